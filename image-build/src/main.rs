@@ -1,0 +1,2 @@
+//! Builds the image.
+fn main() {}

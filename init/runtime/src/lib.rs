@@ -1,0 +1,1 @@
+//! The integrated OCI runtime

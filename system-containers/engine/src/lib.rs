@@ -1,0 +1,1 @@
+//! Images, snapshots and volumes

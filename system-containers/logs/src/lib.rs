@@ -1,0 +1,1 @@
+//! Keeps what every container prints

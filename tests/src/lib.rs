@@ -1,0 +1,1 @@
+//! The QEMU harness and the cases that boot the real image
