@@ -1,1 +1,10 @@
-//! What PID 1 and its clients share: message types, the channel, the D-Bus interfaces
+//! What PID 1 and the programs that talk to it share.
+//!
+//! - [`message`]: the requests, replies and notices, as plain data
+//! - [`channel`]: how they travel: one message a packet, descriptors beside it
+//! - `dbus` (feature): the D-Bus interfaces of the control API, for clients
+//!
+//! Nothing here does anything on its own: no policy, no file access, no logging.
+
+pub mod channel;
+pub mod message;
