@@ -168,6 +168,13 @@ impl AsFd for Channel {
     }
 }
 
+impl From<OwnedFd> for Channel {
+    /// Takes a connected SOCK_SEQPACKET socket.
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> Self {
         channel.socket

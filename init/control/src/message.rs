@@ -214,6 +214,7 @@ pub enum PowerAction {
 /// Where the machine is between power-on and power-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
 pub enum MachineState {
     /// Not everything that is declared has been tried.
     Booting,
@@ -281,6 +282,7 @@ pub struct Step {
 /// Whose container it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
 pub enum Kind {
     /// Part of Berth.
     System,
@@ -291,6 +293,7 @@ pub enum Kind {
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
 pub enum ContainerState {
     /// Waits for its dependencies.
     Waiting,

@@ -1,0 +1,84 @@
+//! The control API as D-Bus sees it: where it is, its interfaces as zbus proxies, its errors.
+//!
+//! The API is served peer-to-peer: there is no bus and no broker, a client connects to [`SOCKET_PATH`] and calls
+//! [`OBJECT_PATH`]. Structures travel as `a{sv}`, so that a later version can add keys without breaking a client.
+//! The server's half is in the `control` system container.
+
+mod types;
+
+use zbus::DBusError;
+use zbus::wire::OwnedFd;
+
+pub use types::{Container, LogQuery, Machine, Step};
+
+/// The socket of the control API; mode 0600, owner root.
+pub const SOCKET_PATH: &str = "/run/berth/control.sock";
+
+/// The one object that carries the interfaces.
+pub const OBJECT_PATH: &str = "/org/berth";
+
+/// What clients may give as destination; there is nobody else on the connection.
+pub const SERVICE_NAME: &str = "org.berth";
+
+/// Errors of the control API. The text is a sentence for people: what was wrong and what to do.
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.berth.Error")]
+pub enum ApiError {
+    /// Anything of D-Bus itself: no connection, no such method.
+    #[zbus(error)]
+    DBus(zbus::Error),
+    /// PID 1 or a service said no.
+    Refused(String),
+    /// PID 1 or a service did not answer in time.
+    Unavailable(String),
+}
+
+/// The machine as a whole.
+#[zbus::proxy(interface = "org.berth.Machine1", default_service = "org.berth", default_path = "/org/berth")]
+pub trait Machine1 {
+    /// Everything about the machine at once; the properties of the interface are the same one by one.
+    fn describe(&self) -> Result<Machine, ApiError>;
+    /// The boot's steps in the order of their beginning.
+    fn timeline(&self) -> Result<Vec<Step>, ApiError>;
+    /// The configuration in force, as TOML.
+    fn configuration(&self) -> Result<String, ApiError>;
+    /// Switches the machine off, in order.
+    fn power_off(&self) -> Result<(), ApiError>;
+    /// Starts the machine again, in order.
+    fn reboot(&self) -> Result<(), ApiError>;
+    /// Stops the processor, in order, and leaves the power on.
+    fn halt(&self) -> Result<(), ApiError>;
+    /// Turns signals on for this connection; until then it gets none.
+    fn subscribe(&self) -> Result<(), ApiError>;
+
+    /// The machine's state has changed to this.
+    #[zbus(signal)]
+    fn machine_changed(&self, state: crate::message::MachineState) -> Result<(), ApiError>;
+    /// This client reads too slowly and that many signals were left out: ask for everything again.
+    #[zbus(signal)]
+    fn missed(&self, count: u64) -> Result<(), ApiError>;
+}
+
+/// The containers, system and user.
+#[zbus::proxy(interface = "org.berth.Containers1", default_service = "org.berth", default_path = "/org/berth")]
+pub trait Containers1 {
+    /// All of them, system containers first, by name.
+    fn list(&self) -> Result<Vec<Container>, ApiError>;
+    /// One of them.
+    fn inspect(&self, name: &str) -> Result<Container, ApiError>;
+    /// Starts a container that is not running; returns when that is under way.
+    fn start(&self, name: &str) -> Result<(), ApiError>;
+    /// Asks a container to stop, and kills it after its time-out; returns when that is under way.
+    fn stop(&self, name: &str) -> Result<(), ApiError>;
+    /// Stops and starts; returns when that is under way.
+    fn restart(&self, name: &str) -> Result<(), ApiError>;
+    /// Sends a signal, by number, to the first process.
+    fn kill(&self, name: &str, signal: i32) -> Result<(), ApiError>;
+    /// What a container has printed: a pipe with one line of output a line, `TIME STREAM TEXT`, see
+    /// [`crate::logs`]. The pipe ends with the last line, or with the reader if the query says to follow.
+    fn logs(&self, name: &str, query: LogQuery) -> Result<OwnedFd, ApiError>;
+
+    /// The state of a container has changed.
+    #[zbus(signal)]
+    fn container_changed(&self, container: Container) -> Result<(), ApiError>;
+}

@@ -1,0 +1,157 @@
+//! The structures of the control API: the messages' own, written as `a{sv}`.
+//!
+//! They exist beside [`crate::message`] because the same value cannot be both JSON with plain fields and a D-Bus
+//! dictionary of variants. Conversions lose nothing.
+
+use zbus::{DeserializeDict, SerializeDict, Type};
+
+use crate::message::{self, ContainerState, Kind, MachineState};
+
+/// The machine as a whole; see [`message::Machine`] for the fields.
+#[derive(Clone, Debug, PartialEq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Machine {
+    pub hostname: String,
+    pub version: String,
+    pub kernel: String,
+    pub slot: String,
+    pub state: MachineState,
+    pub uptime_ms: u64,
+    pub problems: Vec<String>,
+    pub links: Vec<Link>,
+    pub state_storage: String,
+    pub configuration_sources: Vec<String>,
+}
+
+/// A link of the host; see [`message::Link`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Link {
+    pub name: String,
+    pub mac: String,
+    pub carrier: bool,
+    pub addresses: Vec<String>,
+}
+
+/// A step of the boot; see [`message::Step`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Step {
+    pub name: String,
+    pub start_us: u64,
+    pub duration_us: u64,
+    pub outcome: String,
+    pub failed: bool,
+}
+
+/// A container; see [`message::Container`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Container {
+    pub name: String,
+    pub kind: Kind,
+    pub state: ContainerState,
+    pub image: String,
+    pub reason: String,
+    pub pid: u32,
+    pub restarts: u32,
+    pub started_us: u64,
+    pub exit_code: i32,
+    pub addresses: Vec<String>,
+    pub ports: Vec<Port>,
+}
+
+/// A published port; see [`message::Port`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Port {
+    pub host_address: String,
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: String,
+}
+
+/// Which lines of a log are wanted. Keys that are left out do not restrict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+pub struct LogQuery {
+    /// Only the last so many lines.
+    pub tail: Option<u64>,
+    /// Only lines not older than this, in microseconds since 1970 (UTC).
+    pub since_us: Option<u64>,
+    /// Go on with new lines until the reader closes the pipe.
+    pub follow: Option<bool>,
+}
+
+/// Implements `From` both ways between a structure of the messages and its dictionary, field by field.
+macro_rules! same_fields {
+    ($ours:ident { $($field:ident),* ; $($list:ident),* }) => {
+        impl From<message::$ours> for $ours {
+            fn from(value: message::$ours) -> Self {
+                let message::$ours { $($field,)* $($list),* } = value;
+                Self { $($field,)* $($list: $list.into_iter().map(Into::into).collect()),* }
+            }
+        }
+        impl From<$ours> for message::$ours {
+            fn from(value: $ours) -> Self {
+                let $ours { $($field,)* $($list),* } = value;
+                Self { $($field,)* $($list: $list.into_iter().map(Into::into).collect()),* }
+            }
+        }
+    };
+}
+
+same_fields!(Machine {
+    hostname, version, kernel, slot, state, uptime_ms, problems, state_storage, configuration_sources; links
+});
+same_fields!(Link { name, mac, carrier, addresses; });
+same_fields!(Step { name, start_us, duration_us, outcome, failed; });
+same_fields!(Container {
+    name, kind, state, image, reason, pid, restarts, started_us, exit_code, addresses; ports
+});
+same_fields!(Port { host_address, host_port, container_port, protocol; });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::wire::{LE, serialized::Context, to_bytes};
+
+    #[test]
+    fn a_container_survives_the_way_through_a_dictionary() {
+        let sent = message::Container {
+            name: "web".into(),
+            kind: Kind::User,
+            state: ContainerState::Backoff,
+            image: "nginx:1.27".into(),
+            reason: "exited with 1".into(),
+            pid: 0,
+            restarts: 3,
+            started_us: 17,
+            exit_code: 1,
+            addresses: vec!["172.20.0.2".into()],
+            ports: vec![message::Port {
+                host_address: String::new(),
+                host_port: 8080,
+                container_port: 80,
+                protocol: "tcp".into(),
+            }],
+        };
+        assert_eq!(Container::SIGNATURE, "a{sv}");
+        let bytes = to_bytes(Context::new(LE, 0), &Container::from(sent.clone())).unwrap();
+        let received: Container = bytes.deserialize().unwrap().0;
+        assert_eq!(message::Container::from(received), sent);
+    }
+
+    #[test]
+    fn a_query_without_keys_is_the_default() {
+        let empty: std::collections::HashMap<String, zbus::Variant<'_>> = Default::default();
+        let bytes = to_bytes(Context::new(LE, 0), &empty).unwrap();
+        let query: LogQuery = bytes.deserialize().unwrap().0;
+        assert_eq!(query, LogQuery::default());
+    }
+}
