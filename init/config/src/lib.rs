@@ -1,10 +1,30 @@
-//! The configuration: schema, merging, validation, diagnostics.
+//! The configuration: its types, merging, validation and diagnostics.
+//!
+//! Every value is checked once, on its way in, and kept in a type that proves it: a [`Container`] whose `memory` is
+//! a [`Size`] needs no second look. The same types serialize to TOML (`berth config show`) and to JSON (the messages
+//! between PID 1 and the system containers), and what they write they read back as equal values.
+//!
+//! This crate is part of PID 1: it never panics, whatever the bytes, and it touches neither files nor the system.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
 
-use serde::{Deserialize, Serialize};
+mod configuration;
+mod container;
+mod names;
+mod network;
+mod quantities;
+mod system_container;
+mod text;
 
-/// A user container as configured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Container {
-    /// The image's name.
-    pub image: String,
-}
+pub use configuration::{Configuration, Console};
+pub use container::{
+    Capability, CapabilityChoice, Command, Container, Device, Environment, NetworkMode, PortMapping, Protocol,
+    PublishedPorts, RestartPolicy, Seccomp, Security, Signal, Sysctls, TemporaryMount, Ulimit, UlimitName, User,
+    UserNamespace, Volume,
+};
+pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
+pub use network::{Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, Pattern, Prefix, Route};
+pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
+pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};

@@ -1,0 +1,45 @@
+//! The whole configuration: what `berth.toml` and `config.d` say together.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::{Container, Sysctls, is_default};
+use crate::names::{ContainerName, HostName};
+use crate::network::Network;
+
+/// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
+/// that gets its addresses from the network and runs no container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Configuration {
+    /// The machine's name; from DHCP if absent, else `berth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<HostName>,
+    /// Links, addresses and name servers.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network: Network,
+    /// What the consoles offer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub console: Console,
+    /// Kernel settings of the machine.
+    #[serde(skip_serializing_if = "Sysctls::is_empty")]
+    pub sysctls: Sysctls,
+    /// The containers to run.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<ContainerName, Container>,
+}
+
+/// `[console]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    /// Whether the consoles offer a shell; true by default. Without it they only show the machine's state.
+    pub shell: bool,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { shell: true }
+    }
+}

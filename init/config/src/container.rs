@@ -1,0 +1,201 @@
+//! A user container as it is declared: `[containers.<name>]`.
+
+mod capability;
+mod command;
+mod device;
+mod environment;
+mod port;
+mod restart;
+mod security;
+mod signal;
+mod sysctl;
+mod ulimit;
+mod user;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::capability::{Capability, CapabilityChoice};
+pub use self::command::Command;
+pub use self::device::Device;
+pub use self::environment::Environment;
+pub use self::port::{PortMapping, Protocol, PublishedPorts};
+pub use self::restart::RestartPolicy;
+pub use self::security::{NetworkMode, Seccomp, Security, UserNamespace};
+pub use self::signal::Signal;
+pub use self::sysctl::Sysctls;
+pub use self::ulimit::{Ulimit, UlimitName};
+pub use self::user::User;
+pub use self::volume::{TemporaryMount, Volume};
+use crate::names::{AbsolutePath, ContainerName, HostName, ImageName};
+use crate::quantities::{Cpus, Size, TimeSpan};
+
+/// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// The image to run.
+    pub image: ImageName,
+    /// The arguments, or the program and its arguments where the image has no entrypoint. Replaces the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// The program and its first arguments. Replaces the image's, and with it the image's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Command>,
+    /// Variables, on top of the image's.
+    #[serde(default, skip_serializing_if = "Environment::is_empty")]
+    pub environment: Environment,
+    /// Who the process runs as. The image's choice if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
+    /// Where the process starts. The image's choice if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<AbsolutePath>,
+    /// The container's host name; its own name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<HostName>,
+
+    /// Containers that must run before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ContainerName>,
+    /// What happens when the process ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: RestartPolicy,
+    /// What asks the process to end. The image's choice if absent, else SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<Signal>,
+    /// How long the process may take to end before it is killed; 10 s if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace_period: Option<TimeSpan>,
+
+    /// Which network it sees.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network_mode: NetworkMode,
+    /// Ports of the machine that lead to ports of the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPorts>,
+    /// Volumes and directories of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Directories in memory, empty at each start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<TemporaryMount>,
+    /// The size of /dev/shm; 64 MiB if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<Size>,
+    /// Whether the root file system can only be read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_only: bool,
+    /// Device nodes of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+
+    /// The most memory it may use; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// The most processor time it may use, in processors; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
+    /// The most processes and threads it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<NonZeroU32>,
+    /// Limits of each process.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<UlimitName, Ulimit>,
+
+    /// Capabilities on top of the default ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<CapabilityChoice>,
+    /// Capabilities to take away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<CapabilityChoice>,
+    /// What keeps the container apart from the machine.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub security: Security,
+    /// Kernel settings of the container's own namespaces.
+    #[serde(default, skip_serializing_if = "Sysctls::is_empty")]
+    pub sysctls: Sysctls,
+    /// Free text for tools; Berth does not act on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Container {
+    /// Docker's and Compose's default for `stop_grace_period`: 10 s.
+    pub const STOP_GRACE_PERIOD: TimeSpan = TimeSpan::from_whole_seconds(10);
+    /// Docker's default for `shm_size`.
+    pub const SHM_SIZE: Size = Size::from_bytes(64 << 20);
+
+    /// This image, everything else as by default.
+    pub fn new(image: ImageName) -> Self {
+        Self {
+            image,
+            command: None,
+            entrypoint: None,
+            environment: Environment::default(),
+            user: None,
+            working_dir: None,
+            hostname: None,
+            depends_on: Vec::new(),
+            restart: RestartPolicy::default(),
+            stop_signal: None,
+            stop_grace_period: None,
+            network_mode: NetworkMode::default(),
+            ports: Vec::new(),
+            volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            shm_size: None,
+            read_only: false,
+            devices: Vec::new(),
+            memory: None,
+            cpus: None,
+            pids_limit: None,
+            ulimits: BTreeMap::new(),
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            security: Security::default(),
+            sysctls: Sysctls::default(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Every published port, ranges taken apart.
+    pub fn port_mappings(&self) -> impl Iterator<Item = PortMapping> + '_ {
+        self.ports.iter().flat_map(PublishedPorts::mappings)
+    }
+
+    /// What the container's processes may have: the default set, less `cap_drop`, with `cap_add`. `ALL` is applied
+    /// before single names, so that `cap_drop = ["ALL"]` with `cap_add = ["NET_BIND_SERVICE"]` leaves just that one.
+    pub fn capabilities(&self) -> BTreeSet<Capability> {
+        let mut set: BTreeSet<Capability> = Capability::DEFAULT.into_iter().collect();
+        if self.cap_drop.contains(&CapabilityChoice::All) {
+            set.clear();
+        }
+        if self.cap_add.contains(&CapabilityChoice::All) {
+            set.extend(Capability::all());
+        }
+        set.extend(self.cap_add.iter().filter_map(CapabilityChoice::one));
+        for dropped in self.cap_drop.iter().filter_map(CapabilityChoice::one) {
+            set.remove(&dropped);
+        }
+        set
+    }
+
+    /// `stop_grace_period` or its default.
+    pub fn stop_grace_period(&self) -> TimeSpan {
+        self.stop_grace_period.unwrap_or(Self::STOP_GRACE_PERIOD)
+    }
+
+    /// `shm_size` or its default.
+    pub fn shm_size(&self) -> Size {
+        self.shm_size.unwrap_or(Self::SHM_SIZE)
+    }
+}
+
+/// For `skip_serializing_if`.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

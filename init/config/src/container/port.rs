@@ -1,0 +1,218 @@
+//! Published ports: `[address:]port[-port]:port[-port][/protocol]`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::text::text_value;
+
+/// Why text publishes no port.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PortError {
+    /// Only the container's port is there.
+    #[error("it does not say which port of the machine leads to the container")]
+    OneSided,
+    /// Not a port.
+    #[error("{text:?} is not a port between 1 and 65535")]
+    Port {
+        /// What stands there.
+        text: String,
+    },
+    /// A range that ends before it starts.
+    #[error("the range {text:?} ends before it starts")]
+    Backwards {
+        /// The range.
+        text: String,
+    },
+    /// Two ranges of different length.
+    #[error("{host} ports of the machine cannot lead to {container} of the container")]
+    Lengths {
+        /// Ports of the host.
+        host: u32,
+        /// Ports of the container.
+        container: u32,
+    },
+    /// Not an address.
+    #[error("{text:?} is not an IP address")]
+    Address {
+        /// What stands there.
+        text: String,
+    },
+    /// Not one of the three.
+    #[error("{text:?} is not a protocol, there are tcp, udp and sctp")]
+    Protocol {
+        /// What stands there.
+        text: String,
+    },
+}
+
+/// What carries the data of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// The default.
+    #[default]
+    Tcp,
+    /// User datagrams.
+    Udp,
+    /// Stream control transmission.
+    Sctp,
+}
+
+impl Protocol {
+    /// As in /etc/protocols.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A port of the machine that leads to one of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortMapping {
+    /// The machine's address; `None` is every address.
+    pub host_address: Option<IpAddr>,
+    /// On the machine; never 0.
+    pub host_port: u16,
+    /// In the container; never 0.
+    pub container_port: u16,
+    /// Which protocol.
+    pub protocol: Protocol,
+}
+
+impl PortMapping {
+    /// Whether both want the same port of the machine.
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let same_address = match (self.host_address, other.host_address) {
+            (Some(one), Some(two)) => one == two || (one.is_ipv4() == two.is_ipv4() && either_unspecified(one, two)),
+            _ => true,
+        };
+        same_address && self.host_port == other.host_port && self.protocol == other.protocol
+    }
+}
+
+fn either_unspecified(one: IpAddr, two: IpAddr) -> bool {
+    one.is_unspecified() || two.is_unspecified()
+}
+
+/// One entry of `ports`: a port, or as many on the machine as in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PublishedPorts {
+    host_address: Option<IpAddr>,
+    host: PortRange,
+    container: PortRange,
+    protocol: Protocol,
+}
+
+text_value!(
+    PublishedPorts,
+    "\"port of the machine:port of the container\", such as \"8080:80\", \"127.0.0.1:5300:53/udp\" or \"8000-8005:8000-8005\""
+);
+
+/// From `first` to `last`, both in it, neither 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PublishedPorts {
+    /// The ports one by one.
+    pub fn mappings(&self) -> impl Iterator<Item = PortMapping> + use<> {
+        let Self { host_address, host, container, protocol } = *self;
+        (host.first..=host.last)
+            .zip(container.first..=container.last)
+            .map(move |(host_port, container_port)| PortMapping { host_address, host_port, container_port, protocol })
+    }
+}
+
+impl FromStr for PublishedPorts {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let (ports, protocol) = match text.split_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((ports, "tcp")) => (ports, Protocol::Tcp),
+            Some((ports, "udp")) => (ports, Protocol::Udp),
+            Some((ports, "sctp")) => (ports, Protocol::Sctp),
+            Some((_, other)) => return Err(PortError::Protocol { text: other.to_owned() }),
+        };
+        let Some((front, container)) = ports.rsplit_once(':') else {
+            return Err(PortError::OneSided);
+        };
+        let (address, host) = match front.rsplit_once(':') {
+            None => (None, front),
+            Some((address, host)) => (Some(address), host),
+        };
+        let host_address = address.map(parse_address).transpose()?;
+        let host: PortRange = host.parse()?;
+        let container: PortRange = container.parse()?;
+        if host.count() != container.count() {
+            return Err(PortError::Lengths { host: host.count(), container: container.count() });
+        }
+        Ok(Self { host_address, host, container, protocol })
+    }
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, PortError> {
+    let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| PortError::Address { text: text.to_owned() })
+}
+
+impl PortRange {
+    fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let port = |text: &str| match text.parse() {
+            // u16's FromStr takes a plus sign.
+            Ok(port) if port != 0 && !text.starts_with('+') => Ok(port),
+            _ => Err(PortError::Port { text: text.to_owned() }),
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = Self { first: port(first)?, last: port(last)? };
+        if range.first > range.last { Err(PortError::Backwards { text: text.to_owned() }) } else { Ok(range) }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}", self.first)?;
+        if self.last != self.first {
+            write!(formatter, "-{}", self.last)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PublishedPorts {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self.host_address {
+            Some(IpAddr::V4(address)) => write!(formatter, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(formatter, "[{address}]:")?,
+            None => {}
+        }
+        write!(formatter, "{}:{}", self.host, self.container)?;
+        if self.protocol != Protocol::Tcp {
+            write!(formatter, "/{}", self.protocol)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! Names and paths: text with a grammar.
+
+use thiserror::Error;
+
+use crate::text::checked_string;
+
+/// Why a name is none.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// More than the field's limit.
+    #[error("it has {length} characters, {limit} is the most")]
+    TooLong {
+        /// Bytes found.
+        length: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Not in the alphabet.
+    #[error("it has {character:?}, which must not be there")]
+    Character {
+        /// The first one that is wrong.
+        character: char,
+    },
+    /// A good character at a place where it is not.
+    #[error("{part:?} must not start or end with {character:?}")]
+    Edge {
+        /// The label or component.
+        part: String,
+        /// The character at its edge.
+        character: char,
+    },
+    /// A path that depends on where one stands.
+    #[error("it does not start with \"/\"")]
+    Relative,
+    /// `..`, or a component that is empty.
+    #[error("it has the component {component:?}")]
+    Component {
+        /// The component.
+        component: String,
+    },
+    /// A digest that names no algorithm or has a wrong length.
+    #[error("the digest {digest:?} is not \"sha256:\" and 64 hexadecimal digits")]
+    Digest {
+        /// What stands behind the `@`.
+        digest: String,
+    },
+}
+
+fn check_length(text: &str, limit: usize) -> Result<(), NameError> {
+    match text.len() {
+        0 => Err(NameError::Empty),
+        length if length > limit => Err(NameError::TooLong { length, limit }),
+        _ => Ok(()),
+    }
+}
+
+fn check_characters(text: &str, good: impl Fn(char) -> bool) -> Result<(), NameError> {
+    match text.chars().find(|character| !good(*character)) {
+        Some(character) => Err(NameError::Character { character }),
+        None => Ok(()),
+    }
+}
+
+fn check_edges(part: &str, bad: &[char]) -> Result<(), NameError> {
+    for character in [part.chars().next(), part.chars().next_back()].into_iter().flatten() {
+        if bad.contains(&character) {
+            return Err(NameError::Edge { part: part.to_owned(), character });
+        }
+    }
+    Ok(())
+}
+
+checked_string! {
+    /// A host name as RFC 1123 has it: labels of letters, digits and inner hyphens, parted by dots. At most 64 bytes:
+    /// what sethostname(2) takes.
+    HostName, NameError, check_host_name, "a host name such as \"dock1\" or \"dock1.example.org\""
+}
+
+fn check_host_name(text: &str) -> Result<(), NameError> {
+    check_length(text, 64)?;
+    check_characters(text, |character| character.is_ascii_alphanumeric() || character == '-' || character == '.')?;
+    for label in text.split('.') {
+        check_length(label, 63)?;
+        check_edges(label, &['-'])?;
+    }
+    Ok(())
+}
+
+checked_string! {
+    /// The name of a container: small letters, digits, inner hyphens, dots and underscores; at most 63 bytes, so
+    /// that it is a file name, a cgroup's name and, where it has no underscore, a DNS label.
+    ContainerName, NameError, check_container_name,
+    "a name of at most 63 small letters, digits, \"-\", \"_\" and \".\" that starts and ends with a letter or digit"
+}
+
+fn check_container_name(text: &str) -> Result<(), NameError> {
+    check_length(text, 63)?;
+    check_characters(text, |character| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '-' | '_' | '.')
+    })?;
+    check_edges(text, &['-', '_', '.'])
+}
+
+checked_string! {
+    /// The name of a volume; a directory's name on the state partition.
+    VolumeName, NameError, check_volume_name,
+    "a volume's name: at most 63 letters, digits, \"-\", \"_\" and \".\", starting and ending with a letter or digit"
+}
+
+fn check_volume_name(text: &str) -> Result<(), NameError> {
+    check_length(text, 63)?;
+    check_characters(text, |character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.'))?;
+    check_edges(text, &['-', '_', '.'])
+}
+
+checked_string! {
+    /// An absolute path without `..`, `.` or empty components, and without control characters.
+    AbsolutePath, NameError, check_absolute_path, "an absolute path such as \"/srv/data\""
+}
+
+fn check_absolute_path(text: &str) -> Result<(), NameError> {
+    // PATH_MAX counts the terminating NUL.
+    check_length(text, 4095)?;
+    check_characters(text, |character| !character.is_control())?;
+    let Some(inner) = text.strip_prefix('/') else {
+        return Err(NameError::Relative);
+    };
+    if inner.is_empty() {
+        return Ok(());
+    }
+    // A slash at the end is what people type for a directory.
+    for component in inner.strip_suffix('/').unwrap_or(inner).split('/') {
+        if matches!(component, "" | "." | "..") {
+            return Err(NameError::Component { component: component.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+checked_string! {
+    /// An image's name: `[registry/]repository[:tag][@sha256:…]`. Only its alphabet is checked here, the engine
+    /// resolves it.
+    ImageName, NameError, check_image_name, "an image such as \"docker.io/library/nginx:1.27\""
+}
+
+fn check_image_name(text: &str) -> Result<(), NameError> {
+    check_length(text, 512)?;
+    let name = match text.split_once('@') {
+        None => text,
+        Some((name, digest)) => {
+            let good = digest.strip_prefix("sha256:").is_some_and(|hex| {
+                hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            });
+            if !good {
+                return Err(NameError::Digest { digest: digest.to_owned() });
+            }
+            name
+        }
+    };
+    check_length(name, 512)?;
+    check_characters(name, |character| {
+        character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '/' | ':' | '[' | ']')
+    })?;
+    for component in name.split('/') {
+        check_length(component, 255)?;
+    }
+    check_edges(name, &['-', '_', '.', ':', '/'])
+}

@@ -1,0 +1,133 @@
+//! `[network]`: links, addresses and name servers of the machine.
+//!
+//! A link that no entry matches behaves as [`LinkSettings::default`]: if it is an Ethernet link it is set up, asks
+//! DHCP for an IPv4 address and listens to router advertisements.
+
+mod address;
+mod matching;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::address::{Mtu, Prefix};
+pub use self::matching::{LinkIdentity, LinkMatch, Pattern};
+use crate::container::is_default;
+use crate::names::{HostName, NameError};
+use crate::text::checked_string;
+
+/// Everything about the machine's network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Name servers; asked before those of single links and of DHCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Domains in which short names are looked up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<HostName>,
+    /// Links by name. With `match` the name is only a label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<LinkName, LinkSettings>,
+}
+
+impl Network {
+    /// The settings for a link: the entry with its name, else the first in the order of names whose `match` fits.
+    pub fn link_settings(&self, link: &LinkIdentity) -> Option<(&LinkName, &LinkSettings)> {
+        let by_name = self.links.get_key_value(link.name).filter(|(_, settings)| settings.matching.is_none());
+        by_name.or_else(|| {
+            self.links
+                .iter()
+                .find(|(_, settings)| settings.matching.as_ref().is_some_and(|matching| matching.fits(link)))
+        })
+    }
+}
+
+checked_string! {
+    /// The name of a link, or a label for some links: at most 15 bytes, the kernel's limit (IFNAMSIZ less the zero).
+    LinkName, NameError, check_link_name, "a link's name of at most 15 characters, such as \"eth0\""
+}
+
+fn check_link_name(text: &str) -> Result<(), NameError> {
+    // dev_valid_name() in the kernel's net/core/dev.c.
+    match text {
+        "" => return Err(NameError::Empty),
+        "." | ".." => return Err(NameError::Component { component: text.to_owned() }),
+        _ if text.len() > 15 => return Err(NameError::TooLong { length: text.len(), limit: 15 }),
+        _ => {}
+    }
+    match text.chars().find(|character| !character.is_ascii_graphic() || matches!(character, '/' | ':' | '%')) {
+        Some(character) => Err(NameError::Character { character }),
+        None => Ok(()),
+    }
+}
+
+/// `[network.links.<name>]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkSettings {
+    /// Which links are meant; the one with the entry's name if absent.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matching: Option<LinkMatch>,
+    /// Whether to ask DHCP for an IPv4 address. If absent: yes, unless `addresses` has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<bool>,
+    /// Where IPv6 addresses come from.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ipv6: Ipv6,
+    /// Fixed addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Prefix>,
+    /// Default gateways, at most one of each family.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// Further routes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Name servers that are asked before those of DHCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// The largest packet; the driver's or DHCP's choice if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+}
+
+impl LinkSettings {
+    /// Whether to ask DHCP for an IPv4 address.
+    pub fn uses_dhcp(&self) -> bool {
+        self.dhcp.unwrap_or_else(|| !self.addresses.iter().any(|address| address.address().is_ipv4()))
+    }
+
+    /// Whether to take addresses and routes from IPv6 router advertisements.
+    pub fn accepts_router_advertisements(&self) -> bool {
+        self.ipv6 == Ipv6::Auto
+    }
+}
+
+/// Where a link's IPv6 addresses come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ipv6 {
+    /// From router advertisements, on top of `addresses`.
+    #[default]
+    Auto,
+    /// Only from `addresses`, next to the link-local one.
+    Static,
+    /// IPv6 is switched off on this link.
+    Off,
+}
+
+/// One entry of `routes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Where it leads; `0.0.0.0/0` and `::/0` are default routes.
+    pub destination: Prefix,
+    /// The next router; the link itself if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Routes with a lower one are preferred; the kernel's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+}

@@ -1,0 +1,122 @@
+//! Addresses with a prefix length, and packet sizes.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::text::text_value;
+
+/// Why text is no address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AddressError {
+    /// No prefix length.
+    #[error("{text:?} has no prefix length")]
+    NoLength {
+        /// As written.
+        text: String,
+    },
+    /// Not an address.
+    #[error("{text:?} is not an IP address")]
+    Address {
+        /// As written.
+        text: String,
+    },
+    /// More bits than the address has.
+    #[error("{text:?} is not a prefix length between 0 and {limit}")]
+    Length {
+        /// As written.
+        text: String,
+        /// 32 or 128.
+        limit: u8,
+    },
+    /// A packet size beyond what IP allows.
+    #[error("{text:?} is not a packet size between 68 and 65535")]
+    Mtu {
+        /// As written.
+        text: String,
+    },
+}
+
+/// An address and how many of its bits are the network's: `192.0.2.7/24`, `2001:db8::7/64`. The other bits are kept:
+/// it is the address of a link as well as the destination of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    address: IpAddr,
+    length: u8,
+}
+
+text_value!(Prefix, "an address with its prefix length, such as \"192.0.2.7/24\" or \"2001:db8::7/64\"");
+
+impl Prefix {
+    /// All bits of it.
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// At most 32 or 128.
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let Some((address, length)) = text.split_once('/') else {
+            return Err(AddressError::NoLength { text: text.to_owned() });
+        };
+        let address: IpAddr = address.parse().map_err(|_| AddressError::Address { text: address.to_owned() })?;
+        let limit = if address.is_ipv4() { 32 } else { 128 };
+        match length.parse() {
+            Ok(bits) if bits <= limit && !length.starts_with('+') => Ok(Self { address, length: bits }),
+            _ => Err(AddressError::Length { text: length.to_owned(), limit }),
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}/{}", self.address, self.length)
+    }
+}
+
+/// The largest packet of a link in bytes: between 68 (RFC 791) and 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    /// In bytes.
+    pub const fn bytes(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl FromStr for Mtu {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        match text.parse() {
+            Ok(bytes) if bytes >= 68 => Ok(Self(bytes)),
+            _ => Err(AddressError::Mtu { text: text.to_owned() }),
+        }
+    }
+}
+
+impl serde::Serialize for Mtu {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Mtu {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a packet size in bytes, such as 1500";
+        let text = crate::text::Text { expected, scalars: true }.read(deserializer)?;
+        text.parse().map_err(|error: AddressError| {
+            serde::de::Error::custom(format_args!("{error}{}{expected}", crate::text::EXPECTED))
+        })
+    }
+}
