@@ -1,0 +1,228 @@
+//! The state partition: found, checked, formatted if blank, grown, mounted at /var.
+//!
+//! The one unforgivable bug is to format a disk that held data. mke2fs runs on a device only if the partition table
+//! gives it Berth's own type and both its ends are zero.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+
+use super::Report;
+use super::devices::{self, BlockDevice};
+use super::gpt::Gpt;
+use super::superblock::Content;
+use crate::uevent::Uevents;
+use crate::{mounts, sys};
+
+/// The type of Berth's state partition; image-build writes it.
+pub const STATE_TYPE: &str = "62657274-682d-4f53-8a53-544154450001";
+/// The label of its file system.
+pub const STATE_LABEL: &str = "BERTH-STATE";
+/// Where it is mounted.
+pub const STATE_PATH: &str = "/var";
+/// How long a state partition may take to appear. The root's disk is there already, so this is for a state partition on
+/// another disk only; USB disks need 1 to 3 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the image keeps the tools; the kernel starts PID 1 without a PATH.
+const TOOLS: &str = "/usr/sbin:/usr/bin";
+
+/// The folders of the state with their modes, made anew at each boot where they are missing.
+const FOLDERS: &[(&str, u32)] = &[
+    ("/var/lib/berth", 0o755),
+    ("/var/lib/berth/configuration", 0o700),
+    ("/var/lib/berth/containers", 0o711),
+    ("/var/lib/berth/images", 0o711),
+    ("/var/lib/berth/logs", 0o700),
+    ("/var/lib/berth/network", 0o700),
+    ("/var/lib/berth/volumes", 0o711),
+];
+
+/// Finds the state partition and mounts it, or else a file system in memory.
+pub(super) fn prepare(report: &mut Report, in_memory: bool) {
+    let device = if in_memory { None } else { report.step("find state partition", find).flatten() };
+    let mounted = device.and_then(|device| prepare_device(report, device));
+    report.state = match mounted {
+        Some(device) => device,
+        None => {
+            report.step("keep the state in memory", mount_memory);
+            "memory".to_owned()
+        }
+    };
+    if report.state == "memory" && !in_memory {
+        report
+            .problems
+            .push("the state is kept in memory: images, volumes and logs are gone at the next power-off".to_owned());
+    }
+    report.step("make the state's folders", || {
+        for (path, mode) in FOLDERS {
+            mounts::make_folder(Path::new(path), *mode)?;
+        }
+        Ok(((), String::new()))
+    });
+}
+
+/// The device, once it is there.
+fn find() -> Result<(Option<BlockDevice>, String), String> {
+    let events = Uevents::subscribe().map_err(|error| format!("listen for devices: {error}"))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(device) = candidates().into_iter().next() {
+            let outcome = device.name.clone();
+            return Ok((Some(device), outcome));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        let mut waited = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waited, timeout) {
+            Ok(0) => {
+                return Err(format!("no partition of type {STATE_TYPE} and no ext4 labelled {STATE_LABEL} on any disk"));
+            }
+            Ok(_) | Err(nix::Error::EINTR) => {
+                events.block_devices_changed();
+            }
+            Err(error) => return Err(format!("wait for devices: {error}")),
+        }
+    }
+}
+
+/// What may be the state partition, the best first: on the root's disk, and by partition type rather than by label.
+fn candidates() -> Vec<BlockDevice> {
+    let root_disk = devices::root_disk();
+    let mut found: Vec<(bool, bool, BlockDevice)> = Vec::new();
+    for device in devices::list() {
+        let elsewhere = root_disk.as_ref() != Some(&device.disk);
+        let by_type = has_state_type(&device);
+        if by_type || matches!(device.probe(), Content::Ext4 { label, .. } if label == STATE_LABEL) {
+            found.push((elsewhere, !by_type, device));
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, _, device)| device).collect()
+}
+
+fn has_state_type(device: &BlockDevice) -> bool {
+    let Some(number) = device.partition else { return false };
+    table(device, false).is_ok_and(|(_, _, gpt)| gpt.type_of(number).as_deref() == Some(STATE_TYPE))
+}
+
+/// The partition table of the device's disk, with the disk and its size in bytes.
+fn table(device: &BlockDevice, write: bool) -> Result<(File, u64, Gpt), String> {
+    let node = device.disk_node();
+    let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", node.display());
+    let disk = OpenOptions::new().read(true).write(write).open(&node).map_err(|error| fail(&error))?;
+    let size = sys::block_device_size(&disk).map_err(|error| fail(&error))?;
+    let gpt = Gpt::read(&disk, device.sector, size).map_err(|error| fail(&error))?;
+    Ok((disk, size, gpt))
+}
+
+/// Grows, checks or formats, and mounts the device; its name if all went well.
+fn prepare_device(report: &mut Report, device: BlockDevice) -> Option<String> {
+    if device.partition.is_some() && has_state_type(&device) {
+        report.step("grow state partition", || grow_partition(&device));
+    }
+    match device.probe() {
+        Content::Blank if has_state_type(&device) => report.step("format state partition", || format(&device))?,
+        Content::Ext4 { clean: true, .. } => {}
+        Content::Ext4 { clean: false, .. } => report.step("check state partition", || check(&device))?,
+        _ => report.step("use state partition", || {
+            Err::<((), String), _>(format!(
+                "/dev/{} is neither blank nor an ext4 file system and is left alone; to let Berth format it, overwrite its \
+                 first and last MiB with zeros",
+                device.name
+            ))
+        })?,
+    }
+    report.step("mount state partition", || {
+        let flags = MsFlags::MS_NOATIME | MsFlags::MS_NOSUID;
+        mount(Some(&device.node()), STATE_PATH, Some("ext4"), flags, Some("errors=remount-ro"))
+            .map_err(|error| format!("mount /dev/{} on {STATE_PATH}: {error}", device.name))?;
+        Ok(((), device.name.clone()))
+    })?;
+    report.step("grow state file system", || grow_filesystem(&device));
+    Some(device.name)
+}
+
+/// Lets the partition reach the disk's end. On a disk that has not grown, nothing is written.
+fn grow_partition(device: &BlockDevice) -> Result<((), String), String> {
+    let number = device.partition.unwrap_or_default();
+    let (_, size, mut gpt) = table(device, false)?;
+    match gpt.grow(number, size) {
+        Ok(false) => return Ok(((), "is as large as its disk allows".to_owned())),
+        Ok(true) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let (disk, size, _) = table(device, true)?;
+    gpt.write(&disk, size).map_err(|error| error.to_string())?;
+    let extent = gpt.extent(number).ok_or("the partition is gone")?;
+    sys::resize_partition(&disk, i32::try_from(number).unwrap_or_default(), extent.start, extent.length)
+        .map_err(|error| format!("tell the kernel the new size: {error}"))?;
+    Ok(((), format!("to {} MiB", extent.length >> 20)))
+}
+
+/// Lets a mounted ext4 fill its device, which is online and quick.
+fn grow_filesystem(device: &BlockDevice) -> Result<((), String), String> {
+    let file = device.open().map_err(|error| format!("open /dev/{}: {error}", device.name))?;
+    let size = sys::block_device_size(&file).map_err(|error| format!("size of /dev/{}: {error}", device.name))?;
+    let statistics =
+        nix::sys::statvfs::statvfs(STATE_PATH).map_err(|error| format!("statvfs {STATE_PATH}: {error}"))?;
+    let block = statistics.fragment_size();
+    let blocks = size / block.max(1);
+    let root = File::open(STATE_PATH).map_err(|error| format!("open {STATE_PATH}: {error}"))?;
+    // The kernel returns at once if the size is right already; it also refuses to shrink, which is as good.
+    match sys::resize_ext4(&root, blocks) {
+        Ok(()) | Err(nix::Error::EINVAL) => Ok(((), String::new())),
+        Err(error) => Err(format!("to {blocks} blocks of {block} bytes: {error}")),
+    }
+}
+
+fn format(device: &BlockDevice) -> Result<((), String), String> {
+    let node = device.node();
+    // verity and quota are asked for now because an existing file system cannot get them later without tune2fs.
+    // -m 2: the reserve is for PID 1 and the system containers, so that a full disk never stops the boot.
+    run(
+        Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-L", STATE_LABEL, "-m", "2", "-O", "verity,quota,project"])
+            .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,quotatype=prjquota"])
+            .arg(&node),
+        0,
+    )
+    .map(|_| ((), format!("{} MiB on {}", device.size >> 20, device.name)))
+}
+
+/// e2fsck's own repairs, those that lose nothing; 1 means that it repaired something (e2fsck(8)).
+fn check(device: &BlockDevice) -> Result<((), String), String> {
+    match run(Command::new("e2fsck").arg("-p").arg(device.node()), 2) {
+        Ok(code) => Ok(((), if code == 0 { "journal replayed or clean".to_owned() } else { "repaired".to_owned() })),
+        Err(reason) => Err(format!(
+            "{reason}; it is left alone: repair it with `e2fsck -f /dev/{}` on the console and reboot",
+            device.name
+        )),
+    }
+}
+
+/// Runs a tool; an exit code above `most` is an error with the tool's own words.
+fn run(command: &mut Command, most: i32) -> Result<i32, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.env("PATH", TOOLS).output().map_err(|error| format!("run {name}: {error}"))?;
+    let code = output.status.code().unwrap_or(128);
+    if code <= most {
+        return Ok(code);
+    }
+    let said =
+        String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr }).into_owned();
+    let said: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(3).collect();
+    Err(format!("{name} failed with code {code}: {}", said.join("; ")))
+}
+
+fn mount_memory() -> Result<((), String), String> {
+    // Something half mounted is not in the way: the new file system goes on top.
+    mount(Some("tmpfs"), STATE_PATH, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=0755,size=50%"))
+        .map_err(|error| format!("mount a file system in memory on {STATE_PATH}: {error}"))?;
+    fs::metadata(STATE_PATH).map_err(|error| format!("{STATE_PATH}: {error}"))?;
+    Ok(((), String::new()))
+}
