@@ -106,6 +106,8 @@ pub enum Request {
         reason: String,
     },
 
+    /// [network] The `[network]` part of the configuration; answered by [`Reply::NetworkConfiguration`].
+    NetworkConfiguration,
     /// [network] What the links are now; replaces what was said before.
     Links {
         /// Every link of the host but loopback.
@@ -153,6 +155,8 @@ pub enum Reply {
     Text(String),
     /// To [`Request::Declared`].
     Declared(Vec<Declaration>),
+    /// To [`Request::NetworkConfiguration`].
+    NetworkConfiguration(Box<berth_config::Network>),
 }
 
 /// What PID 1 says unasked.
@@ -165,7 +169,10 @@ pub enum Notice {
     MachineChanged(MachineState),
     /// [engine] The declared user containers have changed: ask for [`Request::Declared`].
     DeclaredChanged,
-    /// [network] Set up the network namespace whose descriptor comes with this message.
+    /// [network] The configuration has changed: ask for [`Request::NetworkConfiguration`].
+    NetworkConfigurationChanged,
+    /// [network] Set up the network namespace whose descriptor comes with this message. Comes again for every running
+    /// container when `network` was restarted: PID 1 keeps a copy of the descriptor.
     AttachNetwork {
         /// The container.
         name: String,
