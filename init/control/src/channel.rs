@@ -168,6 +168,13 @@ impl AsFd for Channel {
     }
 }
 
+/// For tokio's `AsyncFd`, which asks for it.
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 impl From<OwnedFd> for Channel {
     /// Takes a connected SOCK_SEQPACKET socket.
     fn from(socket: OwnedFd) -> Self {

@@ -1,0 +1,61 @@
+//! org.berth.Containers1: the containers.
+
+use std::sync::Arc;
+
+use berth_control::dbus::{ApiError, Container, LogQuery};
+use berth_control::message::Request;
+use zbus::object_server::SignalEmitter;
+use zbus::wire::OwnedFd;
+
+use crate::init::Init;
+use crate::logs::Logs;
+
+/// Serves the interface to one client.
+pub struct Containers1 {
+    /// Who knows the answers.
+    pub init: Arc<Init>,
+    /// Where the output is.
+    pub logs: Logs,
+}
+
+// `spawn = false`: see `Machine1`.
+#[zbus::interface(name = "org.berth.Containers1", spawn = false, introspection_docs = false)]
+impl Containers1 {
+    async fn list(&self) -> Result<Vec<Container>, ApiError> {
+        Ok(self.init.containers().await?.into_iter().map(Container::from).collect())
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Container, ApiError> {
+        let containers = self.init.containers().await?;
+        let found = containers.into_iter().find(|container| container.name == name);
+        found.map(Container::from).ok_or_else(|| {
+            ApiError::Refused(format!("there is no container named '{name}'; `berth ps --all` lists what there is"))
+        })
+    }
+
+    async fn start(&self, name: String) -> Result<(), ApiError> {
+        self.init.done(Request::Start { name }).await
+    }
+
+    async fn stop(&self, name: String) -> Result<(), ApiError> {
+        self.init.done(Request::Stop { name }).await
+    }
+
+    async fn restart(&self, name: String) -> Result<(), ApiError> {
+        self.init.done(Request::Restart { name }).await
+    }
+
+    async fn kill(&self, name: String, signal: i32) -> Result<(), ApiError> {
+        self.init.done(Request::Kill { name, signal }).await
+    }
+
+    async fn logs(&self, name: String, query: LogQuery) -> Result<OwnedFd, ApiError> {
+        // A container that has printed nothing and one that is not there look alike to `logs`.
+        self.inspect(&name).await?;
+        self.logs.query(name, query).await.map(OwnedFd::from)
+    }
+
+    /// The state of a container has changed.
+    #[zbus(signal)]
+    pub async fn container_changed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
+}

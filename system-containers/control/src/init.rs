@@ -1,0 +1,186 @@
+//! PID 1 as seen from here: requests with their answers, and its notices to whoever listens.
+//!
+//! One task reads the channel. A request waits for its answer under its number and no longer than [`ANSWER_TIMEOUT`];
+//! an answer that nobody waits for any more is dropped.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::dbus::ApiError;
+use berth_control::message::{Container, FromInit, Machine, Notice, Reply, Request, ToInit};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, broadcast, oneshot};
+
+use crate::sys;
+
+/// How long PID 1 has for an answer. It answers within milliseconds or not at all; this is for a PID 1 that is being
+/// replaced under us.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many notices a client may be behind before it is told that it has missed some: a start of 256 containers at
+/// once for a client that does not read at all.
+const NOTICES: usize = 256;
+
+/// The connection to PID 1.
+pub struct Init {
+    channel: AsyncFd<Channel>,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    next_id: AtomicU64,
+    notices: broadcast::Sender<Notice>,
+    closed: Notify,
+}
+
+impl Init {
+    /// Takes the channel and begins to read it. Call within a tokio runtime.
+    pub fn start(channel: Channel) -> Result<Arc<Self>, ChannelError> {
+        channel.set_nonblocking()?;
+        let channel = sys::watch(channel).map_err(|error| ChannelError::System {
+            operation: "epoll_ctl",
+            source: nix::Error::from_raw(error.raw_os_error().unwrap_or(0)),
+        })?;
+        let init = Arc::new(Self {
+            channel,
+            pending: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            notices: broadcast::channel(NOTICES).0,
+            closed: Notify::new(),
+        });
+        tokio::spawn(Arc::clone(&init).read());
+        Ok(init)
+    }
+
+    /// Tells PID 1 that clients can be served.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        self.done(Request::Ready).await
+    }
+
+    /// Returns when PID 1 has closed the channel.
+    pub async fn closed(&self) {
+        self.closed.notified().await;
+    }
+
+    /// PID 1's notices from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// Asks for something whose answer is that it is done.
+    pub async fn done(&self, request: Request) -> Result<(), ApiError> {
+        match self.call(request).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The machine as it is now.
+    pub async fn machine(&self) -> Result<Machine, ApiError> {
+        match self.call(Request::Machine).await? {
+            Reply::Machine(machine) => Ok(*machine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Every container as it is now.
+    pub async fn containers(&self) -> Result<Vec<Container>, ApiError> {
+        match self.call(Request::Containers).await? {
+            Reply::Containers(containers) => Ok(containers),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends a request and waits for its answer; a refusal is an error.
+    pub async fn call(&self, request: Request) -> Result<Reply, ApiError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (answered, answer) = oneshot::channel();
+        self.waiting().insert(id, answered);
+        let waiting = Waiting { init: self, id };
+        let reply = tokio::time::timeout(ANSWER_TIMEOUT, async {
+            self.send(&ToInit { id, request }).await?;
+            answer.await.map_err(|_| unavailable("PID 1 has closed the channel"))
+        })
+        .await;
+        drop(waiting);
+        match reply {
+            Ok(Ok(Reply::Refused { reason })) => Err(ApiError::Refused(reason)),
+            Ok(reply) => reply,
+            Err(_) => Err(unavailable("PID 1 did not answer within 10 s; the kernel log says what it is doing")),
+        }
+    }
+
+    async fn send(&self, message: &ToInit) -> Result<(), ApiError> {
+        let sent = self
+            .channel
+            .async_io(Interest::WRITABLE, |channel| match channel.send(message, &[]) {
+                Err(ChannelError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
+                other => Ok(other),
+            })
+            .await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(&format!("the request did not reach PID 1: {error}"))),
+            Err(error) => Err(unavailable(&format!("the request did not reach PID 1: {error}"))),
+        }
+    }
+
+    /// Reads until the channel ends.
+    async fn read(self: Arc<Self>) {
+        loop {
+            let received = self
+                .channel
+                .async_io(Interest::READABLE, |channel| match channel.receive::<FromInit>() {
+                    Err(ChannelError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
+                    other => Ok(other),
+                })
+                .await;
+            match received {
+                Ok(Ok((FromInit::Reply { id, reply }, _))) => self.answer(id, reply),
+                // No receivers is the normal case: nobody has subscribed.
+                Ok(Ok((FromInit::Notice(notice), _))) => drop(self.notices.send(notice)),
+                Ok(Err(error @ (ChannelError::Decode(_) | ChannelError::TooLong { .. }))) => {
+                    eprintln!("berth-control: a message from PID 1 is left out: {error}");
+                }
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        self.waiting().clear();
+        self.closed.notify_one();
+    }
+
+    fn answer(&self, id: u64, reply: Reply) {
+        if let Some(waiting) = self.waiting().remove(&id) {
+            // The caller may have given up in this moment.
+            let _ = waiting.send(reply);
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets a request when its caller goes, however it goes.
+struct Waiting<'a> {
+    init: &'a Init,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.init.waiting().remove(&self.id);
+    }
+}
+
+fn unavailable(reason: &str) -> ApiError {
+    ApiError::Unavailable(reason.to_owned())
+}
+
+/// An answer of the wrong kind: PID 1 and this program are not of one build.
+pub fn unexpected(reply: &Reply) -> ApiError {
+    let text = format!("{reply:?}");
+    let kind = text.split(['(', ' ', '{']).next().unwrap_or_default();
+    unavailable(&format!("PID 1 answered with {kind}, which is no answer to this request"))
+}

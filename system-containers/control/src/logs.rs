@@ -1,0 +1,58 @@
+//! The way to the `logs` system container: a query and the write end of a pipe over its socket.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::dbus::{ApiError, LogQuery};
+use berth_control::logs::{Answer, Query};
+use nix::fcntl::OFlag;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use crate::sys;
+
+/// How long `logs` has to take a query. It reads nothing before it answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where `logs` listens.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// Its socket.
+    pub socket_path: PathBuf,
+}
+
+impl Logs {
+    /// The read end of a pipe with what was asked for.
+    pub async fn query(&self, container: String, query: LogQuery) -> Result<OwnedFd, ApiError> {
+        let query =
+            Query { container, tail: query.tail, since_us: query.since_us, follow: query.follow.unwrap_or(false) };
+        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
+        match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((Answer::Coming, lines)) => Ok(lines),
+            Ok((Answer::Refused(reason), _)) => Err(ApiError::Refused(reason)),
+            Err(error) => Err(ApiError::Unavailable(format!(
+                "the system container `logs` does not answer ({error}); `berth ps --all` shows its state"
+            ))),
+        }
+    }
+
+    async fn ask(&self, query: Query) -> io::Result<(Answer, OwnedFd)> {
+        let socket =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+        // A unix socket connects at once or says EAGAIN, when the listener's queue is full.
+        connect(socket.as_raw_fd(), &UnixAddr::new(&self.socket_path)?)?;
+        let channel = Channel::from(socket);
+        let (lines, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        channel.send(&query, &[writer.as_fd()]).map_err(io::Error::other)?;
+        drop(writer);
+        let answer = sys::watch(channel)?
+            .async_io(tokio::io::Interest::READABLE, |channel| match channel.receive::<Answer>() {
+                Err(ChannelError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+                received => received.map(|(answer, _)| answer).map_err(io::Error::other),
+            })
+            .await?;
+        Ok((answer, lines))
+    }
+}

@@ -1,0 +1,183 @@
+//! The byte stream of one client, with the bounds that keep it from growing this program or holding it up.
+//!
+//! zbus reads a message of up to 128 MiB and waits for ever for a client to read. Here a message is at most
+//! [`MAXIMUM_REQUEST`] and a client that takes nothing for [`WRITE_TIMEOUT`] is cut off. Descriptors go to the client,
+//! none are taken from it: no method wants one, and the kernel drops those that a read has no room for.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use zbus::Message;
+use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
+use zbus::export::async_trait::async_trait;
+use zbus::fdo::ConnectionCredentials;
+
+/// The largest message from a client in bytes. zbus queues up to 64 of them a client, so this times 64 is what a
+/// client can make us hold. The largest honest one is a name of 253 bytes and its header.
+const MAXIMUM_REQUEST: usize = 32 * 1024;
+
+/// How long a client may leave its answers unread. Generous for a terminal that was stopped with Ctrl-S.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The part of a message that tells its length (D-Bus specification, "Message Format").
+const FIXED_HEADER: usize = 16;
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Transport {
+    stream: Arc<UnixStream>,
+    uid: u32,
+}
+
+impl Transport {
+    /// Takes a connection whose peer has this user id.
+    pub fn new(stream: UnixStream, uid: u32) -> Self {
+        Self { stream: Arc::new(stream), uid }
+    }
+}
+
+impl Socket for Transport {
+    type ReadHalf = Bounded;
+    type WriteHalf = Writer;
+
+    fn split(self) -> Split<Bounded, Writer> {
+        let reader = Reader { stream: Arc::clone(&self.stream), uid: self.uid };
+        Split::new(Bounded(reader), Writer { stream: self.stream })
+    }
+}
+
+/// Reads bytes.
+#[derive(Debug)]
+struct Reader {
+    stream: Arc<UnixStream>,
+    uid: u32,
+}
+
+#[async_trait]
+impl ReadHalf for Reader {
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read.map(|length| (length, Vec::new())),
+            }
+        }
+    }
+}
+
+/// Reads messages and refuses long ones before they are allocated.
+#[derive(Debug)]
+pub struct Bounded(Reader);
+
+#[async_trait]
+impl ReadHalf for Bounded {
+    async fn receive_message(
+        &mut self,
+        seq: u64,
+        already_received_bytes: &mut Vec<u8>,
+        already_received_fds: &mut Vec<OwnedFd>,
+    ) -> zbus::Result<Message> {
+        while already_received_bytes.len() < FIXED_HEADER {
+            let mut buffer = [0; FIXED_HEADER];
+            let missing = FIXED_HEADER - already_received_bytes.len();
+            let (length, _) = self.0.recvmsg(&mut buffer[..missing]).await?;
+            if length == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            already_received_bytes.extend_from_slice(&buffer[..length]);
+        }
+        if message_length(already_received_bytes).is_none_or(|length| length > MAXIMUM_REQUEST) {
+            return Err(zbus::Error::ExcessData);
+        }
+        self.0.receive_message(seq, already_received_bytes, already_received_fds).await
+    }
+
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        self.0.recvmsg(buffer).await
+    }
+
+    fn can_pass_unix_fd(&self) -> bool {
+        true
+    }
+
+    async fn peer_credentials(&mut self) -> io::Result<ConnectionCredentials> {
+        Ok(ConnectionCredentials::default().set_unix_user_id(self.0.uid))
+    }
+}
+
+/// The length of the message that begins like this, in bytes; `None` if its header does not say.
+fn message_length(header: &[u8]) -> Option<usize> {
+    let number = |at: usize| -> Option<usize> {
+        let bytes: [u8; 4] = header.get(at..at + 4)?.try_into().ok()?;
+        let number = match header.first()? {
+            b'l' => u32::from_le_bytes(bytes),
+            b'B' => u32::from_be_bytes(bytes),
+            _ => return None,
+        };
+        usize::try_from(number).ok()
+    };
+    let (body, fields) = (number(4)?, number(12)?);
+    FIXED_HEADER.checked_add(fields.checked_next_multiple_of(8)?)?.checked_add(body)
+}
+
+/// Writes messages, with a time limit.
+#[derive(Debug)]
+pub struct Writer {
+    stream: Arc<UnixStream>,
+}
+
+#[async_trait]
+impl WriteHalf for Writer {
+    async fn sendmsg(&mut self, buffer: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        let write = self.stream.async_io(Interest::WRITABLE, || {
+            let rights = [ControlMessage::ScmRights(&numbers)];
+            let control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &rights };
+            let flags = MsgFlags::MSG_NOSIGNAL;
+            Ok(sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(buffer)], control, flags, None)?)
+        });
+        match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+            Ok(written) => written,
+            Err(_) => {
+                self.close().await?;
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// Ends both directions, which is how the reading half learns of it.
+    async fn close(&mut self) -> io::Result<()> {
+        let socket = self.stream.as_raw_fd();
+        nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Both).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    fn can_pass_unix_fd(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_message_is_read_in_both_byte_orders() {
+        let little = [b'l', 1, 0, 1, 5, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0];
+        assert_eq!(message_length(&little), Some(16 + 16 + 5));
+        let big = [b'B', 1, 0, 1, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(message_length(&big), Some(16 + 16 + 5));
+    }
+
+    #[test]
+    fn a_header_that_is_none_has_no_length() {
+        assert_eq!(message_length(b"GET / HTTP/1.1\r\n"), None);
+        assert_eq!(message_length(b"l"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! A machine for the tests: the server on a socket in a temporary directory, and the other end of its channel.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::dbus::{Containers1Proxy, Machine1Proxy};
+use berth_control::message::{
+    Container, ContainerState, FromInit, Kind, Link, Machine, MachineState, Notice, Port, Reply, Request, Step, ToInit,
+};
+use berth_control_server::init::Init;
+use berth_control_server::server::Server;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// A running server.
+pub struct Api {
+    pub directory: TempDir,
+    pub asked: Arc<Mutex<Vec<Request>>>,
+    init: Arc<Channel>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Api {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let init = Init::start(theirs).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let ours = Arc::new(ours);
+        std::thread::spawn({
+            let (ours, asked) = (Arc::clone(&ours), Arc::clone(&asked));
+            move || answer(&ours, &asked)
+        });
+        let socket = directory.path().join("control.sock");
+        let server = Server::listen(&socket, directory.path().join("logs.sock"), init).unwrap();
+        let serving = tokio::spawn(server.serve());
+        Self { directory, asked, init: ours, serving }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    pub fn address(&self) -> String {
+        format!("unix:path={}", self.socket().display())
+    }
+
+    pub async fn connect(&self) -> zbus::Connection {
+        zbus::connection::Builder::address(self.address().as_str()).p2p().build().await.unwrap()
+    }
+
+    pub async fn proxies(&self) -> (Machine1Proxy<'static>, Containers1Proxy<'static>) {
+        let connection = self.connect().await;
+        (Machine1Proxy::new(&connection).await.unwrap(), Containers1Proxy::new(&connection).await.unwrap())
+    }
+
+    /// Fails when the server has not read what was sent before.
+    pub fn try_notify(&self, notice: Notice) -> Result<(), ChannelError> {
+        self.init.send(&FromInit::Notice(notice), &[])
+    }
+
+    pub fn notify(&self, notice: Notice) {
+        self.init.send(&FromInit::Notice(notice), &[]).unwrap();
+    }
+}
+
+/// Answers until the other side closes. A container named `stuck` never gets an answer.
+fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
+    loop {
+        let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wait, PollTimeout::NONE).unwrap();
+        let ToInit { id, request } = match channel.receive() {
+            Ok((message, _)) => message,
+            Err(ChannelError::WouldBlock) => continue,
+            Err(_) => return,
+        };
+        asked.lock().unwrap().push(request.clone());
+        let reply = match request {
+            Request::Machine => Reply::Machine(Box::new(machine())),
+            Request::Timeline => Reply::Timeline(timeline()),
+            Request::Containers => {
+                Reply::Containers(vec![container("control", Kind::System), container("web", Kind::User)])
+            }
+            Request::Configuration => Reply::Text("hostname = \"dock1\"\n".into()),
+            Request::Start { name } if name == "stuck" => continue,
+            Request::Start { name } if name != "web" => {
+                Reply::Refused { reason: format!("there is no container named '{name}'") }
+            }
+            _ => Reply::Done,
+        };
+        if channel.send(&FromInit::Reply { id, reply }, &[]).is_err() {
+            return;
+        }
+    }
+}
+
+pub fn machine() -> Machine {
+    Machine {
+        hostname: "dock1".into(),
+        version: "0.1.0".into(),
+        kernel: "6.12.1".into(),
+        slot: "a".into(),
+        state: MachineState::Ready,
+        uptime_ms: 12_345,
+        problems: vec!["no user data was found".into()],
+        links: vec![Link {
+            name: "eth0".into(),
+            mac: "52:54:00:12:34:56".into(),
+            carrier: true,
+            addresses: vec!["10.0.2.15/24".into()],
+        }],
+        state_storage: "/dev/vda4".into(),
+        configuration_sources: vec!["berth.toml".into()],
+    }
+}
+
+pub fn timeline() -> Vec<Step> {
+    vec![Step {
+        name: "early mounts".into(),
+        start_us: 900_000,
+        duration_us: 1_500,
+        outcome: String::new(),
+        failed: false,
+    }]
+}
+
+pub fn container(name: &str, kind: Kind) -> Container {
+    Container {
+        name: name.into(),
+        kind,
+        state: ContainerState::Running,
+        image: "nginx:1.27".into(),
+        reason: String::new(),
+        pid: 123,
+        restarts: 0,
+        started_us: 1_000_000,
+        exit_code: -1,
+        addresses: vec!["172.20.0.2".into()],
+        ports: vec![Port { host_address: String::new(), host_port: 8080, container_port: 80, protocol: "tcp".into() }],
+    }
+}

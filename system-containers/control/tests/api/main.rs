@@ -1,0 +1,6 @@
+//! The control API over its real socket, with a PID 1 that answers from memory.
+
+mod clients;
+mod hostile;
+mod machine;
+mod round_trip;

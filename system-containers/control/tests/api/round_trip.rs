@@ -1,0 +1,116 @@
+//! What a well-behaved client gets.
+
+use berth_control::dbus::{ApiError, LogQuery};
+use berth_control::logs::{Answer, Query};
+use berth_control::message::{self, ContainerState, Kind, MachineState, Notice, PowerAction, Request};
+use futures_util::StreamExt;
+use std::io::{Read, Write};
+
+use crate::machine::{Api, container, machine, timeline};
+
+#[tokio::test]
+async fn a_client_sees_what_pid_1_says() {
+    let api = Api::start().await;
+    let (machine_proxy, containers) = api.proxies().await;
+    assert_eq!(message::Machine::from(machine_proxy.describe().await.unwrap()), machine());
+    let steps: Vec<message::Step> = machine_proxy.timeline().await.unwrap().into_iter().map(Into::into).collect();
+    assert_eq!(steps, timeline());
+    assert_eq!(machine_proxy.configuration().await.unwrap(), "hostname = \"dock1\"\n");
+    let listed: Vec<message::Container> = containers.list().await.unwrap().into_iter().map(Into::into).collect();
+    assert_eq!(listed, [container("control", Kind::System), container("web", Kind::User)]);
+    assert_eq!(containers.inspect("web").await.unwrap().name, "web");
+}
+
+#[tokio::test]
+async fn a_request_reaches_pid_1_as_it_was_made() {
+    let api = Api::start().await;
+    let (machine_proxy, containers) = api.proxies().await;
+    containers.start("web").await.unwrap();
+    containers.kill("web", 9).await.unwrap();
+    machine_proxy.reboot().await.unwrap();
+    let name = || "web".to_owned();
+    assert_eq!(
+        *api.asked.lock().unwrap(),
+        [
+            Request::Start { name: name() },
+            Request::Kill { name: name(), signal: 9 },
+            Request::Power(PowerAction::Reboot)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_comes_with_its_reason() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let Err(ApiError::Refused(reason)) = containers.start("wbe").await else { panic!("not refused") };
+    assert_eq!(reason, "there is no container named 'wbe'");
+    let Err(ApiError::Refused(reason)) = containers.inspect("wbe").await else { panic!("not refused") };
+    assert!(reason.contains("'wbe'") && reason.contains("berth ps"), "{reason}");
+}
+
+#[tokio::test]
+async fn signals_come_after_subscribing_and_not_before() {
+    let api = Api::start().await;
+    let (quiet, _) = api.proxies().await;
+    let (machine_proxy, containers) = api.proxies().await;
+    let mut none = quiet.receive_machine_changed().await.unwrap();
+    let mut states = machine_proxy.receive_machine_changed().await.unwrap();
+    let mut changes = containers.receive_container_changed().await.unwrap();
+    machine_proxy.subscribe().await.unwrap();
+    let mut backoff = container("web", Kind::User);
+    backoff.state = ContainerState::Backoff;
+    api.notify(Notice::ContainerChanged(Box::new(backoff.clone())));
+    api.notify(Notice::MachineChanged(MachineState::Degraded));
+    let changed = changes.next().await.unwrap();
+    assert_eq!(message::Container::from(changed.args().unwrap().container), backoff);
+    assert_eq!(states.next().await.unwrap().args().unwrap().state, MachineState::Degraded);
+    // A round trip: had a signal been sent to this client, it would be there before the answer.
+    quiet.describe().await.unwrap();
+    assert!(futures_util::poll!(none.next()).is_pending());
+}
+
+#[tokio::test]
+async fn the_log_of_a_container_comes_through_a_pipe() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let query = LogQuery { tail: Some(3), since_us: None, follow: Some(true) };
+    let Err(ApiError::Unavailable(reason)) = containers.logs("web", query).await else { panic!("nobody listens yet") };
+    assert!(reason.contains("`logs`"), "{reason}");
+
+    let path = api.directory.path().join("logs.sock");
+    let logs = std::thread::spawn({
+        let listener = seqpacket_listener(&path);
+        move || {
+            let channel = accept(&listener);
+            let (query, pipes): (Query, _) = channel.receive().unwrap();
+            channel.send(&Answer::Coming, &[]).unwrap();
+            let mut pipe = std::fs::File::from(pipes.into_iter().next().unwrap());
+            pipe.write_all(b"17 o hello\n").unwrap();
+            query
+        }
+    });
+    let pipe = containers.logs("web", query).await.unwrap();
+    let mut text = String::new();
+    std::fs::File::from(std::os::fd::OwnedFd::from(pipe)).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "17 o hello\n");
+    let asked = logs.join().unwrap();
+    assert_eq!(asked, Query { container: "web".into(), tail: Some(3), since_us: None, follow: true });
+}
+
+fn seqpacket_listener(path: &std::path::Path) -> std::os::fd::OwnedFd {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &UnixAddr::new(path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(4).unwrap()).unwrap();
+    listener
+}
+
+#[allow(unsafe_code)]
+fn accept(listener: &std::os::fd::OwnedFd) -> berth_control::channel::Channel {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let socket = nix::sys::socket::accept(listener.as_raw_fd()).unwrap();
+    // SAFETY: accept(2) has just made this descriptor and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    berth_control::channel::Channel::from(socket)
+}
