@@ -1,0 +1,30 @@
+# The commands people type; README.md says what each is for. Everything behind them is Rust or a small script.
+
+image_build = cargo run --quiet --profile fast --package berth-image-build --
+
+.PHONY: deps kernel image run test check bench clean
+.DEFAULT_GOAL := image
+
+deps:
+	@image-build/install-packages.sh
+
+kernel: deps
+	@$(image_build) kernel
+
+image: deps
+	@$(image_build) image
+
+run: deps
+	@$(image_build) run
+
+test: deps
+	@image-build/test.sh
+
+check: deps
+	@image-build/check.sh
+
+bench: image
+	@cargo run --quiet --profile fast --package berth-tests -- bench
+
+clean:
+	@rm -rf out target

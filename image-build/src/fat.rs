@@ -1,0 +1,79 @@
+//! FAT file systems made from memory or folders: the boot partition and user-data disks. No mount, no root rights, and
+//! no time: every entry has FAT's first date.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+
+/// What a volume is called and how it is laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Volume<'a> {
+    /// At most 11 characters.
+    pub label: &'a str,
+    /// The serial number that tools show as the UUID.
+    pub serial: u32,
+    /// FAT32 is what firmware is sure to read; `None` lets the size decide.
+    pub fat_type: Option<FatType>,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Makes an empty file system in `device`, from its current start.
+///
+/// # Errors
+/// If the label is too long, the size does not suit the type, or writing fails.
+pub fn format<T: Read + Write + Seek>(mut device: T, volume: Volume<'_>) -> Result<FileSystem<T>> {
+    let Volume { label, serial, fat_type, size } = volume;
+    if label.len() > 11 || !label.is_ascii() {
+        bail!("a FAT label has at most 11 ASCII characters: {label:?}");
+    }
+    let mut padded = [b' '; 11];
+    padded[..label.len()].copy_from_slice(label.as_bytes());
+    let sectors = u32::try_from(size / 512).with_context(|| format!("{size} bytes are too many for FAT"))?;
+    let mut options = FormatVolumeOptions::new().volume_label(padded).volume_id(serial).total_sectors(sectors);
+    if let Some(fat_type) = fat_type {
+        options = options.fat_type(fat_type);
+    }
+    if fat_type == Some(FatType::Fat32) {
+        // A small disk has enough clusters to be FAT32 only if each is one sector.
+        options = options.bytes_per_cluster(512);
+    }
+    fatfs::format_volume(&mut device, options).with_context(|| format!("make a FAT file system of {size} bytes"))?;
+    FileSystem::new(device, FsOptions::new()).context("open the new FAT file system")
+}
+
+/// Writes one file; the folders of its path must be there.
+///
+/// # Errors
+/// If the volume is full or the path is not there.
+pub fn write<T: Read + Write + Seek>(volume: &FileSystem<T>, path: &str, content: &[u8]) -> Result<()> {
+    let mut file = volume.root_dir().create_file(path).with_context(|| format!("create {path} on FAT"))?;
+    file.truncate().with_context(|| format!("truncate {path} on FAT"))?;
+    file.write_all(content).with_context(|| format!("write {path} on FAT ({} bytes)", content.len()))
+}
+
+/// Copies a folder's content, links followed, in the order of names.
+///
+/// # Errors
+/// If something cannot be read or the volume is full.
+pub fn copy_folder<T: Read + Write + Seek>(volume: &FileSystem<T>, from: &Path, to: &str) -> Result<()> {
+    let entries = fs::read_dir(from).with_context(|| format!("list {}", from.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let target = if to.is_empty() { name.into_owned() } else { format!("{to}/{name}") };
+        if path.is_dir() {
+            volume.root_dir().create_dir(&target).with_context(|| format!("make {target} on FAT"))?;
+            copy_folder(volume, &path, &target)?;
+            continue;
+        }
+        let mut file = volume.root_dir().create_file(&target).with_context(|| format!("create {target} on FAT"))?;
+        let mut source = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        std::io::copy(&mut source, &mut file).with_context(|| format!("copy {} to FAT", path.display()))?;
+    }
+    Ok(())
+}
