@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::container::{Container, Sysctls, is_default};
 use crate::names::{ContainerName, HostName};
@@ -28,6 +29,21 @@ pub struct Configuration {
     /// The containers to run.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<ContainerName, Container>,
+}
+
+/// A configuration that cannot be written as TOML.
+#[derive(Debug, Error)]
+#[error("cannot write the configuration as TOML")]
+pub struct ShowError {
+    #[from]
+    source: toml::ser::Error,
+}
+
+impl Configuration {
+    /// As TOML that loads to an equal configuration. Keys that have their default are left out.
+    pub fn to_toml(&self) -> Result<String, ShowError> {
+        Ok(toml::to_string(self)?)
+    }
 }
 
 /// `[console]`.

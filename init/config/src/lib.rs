@@ -10,21 +10,31 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
+mod check;
 mod configuration;
 mod container;
+mod diagnostic;
+mod load;
 mod names;
 mod network;
 mod quantities;
+mod source;
+mod suggestion;
 mod system_container;
 mod text;
+mod tree;
 
-pub use configuration::{Configuration, Console};
+pub use check::SYSTEM_CONTAINERS;
+pub use configuration::{Configuration, Console, ShowError};
 pub use container::{
     Capability, CapabilityChoice, Command, Container, Device, Environment, NetworkMode, PortMapping, Protocol,
     PublishedPorts, RestartPolicy, Seccomp, Security, Signal, Sysctls, TemporaryMount, Ulimit, UlimitName, User,
     UserNamespace, Volume,
 };
+pub use diagnostic::{Diagnostic, Location, Related, Style};
+pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
 pub use network::{Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, Pattern, Prefix, Route};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
+pub use source::{SIZE_LIMIT, Source};
 pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};

@@ -92,19 +92,15 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-impl PortMapping {
-    /// Whether both want the same port of the machine.
-    pub fn collides_with(&self, other: &Self) -> bool {
-        let same_address = match (self.host_address, other.host_address) {
-            (Some(one), Some(two)) => one == two || (one.is_ipv4() == two.is_ipv4() && either_unspecified(one, two)),
-            _ => true,
-        };
-        same_address && self.host_port == other.host_port && self.protocol == other.protocol
+/// Whether something that listens on both would listen twice: `None` is every address, 0.0.0.0 and :: are every
+/// address of their family.
+fn addresses_overlap(one: Option<IpAddr>, two: Option<IpAddr>) -> bool {
+    match (one, two) {
+        (Some(one), Some(two)) => {
+            one == two || (one.is_ipv4() == two.is_ipv4() && (one.is_unspecified() || two.is_unspecified()))
+        }
+        _ => true,
     }
-}
-
-fn either_unspecified(one: IpAddr, two: IpAddr) -> bool {
-    one.is_unspecified() || two.is_unspecified()
 }
 
 /// One entry of `ports`: a port, or as many on the machine as in the container.
@@ -129,6 +125,29 @@ struct PortRange {
 }
 
 impl PublishedPorts {
+    /// The lowest port of the machine.
+    pub(crate) const fn first_host_port(&self) -> u16 {
+        self.host.first
+    }
+
+    /// The highest port of the machine.
+    pub(crate) const fn last_host_port(&self) -> u16 {
+        self.host.last
+    }
+
+    /// What carries the data.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The lowest port of the machine that both want.
+    pub(crate) fn common_host_port(&self, other: &Self) -> Option<u16> {
+        let first = self.host.first.max(other.host.first);
+        let common = first <= self.host.last.min(other.host.last);
+        let same = self.protocol == other.protocol && addresses_overlap(self.host_address, other.host_address);
+        (common && same).then_some(first)
+    }
+
     /// The ports one by one.
     pub fn mappings(&self) -> impl Iterator<Item = PortMapping> + use<> {
         let Self { host_address, host, container, protocol } = *self;

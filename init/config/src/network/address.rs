@@ -59,6 +59,16 @@ impl Prefix {
     pub const fn length(self) -> u8 {
         self.length
     }
+
+    /// Whether the address is in the network.
+    pub fn contains(self, other: IpAddr) -> bool {
+        let differing = match (self.address, other) {
+            (IpAddr::V4(one), IpAddr::V4(two)) => (one.to_bits() ^ two.to_bits()).leading_zeros(),
+            (IpAddr::V6(one), IpAddr::V6(two)) => (one.to_bits() ^ two.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        differing >= u32::from(self.length)
+    }
 }
 
 impl FromStr for Prefix {

@@ -1,0 +1,99 @@
+//! `depends_on`: every name leads to a container, and none leads back to where it started.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{SYSTEM_CONTAINERS, container_path};
+use crate::configuration::Configuration;
+use crate::load::Report;
+use crate::names::ContainerName;
+use crate::suggestion::nearest;
+use crate::tree::{Node, Path};
+
+pub(super) fn check(configuration: &Configuration, declared: &BTreeSet<String>, root: &Node, report: &mut Report) {
+    for (name, container) in &configuration.containers {
+        for (index, wanted) in container.depends_on.iter().enumerate() {
+            if !declared.contains(wanted.as_str()) {
+                unknown(wanted, declared, &dependency_path(name, index), root, report);
+            }
+        }
+    }
+    for cycle in cycles(configuration) {
+        report_cycle(&cycle, root, report);
+    }
+}
+
+/// `containers.<name>.depends_on[index]`.
+fn dependency_path(name: &ContainerName, index: usize) -> Path {
+    container_path(name).key("depends_on").index(index)
+}
+
+fn unknown(wanted: &ContainerName, declared: &BTreeSet<String>, path: &Path, root: &Node, report: &mut Report) {
+    let help = match nearest(wanted.as_str(), declared.iter().map(String::as_str)) {
+        _ if SYSTEM_CONTAINERS.contains(&wanted.as_str()) => {
+            "system containers are ready before any other starts: leave it out".to_owned()
+        }
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("declare it as [containers.{wanted}], or leave it out"),
+    };
+    report.add(report.about(root, path, format!("there is no container \"{wanted}\"")).help(help));
+}
+
+/// One step of a cycle: the container and which of its dependencies leads on.
+type Step<'a> = (&'a ContainerName, usize);
+
+/// Every cycle that a walk along the dependencies runs into; each container is left once. Without recursion: a chain
+/// can be as long as the file allows.
+fn cycles(configuration: &Configuration) -> Vec<Vec<Step<'_>>> {
+    let mut left: BTreeSet<&ContainerName> = BTreeSet::new();
+    let mut found = Vec::new();
+    for start in configuration.containers.keys() {
+        let mut trail: Vec<Step> = Vec::new();
+        // Where in the trail a container is.
+        let mut position: BTreeMap<&ContainerName, usize> = BTreeMap::new();
+        if !left.contains(start) {
+            position.insert(start, 0);
+            trail.push((start, 0));
+        }
+        while let Some((name, index)) = trail.last_mut() {
+            let container = configuration.containers.get(*name);
+            let Some(next) = container.and_then(|container| container.depends_on.get(*index)) else {
+                left.insert(*name);
+                position.remove(*name);
+                trail.pop();
+                if let Some((_, index)) = trail.last_mut() {
+                    *index += 1;
+                }
+                continue;
+            };
+            if let Some(cycle) = position.get(next).and_then(|first| trail.get(*first..)) {
+                found.push(cycle.to_vec());
+            } else if !left.contains(next) && configuration.containers.contains_key(next) {
+                position.insert(next, trail.len());
+                trail.push((next, 0));
+                continue;
+            }
+            if let Some((_, index)) = trail.last_mut() {
+                *index += 1;
+            }
+        }
+    }
+    found
+}
+
+fn report_cycle(cycle: &[Step], root: &Node, report: &mut Report) {
+    let Some(((first, index), rest)) = cycle.split_first() else {
+        return;
+    };
+    // A long circle is shown by its beginning.
+    let mut names: Vec<&str> = cycle.iter().map(|(name, _)| name.as_str()).take(8).collect();
+    names.push(if cycle.len() > names.len() { "..." } else { first.as_str() });
+    let message = match rest {
+        [] => "the container depends on itself".to_owned(),
+        _ => format!("the containers wait for each other: {}", names.join(" -> ")),
+    };
+    let mistake = report.about(root, &dependency_path(first, *index), message);
+    let mistake = rest.iter().take(7).fold(mistake, |mistake, (name, index)| {
+        report.relate(mistake, root, &dependency_path(name, *index), "and this")
+    });
+    report.add(mistake.help("take one of them out of `depends_on`"));
+}

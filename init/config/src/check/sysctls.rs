@@ -1,0 +1,31 @@
+//! A container can only change kernel settings of its own namespaces.
+
+use super::ContainerCheck;
+use crate::container::NetworkMode;
+use crate::load::Report;
+
+/// Settings that belong to the IPC namespace, besides everything below `fs.mqueue.`: ipc_namespaces(7).
+const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shm_rmid_forced",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+
+pub(super) fn check(container: &ContainerCheck, report: &mut Report) {
+    for (name, _) in container.container.sysctls.iter() {
+        let network = name.starts_with("net.");
+        let (message, help) = if network && container.container.network_mode == NetworkMode::Host {
+            ("the container has the machine's network, this would change the machine", "put it into [sysctls]")
+        } else if network || name.starts_with("fs.mqueue.") || IPC.contains(&name) {
+            continue;
+        } else {
+            ("it is a setting of the whole machine", "put it into [sysctls] if the machine is meant")
+        };
+        container.report(report, &container.path().key("sysctls").key(name), message.to_owned(), help);
+    }
+}
