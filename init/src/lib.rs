@@ -7,13 +7,50 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod boot;
 pub mod clock;
 pub mod command_line;
+pub mod configuration;
 pub mod journal;
+pub mod machine;
 pub mod mounts;
 pub mod reactor;
+pub mod shutdown;
+pub mod status;
 pub mod storage;
+pub mod supervisor;
 pub mod sys;
 pub mod task;
 pub mod timeline;
 pub mod uevent;
+
+use std::time::Duration;
+
+use berth_control::message::PowerAction;
+
+/// PID 1. Does not return, because the kernel panics when PID 1 ends.
+pub fn main() -> ! {
+    std::panic::set_hook(Box::new(|information| {
+        // Not a kernel panic: the disks get a moment, and the machine comes up again by itself.
+        log::error!("PID 1 has a defect and starts the machine again: {information}");
+        nix::unistd::sync();
+        std::thread::sleep(Duration::from_secs(5));
+        shutdown::end(PowerAction::Reboot);
+    }));
+    match machine::Machine::new() {
+        Ok(mut machine) => {
+            boot::run(&mut machine);
+            let action = machine.run();
+            shutdown::end(action);
+        }
+        Err(error) => {
+            // Without epoll and signalfd there is nothing to run on; the kernel has both since 2.6.27.
+            journal::start();
+            log::error!("this kernel does not offer what PID 1 needs: {error}");
+        }
+    }
+    // The kernel has refused to go down, or is too old to run Berth: stay, so that the console can be read.
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}

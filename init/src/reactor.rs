@@ -63,6 +63,12 @@ impl Reactor {
         self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.to_number()))
     }
 
+    /// Reports `token` also when the descriptor, which was added before, has room to write; or no longer.
+    pub fn watch_room(&self, descriptor: impl AsFd, token: Token, wanted: bool) -> nix::Result<()> {
+        let flags = if wanted { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+        self.epoll.modify(descriptor, &mut EpollEvent::new(flags, token.to_number()))
+    }
+
     /// Forgets the descriptor. Needed where a copy of it lives on in another process: closing alone does not end
     /// the watch then (epoll(7), question 6).
     pub fn remove(&self, descriptor: impl AsFd) {

@@ -109,6 +109,7 @@ impl Gpt {
 
     /// A partition's place.
     pub fn extent(&self, number: u32) -> Option<Extent> {
+        self.type_of(number)?;
         let entry = self.entry(number)?;
         let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
         let sectors = last.checked_sub(first)?.checked_add(1)?;
@@ -129,7 +130,7 @@ impl Gpt {
         let last_usable = last_lba.saturating_sub(entry_sectors + 1);
         let alignment = (1 << 20) / self.sector;
         let end = (last_usable + 1) / alignment * alignment;
-        if end * self.sector <= before.start + before.length {
+        if end * self.sector <= before.start.saturating_add(before.length) {
             return Ok(false);
         }
         let offset = (number as usize - 1) * self.entry_size;

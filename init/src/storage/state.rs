@@ -80,7 +80,9 @@ fn find() -> Result<(Option<BlockDevice>, String), String> {
         let mut waited = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
         match poll(&mut waited, timeout) {
             Ok(0) => {
-                return Err(format!("no partition of type {STATE_TYPE} and no ext4 labelled {STATE_LABEL} on any disk"));
+                return Err(format!(
+                    "no partition of type {STATE_TYPE} and no ext4 labelled {STATE_LABEL} on any disk"
+                ));
             }
             Ok(_) | Err(nix::Error::EINTR) => {
                 events.block_devices_changed();

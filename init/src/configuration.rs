@@ -1,0 +1,164 @@
+//! The configuration: read from the user data, checked, kept for the next boot.
+//!
+//! Runs in a task, since user data may be slow, broken or hostile. A configuration with a mistake is refused as a
+//! whole; the last good one stays in force, from memory or from the state partition.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use berth_config::{Configuration, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::storage::user_data::USER_DATA_PATH;
+
+/// The last configuration that was accepted, as one file.
+const LAST_GOOD: &str = "/var/lib/berth/configuration/last-good.toml";
+
+/// The longest file that is read, in bytes: room for thousands of containers.
+const MAXIMUM_FILE: u64 = 1 << 20;
+
+/// What came of reading.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// To be put in force; `None` leaves what is.
+    pub configuration: Option<Configuration>,
+    /// The files that it came from.
+    pub sources: Vec<String>,
+    /// What is wrong and what to do; some of several lines.
+    pub problems: Vec<String>,
+    /// In a few words, for the log.
+    pub outcome: String,
+    /// When reading began, in microseconds of [`crate::clock`].
+    pub start_us: u64,
+}
+
+impl Report {
+    /// Nothing could be read.
+    pub fn failed(problem: String) -> Self {
+        Self {
+            outcome: "failed".to_owned(),
+            problems: vec![problem],
+            start_us: clock::microseconds(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads what there is. `none` is the kernel command line's way out of a configuration that does harm.
+pub fn read(none: bool) -> Report {
+    let start_us = clock::microseconds();
+    let mut report = Report { start_us, ..Report::default() };
+    if none {
+        report.outcome = "none, as the kernel command line says".to_owned();
+        return report;
+    }
+    let files = files(Path::new(USER_DATA_PATH));
+    if files.is_empty() {
+        use_last_good(&mut report);
+        return report;
+    }
+    match read_files(&files).and_then(parse) {
+        Ok(configuration) => {
+            report.sources = files.iter().map(|file| name_of(file)).collect();
+            report.outcome = report.sources.join(", ");
+            if let Err(problem) = keep(&configuration) {
+                report.problems.push(problem);
+            }
+            report.configuration = Some(configuration);
+        }
+        Err(problems) => {
+            use_last_good(&mut report);
+            report.outcome = format!("has mistakes; {}", report.outcome);
+            report.problems.splice(0..0, problems);
+        }
+    }
+    report
+}
+
+/// berth.toml, then config.d/*.toml by name.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let main = folder.join("berth.toml");
+    let mut more: Vec<PathBuf> = fs::read_dir(folder.join("config.d"))
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    more.retain(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")));
+    more.sort();
+    main.exists().then_some(main).into_iter().chain(more).collect()
+}
+
+/// The name in messages: relative to the user data, as the person who wrote it knows it.
+fn name_of(path: &Path) -> String {
+    path.strip_prefix(USER_DATA_PATH).unwrap_or(path).display().to_string()
+}
+
+fn read_files(files: &[PathBuf]) -> Result<Vec<Source>, Vec<String>> {
+    let (mut sources, mut problems) = (Vec::new(), Vec::new());
+    for path in files {
+        let name = name_of(path);
+        match read_file(path) {
+            Ok(bytes) => sources.push(Source::new(name, bytes)),
+            Err(reason) => problems.push(format!("{name}: {reason}")),
+        }
+    }
+    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(|error| format!("open: {error}"))?;
+    file.take(MAXIMUM_FILE + 1).read_to_end(&mut bytes).map_err(|error| format!("read: {error}"))?;
+    if bytes.len() as u64 > MAXIMUM_FILE {
+        return Err(format!("is longer than {} KiB", MAXIMUM_FILE >> 10));
+    }
+    Ok(bytes)
+}
+
+fn parse(sources: Vec<Source>) -> Result<Configuration, Vec<String>> {
+    berth_config::load(&sources).map(|loaded| loaded.configuration).map_err(|diagnostics| {
+        diagnostics.iter().map(|diagnostic| diagnostic.render(berth_config::Style::Plain)).collect()
+    })
+}
+
+/// Puts the last good configuration in force, if there is one.
+fn use_last_good(report: &mut Report) {
+    let path = Path::new(LAST_GOOD);
+    if !path.exists() {
+        report.outcome = "there is none; put a berth.toml on a partition labelled BERTH-DATA".to_owned();
+        return;
+    }
+    let source = read_file(path).map_err(|reason| vec![format!("{LAST_GOOD}: {reason}")]);
+    match source.and_then(|bytes| parse(vec![Source::new(LAST_GOOD.to_owned(), bytes)])) {
+        Ok(configuration) => {
+            report.outcome = "the last good one is in force".to_owned();
+            report
+                .problems
+                .push("the configuration in force is the last good one, kept on the state partition".to_owned());
+            report.sources = vec![LAST_GOOD.to_owned()];
+            report.configuration = Some(configuration);
+        }
+        Err(problems) => {
+            report.outcome = "the last good one cannot be read".to_owned();
+            report.problems.extend(problems);
+        }
+    }
+}
+
+/// Keeps an accepted configuration: aside, synced, renamed. One that is kept already is not written again.
+fn keep(configuration: &Configuration) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| format!("keep the configuration in {LAST_GOOD}: {error}");
+    let text = configuration.to_toml().map_err(|error| fail(&error))?;
+    if fs::read(LAST_GOOD).is_ok_and(|kept| kept == text.as_bytes()) {
+        return Ok(());
+    }
+    let aside = format!("{LAST_GOOD}.new");
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&aside, LAST_GOOD)
+    };
+    write().map_err(|error| fail(&error))
+}

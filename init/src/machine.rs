@@ -1,0 +1,368 @@
+//! The machine as PID 1 keeps it, and the loop that everything happens in.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_control::message::{Link, MachineState, PowerAction};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use crate::clock;
+use crate::command_line::CommandLine;
+use crate::configuration;
+use crate::reactor::{Reactor, Token};
+use crate::shutdown::Shutdown;
+use crate::storage;
+use crate::supervisor::{Outcome, Supervisor};
+use crate::task::{Task, TaskError};
+use crate::timeline::Timeline;
+use crate::uevent::Uevents;
+
+/// How long a boot may stay without having tried everything before it counts as over, and as degraded.
+const BOOT_TIME: Duration = Duration::from_secs(120);
+
+/// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, and busybox's three for going down.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPWR, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Work that is under way in a child.
+#[derive(Debug)]
+enum Work {
+    /// State and user data at boot.
+    Storage(Task<storage::Report>),
+    /// User data that came later.
+    UserData(Task<storage::Report>),
+    /// Reading the configuration.
+    Configuration(Task<configuration::Report>),
+    /// The last unmounts.
+    Unmount(Task<Vec<String>>),
+}
+
+/// Everything that PID 1 knows.
+#[derive(Debug)]
+pub struct Machine {
+    reactor: Rc<Reactor>,
+    signals: SignalFd,
+    uevents: Option<Uevents>,
+    tasks: BTreeMap<u32, Work>,
+    next_task: u32,
+    /// The containers.
+    pub supervisor: Supervisor,
+    /// The boot's steps.
+    pub timeline: Timeline,
+    /// The kernel command line.
+    pub command_line: CommandLine,
+    /// Where the machine is.
+    pub state: MachineState,
+    /// What came of the storage.
+    pub storage: storage::Report,
+    /// What came of the configuration; `None` while it is read for the first time.
+    pub configuration: Option<configuration::Report>,
+    /// What is wrong otherwise, a sentence each.
+    pub problems: Vec<String>,
+    /// As `network` last told.
+    pub links: Vec<Link>,
+    /// From DHCP.
+    pub dhcp_hostname: Option<String>,
+    shutdown: Option<Shutdown>,
+}
+
+impl Machine {
+    /// Blocks the signals that are read from a descriptor from now on.
+    pub fn new() -> nix::Result<Self> {
+        let mask: SigSet = SIGNALS.into_iter().collect();
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let reactor = Rc::new(Reactor::new()?);
+        reactor.add(&signals, Token::Signals)?;
+        Ok(Self {
+            supervisor: Supervisor::new(Rc::clone(&reactor)),
+            reactor,
+            signals,
+            uevents: None,
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            timeline: Timeline::default(),
+            command_line: CommandLine::default(),
+            state: MachineState::Booting,
+            storage: storage::Report::default(),
+            configuration: None,
+            problems: Vec::new(),
+            links: Vec::new(),
+            dhcp_hostname: None,
+            shutdown: None,
+        })
+    }
+
+    /// Listens for devices that come and go.
+    pub fn watch_devices(&mut self) -> nix::Result<()> {
+        let uevents = Uevents::subscribe()?;
+        self.reactor.add(&uevents, Token::Devices)?;
+        self.uevents = Some(uevents);
+        Ok(())
+    }
+
+    /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
+    pub fn run(&mut self) -> PowerAction {
+        loop {
+            self.supervisor.settle();
+            self.update_state();
+            if let Some(action) = self.advance_shutdown() {
+                return action;
+            }
+            match self.reactor.wait(self.patience()) {
+                Ok(tokens) => tokens.into_iter().for_each(|token| self.handle(token)),
+                Err(error) => {
+                    // epoll fails only for descriptors that are none: a defect, and no reason to spin.
+                    log::error!("wait for events: {error}");
+                    std::thread::sleep(Duration::from_secs(1));
+                    self.reap();
+                }
+            }
+        }
+    }
+
+    /// How long the loop may sleep.
+    fn patience(&self) -> Option<Duration> {
+        let boot = (self.state == MachineState::Booting).then_some(BOOT_TIME);
+        let shutdown = self.shutdown.as_ref().map(Shutdown::deadline);
+        let earliest = [self.supervisor.deadline(), boot, shutdown].into_iter().flatten().min();
+        earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
+    }
+
+    fn handle(&mut self, token: Token) {
+        match token {
+            Token::Signals => self.handle_signals(),
+            Token::Devices => self.handle_devices(),
+            Token::Task(number) => self.handle_task(number),
+            Token::Setup(id) => self.supervisor.set_up(id),
+            Token::Channel(id) => {
+                for outcome in self.supervisor.message(id) {
+                    self.carry_out(outcome);
+                }
+            }
+        }
+    }
+
+    fn handle_signals(&mut self) {
+        while let Ok(Some(information)) = self.signals.read_signal() {
+            let number = i32::try_from(information.ssi_signo).unwrap_or_default();
+            match Signal::try_from(number) {
+                Ok(Signal::SIGCHLD) => self.reap(),
+                Ok(Signal::SIGINT | Signal::SIGTERM) => self.go_down(PowerAction::Reboot),
+                Ok(Signal::SIGPWR | Signal::SIGUSR2) => self.go_down(PowerAction::PowerOff),
+                Ok(Signal::SIGUSR1) => self.go_down(PowerAction::Halt),
+                _ => {}
+            }
+        }
+    }
+
+    /// Collects every child that has ended: containers, tasks, and the orphans that the kernel hands to PID 1.
+    fn reap(&mut self) {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return,
+                Ok(status) => {
+                    self.supervisor.ended(status);
+                }
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return log::error!("collect ended processes: {error}"),
+            }
+        }
+    }
+
+    fn handle_devices(&mut self) {
+        let changed = self.uevents.as_ref().is_some_and(Uevents::block_devices_changed);
+        let known = self.storage.user_data.is_some() || self.configuration.is_none() || self.shutdown.is_some();
+        let looking = self.tasks.values().any(|work| matches!(work, Work::UserData(_) | Work::Configuration(_)));
+        if changed && !known && !looking {
+            self.start_task(|| Task::start(storage::look_for_user_data).map(Work::UserData));
+        }
+    }
+
+    fn start_task(&mut self, start: impl FnOnce() -> Result<Work, TaskError>) {
+        let started = start().and_then(|work| {
+            let number = self.next_task;
+            self.reactor.add(work.descriptor(), Token::Task(number)).map_err(TaskError::Start)?;
+            self.tasks.insert(number, work);
+            self.next_task = number.wrapping_add(1);
+            Ok(())
+        });
+        if let Err(error) = started {
+            log::error!("{error}");
+            self.problems.push(format!("{error}"));
+        }
+    }
+
+    /// Finds state and user data.
+    pub fn start_storage(&mut self) {
+        let in_memory = self.command_line.state_in_memory;
+        self.start_task(|| Task::start(move || storage::prepare(in_memory)).map(Work::Storage));
+    }
+
+    /// Reads the configuration.
+    pub fn start_configuration(&mut self) {
+        let none = self.command_line.no_configuration;
+        self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
+    }
+
+    fn handle_task(&mut self, number: u32) {
+        let Some(work) = self.tasks.get_mut(&number) else { return };
+        let finished = match work {
+            Work::Storage(task) => task.advance().map(|result| Finished::Storage(report_or_problem(result))),
+            Work::UserData(task) => task.advance().map(|result| Finished::UserData(report_or_problem(result))),
+            Work::Configuration(task) => task.advance().map(|result| {
+                Finished::Configuration(Box::new(result.unwrap_or_else(|error| {
+                    configuration::Report::failed(format!("read the configuration: {}", chain(&error)))
+                })))
+            }),
+            Work::Unmount(task) => {
+                task.advance().map(|result| Finished::Unmount(result.unwrap_or_else(|error| vec![chain(&error)])))
+            }
+        };
+        let Some(finished) = finished else { return };
+        self.reactor.remove(work.descriptor());
+        self.tasks.remove(&number);
+        match finished {
+            Finished::Storage(report) => self.storage_is_ready(report),
+            Finished::UserData(report) => self.user_data_came(report),
+            Finished::Configuration(report) => self.configure(*report),
+            Finished::Unmount(problems) => {
+                problems.iter().for_each(|problem| log::warn!("{problem}"));
+                if let Some(shutdown) = self.shutdown.as_mut() {
+                    shutdown.unmounted();
+                }
+            }
+        }
+    }
+
+    fn storage_is_ready(&mut self, report: storage::Report) {
+        report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
+        self.storage = report;
+        crate::boot::after_storage(self);
+    }
+
+    fn user_data_came(&mut self, report: storage::Report) {
+        if report.user_data.is_none() && report.problems.is_empty() {
+            return;
+        }
+        report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
+        self.storage.problems.extend(report.problems);
+        self.storage.user_data = report.user_data;
+        if self.storage.user_data.is_some() {
+            self.start_configuration();
+        }
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) {
+        use berth_control::message::Reply;
+        match outcome {
+            Outcome::Machine { container, id } => {
+                let machine = Box::new(self.describe());
+                self.supervisor.reply(container, id, Reply::Machine(machine));
+            }
+            Outcome::Timeline { container, id } => {
+                let steps = self.timeline.steps().to_vec();
+                self.supervisor.reply(container, id, Reply::Timeline(steps));
+            }
+            Outcome::Configuration { container, id } => {
+                let reply = match self.supervisor.configuration.to_toml() {
+                    Ok(text) => Reply::Text(text),
+                    Err(error) => Reply::Refused { reason: error.to_string() },
+                };
+                self.supervisor.reply(container, id, reply);
+            }
+            Outcome::Power(action) => self.go_down(action),
+            Outcome::Links(links) => {
+                self.links = links;
+                self.supervisor.machine_changed(self.state);
+            }
+            Outcome::HostName(name) => {
+                self.dhcp_hostname = Some(name);
+                self.set_hostname();
+            }
+        }
+    }
+
+    /// Begins to go down; a second request changes nothing.
+    pub fn go_down(&mut self, action: PowerAction) {
+        if self.shutdown.is_none() {
+            log::info!("going down: {action:?}");
+            self.state = MachineState::ShuttingDown;
+            self.supervisor.machine_changed(self.state);
+            self.shutdown = Some(Shutdown::begin(&mut self.supervisor, action));
+        }
+    }
+
+    fn advance_shutdown(&mut self) -> Option<PowerAction> {
+        let shutdown = self.shutdown.as_mut()?;
+        if shutdown.advance(&mut self.supervisor) {
+            self.start_task(|| Task::start(crate::shutdown::unmount).map(Work::Unmount));
+        }
+        self.shutdown.as_ref().and_then(Shutdown::finished)
+    }
+
+    /// Notices the end of the boot, and whether the machine is well.
+    fn update_state(&mut self) {
+        if self.shutdown.is_some() || self.configuration.is_none() {
+            return;
+        }
+        let late = clock::since_boot() >= BOOT_TIME;
+        if self.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
+            return;
+        }
+        let problems = self.all_problems();
+        let state = if problems.is_empty() { MachineState::Ready } else { MachineState::Degraded };
+        if state == self.state {
+            return;
+        }
+        if state == MachineState::Ready {
+            log::info!("ready");
+        } else {
+            problems.iter().for_each(|problem| log::warn!("{problem}"));
+            log::warn!("degraded: see `berth status`");
+        }
+        self.state = state;
+        self.supervisor.machine_changed(state);
+    }
+}
+
+/// What a task brought.
+enum Finished {
+    Storage(storage::Report),
+    UserData(storage::Report),
+    Configuration(Box<configuration::Report>),
+    Unmount(Vec<String>),
+}
+
+impl Work {
+    fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Storage(task) | Self::UserData(task) => task.as_fd(),
+            Self::Configuration(task) => task.as_fd(),
+            Self::Unmount(task) => task.as_fd(),
+        }
+    }
+}
+
+fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Report {
+    result.unwrap_or_else(|error| storage::Report {
+        problems: vec![format!("prepare the storage: {}", chain(&error))],
+        state: "memory".to_owned(),
+        ..storage::Report::default()
+    })
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

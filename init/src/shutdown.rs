@@ -1,0 +1,130 @@
+//! The way down: user containers, system containers, what is left, file systems, power. Each phase has an end.
+
+use std::time::Duration;
+
+use berth_control::message::{Kind, PowerAction};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::clock;
+use crate::storage::state::STATE_PATH;
+use crate::storage::user_data::USER_DATA_PATH;
+use crate::supervisor::Supervisor;
+
+/// The longest that user containers are waited for, whatever grace period they name.
+const USER_TIME: Duration = Duration::from_secs(120);
+/// The longest that system containers are waited for: with the 5 s of a user container that does not listen, the
+/// machine is off within 10 s.
+const SYSTEM_TIME: Duration = Duration::from_secs(3);
+/// The longest that the disks may take. What they have not taken by then is lost, which is better than a machine that
+/// hangs at its end for ever.
+const UNMOUNT_TIME: Duration = Duration::from_secs(20);
+
+/// Where the way down has got to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    UserContainers,
+    SystemContainers,
+    Unmounting,
+    Done,
+}
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub struct Shutdown {
+    action: PowerAction,
+    phase: Phase,
+    deadline: Duration,
+}
+
+impl Shutdown {
+    /// Asks the user containers to end.
+    pub fn begin(supervisor: &mut Supervisor, action: PowerAction) -> Self {
+        supervisor.stop_user_containers();
+        Self { action, phase: Phase::UserContainers, deadline: clock::since_boot() + USER_TIME }
+    }
+
+    /// When the present phase ends at the latest, on [`crate::clock`].
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// What to do with the power, once everything else is done.
+    pub fn finished(&self) -> Option<PowerAction> {
+        (self.phase == Phase::Done).then_some(self.action)
+    }
+
+    /// The unmounting task has ended.
+    pub fn unmounted(&mut self) {
+        self.phase = Phase::Done;
+    }
+
+    /// Goes on to the next phase if this one is over. True: it is time to start [`unmount`] in a task.
+    pub fn advance(&mut self, supervisor: &mut Supervisor) -> bool {
+        let late = clock::since_boot() >= self.deadline;
+        match self.phase {
+            Phase::UserContainers => {
+                if late {
+                    supervisor.kill_all(Kind::User);
+                }
+                if late || !supervisor.any_alive(Kind::User) {
+                    supervisor.stop_system_containers();
+                    self.phase = Phase::SystemContainers;
+                    self.deadline = clock::since_boot() + SYSTEM_TIME;
+                }
+                false
+            }
+            Phase::SystemContainers => {
+                if !late && supervisor.any_alive(Kind::System) {
+                    return false;
+                }
+                // Everything that is left, such as what an operator has started. EPERM and ESRCH: there is nothing.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                self.phase = Phase::Unmounting;
+                self.deadline = clock::since_boot() + UNMOUNT_TIME;
+                true
+            }
+            Phase::Unmounting if late => {
+                log::error!("the disks do not answer: what they have not written is lost");
+                self.phase = Phase::Done;
+                false
+            }
+            Phase::Unmounting | Phase::Done => false,
+        }
+    }
+}
+
+/// Brings what persists onto the disks. Runs in a task. What went wrong comes back, a sentence each.
+pub fn unmount() -> Vec<String> {
+    let mut problems = Vec::new();
+    nix::unistd::sync();
+    // EINVAL: there was none.
+    match umount2(USER_DATA_PATH, MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(nix::Error::EINVAL) => {}
+        Err(error) => problems.push(format!("unmount {USER_DATA_PATH}: {error}")),
+    }
+    if let Err(error) = umount2(STATE_PATH, MntFlags::UMOUNT_NOFOLLOW) {
+        // In use, by a process that is only just dying: read-only is as safe.
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        if let Err(second) = mount(None::<&str>, STATE_PATH, None::<&str>, flags, None::<&str>) {
+            problems.push(format!("unmount {STATE_PATH}: {error}; make it read-only: {second}"));
+        }
+    }
+    nix::unistd::sync();
+    problems
+}
+
+/// Hands the machine back to the firmware. Returns only if the kernel refuses.
+pub fn end(action: PowerAction) {
+    let mode = match action {
+        PowerAction::PowerOff => RebootMode::RB_POWER_OFF,
+        PowerAction::Reboot => RebootMode::RB_AUTOBOOT,
+        PowerAction::Halt => RebootMode::RB_HALT_SYSTEM,
+    };
+    match reboot(mode) {
+        Ok(never) => match never {},
+        Err(error) => log::error!("{action:?}: {error}"),
+    }
+}

@@ -1,0 +1,95 @@
+//! What PID 1 tells of the machine: its name, its problems, its state in one piece.
+
+use std::fs;
+
+use berth_control::message::{Machine as Description, MachineState};
+use nix::sys::utsname::uname;
+
+use crate::clock;
+use crate::configuration::Report;
+use crate::machine::Machine;
+
+/// The name of a machine that has none.
+const DEFAULT_HOSTNAME: &str = "berth";
+
+impl Machine {
+    /// What is wrong, a sentence each.
+    pub fn all_problems(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        problems.extend(self.command_line.complaints.iter().cloned());
+        problems.extend(self.storage.problems.iter().cloned());
+        problems.extend(self.configuration.iter().flat_map(|report| report.problems.iter().cloned()));
+        problems.extend(self.supervisor.problems());
+        problems
+    }
+
+    /// Everything that a client may want to know.
+    pub fn describe(&self) -> Description {
+        let kernel = uname().ok().map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
+        Description {
+            hostname: hostname(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel,
+            slot: self.command_line.slot.clone(),
+            state: self.state,
+            uptime_ms: u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX),
+            problems: self.all_problems(),
+            links: self.links.clone(),
+            state_storage: self.storage.state.clone(),
+            configuration_sources: self
+                .configuration
+                .iter()
+                .flat_map(|report| report.sources.iter().cloned())
+                .collect(),
+        }
+    }
+
+    /// Gives the machine its name: the configuration's, else DHCP's, else `berth`.
+    pub fn set_hostname(&self) {
+        let configured = self.supervisor.configuration.hostname.as_ref().map(ToString::to_string);
+        let name = configured.or_else(|| self.dhcp_hostname.clone()).unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
+        if name == hostname() {
+            return;
+        }
+        if let Err(error) = nix::unistd::sethostname(&name) {
+            return log::warn!("set the host name {name}: {error}");
+        }
+        for (file, text) in [("hostname", format!("{name}\n")), ("hosts", hosts(&name))] {
+            if let Err(error) = fs::write(format!("/run/berth/{file}"), text) {
+                log::warn!("write /run/berth/{file}: {error}");
+            }
+        }
+    }
+
+    /// Takes over a configuration that has been read, or notes why there is none.
+    pub fn configure(&mut self, mut report: Report) {
+        let start_us = report.start_us;
+        let outcome = if report.problems.is_empty() { Ok(report.outcome.clone()) } else { Err(report.outcome.clone()) };
+        self.timeline.record("read configuration", start_us, outcome);
+        for line in report.problems.iter().flat_map(|problem| problem.lines()) {
+            log::warn!("{line}");
+        }
+        if let Some(configuration) = report.configuration.take() {
+            self.supervisor.apply(configuration);
+        }
+        for (name, value) in self.supervisor.configuration.sysctls.iter() {
+            let path = berth_config::Sysctls::path(name);
+            if let Err(error) = fs::write(&path, value) {
+                report.problems.push(format!("set {name} to {value}: {error}; check its name and value"));
+            }
+        }
+        self.configuration = Some(report);
+        self.set_hostname();
+        if self.state != MachineState::Booting {
+            self.supervisor.machine_changed(self.state);
+        }
+    }
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn hosts(name: &str) -> String {
+    format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback {name}\n")
+}

@@ -1,0 +1,71 @@
+//! From one configuration to the next: only what differs is touched.
+
+use std::collections::BTreeSet;
+
+use berth_config::{Configuration, Role, SystemContainer};
+use berth_control::message::{Kind, Notice};
+
+use super::Supervisor;
+use super::container::{Container, Definition, Goal};
+use super::output::Output;
+
+impl Supervisor {
+    /// Declares a system container; it starts as soon as it can.
+    pub fn declare_system(&mut self, name: &str, definition: SystemContainer) {
+        self.declare(name, Definition::System(Box::new(definition)));
+    }
+
+    /// Makes a configuration the wanted one. User containers that it does not name end and are forgotten, changed ones
+    /// end and are prepared anew, new ones are prepared; the others notice nothing.
+    pub fn apply(&mut self, configuration: Configuration) {
+        let network_changed = self.configuration.network != configuration.network;
+        let wanted: BTreeSet<&str> = configuration.containers.keys().map(AsRef::as_ref).collect();
+        let gone: Vec<u32> = self
+            .containers
+            .values()
+            .filter(|container| container.kind() == Kind::User && !wanted.contains(container.name.as_str()))
+            .map(|container| container.id)
+            .collect();
+        for id in gone {
+            self.stop(id, Goal::Remove);
+        }
+        for (name, container) in &configuration.containers {
+            self.declare_user(name.as_ref(), container);
+        }
+        self.configuration = configuration;
+        self.notify(Role::Engine, Notice::DeclaredChanged);
+        if network_changed {
+            self.notify(Role::Network, Notice::NetworkConfigurationChanged);
+        }
+    }
+
+    fn declare_user(&mut self, name: &str, wanted: &berth_config::Container) {
+        let known =
+            self.containers.values_mut().find(|container| container.name == name && container.goal != Goal::Remove);
+        match known {
+            Some(container) if container.user() == Some(wanted) => {}
+            Some(container) if container.kind() == Kind::User => {
+                log::info!("container {name} has a new definition");
+                let id = container.id;
+                self.stop(id, Goal::Remove);
+                self.declare(name, Definition::User(Box::new(wanted.clone())));
+            }
+            // berth-config refuses the names of system containers; this is the second lock on that door.
+            Some(_) => log::warn!("container {name} has the name of a system container and is left out"),
+            None => self.declare(name, Definition::User(Box::new(wanted.clone()))),
+        }
+    }
+
+    fn declare(&mut self, name: &str, definition: Definition) {
+        let output = match Output::new() {
+            Ok(output) => output,
+            Err(error) => return log::error!("container {name} cannot be kept: make its pipes: {error}"),
+        };
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        let used: BTreeSet<u32> = self.containers.values().map(|container| container.slot).collect();
+        let slot = (0..u32::MAX).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX);
+        self.containers.insert(id, Container::new(id, name.to_owned(), definition, output, slot));
+        self.offer_pipes(id);
+    }
+}

@@ -1,0 +1,249 @@
+//! One container as PID 1 keeps it.
+//!
+//! ```text
+//!            prepared          dependencies met        set up             attached
+//! Preparing ──────────▶ Waiting ──────────────▶ Creating ──────▶ Attaching ─────────▶ Running
+//!                          ▲                        │ fails          │ fails            │ told to stop
+//!                          │ time is up             ▼                ▼          ends    ▼
+//!                        Backoff ◀────────────────────────────────────────────────── Stopping
+//!                                                   │ policy says no                    │ ends
+//!                                                   ▼                                   ▼
+//!                                                 Failed                             Stopped
+//! ```
+//! System containers begin in Waiting; those without a network of their own skip Attaching.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_config::SystemContainer;
+use berth_control::message::{self, ContainerState, Kind, Port, PreparedImage};
+use berth_runtime::{Created, Creating, Running};
+
+use super::output::Output;
+use super::peer::Peer;
+
+/// What a container is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Definition {
+    /// Part of Berth.
+    System(Box<SystemContainer>),
+    /// Declared by the configuration.
+    User(Box<berth_config::Container>),
+}
+
+/// What is wanted of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// It runs, as far as its restart policy goes.
+    Run,
+    /// It does not, until somebody says so.
+    Stop,
+    /// It ends, and starts again at once.
+    Restart,
+    /// It ends and is forgotten.
+    Remove,
+}
+
+/// Where it is. Deadlines are on [`crate::clock`].
+#[derive(Debug)]
+pub enum State {
+    /// The engine is at work on its image.
+    Preparing,
+    /// For its dependencies.
+    Waiting,
+    /// The runtime sets it up.
+    Creating {
+        /// Reports through its descriptor; `None` only while it is being asked.
+        creating: Option<Creating>,
+        /// When that has taken too long.
+        deadline: Duration,
+    },
+    /// `network` gives it its addresses.
+    Attaching {
+        /// Everything but its first instruction.
+        created: Option<Created>,
+        /// When that has taken too long.
+        deadline: Duration,
+    },
+    /// It runs.
+    Running(Running),
+    /// It was told to end.
+    Stopping {
+        /// Its first process.
+        running: Running,
+        /// When it is killed; `None` once it was.
+        deadline: Option<Duration>,
+    },
+    /// It is going to be started again.
+    Backoff {
+        /// When.
+        until: Duration,
+    },
+    /// Not running, as intended.
+    Stopped,
+    /// Not running, and not going to by itself.
+    Failed,
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    /// Never used twice, unlike the name.
+    pub id: u32,
+    /// Unique at any time.
+    pub name: String,
+    /// What it is.
+    pub definition: Definition,
+    /// What is wanted.
+    pub goal: Goal,
+    /// Where it is.
+    pub state: State,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// What the engine prepared.
+    pub image: Option<Box<PreparedImage>>,
+    /// PID 1's end of its channel, while it runs.
+    pub peer: Option<Peer>,
+    /// Its output pipes.
+    pub output: Output,
+    /// Its network namespace, while it runs with one of its own.
+    pub network: Option<OwnedFd>,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its range of host ids: see [`super::user_spec`].
+    pub slot: u32,
+    /// A system container that said so, or a user container that runs.
+    pub ready: bool,
+    /// Whether it got as far as it will get by itself at least once; the boot is over when all have.
+    pub tried: bool,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// Failed runs in a row, for the back-off.
+    pub attempt: u32,
+    /// See [`message::Container::started_us`].
+    pub started_us: u64,
+    /// See [`message::Container::exit_code`].
+    pub exit_code: i32,
+    /// memory.events' `oom_kill` can be read for the last time when the container ends; kept for the reason.
+    pub cgroup: PathBuf,
+}
+
+impl Container {
+    /// A container that nothing has been done for.
+    pub fn new(id: u32, name: String, definition: Definition, output: Output, slot: u32) -> Self {
+        let (state, tree) = match definition {
+            Definition::System(_) => (State::Waiting, "system"),
+            Definition::User(_) => (State::Preparing, "user"),
+        };
+        let cgroup = PathBuf::from("/sys/fs/cgroup").join(tree).join(&name);
+        Self {
+            id,
+            name,
+            definition,
+            goal: Goal::Run,
+            state,
+            reason: String::new(),
+            image: None,
+            peer: None,
+            output,
+            network: None,
+            addresses: Vec::new(),
+            slot,
+            ready: false,
+            tried: false,
+            restarts: 0,
+            attempt: 0,
+            started_us: 0,
+            exit_code: -1,
+            cgroup,
+        }
+    }
+
+    /// System or user.
+    pub fn kind(&self) -> Kind {
+        match self.definition {
+            Definition::System(_) => Kind::System,
+            Definition::User(_) => Kind::User,
+        }
+    }
+
+    /// The user container's configuration.
+    pub fn user(&self) -> Option<&berth_config::Container> {
+        match &self.definition {
+            Definition::User(container) => Some(container),
+            Definition::System(_) => None,
+        }
+    }
+
+    /// The system container's definition.
+    pub fn system(&self) -> Option<&SystemContainer> {
+        match &self.definition {
+            Definition::System(container) => Some(container),
+            Definition::User(_) => None,
+        }
+    }
+
+    /// The first process, if there is one, as the machine sees it.
+    pub fn pid(&self) -> Option<i32> {
+        match &self.state {
+            State::Creating { creating, .. } => creating.as_ref().map(Creating::pid),
+            State::Attaching { created, .. } => created.as_ref().map(Created::pid),
+            State::Running(running) | State::Stopping { running, .. } => Some(running.pid()),
+            _ => None,
+        }
+    }
+
+    /// Whether it stands still until something from outside happens to it.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed)
+    }
+
+    /// When something has to be done about it at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        match &self.state {
+            State::Creating { deadline, .. } | State::Attaching { deadline, .. } => Some(*deadline),
+            State::Stopping { deadline, .. } => *deadline,
+            State::Backoff { until } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Its published ports.
+    pub fn ports(&self) -> Vec<Port> {
+        let Some(user) = self.user() else { return Vec::new() };
+        let port = |mapping: berth_config::PortMapping| Port {
+            host_address: mapping.host_address.map(|address| address.to_string()).unwrap_or_default(),
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            protocol: mapping.protocol.name().to_owned(),
+        };
+        user.port_mappings().map(port).collect()
+    }
+
+    /// What clients see.
+    pub fn describe(&self) -> message::Container {
+        message::Container {
+            name: self.name.clone(),
+            kind: self.kind(),
+            state: match self.state {
+                State::Preparing => ContainerState::Preparing,
+                State::Waiting => ContainerState::Waiting,
+                State::Creating { .. } | State::Attaching { .. } => ContainerState::Starting,
+                State::Running(_) => ContainerState::Running,
+                State::Stopping { .. } => ContainerState::Stopping,
+                State::Backoff { .. } => ContainerState::Backoff,
+                State::Stopped => ContainerState::Stopped,
+                State::Failed => ContainerState::Failed,
+            },
+            image: self.user().map(|user| user.image.to_string()).unwrap_or_default(),
+            reason: self.reason.clone(),
+            pid: self.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+            restarts: self.restarts,
+            started_us: self.started_us,
+            exit_code: self.exit_code,
+            addresses: self.addresses.clone(),
+            ports: self.ports(),
+        }
+    }
+}

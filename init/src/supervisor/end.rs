@@ -1,0 +1,159 @@
+//! What happens when a container ends, or does not get to run.
+
+use std::fs;
+use std::time::Duration;
+
+use berth_config::{RestartPolicy, Role};
+use berth_control::message::{Kind, Notice};
+use berth_runtime::cgroup::Removal;
+use nix::sys::wait::WaitStatus;
+
+use super::Supervisor;
+use super::container::{Container, Goal, State};
+use crate::clock;
+
+/// The first pause before a restart; it doubles with each failed run. Docker's figures.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A run of this length ends the series of failed ones.
+const QUIET_TIME: Duration = Duration::from_secs(10);
+
+impl Supervisor {
+    /// A child of PID 1 has ended; says whether it was a container's first process.
+    pub fn ended(&mut self, status: WaitStatus) -> bool {
+        let (pid, code, how) = match status {
+            WaitStatus::Exited(pid, code) => (pid, code, format!("exited with code {code}")),
+            WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32, format!("was killed by {signal}")),
+            _ => return false,
+        };
+        let Some(container) = self.containers.values_mut().find(|container| container.pid() == Some(pid.as_raw()))
+        else {
+            return false;
+        };
+        let id = container.id;
+        if matches!(container.state, State::Creating { .. }) {
+            // The report, which says why, may still be in the pipe.
+            self.set_up(id);
+        }
+        let Some(container) = self.containers.get_mut(&id) else { return true };
+        match container.state {
+            State::Creating { .. } | State::Attaching { .. } => {
+                self.set_up_failed(id, format!("its process {how} while it was set up"));
+            }
+            State::Running(_) | State::Stopping { .. } => {
+                container.exit_code = code;
+                container.reason =
+                    if ran_out_of_memory(container) { format!("{how}: it reached its memory limit") } else { how };
+                log::info!("container {} {}", container.name, container.reason);
+                self.after_end(id, code == 0);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// A container could not be set up.
+    pub(super) fn set_up_failed(&mut self, id: u32, reason: String) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        log::warn!("container {} does not start: {reason}", container.name);
+        container.reason = reason;
+        container.tried = true;
+        if let Some(pid) = container.pid() {
+            // It waits for its start or hangs in its set-up; ESRCH means that it has ended by itself.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        self.after_end(id, false);
+    }
+
+    /// Clears up after a run and decides what comes next.
+    fn after_end(&mut self, id: u32, success: bool) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let ran_for = clock::microseconds().saturating_sub(container.started_us);
+        let quiet = matches!(container.state, State::Running(_)) && u128::from(ran_for) >= QUIET_TIME.as_micros();
+        container.attempt = if success || quiet { 0 } else { container.attempt.saturating_add(1) };
+        container.ready = false;
+        container.tried = true;
+        if let Some(peer) = container.peer.take() {
+            self.reactor.remove(&peer);
+        }
+        let attached = container.network.take().is_some();
+        let name = container.name.clone();
+        container.state = next_state(container, success, self.shutting_down);
+        if container.goal == Goal::Restart {
+            container.goal = Goal::Run;
+        }
+        self.leftovers.push(container.cgroup.clone());
+        self.remove_leftovers();
+        if attached {
+            self.notify(Role::Network, Notice::DetachNetwork { name });
+        }
+        self.changed(id);
+    }
+
+    /// Removes the cgroups of ended containers as soon as the last process in them is gone.
+    pub(super) fn remove_leftovers(&mut self) {
+        self.leftovers.retain(|cgroup| {
+            if matches!(berth_runtime::cgroup::remove(cgroup), Ok(Removal::Done)) {
+                return false;
+            }
+            // What is still alive has lost its container; its end comes back as a SIGCHLD. ENOENT: it is gone.
+            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+            cgroup.exists()
+        });
+    }
+}
+
+/// Where a container goes from the end of a run.
+fn next_state(container: &Container, success: bool, shutting_down: bool) -> State {
+    match container.goal {
+        Goal::Stop | Goal::Remove => return State::Stopped,
+        Goal::Run | Goal::Restart if shutting_down => return State::Stopped,
+        Goal::Restart => return State::Waiting,
+        Goal::Run => {}
+    }
+    let again = match container.user().map(|user| user.restart) {
+        None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => true,
+        Some(RestartPolicy::No) => false,
+        Some(RestartPolicy::OnFailure { attempts }) => {
+            !success && attempts.is_none_or(|most| container.attempt <= most.get())
+        }
+    };
+    match (again, success) {
+        (true, _) => State::Backoff { until: clock::since_boot() + pause(container.attempt) },
+        (false, true) => State::Stopped,
+        (false, false) => State::Failed,
+    }
+}
+
+/// The pause after so many failed runs in a row. A run that succeeded is followed by the first pause too: a program
+/// that ends at once and is always to be started again must not become a busy loop.
+fn pause(attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+}
+
+/// Whether the kernel killed something in the container because of its limit (cgroup v2, memory.events).
+fn ran_out_of_memory(container: &Container) -> bool {
+    if container.kind() == Kind::System || container.exit_code != 128 + 9 {
+        return false;
+    }
+    let events = fs::read_to_string(container.cgroup.join("memory.events")).unwrap_or_default();
+    let count =
+        events.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok());
+    count.unwrap_or(0_u64) > 0
+}
+
+#[cfg(test)]
+mod pause_tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_a_minute() {
+        assert_eq!(pause(0), FIRST_PAUSE);
+        assert_eq!(pause(1), FIRST_PAUSE);
+        assert_eq!(pause(2), FIRST_PAUSE * 2);
+        assert_eq!(pause(5), FIRST_PAUSE * 16);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,194 @@
+//! The start of a container: specification, runtime, addresses, first instruction.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_config::{NetworkMode, Role};
+use berth_control::channel::Channel;
+use berth_control::message::{FromInit, Notice, Stream};
+use berth_runtime::{Progress, Rootfs};
+
+use super::container::{Container, Definition, State};
+use super::peer::Peer;
+use super::{Supervisor, system_spec, user_spec};
+use crate::clock;
+use crate::reactor::Token;
+
+/// How long the runtime may take. It works on local file systems: a disk that is slower than this is broken.
+const SET_UP_TIME: Duration = Duration::from_secs(60);
+
+/// How long `network` may take for one container.
+const ATTACH_TIME: Duration = Duration::from_secs(30);
+
+impl Supervisor {
+    /// Starts a container whose dependencies are met.
+    pub(super) fn launch(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        match launch_one(container) {
+            Ok(()) => {
+                let watched = self.watch(id);
+                if let Err(error) = watched {
+                    self.set_up_failed(id, format!("watch it: {error}"));
+                }
+            }
+            Err(reason) => self.set_up_failed(id, reason),
+        }
+    }
+
+    /// Waits for the runtime's report and for messages.
+    fn watch(&mut self, id: u32) -> nix::Result<()> {
+        let Some(container) = self.containers.get(&id) else { return Ok(()) };
+        if let State::Creating { creating: Some(creating), .. } = &container.state {
+            self.reactor.add(creating, Token::Setup(id))?;
+        }
+        if let Some(peer) = &container.peer {
+            self.reactor.add(peer, Token::Channel(id))?;
+        }
+        Ok(())
+    }
+
+    /// The runtime reports about a container that is being set up.
+    pub fn set_up(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let State::Creating { creating, deadline } = &mut container.state else { return };
+        let Some(asked) = creating.take() else { return };
+        let deadline = *deadline;
+        match asked.advance() {
+            Ok(Progress::Pending(still)) => container.state = State::Creating { creating: Some(still), deadline },
+            Ok(Progress::Created(created)) => {
+                let own_network = container.user().is_some_and(|user| user.network_mode == NetworkMode::Bridge);
+                if own_network {
+                    container.network = created.network_namespace().ok();
+                }
+                let deadline = clock::since_boot() + ATTACH_TIME;
+                container.state = State::Attaching { created: Some(created), deadline };
+                if own_network { self.attach(id) } else { self.start(id) }
+            }
+            Err(error) => self.set_up_failed(id, error.to_string()),
+        }
+    }
+
+    /// Asks `network` for a container's addresses, or for those of all when it has been restarted.
+    pub(super) fn attach(&mut self, id: u32) {
+        let Some(container) = self.containers.get(&id) else { return };
+        let Some(namespace) = container.network.as_ref().and_then(|namespace| namespace.try_clone().ok()) else {
+            return self.set_up_failed(id, "its network namespace is gone".to_owned());
+        };
+        let notice = Notice::AttachNetwork { name: container.name.clone(), ports: container.ports() };
+        if let Some(network) = self.service(Role::Network).map(|service| service.id) {
+            self.send(network, FromInit::Notice(notice), &[namespace.as_fd()]);
+        }
+    }
+
+    /// `network` has given a container its addresses.
+    pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>) {
+        let Some(container) = self.find_mut(name) else { return };
+        container.addresses = addresses;
+        if matches!(container.state, State::Attaching { .. }) {
+            let id = container.id;
+            self.start(id);
+        }
+    }
+
+    /// Lets the container's program begin.
+    pub(super) fn start(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let State::Attaching { created, .. } = &mut container.state else { return };
+        let Some(created) = created.take() else { return };
+        if let Err(reason) = write_files(container) {
+            // The container runs with less in its /etc; that is better than not running.
+            log::warn!("container {}: {reason}", container.name);
+        }
+        match created.start() {
+            Ok(running) => {
+                container.started_us = clock::microseconds();
+                container.state = State::Running(running);
+                container.reason.clear();
+                let by_notice =
+                    container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
+                container.ready = !by_notice;
+                container.tried |= container.ready;
+                log::info!("container {} runs", container.name);
+                self.changed(id);
+            }
+            Err(error) => self.set_up_failed(id, error.to_string()),
+        }
+    }
+}
+
+/// Everything up to the child of the runtime.
+fn launch_one(container: &mut Container) -> Result<(), String> {
+    container.addresses.clear();
+    let stdio =
+        |stream| container.output.writer(stream).try_clone_to_owned().map_err(|error| format!("copy a pipe: {error}"));
+    let (stdout, stderr) = (stdio(Stream::Stdout)?, stdio(Stream::Stderr)?);
+    let (spec, rootfs) = match &container.definition {
+        Definition::System(system) => {
+            make_sources(system)?;
+            (system_spec::build(system), Rootfs::Path(system_spec::root(system).to_path_buf()))
+        }
+        Definition::User(user) => {
+            let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
+            write_files(container)?;
+            let rootfs = Rootfs::Overlay {
+                layers: image.layers.clone(),
+                upper: image.upper.clone(),
+                work: image.work.clone(),
+                mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,
+            };
+            (user_spec::build(&container.name, user, image, container.slot)?, rootfs)
+        }
+    };
+    let mut inherited: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
+    let mut channel = None;
+    if container.system().is_some_and(|system| system.role.is_some()) {
+        let (ours, theirs) = Channel::pair().map_err(|error| format!("make its channel: {error}"))?;
+        container.peer = Some(Peer::new(ours));
+        channel = Some(theirs);
+    }
+    if let Some(theirs) = &channel {
+        inherited.push((theirs.as_fd(), system_spec::CHANNEL_DESCRIPTOR));
+    }
+    let creating = berth_runtime::create(berth_runtime::Request {
+        id: &container.name,
+        spec: &spec,
+        rootfs,
+        cgroup: container.cgroup.clone(),
+        stdin: None,
+        stdout: Some(stdout.as_fd()),
+        stderr: Some(stderr.as_fd()),
+        inherited,
+    })
+    .map_err(|error| error.to_string())?;
+    container.state = State::Creating { creating: Some(creating), deadline: clock::since_boot() + SET_UP_TIME };
+    Ok(())
+}
+
+/// The folders that a system container's definition wants made.
+fn make_sources(system: &berth_config::SystemContainer) -> Result<(), String> {
+    for mount in system.mounts.iter().filter(|mount| mount.create) {
+        let path: &str = mount.source.as_ref();
+        crate::mounts::make_folder(&PathBuf::from(path), 0o755)?;
+    }
+    Ok(())
+}
+
+/// The files of /etc that are the container's own. They are mounted into it, so they are written in place.
+fn write_files(container: &Container) -> Result<(), String> {
+    let Some(user) = container.user() else { return Ok(()) };
+    let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
+    let folder = user_spec::files_folder(&container.name);
+    crate::mounts::make_folder(&folder, 0o755)?;
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for address in &container.addresses {
+        hosts.push_str(&format!("{address}\t{hostname}\n"));
+    }
+    let write = |file: &str, text: &str| {
+        let path = folder.join(file);
+        fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
+    };
+    write("hosts", &hosts)?;
+    write("hostname", &format!("{hostname}\n"))
+}

@@ -1,0 +1,244 @@
+//! The containers: started in the order of their dependencies, kept running, stopped in the reverse order.
+//!
+//! Everything happens in answer to an event: a child that ended ([`Supervisor::ended`]), a report of the runtime
+//! ([`Supervisor::set_up`]), a message ([`Supervisor::message`]), a deadline. Each ends in [`Supervisor::settle`], which
+//! moves every container on as far as it can go.
+
+mod apply;
+mod container;
+mod end;
+mod launch;
+mod output;
+mod peer;
+mod requests;
+mod stop;
+pub mod system_spec;
+mod user_spec;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_config::Role;
+use berth_control::message::{FromInit, Kind, Notice};
+
+pub use self::container::{Container, Definition, Goal, State};
+pub use self::requests::Outcome;
+use crate::clock;
+use crate::reactor::{Reactor, Token};
+
+/// The containers and what they share.
+#[derive(Debug)]
+pub struct Supervisor {
+    reactor: Rc<Reactor>,
+    containers: BTreeMap<u32, Container>,
+    next_id: u32,
+    /// Cgroups of ended containers in which something may still be alive.
+    leftovers: Vec<PathBuf>,
+    /// Nothing is started any more.
+    shutting_down: bool,
+    /// Whether the storage of user containers is there; the engine does not start before.
+    pub configuration: berth_config::Configuration,
+}
+
+impl Supervisor {
+    /// Without containers.
+    pub fn new(reactor: Rc<Reactor>) -> Self {
+        Self {
+            reactor,
+            containers: BTreeMap::new(),
+            next_id: 0,
+            leftovers: Vec::new(),
+            shutting_down: false,
+            configuration: berth_config::Configuration::default(),
+        }
+    }
+
+    /// All containers, system ones first, by name.
+    pub fn list(&self) -> Vec<&Container> {
+        let mut list: Vec<&Container> = self.containers.values().collect();
+        list.sort_by(|left, right| (left.kind(), &left.name).cmp(&(right.kind(), &right.name)));
+        list
+    }
+
+    /// The container of this name.
+    pub fn find(&self, name: &str) -> Option<&Container> {
+        self.containers.values().find(|container| container.name == name)
+    }
+
+    fn find_mut(&mut self, name: &str) -> Option<&mut Container> {
+        self.containers.values_mut().find(|container| container.name == name)
+    }
+
+    /// The system container with this role, if it said that it is ready.
+    fn service(&mut self, role: Role) -> Option<&mut Container> {
+        self.containers
+            .values_mut()
+            .find(|container| container.ready && container.system().is_some_and(|system| system.role == Some(role)))
+    }
+
+    /// Whether every container got as far as it will get by itself: the boot is over.
+    pub fn all_tried(&self) -> bool {
+        self.containers.values().all(|container| container.tried)
+    }
+
+    /// What is wrong with containers, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let wrong = self.list().into_iter().filter(|container| match container.state {
+            State::Failed | State::Backoff { .. } => true,
+            State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
+            _ => false,
+        });
+        wrong.map(|container| format!("container {}: {}", container.name, container.reason)).collect()
+    }
+
+    /// When something has to be done at the latest, on [`crate::clock`].
+    pub fn deadline(&self) -> Option<Duration> {
+        self.containers.values().filter_map(Container::deadline).min()
+    }
+
+    /// Moves every container on as far as it can go. To be called after each event.
+    pub fn settle(&mut self) {
+        let now = clock::since_boot();
+        self.remove_leftovers();
+        // A start may allow another one: again until nothing moves. Every round starts a container or is the last.
+        loop {
+            let mut moved = self.forget_removed();
+            let ids: Vec<u32> = self.containers.keys().copied().collect();
+            for id in ids {
+                moved |= self.move_on(id, now);
+            }
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    fn move_on(&mut self, id: u32, now: Duration) -> bool {
+        let Some(container) = self.containers.get(&id) else { return false };
+        match &container.state {
+            State::Waiting => self.start_if_possible(id),
+            State::Backoff { until } if *until <= now => self.try_again(id),
+            State::Creating { deadline, .. } | State::Attaching { deadline, .. } if *deadline <= now => {
+                self.set_up_failed(id, "setting it up took too long".to_owned());
+                true
+            }
+            State::Stopping { deadline: Some(deadline), .. } if *deadline <= now => {
+                self.kill_now(id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn try_again(&mut self, id: u32) -> bool {
+        let Some(container) = self.containers.get_mut(&id) else { return false };
+        container.restarts = container.restarts.saturating_add(1);
+        // Without an image the engine is asked again, not the runtime.
+        let prepared = container.system().is_some() || container.image.is_some();
+        container.state = if prepared { State::Waiting } else { State::Preparing };
+        if !prepared {
+            self.notify(Role::Engine, Notice::DeclaredChanged);
+        }
+        true
+    }
+
+    fn start_if_possible(&mut self, id: u32) -> bool {
+        let Some(container) = self.containers.get(&id) else { return false };
+        if container.goal != Goal::Run || self.shutting_down {
+            return self.rest(id);
+        }
+        if let Some(reason) = self.obstacle(container) {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.reason = reason;
+            }
+            return false;
+        }
+        let unmet = container.system().and_then(|system| system_spec::unmet_condition(system.condition.as_ref()?));
+        if let Some(reason) = unmet {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.state = State::Stopped;
+                container.reason = reason;
+                container.tried = true;
+            }
+            return true;
+        }
+        self.launch(id);
+        true
+    }
+
+    /// What a waiting container waits for.
+    fn obstacle(&self, container: &Container) -> Option<String> {
+        if self.leftovers.contains(&container.cgroup) {
+            return Some("waits for the last processes of its previous run".to_owned());
+        }
+        let dependencies = match &container.definition {
+            Definition::System(system) => &system.depends_on,
+            Definition::User(user) => &user.depends_on,
+        };
+        for name in dependencies {
+            let name: &str = name.as_ref();
+            let Some(dependency) = self.find(name) else {
+                return Some(format!("waits for {name}, which does not exist"));
+            };
+            // A system container that this machine has no use for holds nobody up.
+            let met =
+                dependency.ready || (dependency.kind() == Kind::System && matches!(dependency.state, State::Stopped));
+            if !met {
+                return Some(format!("waits for {name}"));
+            }
+        }
+        let needs_network = container.user().is_some_and(|user| user.network_mode == berth_config::NetworkMode::Bridge);
+        let network_ready = || {
+            let mut all = self.containers.values();
+            all.any(|other| other.ready && other.system().is_some_and(|system| system.role == Some(Role::Network)))
+        };
+        (needs_network && !network_ready()).then(|| "waits for the system container network".to_owned())
+    }
+
+    /// Puts a container that is not to run to rest.
+    fn rest(&mut self, id: u32) -> bool {
+        let Some(container) = self.containers.get_mut(&id) else { return false };
+        container.state = State::Stopped;
+        container.tried = true;
+        true
+    }
+
+    /// Drops the containers that are to be forgotten and have ended.
+    fn forget_removed(&mut self) -> bool {
+        let gone: Vec<u32> = self
+            .containers
+            .values()
+            .filter(|container| container.goal == Goal::Remove && container.is_at_rest())
+            .map(|container| container.id)
+            .collect();
+        for id in &gone {
+            if let Some(container) = self.containers.remove(id) {
+                log::info!("container {} is no longer declared and is gone", container.name);
+            }
+        }
+        !gone.is_empty()
+    }
+
+    /// Sends to the system container with this role, if it is ready; it asks by itself when it becomes ready later.
+    fn notify(&mut self, role: Role, notice: Notice) {
+        if let Some(id) = self.service(role).map(|container| container.id) {
+            self.send(id, FromInit::Notice(notice), &[]);
+        }
+    }
+
+    /// Sends to a system container. One that does not read is killed: its restart is better than its silence.
+    fn send(&mut self, id: u32, message: FromInit, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(peer) = container.peer.as_mut() else { return };
+        let sent = peer.send(message, descriptors);
+        let room = self.reactor.watch_room(&*peer, Token::Channel(id), peer.is_waiting());
+        if let Err(error) = sent {
+            log::warn!("container {}: {error}", container.name);
+            self.kill_now(id);
+        } else if let Err(error) = room {
+            log::warn!("container {}: watch its channel: {error}", container.name);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What system containers ask of PID 1 and tell it, each as far as its role allows.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_config::Role;
+use berth_control::channel::ChannelError;
+use berth_control::message::{Declaration, FromInit, Kind, Link, Notice, PowerAction, Reply, Request, Stream, ToInit};
+
+use super::Supervisor;
+use super::container::{Goal, State};
+use crate::reactor::Token;
+
+/// What a request wants of the machine as a whole; the caller carries it out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Answer with [`Reply::Machine`].
+    Machine {
+        /// Who asks.
+        container: u32,
+        /// The request's number.
+        id: u64,
+    },
+    /// Answer with [`Reply::Timeline`].
+    Timeline {
+        /// Who asks.
+        container: u32,
+        /// The request's number.
+        id: u64,
+    },
+    /// Answer with [`Reply::Text`].
+    Configuration {
+        /// Who asks.
+        container: u32,
+        /// The request's number.
+        id: u64,
+    },
+    /// Leave this boot.
+    Power(PowerAction),
+    /// The links have changed.
+    Links(Vec<Link>),
+    /// DHCP names the machine.
+    HostName(String),
+}
+
+impl Supervisor {
+    /// A system container's channel is readable, writable or gone.
+    pub fn message(&mut self, id: u32) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        loop {
+            let Some(container) = self.containers.get_mut(&id) else { return outcomes };
+            let Some(peer) = container.peer.as_mut() else { return outcomes };
+            if let Err(error) = peer.flush() {
+                log::warn!("container {}: {error}", container.name);
+            }
+            if let Err(error) = self.reactor.watch_room(&*peer, Token::Channel(id), peer.is_waiting()) {
+                log::warn!("container {}: watch its channel: {error}", container.name);
+            }
+            match peer.receive() {
+                Ok(message) => outcomes.extend(self.answer(id, message)),
+                Err(ChannelError::WouldBlock) => return outcomes,
+                Err(ChannelError::Closed) => {
+                    // It has closed its end; whether it lives on without is its business until its process ends.
+                    if let Some(peer) = container.peer.take() {
+                        self.reactor.remove(&peer);
+                    }
+                    return outcomes;
+                }
+                Err(error) => log::warn!("container {} sends nonsense: {error}", container.name),
+            }
+        }
+    }
+
+    /// Sends an answer that the caller of [`Supervisor::message`] made.
+    pub fn reply(&mut self, container: u32, id: u64, reply: Reply) {
+        self.send(container, FromInit::Reply { id, reply }, &[]);
+    }
+
+    fn answer(&mut self, from: u32, message: ToInit) -> Option<Outcome> {
+        let role = self.containers.get(&from).and_then(|container| container.system()?.role);
+        let (id, request) = (message.id, message.request);
+        if !allowed(role, &request) {
+            let reason = "this system container's role does not include that request".to_owned();
+            self.reply(from, id, Reply::Refused { reason });
+            return None;
+        }
+        let reply = match request {
+            Request::Machine => return Some(Outcome::Machine { container: from, id }),
+            Request::Timeline => return Some(Outcome::Timeline { container: from, id }),
+            Request::Configuration => return Some(Outcome::Configuration { container: from, id }),
+            Request::Containers => Reply::Containers(self.list().into_iter().map(super::Container::describe).collect()),
+            Request::Declared => Reply::Declared(self.declarations()),
+            Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.network.clone())),
+            Request::Power(action) => {
+                self.reply(from, id, Reply::Done);
+                return Some(Outcome::Power(action));
+            }
+            Request::Links { links } => {
+                self.reply(from, id, Reply::Done);
+                return Some(Outcome::Links(links));
+            }
+            Request::HostName { name } => {
+                self.reply(from, id, Reply::Done);
+                return Some(Outcome::HostName(name));
+            }
+            other => match self.carry_out(from, other) {
+                Ok(()) => Reply::Done,
+                Err(reason) => Reply::Refused { reason },
+            },
+        };
+        self.reply(from, id, reply);
+        None
+    }
+
+    /// The requests that are answered by a yes or a no.
+    fn carry_out(&mut self, from: u32, request: Request) -> Result<(), String> {
+        match request {
+            Request::Ready => self.service_ready(from),
+            Request::Start { name } => self.start_by_name(&name)?,
+            Request::Stop { name } => self.stop(self.id_of(&name)?, Goal::Stop),
+            Request::Restart { name } => self.stop(self.id_of(&name)?, Goal::Restart),
+            Request::Kill { name, signal } => self.signal(&name, signal)?,
+            Request::Prepared { name, image } => {
+                let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
+                // Only who waits for it: a run that is under way keeps the layers that it was started with.
+                if matches!(container.state, State::Preparing) {
+                    container.image = Some(image);
+                    container.state = State::Waiting;
+                    container.reason.clear();
+                }
+            }
+            Request::PrepareFailed { name, reason } => {
+                let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
+                if matches!(container.state, State::Preparing) {
+                    log::warn!("container {name}: {reason}");
+                    container.state = State::Failed;
+                    container.reason = reason;
+                    container.tried = true;
+                    let id = container.id;
+                    self.changed(id);
+                }
+            }
+            Request::NetworkAttached { name, addresses } => self.attached(&name, addresses),
+            Request::NetworkFailed { name, reason } => {
+                let id = self.id_of(&name)?;
+                if matches!(self.containers.get(&id).map(|container| &container.state), Some(State::Attaching { .. })) {
+                    self.set_up_failed(id, reason);
+                }
+            }
+            // Answered by the caller.
+            _ => return Err("this request is not for here".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn id_of(&self, name: &str) -> Result<u32, String> {
+        self.find(name).map(|container| container.id).ok_or_else(|| unknown(name))
+    }
+
+    fn start_by_name(&mut self, name: &str) -> Result<(), String> {
+        let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
+        if container.pid().is_some() {
+            return Ok(());
+        }
+        container.goal = Goal::Run;
+        container.attempt = 0;
+        let prepared = container.kind() == Kind::System || container.image.is_some();
+        container.state = if prepared { State::Waiting } else { State::Preparing };
+        if !prepared {
+            self.notify(Role::Engine, Notice::DeclaredChanged);
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, name: &str, signal: i32) -> Result<(), String> {
+        let container = self.find(name).ok_or_else(|| unknown(name))?;
+        match &container.state {
+            State::Running(running) | State::Stopping { running, .. } => {
+                running.kill(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))
+            }
+            _ => Err(format!("container {name} is not running")),
+        }
+    }
+
+    /// A system container does its work from now on: it gets what it has missed.
+    fn service_ready(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        container.ready = true;
+        container.tried = true;
+        container.reason.clear();
+        log::info!("container {} is ready", container.name);
+        let role = container.system().and_then(|system| system.role);
+        let others: Vec<u32> = self.containers.keys().copied().collect();
+        match role {
+            Some(Role::Logs) => others.into_iter().for_each(|other| self.offer_pipes(other)),
+            Some(Role::Network) => {
+                let with_network = others
+                    .into_iter()
+                    .filter(|other| self.containers.get(other).is_some_and(|container| container.network.is_some()));
+                let with_network: Vec<u32> = with_network.collect();
+                with_network.into_iter().for_each(|other| self.attach(other));
+            }
+            Some(Role::Engine | Role::Control) | None => {}
+        }
+        self.changed(id);
+    }
+
+    /// Gives `logs` the read ends of a container's output.
+    pub(super) fn offer_pipes(&mut self, id: u32) {
+        let Some(logs) = self.service(Role::Logs).map(|service| service.id) else { return };
+        let Some(container) = self.containers.get(&id) else { return };
+        let name = container.name.clone();
+        let copies: Vec<(Stream, std::io::Result<OwnedFd>)> = [Stream::Stdout, Stream::Stderr]
+            .into_iter()
+            .map(|stream| (stream, container.output.reader(stream).try_clone_to_owned()))
+            .collect();
+        for (stream, copy) in copies {
+            match copy {
+                Ok(reader) => {
+                    let notice = Notice::LogPipe { container: name.clone(), stream };
+                    self.send(logs, FromInit::Notice(notice), &[reader.as_fd()]);
+                }
+                Err(error) => log::warn!("container {name}: copy a pipe for logs: {error}"),
+            }
+        }
+    }
+
+    /// Tells `control` that a container has changed.
+    pub(super) fn changed(&mut self, id: u32) {
+        let Some(container) = self.containers.get(&id) else { return };
+        let notice = Notice::ContainerChanged(Box::new(container.describe()));
+        self.notify(Role::Control, notice);
+    }
+
+    /// Tells `control` that the machine has changed.
+    pub fn machine_changed(&mut self, state: berth_control::message::MachineState) {
+        self.notify(Role::Control, Notice::MachineChanged(state));
+    }
+
+    fn declarations(&self) -> Vec<Declaration> {
+        let declared = self.list().into_iter().filter(|container| container.goal != Goal::Remove);
+        let declaration = |container: &super::Container| {
+            Some(Declaration { name: container.name.clone(), container: container.user()?.clone() })
+        };
+        declared.filter_map(declaration).collect()
+    }
+}
+
+fn unknown(name: &str) -> String {
+    format!("there is no container {name}; `berth ps` lists them")
+}
+
+/// Whether a role includes a request: message.rs has the list.
+fn allowed(role: Option<Role>, request: &Request) -> bool {
+    let needed = match request {
+        Request::Ready => return role.is_some(),
+        Request::Machine
+        | Request::Timeline
+        | Request::Containers
+        | Request::Configuration
+        | Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::Restart { .. }
+        | Request::Kill { .. }
+        | Request::Power(_) => Role::Control,
+        Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } => Role::Engine,
+        Request::Links { .. }
+        | Request::HostName { .. }
+        | Request::NetworkConfiguration
+        | Request::NetworkAttached { .. }
+        | Request::NetworkFailed { .. } => Role::Network,
+    };
+    role == Some(needed)
+}

@@ -1,0 +1,144 @@
+//! Stopping containers: asked first, killed when their time is up.
+
+use std::fs;
+use std::time::Duration;
+
+use berth_control::message::{FromInit, Kind, Notice};
+use nix::libc::{SIGKILL, SIGTERM};
+
+use super::Supervisor;
+use super::container::{Container, Goal, State};
+use crate::clock;
+
+/// What a user container that names no `stop_grace_period` of its own gets when the machine goes down: half of
+/// Docker's 10 s, because the whole machine is to be off within that.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+impl Supervisor {
+    /// Lets a container end, for the given goal.
+    pub(super) fn stop(&mut self, id: u32, goal: Goal) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        container.goal = goal;
+        let grace = grace(container, self.shutting_down);
+        match &container.state {
+            State::Running(_) => {}
+            // Nothing has run yet, so there is nobody to ask.
+            State::Creating { .. } | State::Attaching { .. } => {
+                return self.set_up_failed(id, "was told to stop".to_owned());
+            }
+            State::Stopping { .. } => return,
+            _ => {
+                container.state = if goal == Goal::Restart { State::Waiting } else { State::Stopped };
+                if goal == Goal::Restart {
+                    container.goal = Goal::Run;
+                }
+                container.reason.clear();
+                container.tried = true;
+                return self.changed(id);
+            }
+        }
+        let signal = match container.image.as_ref().map_or(0, |image| image.stop_signal) {
+            0 => SIGTERM,
+            signal => signal,
+        };
+        let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
+        let pid = running.pid();
+        let deaf = would_ignore(pid, signal);
+        let asked = running.kill(signal);
+        let deadline = if deaf || asked.is_err() { clock::since_boot() } else { clock::since_boot() + grace };
+        container.state = State::Stopping { running, deadline: Some(deadline) };
+        container.ready = false;
+        self.changed(id);
+    }
+
+    /// Kills everything in a container.
+    pub(super) fn kill_now(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        if let State::Stopping { deadline, .. } = &mut container.state {
+            *deadline = None;
+        }
+        // The cgroup holds all of it, also processes that left its pid namespace; the pidfd is for a kernel or host
+        // without cgroup.kill (before 5.14). ESRCH and ENOENT mean that it is gone already.
+        let _ = fs::write(container.cgroup.join("cgroup.kill"), "1");
+        if let State::Running(running) | State::Stopping { running, .. } = &container.state {
+            let _ = running.kill(SIGKILL);
+        }
+    }
+
+    /// Lets all user containers end; nothing is started any more.
+    pub fn stop_user_containers(&mut self) {
+        self.shutting_down = true;
+        let services: Vec<u32> = self
+            .containers
+            .values()
+            .filter(|container| container.peer.is_some())
+            .map(|container| container.id)
+            .collect();
+        for id in services {
+            self.send(id, FromInit::Notice(Notice::ShuttingDown), &[]);
+        }
+        self.stop_all(Kind::User);
+    }
+
+    /// Lets all system containers end.
+    pub fn stop_system_containers(&mut self) {
+        self.shutting_down = true;
+        self.stop_all(Kind::System);
+    }
+
+    fn stop_all(&mut self, kind: Kind) {
+        let ids: Vec<u32> = self
+            .containers
+            .values()
+            .filter(|container| container.kind() == kind)
+            .map(|container| container.id)
+            .collect();
+        for id in ids {
+            self.stop(id, Goal::Stop);
+        }
+    }
+
+    /// Whether any container of this kind still has a process.
+    pub fn any_alive(&self, kind: Kind) -> bool {
+        self.containers.values().any(|container| container.kind() == kind && container.pid().is_some())
+    }
+
+    /// Kills every container of this kind that still has a process.
+    pub fn kill_all(&mut self, kind: Kind) {
+        let ids: Vec<u32> = self
+            .containers
+            .values()
+            .filter(|container| container.kind() == kind)
+            .map(|container| container.id)
+            .collect();
+        for id in ids {
+            self.kill_now(id);
+        }
+    }
+}
+
+/// How long a container may take.
+fn grace(container: &Container, shutting_down: bool) -> Duration {
+    match (container.system(), container.user()) {
+        (Some(system), _) => system.stop_timeout().duration(),
+        (None, Some(user)) if shutting_down => {
+            user.stop_grace_period.map_or(SHUTDOWN_GRACE, |period| period.duration())
+        }
+        (None, Some(user)) => user.stop_grace_period().duration(),
+        (None, None) => Duration::ZERO,
+    }
+}
+
+/// Whether the kernel would drop this signal: the first process of a pid namespace gets only those for which it has a
+/// handler, or which it has blocked to fetch them itself (pid_namespaces(7), proc_pid_status(5)). Waiting would be
+/// for nothing then. A process in the machine's own namespace is not one of these.
+fn would_ignore(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let bit = 1_u64 << u32::try_from(signal.saturating_sub(1)).unwrap_or_default().min(63);
+    let has = |name: &str| u64::from_str_radix(&field(name), 16).is_ok_and(|mask| mask & bit != 0);
+    let first_of_namespace = field("NSpid:").split_whitespace().count() > 1;
+    let ignored = has("SigIgn:") && !has("SigBlk:");
+    (first_of_namespace && !has("SigCgt:") && !has("SigBlk:")) || ignored
+}

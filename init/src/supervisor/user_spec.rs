@@ -1,0 +1,268 @@
+//! From what the configuration asks and the engine prepared to what the runtime runs: a user container's specification.
+//!
+//! Secure until told otherwise: every namespace is its own, the default capabilities and system call filter apply, and
+//! whatever loosens that stands in the container's configuration.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+
+use berth_config::{Capability, Container, Device, NetworkMode, Seccomp, UserNamespace};
+use berth_control::message::PreparedImage;
+use berth_runtime::seccomp::default_profile;
+use berth_runtime::spec::{
+    Capabilities, Cpu, DeviceRule, IdMapping, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process,
+    ResourceLimit, Resources, Root, Spec, User, VERSION,
+};
+use nix::sys::stat::{major, minor};
+
+/// How many ids a container's user namespace has: all that an image made for a whole machine can name (0 to 65,534)
+/// and the overflow id.
+pub const IDS: u32 = 65_536;
+
+/// What a container may not read: as Docker has it since 27, for the same reasons (kernel addresses, hardware state).
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What a container may not write.
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Character devices that every container has: null, zero, full, random, urandom, tty, console, ptmx; and pts/*.
+const DEFAULT_DEVICES: &[(i64, Option<i64>)] = &[
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// Where PID 1 keeps the files of /etc that are the container's own.
+pub fn files_folder(name: &str) -> PathBuf {
+    PathBuf::from("/run/berth/containers").join(name)
+}
+
+/// The specification. `slot` chooses the range of host ids of a container with a user namespace of its own.
+pub fn build(name: &str, container: &Container, image: &PreparedImage, slot: u32) -> Result<Spec, String> {
+    let mapped = container.security.user_namespace == UserNamespace::Auto;
+    let devices = container.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    let mappings = if mapped { vec![id_mapping(slot)] } else { Vec::new() };
+    Ok(Spec {
+        oci_version: VERSION.to_owned(),
+        process: Some(process(container, image)),
+        root: Some(Root { path: PathBuf::from("rootfs"), readonly: container.read_only }),
+        hostname: (container.network_mode != NetworkMode::Host)
+            .then(|| container.hostname.as_ref().map_or_else(|| name.to_owned(), ToString::to_string)),
+        mounts: mounts(name, container, image, mapped),
+        linux: Some(Linux {
+            uid_mappings: mappings.clone(),
+            gid_mappings: mappings,
+            sysctl: container.sysctls.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            resources: Some(resources(container, &devices)),
+            namespaces: namespaces(container, mapped),
+            devices,
+            seccomp: match container.security.seccomp {
+                Seccomp::Default => Some(default_profile(&capability_names(container))),
+                Seccomp::Unconfined => None,
+            },
+            masked_paths: MASKED.iter().map(ToString::to_string).collect(),
+            readonly_paths: READ_ONLY.iter().map(ToString::to_string).collect(),
+            ..Linux::default()
+        }),
+        annotations: image.labels.clone(),
+        ..Spec::default()
+    })
+}
+
+/// The range of a slot: above everything that the machine itself uses.
+fn id_mapping(slot: u32) -> IdMapping {
+    IdMapping { container_id: 0, host_id: (slot + 1).saturating_mul(IDS), size: IDS }
+}
+
+fn process(container: &Container, image: &PreparedImage) -> Process {
+    let capabilities = capability_names(container);
+    // Without root nothing is effective until a program with file capabilities runs, as with Docker.
+    let effective = if image.uid == 0 { capabilities.clone() } else { Vec::new() };
+    Process {
+        user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids: image.additional_gids.clone() },
+        args: image.arguments.clone(),
+        env: image.environment.clone(),
+        cwd: image.working_directory.clone(),
+        capabilities: Some(Capabilities {
+            bounding: capabilities,
+            permitted: effective.clone(),
+            effective,
+            ..Capabilities::default()
+        }),
+        rlimits: rlimits(container),
+        no_new_privileges: container.security.no_new_privileges,
+        ..Process::default()
+    }
+}
+
+fn capability_names(container: &Container) -> Vec<String> {
+    container.capabilities().into_iter().map(Capability::full_name).collect()
+}
+
+/// Limits as configured; 1,024 open files that a program may raise to 524,288, as systemd's default is.
+fn rlimits(container: &Container) -> Vec<ResourceLimit> {
+    let mut limits = BTreeMap::from([("RLIMIT_NOFILE".to_owned(), (1024, 524_288))]);
+    for (name, limit) in &container.ulimits {
+        let unlimited = nix::libc::RLIM_INFINITY;
+        limits.insert(name.rlimit().to_owned(), (limit.soft.unwrap_or(unlimited), limit.hard.unwrap_or(unlimited)));
+    }
+    limits.into_iter().map(|(kind, (soft, hard))| ResourceLimit { kind, hard, soft }).collect()
+}
+
+fn namespaces(container: &Container, mapped: bool) -> Vec<Namespace> {
+    let own_network = container.network_mode != NetworkMode::Host;
+    let wanted = [
+        (NamespaceKind::User, mapped),
+        (NamespaceKind::Pid, true),
+        (NamespaceKind::Mount, true),
+        (NamespaceKind::Ipc, true),
+        (NamespaceKind::Cgroup, true),
+        (NamespaceKind::Uts, own_network),
+        (NamespaceKind::Network, own_network),
+    ];
+    wanted.into_iter().filter(|(_, own)| *own).map(|(kind, _)| Namespace { kind, path: None }).collect()
+}
+
+fn mounts(name: &str, container: &Container, image: &PreparedImage, mapped: bool) -> Vec<Mount> {
+    let shm = format!("size={}", container.shm_size().bytes());
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ];
+    // sysfs shows the network namespace's links, so the kernel lets only the namespace's owner mount it.
+    if mapped && container.network_mode == NetworkMode::Host {
+        mounts.push(mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"]));
+    } else {
+        mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]));
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+    }
+    let folder = files_folder(name);
+    for file in ["hosts", "hostname"] {
+        let source = folder.join(file);
+        mounts.push(mount(
+            &format!("/etc/{file}"),
+            "bind",
+            &source.to_string_lossy(),
+            &["bind", "ro", "nosuid", "noexec", "nodev"],
+        ));
+    }
+    mounts.push(mount(
+        "/etc/resolv.conf",
+        "bind",
+        "/run/berth/resolv.conf",
+        &["bind", "ro", "nosuid", "noexec", "nodev"],
+    ));
+    for prepared in &image.mounts {
+        let mut options = vec!["rbind", "nodev", if prepared.read_only { "rro" } else { "rw" }];
+        if mapped && prepared.owned {
+            options.push("idmap");
+        }
+        mounts.push(mount(&prepared.destination, "bind", &prepared.source.to_string_lossy(), &options));
+    }
+    for temporary in &container.tmpfs {
+        let mut options =
+            vec!["nosuid".to_owned(), "nodev".to_owned(), format!("mode={:o}", temporary.mode().unwrap_or(0o1777))];
+        options.extend(temporary.size().map(|size| format!("size={}", size.bytes())));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        mounts.push(mount(temporary.destination().as_ref(), "tmpfs", "tmpfs", &options));
+    }
+    mounts
+}
+
+/// A mount of the specification.
+pub(super) fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.to_owned(),
+        kind: Some(kind.to_owned()),
+        source: Some(source.to_owned()),
+        options: Some(options.iter().map(ToString::to_string).collect()),
+        ..Mount::default()
+    }
+}
+
+fn resources(container: &Container, devices: &[berth_runtime::spec::Device]) -> Resources {
+    /// The scheduler's period in microseconds, the kernel's default.
+    const PERIOD: u32 = 100_000;
+    let limit = container.memory.and_then(|memory| i64::try_from(memory.bytes()).ok());
+    Resources {
+        devices: device_rules(&container.devices, devices),
+        // No swap on top: `memory` is what the container may use, wherever it lies.
+        memory: limit.map(|limit| Memory { limit: Some(limit), swap: Some(limit), ..Memory::default() }),
+        cpu: container.cpus.map(|cpus| Cpu {
+            quota: i64::try_from(cpus.quota(PERIOD)).ok(),
+            period: Some(u64::from(PERIOD)),
+            ..Cpu::default()
+        }),
+        pids: container.pids_limit.map(|limit| Pids { limit: Some(i64::from(limit.get())) }),
+        // The whole container ends, not a part of it that leaves the rest in a state nobody planned for.
+        unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
+        ..Resources::default()
+    }
+}
+
+/// Deny all, then allow the default devices, node creation (useless without access) and the configured ones.
+fn device_rules(configured: &[Device], nodes: &[berth_runtime::spec::Device]) -> Vec<DeviceRule> {
+    let rule = |allow, kind: &str, major, minor, access: &str| DeviceRule {
+        allow,
+        kind: Some(kind.to_owned()),
+        major,
+        minor,
+        access: Some(access.to_owned()),
+    };
+    let mut rules =
+        vec![rule(false, "a", None, None, "rwm"), rule(true, "c", None, None, "m"), rule(true, "b", None, None, "m")];
+    rules.extend(DEFAULT_DEVICES.iter().map(|(major, minor)| rule(true, "c", Some(*major), *minor, "rwm")));
+    let granted = configured.iter().zip(nodes);
+    rules.extend(
+        granted.map(|(device, node)| rule(true, &node.kind, Some(node.major), Some(node.minor), &device.access())),
+    );
+    rules
+}
+
+/// A configured device: the host's node says what it is.
+fn device(device: &Device) -> Result<berth_runtime::spec::Device, String> {
+    let source: &str = device.source().as_ref();
+    let metadata = fs::metadata(source).map_err(|error| format!("device {source}: {error}"))?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => "c",
+        kind if kind.is_block_device() => "b",
+        _ => return Err(format!("device {source}: it is not a device node")),
+    };
+    let destination: &str = device.destination().as_ref();
+    Ok(berth_runtime::spec::Device {
+        kind: kind.to_owned(),
+        path: PathBuf::from(destination),
+        major: i64::try_from(major(metadata.rdev())).unwrap_or_default(),
+        minor: i64::try_from(minor(metadata.rdev())).unwrap_or_default(),
+        ..Default::default()
+    })
+}
