@@ -1,6 +1,6 @@
 //! The messages between PID 1 and the system containers.
 //!
-//! A system container that declares a `channel` role in its `container.toml` inherits one end of a
+//! A system container that declares a `role` ([`berth_config::Role`]) in its `container.toml` inherits one end of a
 //! SOCK_SEQPACKET pair. PID 1 knows by the descriptor who speaks, so a message carries no identity, and it
 //! refuses a request that the role does not include. Every [`Request`] is answered by exactly one [`Reply`] with
 //! the same `id`; a [`Notice`] comes unasked. PID 1 never waits for an answer from a system container without a
@@ -10,20 +10,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-/// What a system container may ask of PID 1; declared in its `container.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Everything that the control API offers its clients.
-    Control,
-    /// Learns which user containers are declared, and says when their file systems are ready.
-    Engine,
-    /// Gives links and containers their addresses.
-    Network,
-    /// Receives the read ends of the output pipes.
-    Logs,
-}
 
 /// From a system container to PID 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
