@@ -1,1 +1,50 @@
-//! Links, addresses, routes, names
+//! The `network` system container: links, addresses, routes, names, and the network of user containers.
+//!
+//! - [`service`]: the event loop
+//! - `init`: the channel to PID 1
+//! - `link`, `netlink`, `sysctl`, `device`: the kernel's side
+//! - `host_link`: one link of the host; `dhcp`, `router_advertisement`: what other machines tell it
+//! - `resolver`, `files`: resolv.conf and hosts
+//!
+//! It holds nothing that cannot be found again in the kernel or in its files: it can be killed at any moment, and
+//! addresses and connections stay while it is away.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod clock;
+mod device;
+mod dhcp;
+mod files;
+mod host_link;
+mod init;
+mod link;
+mod netlink;
+mod report;
+mod resolver;
+mod router_advertisement;
+mod service;
+mod sys;
+mod sysctl;
+
+use std::process::ExitCode;
+
+use berth_control::channel::Channel;
+
+use crate::service::{Paths, ServiceError};
+
+/// The program `berth-network`: runs until PID 1 closes its channel.
+pub fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<(), ServiceError> {
+    let channel = Channel::inherited()?;
+    let paths = Paths { run: "/run/berth".into(), state: "/var/lib/berth/network".into() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::Kernel)?;
+    runtime.block_on(service::run(channel, paths))
+}

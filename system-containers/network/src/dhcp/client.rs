@@ -1,0 +1,399 @@
+//! The DHCPv4 client of one link as a state machine (RFC 2131, section 4.4): no clock, no socket, no randomness of
+//! its own. [`Client::step`] takes the time and an event and returns what to do.
+//!
+//! ```text
+//!            carrier, lease kept              carrier, none kept
+//!  Stopped ───────────────────→ Rebooting      ┌──────────────┐
+//!     └──────────────────────────── │ ────────→ Selecting ←───┤
+//!                          NAK, silence ───────→ │ offer      │ silence
+//!                                   │            ↓            │
+//!                               ACK │        Requesting ──────┘
+//!                                   ↓   ACK    │    NAK → Waiting → Selecting
+//!                                 Bound ←──────┘
+//!                     half of lease │  ↑ ACK
+//!                                   ↓  │
+//!                              Renewing ┴─ 7/8 of lease ─→ Rebinding ── end of lease ─→ Selecting
+//! ```
+//! Without carrier the client is `Stopped`. The address stays configured through `Rebooting` and `Selecting` as long
+//! as its lease runs (`held`): a pulled cable does not break connections.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::lease::{FOR_EVER, Lease};
+use super::message::{ClientMessage, Kind, Mac, ServerMessage};
+
+/// The wait after the first transmission. RFC 2131 proposes 4 s ± 1; a lost first packet, or a switch port that
+/// does not forward yet, is common at boot and should not cost as much.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Waits double up to this (RFC 2131, section 4.1).
+const LONGEST_WAIT: Duration = Duration::from_secs(64);
+/// The shortest wait between two requests to prolong a lease (RFC 2131, section 4.4.5).
+const SHORTEST_RENEWAL_WAIT: Duration = Duration::from_secs(60);
+/// How often a kept lease is asked for before looking for any: its server may be another one today.
+const REBOOT_ATTEMPTS: u32 = 2;
+/// How often an offer is asked for before looking again.
+const REQUEST_ATTEMPTS: u32 = 4;
+
+/// What the client sees.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The link has got carrier.
+    CarrierUp,
+    /// The link has lost it.
+    CarrierLost,
+    /// A message for this link has come.
+    Received(Box<ServerMessage>),
+    /// [`Client::deadline`] has passed.
+    Timer,
+}
+
+/// What there is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send it to everyone on the link, from 0.0.0.0.
+    Broadcast(ClientMessage),
+    /// Send it to its server, from our address.
+    Unicast(ClientMessage),
+    /// The lease is ours: addresses, routes, names. Comes again when it is prolonged.
+    Configure(Lease),
+    /// The lease is no longer ours.
+    Unconfigure(Lease),
+    /// Keep it for the next boot.
+    Save(Lease),
+    /// It is refused: do not ask for it at the next boot.
+    Forget,
+    /// For the log.
+    Report(String),
+}
+
+/// A lease that is in use.
+#[derive(Clone, Debug)]
+struct Held {
+    lease: Lease,
+    renew_at: Duration,
+    rebind_at: Duration,
+    expires_at: Duration,
+}
+
+/// A question and its repetitions.
+#[derive(Clone, Debug)]
+struct Exchange {
+    transaction: u32,
+    started: Duration,
+    sent: Duration,
+    attempts: u32,
+    resend_at: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Stopped,
+    Waiting { until: Duration },
+    Rebooting { lease: Lease, exchange: Exchange },
+    Selecting { exchange: Exchange },
+    Requesting { offer: Lease, exchange: Exchange },
+    Bound,
+    Renewing { exchange: Exchange },
+    Rebinding { exchange: Exchange },
+}
+
+/// The client of one link.
+#[derive(Debug)]
+pub struct Client {
+    mac: Mac,
+    host_name: Option<String>,
+    state: State,
+    held: Option<Held>,
+    kept: Option<Lease>,
+    refusals: u32,
+    random: u64,
+}
+
+impl Client {
+    /// Stopped, until there is carrier. `kept` is the lease of the last time, `seed` is anything unpredictable.
+    pub fn new(mac: Mac, host_name: Option<String>, kept: Option<Lease>, seed: u64) -> Self {
+        Self { mac, host_name, state: State::Stopped, held: None, kept, refusals: 0, random: seed | 1 }
+    }
+
+    /// The link's hardware address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// When [`Event::Timer`] is due; `None` if only another event can change anything.
+    pub fn deadline(&self) -> Option<Duration> {
+        let expiry = self.held.as_ref().map(|held| held.expires_at);
+        let own = match &self.state {
+            State::Stopped => None,
+            State::Waiting { until } => Some(*until),
+            State::Bound => self.held.as_ref().map(|held| held.renew_at),
+            State::Renewing { exchange } => {
+                Some(self.held.as_ref().map_or(exchange.resend_at, |held| exchange.resend_at.min(held.rebind_at)))
+            }
+            State::Rebooting { exchange, .. }
+            | State::Selecting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Rebinding { exchange } => Some(exchange.resend_at),
+        };
+        [expiry, own].into_iter().flatten().min().filter(|deadline| *deadline < Duration::MAX)
+    }
+
+    /// Whether an answer may come now.
+    pub fn listens(&self) -> bool {
+        !matches!(self.state, State::Stopped | State::Waiting { .. } | State::Bound)
+    }
+
+    /// The lease in use.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.held.as_ref().map(|held| &held.lease)
+    }
+
+    /// Takes an event that happened at `now`, a time since any fixed moment that does not stand still in sleep
+    /// (CLOCK_BOOTTIME), and returns what to do.
+    pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut actions = self.expire(now);
+        match event {
+            Event::CarrierUp => self.start(now, &mut actions),
+            Event::CarrierLost => self.state = State::Stopped,
+            Event::Received(message) => self.receive(now, &message, &mut actions),
+            Event::Timer => self.timer(now, &mut actions),
+        }
+        actions
+    }
+
+    fn expire(&mut self, now: Duration) -> Vec<Action> {
+        let Some(held) = self.held.take_if(|held| held.expires_at <= now) else { return Vec::new() };
+        let mut actions = vec![
+            Action::Report(format!("the lease of {} has expired", held.lease.address)),
+            Action::Unconfigure(held.lease),
+        ];
+        if matches!(self.state, State::Bound | State::Renewing { .. } | State::Rebinding { .. }) {
+            self.select(now, &mut actions);
+        }
+        actions
+    }
+
+    fn start(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if !matches!(self.state, State::Stopped) {
+            return;
+        }
+        match self.held.as_ref().map(|held| held.lease.clone()).or_else(|| self.kept.clone()) {
+            Some(lease) => {
+                let exchange = self.exchange(now);
+                self.state = State::Rebooting { lease, exchange };
+                self.send(now, actions);
+            }
+            None => self.select(now, actions),
+        }
+    }
+
+    fn select(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let exchange = self.exchange(now);
+        self.state = State::Selecting { exchange };
+        self.send(now, actions);
+    }
+
+    fn timer(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let (renew_at, rebind_at) =
+            self.held.as_ref().map_or((Duration::MAX, Duration::MAX), |held| (held.renew_at, held.rebind_at));
+        match &self.state {
+            State::Waiting { until } if *until <= now => self.select(now, actions),
+            State::Bound | State::Renewing { .. } if rebind_at <= now => {
+                let exchange = self.exchange(now);
+                self.state = State::Rebinding { exchange };
+                self.send(now, actions);
+            }
+            State::Bound if renew_at <= now => {
+                let exchange = self.exchange(now);
+                self.state = State::Renewing { exchange };
+                self.send(now, actions);
+            }
+            State::Rebooting { exchange, .. } if exchange.resend_at <= now && exchange.attempts >= REBOOT_ATTEMPTS => {
+                self.select(now, actions);
+            }
+            State::Requesting { exchange, offer }
+                if exchange.resend_at <= now && exchange.attempts >= REQUEST_ATTEMPTS =>
+            {
+                actions.push(Action::Report(format!("{} offers an address and does not confirm it", offer.server)));
+                self.select(now, actions);
+            }
+            State::Rebooting { exchange, .. }
+            | State::Selecting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Renewing { exchange }
+            | State::Rebinding { exchange }
+                if exchange.resend_at <= now =>
+            {
+                self.send(now, actions);
+            }
+            _ => {}
+        }
+    }
+
+    fn receive(&mut self, now: Duration, message: &ServerMessage, actions: &mut Vec<Action>) {
+        let exchange = match &self.state {
+            State::Rebooting { exchange, .. }
+            | State::Selecting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Renewing { exchange }
+            | State::Rebinding { exchange } => exchange,
+            State::Stopped | State::Waiting { .. } | State::Bound => return,
+        };
+        if message.mac != self.mac || message.transaction != exchange.transaction {
+            return;
+        }
+        let (started, sent) = (exchange.started, exchange.sent);
+        if message.kind == Kind::Refuse {
+            return self.refused(now, message, actions);
+        }
+        let selecting = matches!(self.state, State::Selecting { .. });
+        let offered = message.kind == Kind::Offer && selecting;
+        let granted = message.kind == Kind::Acknowledge && (!selecting || message.rapid_commit);
+        if !offered && !granted {
+            return;
+        }
+        match Lease::from_message(message) {
+            Err(problem) => {
+                let server = message.server.unwrap_or(Ipv4Addr::UNSPECIFIED);
+                actions.push(Action::Report(format!("ignored a message of the DHCP server {server}: {problem}")));
+            }
+            Ok(offer) if offered => {
+                let exchange = self.exchange(now);
+                let exchange = Exchange { transaction: message.transaction, started, ..exchange };
+                self.state = State::Requesting { offer, exchange };
+                self.send(now, actions);
+            }
+            Ok(lease) => self.bind(sent, lease, actions),
+        }
+    }
+
+    /// `asked` is when the request was sent: the lease runs from then on (RFC 2131, section 4.4.1).
+    fn bind(&mut self, asked: Duration, lease: Lease, actions: &mut Vec<Action>) {
+        let after = |seconds: u32| match seconds {
+            FOR_EVER => Duration::MAX,
+            seconds => asked + Duration::from_secs(u64::from(seconds)),
+        };
+        let held = Held {
+            renew_at: after(lease.renewal_time),
+            rebind_at: after(lease.rebinding_time),
+            expires_at: after(lease.lease_time),
+            lease: lease.clone(),
+        };
+        let before = self.held.replace(held).map(|held| held.lease);
+        if let Some(before) = before.filter(|before| before.address != lease.address) {
+            actions.push(Action::Unconfigure(before));
+        }
+        actions.push(Action::Configure(lease.clone()));
+        if !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease)) {
+            actions.push(Action::Save(lease.clone()));
+        }
+        self.kept = Some(lease);
+        self.refusals = 0;
+        self.state = State::Bound;
+    }
+
+    fn refused(&mut self, now: Duration, message: &ServerMessage, actions: &mut Vec<Action>) {
+        let expected = match &self.state {
+            State::Requesting { offer, .. } => Some(offer.server),
+            State::Renewing { .. } => self.held.as_ref().map(|held| held.lease.server),
+            State::Rebooting { .. } | State::Rebinding { .. } => None,
+            _ => return,
+        };
+        if expected.is_some_and(|expected| message.server.is_some_and(|server| server != expected)) {
+            return;
+        }
+        let text = message.text.as_deref().unwrap_or("no reason given");
+        actions.push(Action::Report(format!("the DHCP server refuses the address: {text}")));
+        if let Some(held) = self.held.take() {
+            actions.push(Action::Unconfigure(held.lease));
+        }
+        if self.kept.take().is_some() {
+            actions.push(Action::Forget);
+        }
+        // The first refusal is the normal course after a move to another network. A server that offers and then
+        // refuses again and again must not be asked in a tight loop.
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals == 1 {
+            self.select(now, actions);
+        } else {
+            let wait = self.wait(self.refusals - 1);
+            self.state = State::Waiting { until: now + wait };
+        }
+    }
+
+    /// Sends the question of the present state and sets when to repeat it.
+    fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let ours = self.held.as_ref().map(|held| held.lease.address);
+        let rest = |until: fn(&Held) -> Duration| {
+            self.held
+                .as_ref()
+                .map_or(Duration::ZERO, |held| until(held).saturating_sub(now) / 2)
+                .max(SHORTEST_RENEWAL_WAIT)
+        };
+        let doubling = |attempts: u32| FIRST_WAIT.saturating_mul(1 << attempts.min(6)).min(LONGEST_WAIT);
+        let (kind, requested, server, address, unicast, exchange, wait) = match &mut self.state {
+            State::Selecting { exchange } => {
+                let wait = doubling(exchange.attempts);
+                (Kind::Discover, self.kept.as_ref().map(|kept| kept.address), None, None, false, exchange, wait)
+            }
+            State::Rebooting { lease, exchange } => {
+                let wait = doubling(exchange.attempts);
+                (Kind::Request, Some(lease.address), None, None, false, exchange, wait)
+            }
+            State::Requesting { offer, exchange } => {
+                let wait = doubling(exchange.attempts);
+                (Kind::Request, Some(offer.address), Some(offer.server), None, false, exchange, wait)
+            }
+            State::Renewing { exchange } => {
+                (Kind::Request, None, None, ours, true, exchange, rest(|held| held.rebind_at))
+            }
+            State::Rebinding { exchange } => {
+                (Kind::Request, None, None, ours, false, exchange, rest(|held| held.expires_at))
+            }
+            State::Stopped | State::Waiting { .. } | State::Bound => return,
+        };
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.sent = now;
+        let message = ClientMessage {
+            kind,
+            transaction: exchange.transaction,
+            seconds: u16::try_from(now.saturating_sub(exchange.started).as_secs()).unwrap_or(u16::MAX),
+            mac: self.mac,
+            address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            requested,
+            server,
+            host_name: self.host_name.clone(),
+        };
+        exchange.resend_at = now + jittered(&mut self.random, wait);
+        actions.push(if unicast { Action::Unicast(message) } else { Action::Broadcast(message) });
+    }
+
+    fn exchange(&mut self, now: Duration) -> Exchange {
+        let transaction = u32::try_from(next_random(&mut self.random) >> 32).unwrap_or(0);
+        Exchange { transaction, started: now, sent: now, attempts: 0, resend_at: now }
+    }
+
+    fn wait(&mut self, attempts: u32) -> Duration {
+        let wait = FIRST_WAIT.saturating_mul(1 << attempts.min(6)).min(LONGEST_WAIT);
+        jittered(&mut self.random, wait)
+    }
+}
+
+/// The wait ± an eighth, so that a hall of machines that got power together does not ask together.
+fn jittered(random: &mut u64, wait: Duration) -> Duration {
+    let sixteenths = u32::try_from(next_random(random) >> 60).unwrap_or(0);
+    wait - wait / 8 + wait / 64 * sixteenths
+}
+
+/// xorshift64* (Vigna, 2016). Enough to tell transactions apart; an attacker on the link can read them anyway.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! A lease: what a server's message comes to once it is checked, and the file that keeps it over a restart.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Mac, Route, ServerMessage, is_usable, mask_of};
+use crate::files;
+
+/// A lease that is shorter is taken for nonsense, in seconds: it could not be renewed in time on a busy machine.
+const SHORTEST_LEASE: u32 = 10;
+/// The lease time that means for ever (RFC 2131, section 3.3).
+pub const FOR_EVER: u32 = u32::MAX;
+/// The smallest MTU that a host must support (RFC 791), in bytes.
+const SMALLEST_MTU: u16 = 576;
+
+/// An address and what came with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Ours.
+    pub address: Ipv4Addr,
+    /// Of its subnet, 1 to 32.
+    pub prefix_length: u8,
+    /// Who gave it.
+    pub server: Ipv4Addr,
+    /// All routes, the default one too.
+    pub routes: Vec<Route>,
+    /// Resolvers.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// Domain names to search, the machine's own domain first.
+    pub search: Vec<String>,
+    /// The machine's name as the server sees it.
+    pub host_name: Option<String>,
+    /// Time servers.
+    pub ntp_servers: Vec<Ipv4Addr>,
+    /// Of the link, in bytes.
+    pub mtu: Option<u16>,
+    /// How long it may be used, in seconds; [`FOR_EVER`] has no end.
+    pub lease_time: u32,
+    /// When to ask its server to prolong it, in seconds; less than `rebinding_time`.
+    pub renewal_time: u32,
+    /// When to ask any server, in seconds; less than `lease_time`.
+    pub rebinding_time: u32,
+}
+
+impl Lease {
+    /// Checks what a server offers. The error says what is wrong with it.
+    pub fn from_message(message: &ServerMessage) -> Result<Self, &'static str> {
+        let server = message.server.ok_or("no server identifier")?;
+        let lease_time = message.lease_time.ok_or("no lease time")?;
+        if lease_time < SHORTEST_LEASE {
+            return Err("a lease time of a few seconds");
+        }
+        if !is_usable(message.address) {
+            return Err("an address that no machine can have");
+        }
+        let prefix_length = match message.subnet_mask {
+            Some(mask) => prefix_length(mask).ok_or("an impossible subnet mask")?,
+            None => prefix_length_by_class(message.address),
+        };
+        let host_part = u32::from(message.address) & !mask_of(prefix_length);
+        if prefix_length < 31 && (host_part == 0 || host_part == !mask_of(prefix_length)) {
+            return Err("the network's own or its broadcast address");
+        }
+        let by_default = message.routers.first().map(|gateway| Route {
+            destination: Ipv4Addr::UNSPECIFIED,
+            prefix_length: 0,
+            gateway: *gateway,
+        });
+        let (renewal_time, rebinding_time) = times(lease_time, message.renewal_time, message.rebinding_time);
+        let mut search: Vec<String> = message.domain.iter().chain(&message.search).cloned().collect();
+        let mut seen = std::collections::BTreeSet::new();
+        search.retain(|name| seen.insert(name.clone()));
+        Ok(Self {
+            address: message.address,
+            prefix_length,
+            server,
+            routes: message.routes.clone().unwrap_or_else(|| by_default.into_iter().collect()),
+            dns_servers: message.dns_servers.clone(),
+            search,
+            host_name: message.host_name.clone(),
+            ntp_servers: message.ntp_servers.clone(),
+            mtu: message.mtu.filter(|mtu| *mtu >= SMALLEST_MTU),
+            lease_time,
+            renewal_time,
+            rebinding_time,
+        })
+    }
+
+    /// Whether two leases come to the same addresses, routes and names; their times may differ.
+    pub fn configures_the_same(&self, other: &Self) -> bool {
+        let times = |lease: &Self| Self { lease_time: 0, renewal_time: 0, rebinding_time: 0, ..lease.clone() };
+        times(self) == times(other)
+    }
+}
+
+/// Half and seven eighths of the lease (RFC 2131, section 4.4.5) unless the server says otherwise and sensibly.
+fn times(lease: u32, renewal: Option<u32>, rebinding: Option<u32>) -> (u32, u32) {
+    if lease == FOR_EVER {
+        return (FOR_EVER, FOR_EVER);
+    }
+    let default = (lease / 2, lease - lease / 8);
+    match (renewal.unwrap_or(default.0), rebinding.unwrap_or(default.1)) {
+        (renewal, rebinding) if 0 < renewal && renewal < rebinding && rebinding < lease => (renewal, rebinding),
+        _ => default,
+    }
+}
+
+fn prefix_length(mask: Ipv4Addr) -> Option<u8> {
+    let mask = u32::from(mask);
+    let length = u8::try_from(mask.leading_ones()).ok()?;
+    (length > 0 && mask == mask_of(length)).then_some(length)
+}
+
+/// What RFC 950 assumes where a server does not say.
+fn prefix_length_by_class(address: Ipv4Addr) -> u8 {
+    match address.octets()[0] {
+        0..128 => 8,
+        128..192 => 16,
+        _ => 24,
+    }
+}
+
+/// Where leases are kept: a file a hardware address, so that a renamed link finds its own.
+#[derive(Clone, Debug)]
+pub struct LeaseStore {
+    directory: PathBuf,
+}
+
+impl LeaseStore {
+    /// In this directory, which is made when it is needed.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.join("leases") }
+    }
+
+    /// The lease of the last time. One that cannot be read is as none: the file may be cut off or of another version.
+    pub fn load(&self, mac: Mac) -> Option<Lease> {
+        let lease: Lease = serde_json::from_slice(&std::fs::read(self.path(mac)).ok()?).ok()?;
+        (is_usable(lease.address) && (1..=32).contains(&lease.prefix_length)).then_some(lease)
+    }
+
+    /// Keeps it.
+    pub fn save(&self, mac: Mac, lease: &Lease) -> io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        files::write_atomically(&self.path(mac), &serde_json::to_vec(lease)?)
+    }
+
+    /// A server has refused it: never ask for it again.
+    pub fn forget(&self, mac: Mac) -> io::Result<()> {
+        match std::fs::remove_file(self.path(mac)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn path(&self, mac: Mac) -> PathBuf {
+        let name: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.directory.join(name + ".json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::message::Kind;
+    use crate::dhcp::message::tests::server_bytes;
+
+    fn offer(address: [u8; 4], options: &[(u8, &[u8])]) -> Result<Lease, &'static str> {
+        let bytes = server_bytes(Kind::Offer, 1, [2; 6], address, options);
+        Lease::from_message(&ServerMessage::decode(&bytes).unwrap())
+    }
+
+    const SERVER: (u8, &[u8]) = (54, &[10, 0, 0, 1]);
+    const HOUR: (u8, &[u8]) = (51, &[0, 0, 14, 16]);
+    const MASK: (u8, &[u8]) = (1, &[255, 255, 255, 0]);
+
+    #[test]
+    fn a_sensible_offer_becomes_a_lease_with_default_times() {
+        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK, (3, &[10, 0, 0, 1])]).unwrap();
+        assert_eq!((lease.prefix_length, lease.renewal_time, lease.rebinding_time), (24, 1800, 3150));
+        assert_eq!(lease.routes.len(), 1);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (address, options) in [
+            ([10, 0, 0, 9], vec![HOUR, MASK]),
+            ([10, 0, 0, 9], vec![SERVER, MASK]),
+            ([10, 0, 0, 9], vec![SERVER, MASK, (51, &[0, 0, 0, 0][..])]),
+            ([0, 0, 0, 0], vec![SERVER, HOUR, MASK]),
+            ([127, 0, 0, 1], vec![SERVER, HOUR, MASK]),
+            ([224, 0, 0, 1], vec![SERVER, HOUR, MASK]),
+            ([10, 0, 0, 0], vec![SERVER, HOUR, MASK]),
+            ([10, 0, 0, 255], vec![SERVER, HOUR, MASK]),
+            ([10, 0, 0, 9], vec![SERVER, HOUR, (1, &[255, 0, 255, 0][..])]),
+            ([10, 0, 0, 9], vec![SERVER, HOUR, (1, &[0, 0, 0, 0][..])]),
+        ] {
+            assert!(offer(address, &options).is_err(), "{address:?} {options:?}");
+        }
+    }
+
+    #[test]
+    fn times_in_the_wrong_order_are_replaced() {
+        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK, (58, &[0, 0, 15, 0]), (59, &[0, 0, 0, 1])]).unwrap();
+        assert_eq!((lease.renewal_time, lease.rebinding_time), (1800, 3150));
+    }
+
+    #[test]
+    fn classless_routes_replace_the_router() {
+        let routes: (u8, &[u8]) = (121, &[8, 10, 10, 0, 0, 2]);
+        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK, (3, &[10, 0, 0, 1]), routes]).unwrap();
+        assert_eq!(lease.routes.iter().map(|route| route.prefix_length).collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
+    fn a_kept_lease_is_found_again_until_it_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LeaseStore::new(directory.path());
+        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK]).unwrap();
+        assert_eq!(store.load([2; 6]), None);
+        store.save([2; 6], &lease).unwrap();
+        assert_eq!(store.load([2; 6]), Some(lease));
+        assert_eq!(store.load([3; 6]), None);
+        std::fs::write(directory.path().join("leases/030303030303.json"), b"{\"addr").unwrap();
+        assert_eq!(store.load([3; 6]), None);
+        store.forget([2; 6]).unwrap();
+        store.forget([2; 6]).unwrap();
+        assert_eq!(store.load([2; 6]), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! DHCPv4: [`message`] reads and writes, [`client`] decides, [`lease`] keeps, [`socket`] and [`port`] send and hear.
+
+pub mod client;
+pub mod lease;
+pub mod message;
+pub mod port;
+pub mod socket;

@@ -1,0 +1,256 @@
+//! The links as the kernel reports them, and what PID 1 is told of them. Pure: messages in, a table out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use berth_control::message;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+
+use crate::dhcp::message::Mac;
+
+/// Links whose names begin so are ours: the bridges of the containers and the host's ends of their cables.
+pub const OWN_PREFIX: &str = "berth";
+
+/// A link of this network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number; not used again while the machine runs.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address, where it is one of Ethernet.
+    pub mac: Option<Mac>,
+    /// Whether its frames are those of Ethernet.
+    pub ethernet: bool,
+    /// Whether it is `lo`.
+    pub loopback: bool,
+    /// What the kernel made it of, such as `veth` or `bridge`; `None` for hardware.
+    pub kind: Option<String>,
+    /// The bridge or bond it belongs to.
+    pub controller: Option<u32>,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether frames can pass.
+    pub carrier: bool,
+    /// The largest packet in bytes.
+    pub mtu: u32,
+    /// Addresses and their prefix lengths.
+    pub addresses: BTreeMap<IpAddr, Address>,
+}
+
+/// What there is to know of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// In bits.
+    pub prefix_length: u8,
+    /// Whether it is good beyond this link.
+    pub global: bool,
+}
+
+impl Link {
+    /// Reads the kernel's description; the addresses come apart from it.
+    fn from_message(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            loopback: flags.contains(LinkFlags::Loopback),
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
+                LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+
+    /// Whether it is one that Berth made for containers.
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with(OWN_PREFIX)
+    }
+
+    /// Whether it is set up without being named in the configuration: Ethernet cards, and what stands for one where
+    /// Berth itself runs in a container.
+    pub fn is_card(&self) -> bool {
+        let kind = self.kind.as_deref();
+        self.ethernet && self.controller.is_none() && matches!(kind, None | Some("veth" | "macvlan" | "ipvlan"))
+    }
+
+    /// Its hardware address in the usual notation; empty if it has none.
+    pub fn mac_text(&self) -> String {
+        self.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")).unwrap_or_default()
+    }
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Veth => "veth".to_owned(),
+        InfoKind::MacVlan => "macvlan".to_owned(),
+        InfoKind::IpVlan => "ipvlan".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// All links.
+#[derive(Clone, Debug, Default)]
+pub struct LinkTable {
+    links: BTreeMap<u32, Link>,
+}
+
+impl LinkTable {
+    /// One of them.
+    pub fn find(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// A link is new or has changed. `false` for messages about something else, such as a bridge's view of a port.
+    pub fn update(&mut self, message: &LinkMessage) -> bool {
+        if message.header.interface_family != AddressFamily::Unspec {
+            return false;
+        }
+        let mut link = Link::from_message(message);
+        if let Some(before) = self.links.remove(&link.index) {
+            link.addresses = before.addresses;
+        }
+        self.links.insert(link.index, link);
+        true
+    }
+
+    /// A link has gone.
+    pub fn remove(&mut self, message: &LinkMessage) -> Option<Link> {
+        // A bridge says with RTM_DELLINK and its own family that a port has left; the link is still there.
+        if message.header.interface_family != AddressFamily::Unspec {
+            return None;
+        }
+        self.links.remove(&message.header.index)
+    }
+
+    /// An address is new or has changed.
+    pub fn update_address(&mut self, message: &AddressMessage) {
+        if let (Some(link), Some(address)) = (self.links.get_mut(&message.header.index), address_of(message)) {
+            let global = message.header.scope == AddressScope::Universe;
+            link.addresses.insert(address, Address { prefix_length: message.header.prefix_len, global });
+        }
+    }
+
+    /// An address has gone.
+    pub fn remove_address(&mut self, message: &AddressMessage) {
+        if let (Some(link), Some(address)) = (self.links.get_mut(&message.header.index), address_of(message)) {
+            link.addresses.remove(&address);
+        }
+    }
+
+    /// Empties it, before everything is asked for again.
+    pub fn clear(&mut self) {
+        self.links.clear();
+    }
+
+    /// What PID 1 is told: every link but loopback and our own.
+    pub fn summary(&self) -> Vec<message::Link> {
+        let described = self.links.values().filter(|link| !link.loopback && !link.is_own());
+        described
+            .map(|link| message::Link {
+                name: link.name.clone(),
+                mac: link.mac_text(),
+                carrier: link.carrier,
+                addresses: link
+                    .addresses
+                    .iter()
+                    .filter(|(_, facts)| facts.global)
+                    .map(|(address, facts)| format!("{address}/{}", facts.prefix_length))
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+/// Ours, not the other end's of a point-to-point link.
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link_message(index: u32, name: &str, flags: LinkFlags) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.link_layer_type = LinkLayerType::Ether;
+        message.header.flags = flags;
+        message.attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1])];
+        message
+    }
+
+    fn address_message(index: u32, address: &str, scope: AddressScope) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = 24;
+        message.header.scope = scope;
+        message.attributes = vec![AddressAttribute::Address(address.parse().unwrap())];
+        message
+    }
+
+    #[test]
+    fn carrier_needs_all_three_flags() {
+        let mut table = LinkTable::default();
+        table.update(&link_message(2, "eth0", LinkFlags::Up | LinkFlags::LowerUp));
+        assert!(!table.find(2).unwrap().carrier);
+        table.update(&link_message(2, "eth0", LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running));
+        assert!(table.find(2).unwrap().carrier);
+    }
+
+    #[test]
+    fn addresses_survive_a_change_of_the_link_and_link_local_ones_are_not_told() {
+        let mut table = LinkTable::default();
+        table.update(&link_message(2, "eth0", LinkFlags::Up));
+        table.update_address(&address_message(2, "10.0.0.9", AddressScope::Universe));
+        table.update_address(&address_message(2, "fe80::1", AddressScope::Link));
+        table.update(&link_message(2, "eth0", LinkFlags::empty()));
+        let summary = table.summary();
+        assert_eq!((summary[0].name.as_str(), summary[0].mac.as_str()), ("eth0", "02:00:00:00:00:01"));
+        assert_eq!(summary[0].addresses, ["10.0.0.9/24"]);
+        table.remove_address(&address_message(2, "10.0.0.9", AddressScope::Universe));
+        assert!(table.summary()[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn our_own_links_and_what_a_bridge_says_of_its_ports_do_not_count() {
+        let mut table = LinkTable::default();
+        table.update(&link_message(2, "berth0", LinkFlags::Up));
+        assert!(table.summary().is_empty());
+        let mut port = link_message(2, "berth0", LinkFlags::Up);
+        port.header.interface_family = AddressFamily::Bridge;
+        assert!(table.remove(&port).is_none());
+        assert!(table.find(2).is_some());
+    }
+}

@@ -1,0 +1,205 @@
+//! rtnetlink requests, each awaited to its acknowledgement, with errors that name what they were about.
+
+use std::io;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, LinkUnspec};
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {subject}")]
+pub struct NetlinkError {
+    operation: &'static str,
+    subject: String,
+    #[source]
+    source: io::Error,
+}
+
+impl NetlinkError {
+    /// The error's number; 0 if it has none.
+    pub fn number(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// How long an address may be used, in seconds; `u32::MAX` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The kernel removes the address afterwards.
+    pub valid: u32,
+}
+
+impl Lifetime {
+    /// Has no end.
+    pub const FOR_EVER: Self = Self { valid: u32::MAX };
+}
+
+/// A route as this program makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The link's number.
+    pub link: u32,
+    /// Where it leads.
+    pub destination: IpAddr,
+    /// At most 32 or 128.
+    pub prefix_length: u8,
+    /// The next hop; `None` if the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Whether the gateway is reached on this link although no address says so.
+    pub onlink: bool,
+    /// Our address for packets on this route.
+    pub source: Option<IpAddr>,
+    /// Lower is preferred.
+    pub metric: Option<u32>,
+    /// Who made it.
+    pub protocol: RouteProtocol,
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = if self.destination.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        header.destination_prefix_length = self.prefix_length;
+        header.table = RouteHeader::RT_TABLE_MAIN;
+        header.protocol = self.protocol;
+        header.kind = RouteType::Unicast;
+        header.scope = match self.gateway {
+            None if self.destination.is_ipv4() => RouteScope::Link,
+            _ => RouteScope::Universe,
+        };
+        if self.onlink && self.gateway.is_some() {
+            header.flags |= RouteFlags::Onlink;
+        }
+        let attributes = &mut message.attributes;
+        if self.prefix_length > 0 {
+            attributes.push(RouteAttribute::Destination(self.destination.into()));
+        }
+        attributes.push(RouteAttribute::Oif(self.link));
+        attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
+        attributes.extend(self.metric.map(RouteAttribute::Priority));
+        message
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{} on link {}", self.destination, self.prefix_length, self.link)
+    }
+}
+
+/// A connection to the kernel's routing, in the network namespace its socket was made in.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Uses a connection whose task is already running.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    /// Every link.
+    pub async fn links(&self) -> Result<Vec<LinkMessage>, NetlinkError> {
+        self.handle.link().get().execute().try_collect().await.map_err(about("list", "links"))
+    }
+
+    /// Every address.
+    pub async fn addresses(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        self.handle.address().get().execute().try_collect().await.map_err(about("list", "addresses"))
+    }
+
+    /// Every route of a family in the main table.
+    pub async fn routes(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        self.handle.route().get(request).execute().try_collect().await.map_err(about("list", "routes"))
+    }
+
+    /// Makes a link.
+    pub async fn add_link(&self, message: LinkMessage, name: &str) -> Result<(), NetlinkError> {
+        self.handle.link().add(message).execute().await.map_err(about("make link", name))
+    }
+
+    /// Changes a link that is there.
+    pub async fn change_link(&self, message: LinkMessage, name: &str) -> Result<(), NetlinkError> {
+        self.handle.link().change(message).execute().await.map_err(about("change link", name))
+    }
+
+    /// Sets a link up.
+    pub async fn set_up(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().change(message).execute().await.map_err(about("set up link", name))
+    }
+
+    /// Sets the largest packet, in bytes.
+    pub async fn set_mtu(&self, index: u32, name: &str, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        self.handle.link().change(message).execute().await.map_err(about("set the MTU of link", name))
+    }
+
+    /// Removes a link.
+    pub async fn remove_link(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        self.handle.link().del(index).execute().await.map_err(about("remove link", name))
+    }
+
+    /// Gives a link an address, or an address it has a new lifetime. IPv6 addresses are usable at once where
+    /// `checked` says that nobody else has them.
+    pub async fn add_address(
+        &self,
+        link: u32,
+        address: IpAddr,
+        prefix_length: u8,
+        lifetime: Lifetime,
+        checked: bool,
+    ) -> Result<(), NetlinkError> {
+        let mut request = self.handle.address().add(link, address, prefix_length).replace();
+        let attributes = &mut request.message_mut().attributes;
+        if lifetime != Lifetime::FOR_EVER {
+            let mut times = CacheInfo::default();
+            (times.ifa_valid, times.ifa_preferred) = (lifetime.valid, lifetime.valid);
+            attributes.push(AddressAttribute::CacheInfo(times));
+        }
+        if checked && address.is_ipv6() {
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        request.execute().await.map_err(about("add address", address))
+    }
+
+    /// Takes an address from a link; the routes that use it go too.
+    pub async fn remove_address(&self, link: u32, address: IpAddr, prefix_length: u8) -> Result<(), NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.index = link;
+        message.header.prefix_len = prefix_length;
+        message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+        self.handle.address().del(message).execute().await.map_err(about("remove address", address))
+    }
+
+    /// Makes a route, or changes the one with the same destination and metric.
+    pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        self.handle.route().add(route.message()).replace().execute().await.map_err(about("add route", route.text()))
+    }
+
+    /// Removes a route.
+    pub async fn remove_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        self.handle.route().del(route.message()).execute().await.map_err(about("remove route", route.text()))
+    }
+}
+
+fn about<S: ToString>(operation: &'static str, subject: S) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+    move |error| {
+        let source = match error {
+            rtnetlink::Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other.to_string()),
+        };
+        NetlinkError { operation, subject: subject.to_string(), source }
+    }
+}

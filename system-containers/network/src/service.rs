@@ -1,0 +1,322 @@
+//! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
+//! nothing here needs a lock; no event waits for another machine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_config::{LinkIdentity, LinkSettings, Network};
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::message::{self, Notice, Request};
+use futures_util::StreamExt;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::mpsc;
+
+use crate::dhcp::client::Event;
+use crate::dhcp::lease::LeaseStore;
+use crate::dhcp::port::Heard;
+use crate::host_link::{HostLink, Means};
+use crate::init::{Init, Message};
+use crate::link::{Link, LinkTable};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::resolver::{self, Names};
+use crate::router_advertisement::Listener;
+use crate::{clock, device, files, report};
+
+/// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
+/// busy is better off with DHCP than with nothing.
+const CONFIGURATION_WAIT: Duration = Duration::from_secs(2);
+/// DHCP messages that wait to be handled. More are left in the sockets, which drop what does not fit.
+const HEARD_LIMIT: usize = 64;
+
+/// Where files are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// For resolv.conf and hosts; emptied by a reboot.
+    pub run: PathBuf,
+    /// For leases and what containers were given; survives a reboot.
+    pub state: PathBuf,
+}
+
+/// Why the program ends. PID 1 starts it again.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// PID 1's channel is broken.
+    #[error("talk to PID 1")]
+    Channel(#[from] ChannelError),
+    /// A socket to the kernel cannot be made.
+    #[error("talk to the kernel")]
+    Kernel(#[source] io::Error),
+    /// The kernel refuses to say what is there.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The kernel's messages have ended.
+    #[error("the kernel's messages have ended")]
+    Ended,
+}
+
+/// All there is.
+#[derive(Debug)]
+pub struct Service {
+    init: Init,
+    paths: Paths,
+    means: Means,
+    network: Network,
+    table: LinkTable,
+    links: BTreeMap<u32, HostLink>,
+    told_links: Option<Vec<message::Link>>,
+    told_host_name: Option<String>,
+    written: BTreeMap<&'static str, String>,
+}
+
+/// One thing that happened.
+enum Happening {
+    Init(Message),
+    Kernel(Box<NetlinkMessage<RouteNetlinkMessage>>),
+    Heard(Heard),
+    Advertised(Vec<crate::router_advertisement::Advertised>),
+    Tick,
+}
+
+/// Runs until PID 1 closes the channel.
+pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
+    let mut init = Init::new(channel)?;
+    init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (listening, _, mut kernel) = new_multicast_connection(&groups).map_err(ServiceError::Kernel)?;
+    tokio::spawn(listening);
+    // Requests go through a socket of their own: the kernel marks what it tells everyone about a change with the
+    // number of the request that made it, and on one socket rtnetlink would take that for the request's answer.
+    let (asking, handle, _) = new_connection().map_err(ServiceError::Kernel)?;
+    tokio::spawn(asking);
+    let listener = Listener::open().map_err(ServiceError::Kernel)?;
+    let (heard_sender, mut heard) = mpsc::channel(HEARD_LIMIT);
+    let (network, mut early) = configuration(&mut init).await?;
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let leases = LeaseStore::new(&paths.state);
+    let netlink = Netlink::new(handle);
+    let means = Means { netlink, leases, heard: heard_sender, host_name, seed: device::random() };
+    let mut service = Service {
+        init,
+        paths,
+        means,
+        network,
+        table: LinkTable::default(),
+        links: BTreeMap::new(),
+        told_links: None,
+        told_host_name: None,
+        written: BTreeMap::new(),
+    };
+    service.look_around().await?;
+    service.settle().await?;
+    service.init.send(Request::Ready, "that the network is ready").await?;
+    loop {
+        let happening = match early.pop_front() {
+            Some((notice, descriptors)) => Happening::Init(Message::Notice(notice, descriptors)),
+            None => tokio::select! {
+                message = service.init.receive() => Happening::Init(message?),
+                message = kernel.next() => Happening::Kernel(Box::new(message.ok_or(ServiceError::Ended)?.0)),
+                Some(heard) = heard.recv() => Happening::Heard(heard),
+                advertised = listener.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
+                () = until(service.links.values().filter_map(HostLink::deadline).min()) => Happening::Tick,
+            },
+        };
+        service.handle(happening).await?;
+        service.settle().await?;
+    }
+}
+
+/// Waits for the configuration; notices that come before it are kept for later.
+async fn configuration(init: &mut Init) -> Result<(Network, VecDeque<(Notice, Vec<OwnedFd>)>), ChannelError> {
+    let mut early = VecDeque::new();
+    let waiting = async {
+        loop {
+            match init.receive().await? {
+                Message::Configuration(network) => return Ok::<_, ChannelError>(*network),
+                Message::Notice(notice, descriptors) => early.push_back((notice, descriptors)),
+            }
+        }
+    };
+    let network = match tokio::time::timeout(CONFIGURATION_WAIT, waiting).await {
+        Ok(network) => network?,
+        Err(_) => {
+            report::say("PID 1 has not told the configuration: links are set up with DHCP until it does");
+            Network::default()
+        }
+    };
+    Ok((network, early))
+}
+
+async fn until(deadline: Option<Duration>) {
+    match deadline {
+        // A little late rather than early: an event that comes too early would come again at once.
+        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::now()) + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Service {
+    async fn handle(&mut self, happening: Happening) -> Result<(), ServiceError> {
+        let now = clock::now();
+        match happening {
+            Happening::Init(Message::Configuration(network)) => {
+                self.network = *network;
+                self.adopt_all().await;
+            }
+            Happening::Init(Message::Notice(notice, descriptors)) => self.notice(notice, descriptors).await?,
+            Happening::Kernel(message) => self.kernel(*message).await?,
+            Happening::Heard((index, message)) => {
+                if let Some(link) = self.links.get_mut(&index) {
+                    link.dhcp_event(Event::Received(message), &self.means, now).await;
+                }
+            }
+            Happening::Advertised(advertised) => {
+                for each in advertised {
+                    if let Some(link) = self.links.get_mut(&each.link) {
+                        link.advertise(each, now);
+                    }
+                }
+            }
+            Happening::Tick => {
+                for link in self.links.values_mut() {
+                    link.tick(&self.means, now).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn notice(&mut self, notice: Notice, _descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
+        match notice {
+            Notice::NetworkConfigurationChanged => {
+                self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
+            }
+            // The rest is for other roles, or nothing to do: files are whole at every moment.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), ServiceError> {
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if self.table.update(&link) => {
+                self.adopt(link.header.index).await;
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                if let Some(link) = self.table.remove(&link)
+                    && self.links.remove(&link.index).is_some()
+                {
+                    report::say(format_args!("{}: gone", link.name));
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                self.table.update_address(&address);
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
+                self.table.remove_address(&address);
+            }
+            // More happened than the socket could hold: what is there now counts, not how it came about.
+            NetlinkPayload::Overrun(_) => self.look_around().await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel for everything.
+    async fn look_around(&mut self) -> Result<(), ServiceError> {
+        self.table.clear();
+        for link in self.means.netlink.links().await? {
+            self.table.update(&link);
+        }
+        for address in self.means.netlink.addresses().await? {
+            self.table.update_address(&address);
+        }
+        let table = &self.table;
+        self.links.retain(|index, _| table.find(*index).is_some());
+        self.adopt_all().await;
+        Ok(())
+    }
+
+    async fn adopt_all(&mut self) {
+        let indices: Vec<u32> = self.table.iter().map(|link| link.index).collect();
+        for index in indices {
+            self.adopt(index).await;
+        }
+    }
+
+    /// Looks after a link as the configuration says, from now on or still.
+    async fn adopt(&mut self, index: u32) {
+        let Some(link) = self.table.find(index) else { return };
+        if link.loopback && !link.up {
+            if let Err(error) = self.means.netlink.set_up(index, &link.name).await {
+                report::failure(&error);
+            }
+            return;
+        }
+        let settings = settings(&self.network, link);
+        match (self.links.get_mut(&index), settings) {
+            (Some(host_link), Some(settings)) => {
+                host_link.reconfigure(link, settings, &self.means).await;
+                host_link.follow(link, &self.means, clock::now()).await;
+            }
+            (Some(_), None) => {
+                self.links.remove(&index);
+            }
+            (None, Some(settings)) => {
+                let mut host_link = HostLink::adopt(link, settings, &self.means).await;
+                host_link.follow(link, &self.means, clock::now()).await;
+                self.links.insert(index, host_link);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Tells PID 1 and writes files, where anything has changed.
+    async fn settle(&mut self) -> Result<(), ServiceError> {
+        let links = self.table.summary();
+        if self.told_links.as_ref() != Some(&links) {
+            self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
+            self.told_links = Some(links);
+        }
+        let host_name = self.links.values().find_map(|link| link.lease()?.host_name.clone());
+        if let Some(name) = host_name.filter(|name| self.told_host_name.as_ref() != Some(name)) {
+            self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
+            self.told_host_name = Some(name);
+        }
+        let configured = Names {
+            servers: self.network.dns.iter().map(ToString::to_string).collect(),
+            search: self.network.dns_search.iter().map(ToString::to_string).collect(),
+        };
+        let sources: Vec<Names> = std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect();
+        self.write("resolv.conf", resolver::resolv_conf(&sources));
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        self.write("hosts", resolver::hosts(&name));
+        Ok(())
+    }
+
+    fn write(&mut self, name: &'static str, text: String) {
+        if self.written.get(name) == Some(&text) {
+            return;
+        }
+        let path = self.paths.run.join(name);
+        if let Err(error) = files::write_atomically(&path, text.as_bytes()) {
+            report::say(format_args!("write {}: {error}", path.display()));
+        }
+        self.written.insert(name, text);
+    }
+}
+
+/// What is to be done with a link; `None` if nothing.
+fn settings(network: &Network, link: &Link) -> Option<LinkSettings> {
+    if link.loopback || link.is_own() {
+        return None;
+    }
+    let (mac, device) = (link.mac_text(), device::Device::of_link(&link.name));
+    let identity = LinkIdentity { name: &link.name, mac: &mac, driver: &device.driver, path: &device.path };
+    let configured = network.link_settings(&identity).map(|(_, settings)| settings.clone());
+    configured.or_else(|| link.is_card().then(LinkSettings::default))
+}

@@ -1,0 +1,34 @@
+//! Switches of the kernel's network that only /proc/sys/net has.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// A switch that could not be set.
+#[derive(Debug, thiserror::Error)]
+#[error("set {} to {value}", path.display())]
+pub struct SysctlError {
+    path: PathBuf,
+    value: String,
+    #[source]
+    source: io::Error,
+}
+
+/// Sets a switch below /proc/sys/net, unless it has the value already.
+fn set(path: PathBuf, value: &str) -> Result<(), SysctlError> {
+    if fs::read_to_string(&path).is_ok_and(|present| present.trim_end() == value) {
+        return Ok(());
+    }
+    fs::write(&path, value).map_err(|source| SysctlError { path, value: value.to_owned(), source })
+}
+
+/// A switch of one link: `net.FAMILY.conf.LINK.KEY`. A link's name may hold dots, so the path is put together here.
+pub fn set_link(family: &str, link: &str, key: &str, value: &str) -> Result<(), SysctlError> {
+    set(PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(key), value)
+}
+
+/// Lets the machine pass packets on between links.
+pub fn enable_forwarding() -> Result<(), SysctlError> {
+    set(PathBuf::from("/proc/sys/net/ipv4/ip_forward"), "1")?;
+    set_link("ipv6", "all", "forwarding", "1")
+}

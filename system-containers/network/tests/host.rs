@@ -1,0 +1,244 @@
+//! The links of the host, against real servers in network namespaces.
+
+mod support;
+
+use std::fs;
+use std::time::Instant;
+
+use berth_control::message::{Notice, Request};
+use support::{Machine, Namespace, Program, eventually, possible, toml_network};
+
+const SERVER: &[&str] = &["ip", "dnsmasq"];
+
+/// Another machine on the cable `eth0`, with a DHCP server.
+struct Lan {
+    namespace: Namespace,
+    log: tempfile::NamedTempFile,
+    leases: tempfile::NamedTempFile,
+}
+
+impl Lan {
+    fn new(machine: &Machine) -> Self {
+        let namespace = Namespace::new();
+        machine.namespace.connect("eth0", &namespace, "lan0");
+        namespace.ip("address add 10.77.0.1/24 dev lan0");
+        namespace.ip("link set lan0 up");
+        let temporary = || tempfile::NamedTempFile::new().unwrap();
+        Self { namespace, log: temporary(), leases: temporary() }
+    }
+
+    fn serve(&self, range: &str, options: &[&str]) -> Program {
+        let arguments = [
+            "dnsmasq".to_owned(),
+            "--keep-in-foreground".into(),
+            "--conf-file=/dev/null".into(),
+            "--port=0".into(),
+            "--user=root".into(),
+            "--pid-file=".into(),
+            "--no-ping".into(),
+            "--log-dhcp".into(),
+            "--interface=lan0".into(),
+            "--bind-interfaces".into(),
+            format!("--log-facility={}", self.log.path().display()),
+            format!("--dhcp-leasefile={}", self.leases.path().display()),
+            format!("--dhcp-range={range}"),
+        ];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(options.iter().copied()).collect();
+        let program = self.namespace.start(&arguments);
+        eventually("dnsmasq is up", || self.log_text().contains("DHCP, ").then_some(()));
+        program
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap()
+    }
+}
+
+#[test]
+fn a_lease_brings_address_routes_names_and_mtu() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    let _server = lan.serve(
+        "10.77.0.50,10.77.0.99,1h",
+        &[
+            "--dhcp-option=option:dns-server,10.77.0.1,10.77.0.2",
+            "--dhcp-option=option:domain-name,example.org",
+            "--dhcp-option=option:domain-search,a.example.org,b.example.org",
+            "--dhcp-option=option:mtu,1400",
+            "--dhcp-option=option:classless-static-route,0.0.0.0/0,10.77.0.1,192.168.9.0/24,10.77.0.7",
+            "--dhcp-host=set:all,10.77.0.60,dock1",
+        ],
+    );
+    let mut service = machine.start();
+    let address = service.wait_address("eth0", "10.77.0.");
+    eprintln!("address {:?} after the program was started", service.started.elapsed());
+    assert!(address.ends_with("/24"));
+    let routes = eventually("routes", || {
+        let routes = machine.namespace.ip("route show proto dhcp");
+        (routes.lines().count() == 2).then_some(routes)
+    });
+    assert!(routes.contains("default via 10.77.0.1 dev eth0"), "{routes}");
+    assert!(routes.contains("192.168.9.0/24 via 10.77.0.7"), "{routes}");
+    let link = machine.namespace.ip("address show dev eth0");
+    assert!(link.contains("mtu 1400"), "{link}");
+    assert!(link.contains("valid_lft 3600sec") || link.contains("valid_lft 359"), "{link}");
+    let resolv_conf = service.file("resolv.conf");
+    assert!(resolv_conf.contains("nameserver 10.77.0.1\nnameserver 10.77.0.2\n"), "{resolv_conf}");
+    assert!(resolv_conf.contains("search example.org a.example.org b.example.org\n"), "{resolv_conf}");
+    assert!(service.file("hosts").contains("127.0.0.1 localhost"));
+    assert!(machine.namespace.ip("link show lo").contains("UP"));
+    let sockets = machine.namespace.run("cat /proc/net/udp /proc/net/packet");
+    assert_eq!(sockets.lines().filter(|line| !line.trim_start().starts_with("s")).count(), 0, "{sockets}");
+}
+
+#[test]
+fn ready_does_not_wait_for_carrier_or_server() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let other = Namespace::new();
+    machine.namespace.connect("eth0", &other, "lan0");
+    let mut service = machine.start();
+    service.wait_ready();
+    assert!(service.links.iter().any(|link| link.name == "eth0" && !link.carrier), "{:?}", service.links);
+    other.ip("link set lan0 up");
+    service.wait("carrier", |request| match request {
+        Request::Links { links } => links.iter().any(|link| link.carrier).then_some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn a_restart_asks_for_the_same_address_and_a_refused_one_is_given_up() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    let first = {
+        let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
+        let first = machine.start().wait_address("eth0", "10.77.0.");
+        machine.namespace.ip("address flush dev eth0");
+        let before = lan.log_text().matches("DHCPDISCOVER").count();
+        let mut second = machine.start();
+        assert_eq!(second.wait_address("eth0", "10.77.0."), first);
+        eprintln!("the same address {:?} after the program was started again", second.started.elapsed());
+        assert_eq!(lan.log_text().matches("DHCPDISCOVER").count(), before, "it asked for the address it had");
+        first
+    };
+    machine.namespace.ip("address flush dev eth0");
+    fs::write(lan.leases.path(), "").unwrap();
+    fs::write(lan.log.path(), "").unwrap();
+    lan.namespace.ip("address add 10.88.0.1/24 dev lan0");
+    lan.namespace.ip("address del 10.77.0.1/24 dev lan0");
+    let _server = lan.serve("10.88.0.50,10.88.0.99,1h", &["--dhcp-authoritative"]);
+    let second = machine.start().wait_address("eth0", "10.");
+    assert!(second.starts_with("10.88.0."), "{first} {second}");
+    assert!(lan.log_text().contains("DHCPNAK"));
+}
+
+#[test]
+fn a_card_that_is_plugged_in_later_is_taken_up_and_one_that_goes_is_forgotten() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let mut service = machine.start();
+    service.wait_ready();
+    let plugged = Instant::now();
+    let lan = Lan::new(&machine);
+    let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
+    service.wait_address("eth0", "10.77.0.");
+    eprintln!("address {:?} after the card and its server", plugged.elapsed());
+    machine.namespace.ip("link del eth0");
+    service.wait("no link", |request| match request {
+        Request::Links { links } => links.is_empty().then_some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn fixed_addresses_routes_and_names_come_from_the_configuration_and_follow_it() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let configuration = r#"
+        [network]
+        dns = ["192.0.2.53"]
+        dns_search = ["example.org"]
+        [network.links.uplink]
+        match = { mac = "02:00:00:00:77:*" }
+        addresses = ["192.0.2.7/24", "2001:db8::7/64"]
+        gateways = ["192.0.2.1", "2001:db8::1"]
+        routes = [{ destination = "198.51.100.0/24", gateway = "192.0.2.9", metric = 7 }]
+        mtu = 1300
+        ipv6 = "static"
+    "#;
+    let mut machine = Machine::new(configuration);
+    let other = Namespace::new();
+    machine.namespace.connect("eth0", &other, "lan0");
+    machine.namespace.ip("link set eth0 address 02:00:00:00:77:01");
+    other.ip("link set lan0 up");
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    service.wait_address("eth0", "2001:db8::7/64");
+    let routes = machine.namespace.ip("route") + &machine.namespace.ip("-6 route");
+    assert!(routes.contains("default via 192.0.2.1 dev eth0 proto static"), "{routes}");
+    assert!(routes.contains("default via 2001:db8::1 dev eth0 proto static"), "{routes}");
+    assert!(routes.contains("198.51.100.0/24 via 192.0.2.9 dev eth0 proto static metric 7"), "{routes}");
+    assert!(machine.namespace.ip("link show eth0").contains("mtu 1300"));
+    assert!(service.file("resolv.conf").contains("nameserver 192.0.2.53\nsearch example.org\n"));
+
+    machine.network =
+        toml_network(&configuration.replace("192.0.2.7/24", "192.0.2.8/24").replace("\"192.0.2.1\", ", ""));
+    service.network = machine.network.clone();
+    service.notify(Notice::NetworkConfigurationChanged, &[]);
+    service.wait_address("eth0", "192.0.2.8/24");
+    service.wait_no_address("eth0", "192.0.2.7/24");
+    let routes = eventually("the new routes", || {
+        let routes = machine.namespace.ip("route");
+        (routes.contains("198.51.100.0/24") && !routes.contains("default")).then_some(routes)
+    });
+    assert!(!routes.contains("192.0.2.1 "), "{routes}");
+}
+
+#[test]
+fn router_advertisements_bring_addresses_routes_and_resolvers() {
+    if !possible(&["ip", "radvd"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let other = Namespace::new();
+    machine.namespace.connect("eth0", &other, "lan0");
+    other.ip("link set lan0 up");
+    other.ip("address add fd77::1/64 dev lan0 nodad");
+    other.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    let configuration = tempfile::NamedTempFile::new().unwrap();
+    let text = "interface lan0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; \
+                prefix fd77::/64 { }; RDNSS fd77::53 { }; DNSSL lab.example.org { }; };";
+    fs::write(configuration.path(), text).unwrap();
+    let mut service = machine.start();
+    service.wait_ready();
+    let pid_file = configuration.path().with_extension("pid");
+    let _router = other.start(&[
+        "radvd",
+        "--nodaemon",
+        "--config",
+        configuration.path().to_str().unwrap(),
+        "--pidfile",
+        pid_file.to_str().unwrap(),
+        "--logmethod",
+        "none",
+    ]);
+    service.wait_address("eth0", "fd77:");
+    let resolv_conf = eventually("the resolver", || {
+        Some(service.file("resolv.conf")).filter(|text| text.contains("fd77::53") && text.contains("search"))
+    });
+    assert!(resolv_conf.contains("search lab.example.org"), "{resolv_conf}");
+    assert!(machine.namespace.ip("-6 route").contains("default via fe80::"));
+}

@@ -1,0 +1,278 @@
+//! What the tests share: network namespaces with other machines in them, and PID 1's end of the channel.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use berth_config::Network;
+use berth_control::channel::{CHANNEL_VARIABLE, Channel, ChannelError};
+use berth_control::message::{FromInit, Link, Notice, Reply, Request, ToInit};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Everything here is local; what takes longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// `false`, and says so, where the test cannot run.
+pub fn possible(programs: &[&str]) -> bool {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| {
+            !["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|place| Path::new(place).join(program).exists())
+        })
+        .collect();
+    if !missing.is_empty() {
+        eprintln!("SKIPPED: not installed: {missing:?}");
+    } else if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("SKIPPED: needs root to make network namespaces");
+    } else {
+        return true;
+    }
+    false
+}
+
+/// Runs a command line and returns what it printed.
+pub fn run(line: &str) -> String {
+    let output = try_run(line);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a command line.
+pub fn try_run(line: &str) -> Output {
+    Command::new("sh").args(["-c", line]).output().unwrap()
+}
+
+/// Waits until it is so. Only for what sends no event, such as another program's files.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A network namespace that ends with the test.
+pub struct Namespace {
+    pub name: String,
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        let name = format!("berth-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        run(&format!("ip netns add {name}"));
+        run(&format!("ip -n {name} link set lo up"));
+        Self { name }
+    }
+
+    /// Runs `ip` in it.
+    pub fn ip(&self, arguments: &str) -> String {
+        run(&format!("ip -n {} {arguments}", self.name))
+    }
+
+    /// Runs a command line in it.
+    pub fn run(&self, line: &str) -> String {
+        run(&format!("ip netns exec {} {line}", self.name))
+    }
+
+    pub fn try_run(&self, line: &str) -> Output {
+        try_run(&format!("ip netns exec {} {line}", self.name))
+    }
+
+    /// Starts a program in it that ends with the value.
+    pub fn start(&self, program: &[&str]) -> Program {
+        let child = Command::new("ip").args(["netns", "exec", &self.name]).args(program).stdin(Stdio::null()).spawn();
+        Program { child: child.unwrap() }
+    }
+
+    /// A cable between two namespaces.
+    pub fn connect(&self, link: &str, other: &Self, other_link: &str) {
+        self.ip(&format!("link add {link} type veth peer name {other_link} netns {}", other.name));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        try_run(&format!("ip netns del {}", self.name));
+    }
+}
+
+/// A program that is ended when the value is dropped.
+pub struct Program {
+    pub child: Child,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _already_waited = self.child.wait();
+    }
+}
+
+/// The service in a namespace of its own, and PID 1's end of its channel.
+pub struct Machine {
+    pub namespace: Namespace,
+    pub state: tempfile::TempDir,
+    pub network: Network,
+}
+
+impl Machine {
+    pub fn new(configuration: &str) -> Self {
+        let network = toml_network(configuration);
+        let state = tempfile::tempdir().unwrap();
+        // What a namespace of a booted machine has not: the loopback is for the service to set up.
+        let namespace = Namespace::new();
+        namespace.ip("link set lo down");
+        Self { namespace, state, network }
+    }
+
+    /// Starts the service and answers it as PID 1 does.
+    pub fn start(&self) -> Running {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let inherited = nix::unistd::dup(theirs.as_fd()).unwrap();
+        drop(theirs);
+        let run = self.state.path().join("run");
+        let state = self.state.path().join("state");
+        fs::create_dir_all(&run).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        // Directories of its own in place of the machine's.
+        let script = format!(
+            "set -e; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; \
+             mkdir -p /run/berth /var/lib/berth/network; mount --bind {} /run/berth; \
+             mount --bind {} /var/lib/berth/network; exec {}",
+            run.display(),
+            state.display(),
+            env!("CARGO_BIN_EXE_berth-network"),
+        );
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.namespace.name, "sh", "-c", &script])
+            .env(CHANNEL_VARIABLE, inherited.as_raw_fd().to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(inherited);
+        Running {
+            program: Program { child },
+            channel: ours,
+            network: self.network.clone(),
+            run,
+            links: Vec::new(),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// The `[network]` part of a configuration file.
+pub fn toml_network(configuration: &str) -> Network {
+    #[derive(serde::Deserialize)]
+    struct File {
+        #[serde(default)]
+        network: Network,
+    }
+    toml::from_str::<File>(configuration).unwrap().network
+}
+
+/// A running service.
+pub struct Running {
+    pub program: Program,
+    channel: Channel,
+    pub network: Network,
+    pub run: PathBuf,
+    /// As last reported.
+    pub links: Vec<Link>,
+    pub started: Instant,
+}
+
+impl Running {
+    /// Answers requests until one is as wanted.
+    pub fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&Request) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "did not come: {what}; links: {:?}", self.links);
+            if let Some(request) = self.next(left)
+                && let Some(found) = wanted(&request)
+            {
+                return found;
+            }
+        }
+    }
+
+    fn next(&mut self, patience: Duration) -> Option<Request> {
+        let message = loop {
+            match self.channel.receive::<ToInit>() {
+                Ok((message, _)) => break message,
+                Err(ChannelError::WouldBlock) => {}
+                Err(error) => panic!("{error}"),
+            }
+            let mut waiting = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut waiting, PollTimeout::try_from(patience).unwrap()).unwrap() == 0 {
+                return None;
+            }
+        };
+        let reply = match &message.request {
+            Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.network.clone())),
+            _ => Reply::Done,
+        };
+        if let Request::Links { links } = &message.request {
+            self.links.clone_from(links);
+        }
+        self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
+        Some(message.request)
+    }
+
+    pub fn notify(&self, notice: Notice, descriptors: &[BorrowedFd<'_>]) {
+        self.channel.send(&FromInit::Notice(notice), descriptors).unwrap();
+    }
+
+    pub fn wait_ready(&mut self) {
+        self.wait("ready", |request| matches!(request, Request::Ready).then_some(()));
+    }
+
+    /// Waits until a link has an address that begins so, and returns it.
+    pub fn wait_address(&mut self, link: &str, begin: &str) -> String {
+        let find = |links: &[Link]| {
+            let link = links.iter().find(|each| each.name == link)?;
+            link.addresses.iter().find(|address| address.starts_with(begin)).cloned()
+        };
+        if let Some(found) = find(&self.links) {
+            return found;
+        }
+        self.wait(&format!("an address {begin}… on {link}"), |request| match request {
+            Request::Links { links } => find(links),
+            _ => None,
+        })
+    }
+
+    /// Waits until a link is without such an address.
+    pub fn wait_no_address(&mut self, link: &str, begin: &str) {
+        let gone = |links: &[Link]| {
+            let link = links.iter().find(|each| each.name == link);
+            link.is_some_and(|link| !link.addresses.iter().any(|address| address.starts_with(begin)))
+        };
+        if gone(&self.links) {
+            return;
+        }
+        self.wait(&format!("no address {begin}… on {link}"), |request| match request {
+            Request::Links { links } => gone(links).then_some(()),
+            _ => None,
+        });
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        let mut text = String::new();
+        let opened = fs::File::open(self.run.join(name));
+        opened.and_then(|mut file| file.read_to_string(&mut text)).unwrap();
+        text
+    }
+}
