@@ -15,6 +15,9 @@ mod stop;
 pub mod system_spec;
 mod user_spec;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;

@@ -1,0 +1,172 @@
+use berth_config::{Configuration, Source};
+use berth_control::channel::Channel;
+use berth_control::message::{FromInit, PreparedImage, Reply, Request, ToInit};
+
+use super::peer::Peer;
+use super::*;
+
+fn supervisor() -> Supervisor {
+    Supervisor::new(Rc::new(Reactor::new().unwrap()))
+}
+
+fn configuration(text: &str) -> Configuration {
+    berth_config::load(&[Source::new("test.toml", text)]).unwrap().configuration
+}
+
+fn system(text: &str) -> berth_config::SystemContainer {
+    let text = format!("description = \"a test\"\ncommand = [\"/usr/bin/true\"]\n{text}");
+    berth_config::load_system_container(&Source::new("container.toml", text)).unwrap()
+}
+
+/// A system container with this role whose channel the test holds the other end of.
+fn service(supervisor: &mut Supervisor, role: &str) -> (u32, Channel) {
+    supervisor.declare_system(role, system(&format!("role = \"{role}\"")));
+    let (ours, theirs) = Channel::pair().unwrap();
+    theirs.set_nonblocking().unwrap();
+    let id = supervisor.find(role).unwrap().id;
+    let peer = Peer::new(ours);
+    supervisor.reactor.add(&peer, Token::Channel(id)).unwrap();
+    let container = supervisor.find_mut(role).unwrap();
+    container.state = State::Stopped; // the process is not what is tested
+    container.peer = Some(peer);
+    (id, theirs)
+}
+
+fn ask(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> Reply {
+    from.1.send(&ToInit { id: 7, request }, &[]).unwrap();
+    supervisor.message(from.0);
+    loop {
+        match from.1.receive().unwrap().0 {
+            FromInit::Reply { id: 7, reply } => return reply,
+            FromInit::Reply { id, .. } => panic!("an answer to request {id}, which nobody made"),
+            FromInit::Notice(_) => {}
+        }
+    }
+}
+
+const WEB: &str = "[containers.web]\nimage = \"web\"\n";
+
+#[test]
+fn a_declared_container_waits_for_its_image_and_then_for_the_network() {
+    let mut supervisor = supervisor();
+    let engine = service(&mut supervisor, "engine");
+    supervisor.apply(configuration(WEB));
+    supervisor.settle();
+    assert!(matches!(supervisor.find("web").unwrap().state, State::Preparing));
+    let prepared = Request::Prepared { name: "web".into(), image: Box::new(PreparedImage::default()) };
+    assert_eq!(ask(&mut supervisor, &engine, prepared), Reply::Done);
+    supervisor.settle();
+    let web = supervisor.find("web").unwrap();
+    assert!(matches!(web.state, State::Waiting));
+    assert_eq!(web.reason, "waits for the system container network");
+    assert!(!supervisor.all_tried());
+}
+
+#[test]
+fn a_container_that_cannot_be_prepared_is_a_problem_of_the_machine() {
+    let mut supervisor = supervisor();
+    let engine = service(&mut supervisor, "engine");
+    supervisor.apply(configuration(WEB));
+    let reason = "no archive has the image web".to_owned();
+    ask(&mut supervisor, &engine, Request::PrepareFailed { name: "web".into(), reason });
+    supervisor.settle();
+    assert_eq!(supervisor.problems(), ["container web: no archive has the image web"]);
+    assert!(supervisor.find("web").unwrap().tried);
+}
+
+#[test]
+fn the_engine_learns_what_is_declared() {
+    let mut supervisor = supervisor();
+    let engine = service(&mut supervisor, "engine");
+    supervisor.apply(configuration(&format!("{WEB}[containers.db]\nimage = \"db\"\n")));
+    let Reply::Declared(declared) = ask(&mut supervisor, &engine, Request::Declared) else { panic!() };
+    assert_eq!(declared.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["db", "web"]);
+}
+
+#[test]
+fn only_what_differs_is_touched_by_a_new_configuration() {
+    let mut supervisor = supervisor();
+    let old =
+        "[containers.kept]\nimage = \"a\"\n[containers.changed]\nimage = \"b\"\n[containers.gone]\nimage = \"c\"\n";
+    supervisor.apply(configuration(old));
+    let id = |supervisor: &Supervisor, name: &str| supervisor.find(name).map(|container| container.id);
+    let (kept, changed) = (id(&supervisor, "kept"), id(&supervisor, "changed"));
+    supervisor.apply(configuration(
+        "[containers.kept]\nimage = \"a\"\n[containers.changed]\nimage = \"b2\"\n[containers.new]\nimage = \"d\"\n",
+    ));
+    supervisor.settle();
+    assert_eq!(id(&supervisor, "kept"), kept);
+    assert_ne!(id(&supervisor, "changed"), changed);
+    assert_eq!(id(&supervisor, "gone"), None);
+    assert!(id(&supervisor, "new").is_some());
+    assert_eq!(supervisor.list().len(), 3);
+}
+
+#[test]
+fn two_containers_never_share_a_range_of_ids() {
+    let mut supervisor = supervisor();
+    supervisor.apply(configuration("[containers.a]\nimage = \"a\"\n[containers.b]\nimage = \"b\"\n"));
+    supervisor.apply(configuration("[containers.b]\nimage = \"b\"\n[containers.c]\nimage = \"c\"\n"));
+    supervisor.settle();
+    assert_ne!(supervisor.find("b").unwrap().slot, supervisor.find("c").unwrap().slot);
+}
+
+#[test]
+fn a_role_does_not_include_what_another_may() {
+    let mut supervisor = supervisor();
+    let network = service(&mut supervisor, "network");
+    for request in [Request::Containers, Request::Declared, Request::Power(berth_control::message::PowerAction::Reboot)]
+    {
+        assert!(matches!(ask(&mut supervisor, &network, request), Reply::Refused { .. }));
+    }
+    assert!(matches!(ask(&mut supervisor, &network, Request::NetworkConfiguration), Reply::NetworkConfiguration(_)));
+}
+
+#[test]
+fn a_service_is_ready_when_it_says_so_and_gets_what_it_has_missed() {
+    let mut supervisor = supervisor();
+    supervisor.apply(configuration(WEB));
+    let logs = service(&mut supervisor, "logs");
+    assert!(!supervisor.find("logs").unwrap().ready);
+    logs.1.send(&ToInit { id: 1, request: Request::Ready }, &[]).unwrap();
+    supervisor.message(logs.0);
+    assert!(supervisor.find("logs").unwrap().ready);
+    let mut pipes = Vec::new();
+    while let Ok((message, descriptors)) = logs.1.receive::<FromInit>() {
+        if let FromInit::Notice(Notice::LogPipe { container, stream }) = message {
+            assert_eq!(descriptors.len(), 1);
+            pipes.push((container, stream));
+        }
+    }
+    assert_eq!(pipes.len(), 4, "two for web, two for logs itself: {pipes:?}");
+}
+
+#[test]
+fn an_unknown_container_is_named_in_the_refusal() {
+    let mut supervisor = supervisor();
+    let control = service(&mut supervisor, "control");
+    let Reply::Refused { reason } = ask(&mut supervisor, &control, Request::Start { name: "wep".into() }) else {
+        panic!()
+    };
+    assert!(reason.contains("wep"), "{reason}");
+}
+
+#[test]
+fn a_system_container_waits_for_those_it_depends_on() {
+    let mut supervisor = supervisor();
+    supervisor.declare_system("late", system("depends_on = [\"early\"]"));
+    supervisor.declare_system("early", system("depends_on = [\"never\"]"));
+    supervisor.settle();
+    assert_eq!(supervisor.find("late").unwrap().reason, "waits for early");
+    assert_eq!(supervisor.find("early").unwrap().reason, "waits for never, which does not exist");
+}
+
+#[test]
+fn a_condition_that_is_not_met_is_no_failure() {
+    let mut supervisor = supervisor();
+    supervisor.declare_system("agent", system("condition = { path = \"/no/such/path\" }"));
+    supervisor.settle();
+    assert!(supervisor.all_tried());
+    assert_eq!(supervisor.problems(), [""; 0]);
+    assert_eq!(supervisor.find("agent").unwrap().reason, "the machine has no /no/such/path");
+}
