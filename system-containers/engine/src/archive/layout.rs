@@ -1,0 +1,113 @@
+//! OCI image layouts (OCI image specification, "Image Layout").
+
+use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, names, parse, parse_config};
+use crate::limits;
+use crate::oci::{self, Descriptor, Manifest, Platform};
+use crate::reference::Reference;
+
+/// The images that index.json names; none if there is no index.json.
+pub fn images(archive: &Archive) -> Result<Option<Contents>, ArchiveError> {
+    let bytes = match archive.document("index.json") {
+        Err(ArchiveError::Missing { .. }) => return Ok(None),
+        other => other?,
+    };
+    let index: Manifest = parse("index.json", &bytes)?;
+    let mut contents = Contents::default();
+    let descriptors = index.manifests.unwrap_or_default();
+    if descriptors.len() > limits::ARCHIVE_IMAGES {
+        return Err(ArchiveError::Images);
+    }
+    for descriptor in descriptors {
+        // An image for several machines that was copied without its index: only one of them is meant.
+        if descriptor.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
+            let offered = describe(descriptor.platform.as_ref());
+            contents.rejected.push((descriptor.digest.to_string(), ArchiveError::Platform { offered }));
+            continue;
+        }
+        let names = names::of_descriptor(&descriptor, &archive.stem);
+        match image(archive, &descriptor, names.clone(), 0) {
+            // Several names of one image are several descriptors of one digest.
+            Ok(image) => match contents.images.iter_mut().find(|known| known.digest == image.digest) {
+                Some(known) => known.names.extend(image.names),
+                None => contents.images.push(image),
+            },
+            Err(error) => {
+                let name = names.first().map_or_else(|| descriptor.digest.to_string(), Reference::to_string);
+                contents.rejected.push((name, error));
+            }
+        }
+    }
+    Ok(Some(contents))
+}
+
+/// Follows a descriptor through indexes to the manifest for this machine.
+fn image(
+    archive: &Archive,
+    descriptor: &Descriptor,
+    names: Vec<Reference>,
+    depth: u32,
+) -> Result<ArchivedImage, ArchiveError> {
+    if depth > limits::INDEX_DEPTH {
+        return Err(ArchiveError::Nested);
+    }
+    let raw = archive.blob_document(descriptor.digest, Some(descriptor.size))?;
+    let name = blob_name(descriptor.digest);
+    let manifest: Manifest = parse(&name, &raw)?;
+    if let Some(manifests) = manifest.manifests {
+        return image(archive, choose(&manifests)?, names, depth + 1);
+    }
+    let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
+        if manifest.schema_version == 1 {
+            return Err(ArchiveError::SchemaOne);
+        }
+        return Err(ArchiveError::Missing { name: format!("the configuration in {name}") });
+    };
+    let raw_config = archive.blob_document(config.digest, Some(config.size))?;
+    let parsed = parse_config(&blob_name(config.digest), &raw_config, layers.len())?;
+    let found = layers.iter().zip(&parsed.rootfs.diff_ids).map(|(layer, diff_id)| {
+        let name = blob_name(layer.digest);
+        let place = archive.index.find(&name).ok_or_else(|| ArchiveError::Missing { name: name.clone() })?;
+        if place.length != layer.size {
+            return Err(ArchiveError::Size { name, expected: layer.size, found: place.length });
+        }
+        Ok(ArchivedLayer { name, place, blob: Some(layer.digest), diff_id: *diff_id })
+    });
+    let layers = found.collect::<Result<_, _>>()?;
+    Ok(ArchivedImage {
+        names,
+        digest: descriptor.digest,
+        manifest: Some(raw),
+        config_digest: config.digest,
+        raw_config,
+        config: parsed,
+        layers,
+    })
+}
+
+/// The entry of an index that is for this machine. One without a platform is taken if there is nothing better.
+fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ArchiveError> {
+    let ours = |descriptor: &&Descriptor| descriptor.platform.as_ref().is_some_and(is_ours);
+    let unmarked = |descriptor: &&Descriptor| descriptor.platform.is_none();
+    manifests.iter().find(ours).or_else(|| manifests.iter().find(unmarked)).ok_or_else(|| {
+        let offered: Vec<String> = manifests.iter().map(|one| describe(one.platform.as_ref())).collect();
+        ArchiveError::Platform { offered: offered.join(", ") }
+    })
+}
+
+/// Whether images for that platform run here. A variant above the architecture's first one may need instructions
+/// that this processor does not have.
+fn is_ours(platform: &Platform) -> bool {
+    let variant = platform.variant.as_deref().unwrap_or("");
+    let baseline = if oci::ARCHITECTURE == "arm64" { "v8" } else { "v1" };
+    platform.os == "linux" && platform.architecture == oci::ARCHITECTURE && (variant.is_empty() || variant == baseline)
+}
+
+fn describe(platform: Option<&Platform>) -> String {
+    platform.map_or_else(
+        || "an unnamed platform".to_owned(),
+        |platform| match &platform.variant {
+            Some(variant) => format!("{}/{}/{variant}", platform.os, platform.architecture),
+            None => format!("{}/{}", platform.os, platform.architecture),
+        },
+    )
+}

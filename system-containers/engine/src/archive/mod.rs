@@ -1,0 +1,320 @@
+//! Image archives: OCI layouts and what `docker save` writes, as one tar file, compressed or not.
+//!
+//! Nothing is read into memory but the small JSON documents. The archive's headers are read once, into an index of
+//! where each blob lies; blobs are then streamed from their place. A compressed archive is decompressed into an
+//! unnamed file on the state partition first, for blobs come in any order.
+//!
+//! An [`ArchivedImage`] has a verified manifest and configuration. Its layers are verified while they are unpacked.
+
+mod docker;
+mod index;
+mod layout;
+mod names;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{Mode, OFlags};
+
+use self::index::Index;
+pub use self::index::Place;
+use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
+use crate::digest::Digest;
+use crate::limits;
+use crate::oci::{self, ImageConfig};
+use crate::reference::Reference;
+use crate::section::Section;
+use crate::tar::TarError;
+
+/// Why an archive, or an image in it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Reading failed.
+    #[error("read the archive")]
+    Read(#[source] io::Error),
+    /// Its contents are gone before its end.
+    #[error("the archive is truncated: {what} lies beyond its end")]
+    Truncated {
+        /// What is missing.
+        what: String,
+    },
+    /// The compressed data is damaged.
+    #[error("decompress the archive")]
+    Decompress(#[source] io::Error),
+    /// Decompressed it is larger than what one layer may have.
+    #[error("decompressed, the archive has more than {} bytes", limits::LAYER_BYTES)]
+    TooLarge,
+    /// The state partition cannot take the decompressed archive.
+    #[error("write the decompressed archive to the state partition")]
+    Spool(#[source] io::Error),
+    /// No archive.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// Not a sound tar file.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// More entries than an archive of images has.
+    #[error("it has more than {} entries: it is no archive of images", limits::ARCHIVE_ENTRIES)]
+    Entries,
+    /// More images than are taken.
+    #[error("it has more than {} images", limits::ARCHIVE_IMAGES)]
+    Images,
+    /// A tar file of something else.
+    #[error("it has neither an index.json (OCI layout) nor a manifest.json (docker save): it is no archive of images")]
+    NoImages,
+    /// A document or layer that another one names is not there.
+    #[error("{name} is missing in the archive")]
+    Missing {
+        /// Its path.
+        name: String,
+    },
+    /// Over [`limits::JSON_BYTES`].
+    #[error("{name} has {bytes} bytes, at most {} are taken", limits::JSON_BYTES)]
+    DocumentTooLong {
+        /// Its path.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Not the JSON it should be.
+    #[error("{name} is malformed")]
+    Malformed {
+        /// Its path.
+        name: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The content is not what its name says.
+    #[error("{name} is damaged: its digest is {found}, not {expected}")]
+    Digest {
+        /// Its path.
+        name: String,
+        /// As named.
+        expected: Digest,
+        /// As it is.
+        found: Digest,
+    },
+    /// The size differs from the one announced.
+    #[error("{name} is damaged: it has {found} bytes, not {expected}")]
+    Size {
+        /// Its path.
+        name: String,
+        /// As announced.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+    /// For another machine.
+    #[error("it is for {offered}, this machine is linux/{}", oci::ARCHITECTURE)]
+    Platform {
+        /// What there is.
+        offered: String,
+    },
+    /// Docker's first manifest format.
+    #[error("it has a manifest of Docker's schema 1, which is obsolete; save it again with a newer Docker")]
+    SchemaOne,
+    /// Indexes in indexes in indexes.
+    #[error("its indexes are nested more than {} deep", limits::INDEX_DEPTH)]
+    Nested,
+    /// The configuration and the manifest disagree, or there are too many.
+    #[error(
+        "it has {layers} layers and its configuration {diff_ids}; they must agree and be at most {}",
+        limits::LAYERS
+    )]
+    Layers {
+        /// In the manifest.
+        layers: usize,
+        /// In the configuration.
+        diff_ids: usize,
+    },
+}
+
+impl ArchiveError {
+    /// Whether the archive is to blame, and not this machine: then another try with the same archive is useless.
+    pub fn is_of_the_archive(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::Spool(_) => false,
+            Self::Tar(error) => !matches!(error, TarError::Read(_)),
+            _ => true,
+        }
+    }
+}
+
+/// An open archive, its contents indexed.
+#[derive(Debug)]
+pub struct Archive {
+    file: File,
+    index: Index,
+    /// The file's name without its endings: what an image is called that brings no name.
+    stem: String,
+}
+
+/// An image of an archive, its documents verified.
+#[derive(Debug)]
+pub struct ArchivedImage {
+    /// What it is called; may be empty.
+    pub names: Vec<Reference>,
+    /// Its manifest's digest; its configuration's (Docker's image ID) where the archive has no manifest.
+    pub digest: Digest,
+    /// The manifest as it is in the archive.
+    pub manifest: Option<Vec<u8>>,
+    /// The configuration's digest.
+    pub config_digest: Digest,
+    /// The configuration as it is in the archive.
+    pub raw_config: Vec<u8>,
+    /// The same, read.
+    pub config: ImageConfig,
+    /// Its layers, the lowest first.
+    pub layers: Vec<ArchivedLayer>,
+}
+
+/// A layer of an archive, not yet verified.
+#[derive(Clone, Debug)]
+pub struct ArchivedLayer {
+    /// Its path in the archive.
+    pub name: String,
+    /// Where it lies.
+    pub place: Place,
+    /// The digest of the blob as it lies there, if the archive tells.
+    pub blob: Option<Digest>,
+    /// The digest of the uncompressed layer.
+    pub diff_id: Digest,
+}
+
+/// What an archive holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Images that this machine can use.
+    pub images: Vec<ArchivedImage>,
+    /// Those that it cannot: what it is, and why.
+    pub rejected: Vec<(String, ArchiveError)>,
+}
+
+impl Archive {
+    /// Opens an archive and reads its headers. `spool` is a directory of the state partition, for an archive that is
+    /// compressed.
+    pub fn open(file: File, file_name: &str, spool: BorrowedFd<'_>) -> Result<Self, ArchiveError> {
+        let length = file.metadata().map_err(ArchiveError::Read)?.len();
+        let mut start = vec![0; MAGIC_BYTES.min(usize::try_from(length).unwrap_or(MAGIC_BYTES))];
+        file.read_exact_at(&mut start, 0).map_err(ArchiveError::Read)?;
+        let file = match Compression::detect(&start)? {
+            Compression::Plain => file,
+            method => decompress(&file, method, spool)?,
+        };
+        let index = Index::read(&file)?;
+        Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
+    }
+
+    /// Reads and verifies the documents of all images.
+    pub fn contents(&self) -> Result<Contents, ArchiveError> {
+        let saved = docker::saved_images(self)?;
+        let mut contents = match layout::images(self)? {
+            Some(contents) => contents,
+            None if saved.is_none() => return Err(ArchiveError::NoImages),
+            None => Contents::default(),
+        };
+        docker::complete(self, saved.unwrap_or_default(), &mut contents)?;
+        if contents.images.len() > limits::ARCHIVE_IMAGES {
+            return Err(ArchiveError::Images);
+        }
+        if let [only] = &mut *contents.images
+            && only.names.is_empty()
+        {
+            only.names.extend(names::from_stem(&self.stem, None));
+        }
+        Ok(contents)
+    }
+
+    /// A layer's bytes.
+    pub fn stream(&self, layer: &ArchivedLayer) -> Section<'_> {
+        Section::new(&self.file, layer.place.offset, layer.place.length)
+    }
+
+    /// The first bytes of a layer, for [`Compression::detect`].
+    pub fn start(&self, layer: &ArchivedLayer) -> io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        self.stream(layer).take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
+        Ok(start)
+    }
+
+    /// Reads a whole document.
+    fn document(&self, name: &str) -> Result<Vec<u8>, ArchiveError> {
+        let place = self.index.find(name).ok_or_else(|| ArchiveError::Missing { name: name.to_owned() })?;
+        if place.length > limits::JSON_BYTES {
+            return Err(ArchiveError::DocumentTooLong { name: name.to_owned(), bytes: place.length });
+        }
+        let mut bytes = Vec::new();
+        let mut section = Section::new(&self.file, place.offset, place.length);
+        section.read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
+        Ok(bytes)
+    }
+
+    /// Reads a blob that is a document, and verifies it.
+    fn blob_document(&self, digest: Digest, size: Option<u64>) -> Result<Vec<u8>, ArchiveError> {
+        let name = blob_name(digest);
+        let bytes = self.document(&name)?;
+        if let Some(expected) = size.filter(|size| *size != bytes.len() as u64) {
+            return Err(ArchiveError::Size { name, expected, found: bytes.len() as u64 });
+        }
+        verify(&name, digest, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Where an OCI layout keeps a blob.
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn verify(name: &str, expected: Digest, bytes: &[u8]) -> Result<(), ArchiveError> {
+    let found = Digest::of(bytes);
+    if found == expected { Ok(()) } else { Err(ArchiveError::Digest { name: name.to_owned(), expected, found }) }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, ArchiveError> {
+    serde_json::from_slice(bytes).map_err(|source| ArchiveError::Malformed { name: name.to_owned(), source })
+}
+
+/// Reads a configuration and checks it against the number of layers and this machine.
+fn parse_config(name: &str, bytes: &[u8], layers: usize) -> Result<ImageConfig, ArchiveError> {
+    let config: ImageConfig = parse(name, bytes)?;
+    let given = |value: &str, ours: &str| value.is_empty() || value == ours;
+    if !given(&config.os, "linux") || !given(&config.architecture, oci::ARCHITECTURE) {
+        return Err(ArchiveError::Platform { offered: format!("{}/{}", config.os, config.architecture) });
+    }
+    let diff_ids = config.rootfs.diff_ids.len();
+    if diff_ids != layers || layers > limits::LAYERS {
+        return Err(ArchiveError::Layers { layers, diff_ids });
+    }
+    Ok(config)
+}
+
+/// Decompresses into a file without a name, which is gone when it is closed, and after a crash.
+fn decompress(file: &File, method: Compression, spool: BorrowedFd<'_>) -> Result<File, ArchiveError> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
+    let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);
+    let source = Section::whole(file).map_err(ArchiveError::Read)?;
+    let mut decoder = Decoder::new(method, source).map_err(ArchiveError::Decompress)?;
+    let mut total = 0_u64;
+    loop {
+        let bytes = io::BufRead::fill_buf(&mut decoder).map_err(ArchiveError::Decompress)?;
+        if bytes.is_empty() {
+            return Ok(target);
+        }
+        let length = bytes.len();
+        total += length as u64;
+        if total > limits::LAYER_BYTES {
+            return Err(ArchiveError::TooLarge);
+        }
+        target.write_all(bytes).map_err(ArchiveError::Spool)?;
+        io::BufRead::consume(&mut decoder, length);
+        if total % (16 << 20) < length as u64 {
+            crate::layer::check_space(target.as_fd(), 0)
+                .map_err(|error| ArchiveError::Spool(io::Error::new(io::ErrorKind::StorageFull, error)))?;
+        }
+    }
+}

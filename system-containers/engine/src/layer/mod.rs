@@ -1,0 +1,117 @@
+//! Turns the tar stream of a layer into a directory that overlayfs takes as a lower directory.
+//!
+//! Invariants: nothing is written outside the layer's directory, whatever the names and links in the stream say; every
+//! path is resolved by openat2 below the layer's descriptor. Owners are kept as the image has them: user namespaces map
+//! them at mount time. What a hostile layer can cost is bounded by [`crate::limits`].
+//!
+//! A deletion (`.wh.name`) becomes a character device 0:0, overlayfs's own mark, and an emptied directory
+//! (`.wh..wh..opq`) the attribute `trusted.overlay.opaque`. Layer trees are only ever merged by mounts made with full
+//! privilege, so the marks for unprivileged overlayfs (`user.overlay.*`) are not needed.
+
+mod attributes;
+mod path;
+mod tree;
+mod unpack;
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+pub use path::{EntryPath, PathError};
+pub(crate) use tree::{copy_attributes, failed};
+pub(crate) use unpack::check_space;
+pub use unpack::{Summary, unpack};
+
+use crate::limits;
+use crate::tar::TarError;
+
+/// overlayfs's attribute of a directory that hides what is below it.
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// Why a layer cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The stream is not a sound tar archive.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A name is refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A symbolic link on the way leads out of the layer.
+    #[error("{path} would be written through a symbolic link that leaves the image")]
+    Escape {
+        /// The entry.
+        path: String,
+    },
+    /// A hard link's target is missing, a directory, or outside.
+    #[error("the hard link {path} has no target {target:?} in the image")]
+    LinkTarget {
+        /// The entry.
+        path: String,
+        /// As written.
+        target: String,
+    },
+    /// A mark of a deletion without the name of what is deleted.
+    #[error("the whiteout {path} names nothing")]
+    Whiteout {
+        /// The entry.
+        path: String,
+    },
+    /// More entries than [`limits::LAYER_ENTRIES`].
+    #[error("the layer has more than {} entries", limits::LAYER_ENTRIES)]
+    Entries,
+    /// More data than [`limits::LAYER_BYTES`].
+    #[error("the layer has more than {} bytes of data", limits::LAYER_BYTES)]
+    Bytes,
+    /// The state partition has to keep some room.
+    #[error(
+        "the state partition has no room for it: {free} bytes and {inodes} inodes are free; remove something or enlarge the disk"
+    )]
+    NoSpace {
+        /// What is left, in bytes.
+        free: u64,
+        /// What is left.
+        inodes: u64,
+    },
+    /// A system call failed on an entry.
+    #[error("{operation} {path}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The entry.
+        path: String,
+        /// Its error.
+        #[source]
+        source: Errno,
+    },
+    /// The layers below cannot be read.
+    #[error(transparent)]
+    Merged(#[from] crate::merged::MergedError),
+}
+
+impl LayerError {
+    /// Whether the archive is to blame, and not this machine: then another try with the same archive is useless.
+    pub fn is_of_the_image(&self) -> bool {
+        match self {
+            Self::Tar(error) => !matches!(error, TarError::Read(_)),
+            Self::NoSpace { .. } | Self::System { .. } | Self::Merged(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// Whether this is overlayfs's mark of a deletion.
+pub fn is_whiteout(metadata: &Stat) -> bool {
+    FileType::from_raw_mode(metadata.st_mode) == FileType::CharacterDevice && metadata.st_rdev == 0
+}
+
+/// Whether a directory hides what is below it.
+pub fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut value = [0_u8; 1];
+    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
+        Ok(length) => Ok(length == 1 && value[0] == b'y'),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,52 @@
+//! Where the engine stops believing an image: every limit, with the reason for its value.
+//!
+//! An image is somebody else's data. These limits are far above what real images need and low enough that a hostile
+//! archive costs a bounded amount of memory, disk and time. Free space is guarded separately, by [`RESERVED_BYTES`].
+
+/// The largest manifest, index or image configuration, in bytes. Registries accept manifests up to 4 MiB (OCI
+/// distribution specification, "Pushing Manifests"), so nothing larger was ever pulled from one.
+pub const JSON_BYTES: u64 = 4 << 20;
+
+/// The most entries of an archive file. A layer or blob is one entry; docker-save's old form has four a layer.
+pub const ARCHIVE_ENTRIES: u64 = 20_000;
+
+/// The most images of one archive file.
+pub const ARCHIVE_IMAGES: usize = 1_000;
+
+/// How deep indexes may nest. Docker and buildkit write two levels.
+pub const INDEX_DEPTH: u32 = 4;
+
+/// The most layers of one image: overlayfs takes 500 lower directories (`OVL_MAX_STACK`).
+pub const LAYERS: usize = 500;
+
+/// The most entries of one layer. The largest public images have some hundred thousand files in all.
+pub const LAYER_ENTRIES: u64 = 2_000_000;
+
+/// The most bytes that one layer may write, 128 GiB: images with machine-learning models reach tens of GiB.
+pub const LAYER_BYTES: u64 = 128 << 30;
+
+/// The longest path in bytes: Linux's `PATH_MAX` without its final NUL.
+pub const PATH_BYTES: usize = 4095;
+
+/// The longest name of one component in bytes: `NAME_MAX` of every file system that Berth uses.
+pub const NAME_BYTES: usize = 255;
+
+/// The most components of a path. Deeper trees are found in attacks on recursive programs, not in images.
+pub const PATH_DEPTH: usize = 256;
+
+/// The largest extended header in bytes. It holds path, link and attributes of one entry; Go's archive/tar has 1 MiB.
+pub const EXTENDED_HEADER_BYTES: u64 = 1 << 20;
+
+/// The most segments of a sparse file: 1 MiB of memory.
+pub const SPARSE_SEGMENTS: usize = 65_536;
+
+/// The largest window of a zstd frame, as a power of two: 32 MiB, for the engine has 64 MiB in all. `zstd -19` needs
+/// 8 MiB; only `--ultra` and `--long` ask for more.
+pub const ZSTD_WINDOW_LOG: u32 = 25;
+
+/// How many bytes of the state partition an import never takes, so that a full disk stops images and not the
+/// machine: logs, leases and the configuration still fit.
+pub const RESERVED_BYTES: u64 = 32 << 20;
+
+/// How many inodes of the state partition an import never takes.
+pub const RESERVED_INODES: u64 = 256;

@@ -1,0 +1,74 @@
+//! Everything that PID 1 needs to run a container from a present image.
+
+use std::path::PathBuf;
+
+use berth_config::Container;
+use berth_control::message::PreparedImage;
+
+use crate::digest::Digest;
+use crate::layer::LayerError;
+use crate::process::{self, ProcessError};
+use crate::snapshot;
+use crate::store::{ImageRecord, Store, StoreError};
+use crate::volumes::{self, Places, VolumeError};
+
+/// Why a container cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The image's layers cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process cannot be decided.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A volume cannot be had.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The writable layer cannot be made.
+    #[error("make the container's writable layer")]
+    Snapshot(#[source] LayerError),
+}
+
+/// Where containers' own files lie.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// Writable layers.
+    pub containers: PathBuf,
+    /// Volumes.
+    pub places: Places,
+}
+
+/// Prepares one container.
+pub fn container(
+    store: &Store,
+    folders: &Folders,
+    name: &str,
+    container: &Container,
+    digest: Digest,
+    image: &ImageRecord,
+) -> Result<PreparedImage, PrepareError> {
+    let merged = store.merged(&image.chain)?;
+    let wishes = image.config.config.clone().unwrap_or_default();
+    let process = process::build(name, container, &wishes, &merged)?;
+    let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged)?;
+    // A definition is plain data, which always has a JSON form.
+    let definition = serde_json::to_string(container).unwrap_or_default();
+    let definition = format!("{digest} {definition}");
+    let snapshot =
+        snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged).map_err(PrepareError::Snapshot)?;
+    Ok(PreparedImage {
+        digest: digest.to_string(),
+        layers: image.chain.iter().rev().map(|layer| store.layer_path(*layer)).collect(),
+        upper: snapshot.upper,
+        work: snapshot.work,
+        arguments: process.arguments,
+        environment: process.environment,
+        working_directory: process.working_directory,
+        uid: process.account.uid,
+        gid: process.account.gid,
+        additional_gids: process.account.additional_gids,
+        stop_signal: process.stop_signal,
+        mounts,
+        labels: wishes.labels.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,175 @@
+//! What a container runs: the image's wishes under the configuration's.
+
+use std::collections::BTreeMap;
+
+use berth_config::{Container, Signal};
+
+use crate::accounts::{self, Account, AccountError};
+use crate::merged::Merged;
+use crate::oci;
+
+/// What programs expect to find; Docker's default.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// No program.
+    #[error("the image has neither entrypoint nor command: set `command` (or `entrypoint`)")]
+    NoProgram,
+    /// No such user.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The image asks for a signal that does not exist.
+    #[error("the image's stop signal {signal:?} does not exist: set `stop_signal`")]
+    StopSignal {
+        /// As the image has it.
+        signal: String,
+    },
+    /// A working directory that depends on where one stands.
+    #[error("the image's working directory {directory:?} is not absolute: set `working_dir`")]
+    WorkingDirectory {
+        /// As the image has it.
+        directory: String,
+    },
+}
+
+/// A process, all choices made.
+#[derive(Debug)]
+pub struct Process {
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// `KEY=value`.
+    pub environment: Vec<String>,
+    /// Absolute.
+    pub working_directory: String,
+    /// Who it is.
+    pub account: Account,
+    /// What asks it to end.
+    pub stop_signal: i32,
+}
+
+/// Decides everything about the process of a container.
+pub fn build(
+    name: &str,
+    container: &Container,
+    wishes: &oci::Process,
+    image: &Merged,
+) -> Result<Process, ProcessError> {
+    let account = match &container.user {
+        Some(user) => accounts::resolve(image, user.name(), user.group())?,
+        None => {
+            let user = wishes.user.as_deref().unwrap_or("");
+            let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+            accounts::resolve(image, user, group)?
+        }
+    };
+    let stop_signal = match (container.stop_signal, wishes.stop_signal.as_deref().filter(|signal| !signal.is_empty())) {
+        (Some(signal), _) => signal,
+        (None, None) => Signal::TERM,
+        (None, Some(signal)) => signal.parse().map_err(|_| ProcessError::StopSignal { signal: signal.to_owned() })?,
+    };
+    let working_directory = match (&container.working_dir, wishes.working_dir.as_deref()) {
+        (Some(directory), _) => directory.as_str().to_owned(),
+        (None, None | Some("")) => "/".to_owned(),
+        (None, Some(directory)) if directory.starts_with('/') => directory.to_owned(),
+        (None, Some(directory)) => return Err(ProcessError::WorkingDirectory { directory: directory.to_owned() }),
+    };
+    Ok(Process {
+        arguments: arguments(container, wishes)?,
+        environment: environment(name, container, wishes, &account.home),
+        working_directory,
+        account,
+        stop_signal: stop_signal.number(),
+    })
+}
+
+/// Compose's rule: an entry point of the configuration takes the image's command away with the image's entry point.
+fn arguments(container: &Container, wishes: &oci::Process) -> Result<Vec<String>, ProcessError> {
+    let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+    let command = container.command.as_ref().map(|command| command.words().to_vec());
+    let mut arguments = match &container.entrypoint {
+        Some(entrypoint) => [entrypoint.words().to_vec(), command.unwrap_or_default()],
+        None => [words(&wishes.entrypoint), command.unwrap_or_else(|| words(&wishes.cmd))],
+    }
+    .concat();
+    arguments.iter_mut().for_each(|argument| argument.retain(|character| character != '\0'));
+    if arguments.first().is_none_or(String::is_empty) { Err(ProcessError::NoProgram) } else { Ok(arguments) }
+}
+
+/// The image's variables, in its order, with the configuration's in place of those of the same name, and what every
+/// container has.
+fn environment(name: &str, container: &Container, wishes: &oci::Process, home: &str) -> Vec<String> {
+    let hostname = container.hostname.as_ref().map_or_else(|| name.to_owned(), ToString::to_string);
+    let given = [("PATH", SEARCH_PATH), ("HOSTNAME", &hostname), ("HOME", home)];
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let mut positions: BTreeMap<String, usize> = BTreeMap::new();
+    let of_image = wishes.env.iter().flatten().filter_map(|line| line.split_once('='));
+    let of_image = of_image.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let configured = container.environment.variables().iter().map(|(name, value)| (name.clone(), value.clone()));
+    let given = given.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (name, value) in given.chain(of_image).chain(configured) {
+        if name.is_empty() || name.contains('\0') || value.contains('\0') {
+            continue;
+        }
+        match positions.get(&name) {
+            Some(position) => variables[*position].1 = value,
+            None => {
+                positions.insert(name.clone(), variables.len());
+                variables.push((name, value));
+            }
+        }
+    }
+    variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(text: &str) -> Container {
+        serde_json::from_str(&format!(r#"{{"image":"x"{text}}}"#)).unwrap()
+    }
+
+    fn wishes(text: &str) -> oci::Process {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn built(container_text: &str, image_text: &str) -> Result<Process, ProcessError> {
+        build("web", &container(container_text), &wishes(image_text), &Merged::open::<&str>(&[]).unwrap())
+    }
+
+    #[test]
+    fn commands_combine_as_in_compose() {
+        const IMAGE: &str = r#"{"Entrypoint":["e"],"Cmd":["c"]}"#;
+        let run = |container: &str| arguments(&super::tests::container(container), &wishes(IMAGE)).unwrap().join(" ");
+        assert_eq!(run(""), "e c");
+        assert_eq!(run(r#","command":["x","y"]"#), "e x y");
+        assert_eq!(run(r#","entrypoint":["z"]"#), "z");
+        assert_eq!(run(r#","entrypoint":["z"],"command":["x"]"#), "z x");
+        assert_eq!(run(r#","command":[]"#), "e");
+        assert!(matches!(built("", "{}"), Err(ProcessError::NoProgram)));
+    }
+
+    #[test]
+    fn variables_of_the_configuration_win() {
+        let process = built(
+            r#","command":["x"],"environment":{"A":"2","B":"3"},"hostname":"dock""#,
+            r#"{"Env":["A=1","PATH=/bin","C=x=y","broken"]}"#,
+        );
+        let expected = ["PATH=/bin", "HOSTNAME=dock", "HOME=/", "A=2", "C=x=y", "B=3"];
+        assert_eq!(process.unwrap().environment, expected);
+    }
+
+    #[test]
+    fn signals_directories_and_users_come_from_the_configuration_first() {
+        let image = r#"{"Cmd":["x"],"StopSignal":"SIGQUIT","WorkingDir":"/srv","User":"7:8"}"#;
+        let process = built("", image).unwrap();
+        assert_eq!((process.stop_signal, &*process.working_directory), (3, "/srv"));
+        assert_eq!((process.account.uid, process.account.gid), (7, 8));
+        let process = built(r#","stop_signal":"INT","working_dir":"/","user":"9""#, image).unwrap();
+        assert_eq!((process.stop_signal, &*process.working_directory, process.account.uid), (2, "/", 9));
+        assert!(matches!(built("", r#"{"Cmd":["x"],"WorkingDir":"srv"}"#), Err(ProcessError::WorkingDirectory { .. })));
+        assert!(matches!(built("", r#"{"Cmd":["x"],"StopSignal":"99"}"#), Err(ProcessError::StopSignal { .. })));
+    }
+}

@@ -1,0 +1,109 @@
+//! Removes directory trees that somebody else made, however deep.
+//!
+//! A container can nest directories deeper than any stack or descriptor limit. So nothing here recurses: a directory
+//! that is not empty is moved up to the top before it is emptied, and only two descriptors are open at any time.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Removes `name` in `parent`, whatever it is; no link is followed. What is not there counts as removed.
+pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    let top = open(parent, name)?;
+    let mut moved = 0_u64;
+    loop {
+        let children = entries(top.as_fd())?;
+        if children.is_empty() {
+            break;
+        }
+        for child in children {
+            empty(top.as_fd(), &child, &mut moved)?;
+        }
+    }
+    drop(top);
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes one entry of the top directory; directories in it are moved to the top.
+fn empty(top: BorrowedFd<'_>, child: &[u8], moved: &mut u64) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(top, child, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    let directory = open(top, child)?;
+    for entry in entries(directory.as_fd())? {
+        let metadata = rustix::fs::statat(&directory, &*entry, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(metadata.st_mode) != FileType::Directory {
+            rustix::fs::unlinkat(&directory, &*entry, AtFlags::empty())?;
+            continue;
+        }
+        match rustix::fs::unlinkat(&directory, &*entry, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => move_up(&directory, &entry, top, moved)?,
+            other => other?,
+        }
+    }
+    drop(directory);
+    rustix::fs::unlinkat(top, child, AtFlags::REMOVEDIR)
+}
+
+fn move_up(directory: &OwnedFd, entry: &[u8], top: BorrowedFd<'_>, moved: &mut u64) -> Result<(), Errno> {
+    loop {
+        *moved += 1;
+        let name = format!(".removed-{moved}");
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(directory, entry, top, &*name, flags) {
+            Err(Errno::EXIST) => {}
+            other => return other,
+        }
+    }
+}
+
+fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// The names in a directory. All of them at once: removing while listing may miss some.
+fn entries(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_tree_deeper_than_the_descriptor_limit_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let parent = File::open(directory.path()).unwrap();
+        rustix::fs::mkdirat(&parent, "tree", Mode::RWXU).unwrap();
+        let mut current = open(parent.as_fd(), b"tree").unwrap();
+        for _ in 0..5_000 {
+            rustix::fs::mkdirat(&current, "d", Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&current, ".removed-1", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/etc", &current, "link").unwrap();
+            current = open(current.as_fd(), b"d").unwrap();
+        }
+        remove(parent.as_fd(), b"tree").unwrap();
+        assert_eq!(entries(parent.as_fd()).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(remove(parent.as_fd(), b"tree"), Ok(()));
+    }
+}

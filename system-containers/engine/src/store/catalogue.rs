@@ -1,0 +1,160 @@
+//! catalogue.json: what the store holds, in one small document that is read once at start.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, file_error};
+use crate::digest::Digest;
+use crate::oci::ImageConfig;
+
+/// A layer's facts, for humans and for accounting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The digest of its uncompressed tar stream.
+    pub diff_id: Digest,
+    /// Its entries.
+    pub entries: u64,
+    /// The bytes of its files.
+    pub bytes: u64,
+}
+
+/// An image that is ready to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The digest of its configuration: Docker's image ID.
+    pub config_digest: Digest,
+    /// The chain IDs of its layers, the lowest first.
+    pub chain: Vec<Digest>,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+/// How an archive is known again without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was modified, in nanoseconds since 1970.
+    pub modified_ns: i128,
+    /// The digest of its first and last 64 KiB: FAT keeps times to two seconds only.
+    pub ends: Digest,
+}
+
+/// What an archive came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its images, with their names.
+    Images {
+        /// Name and image, in the archive's order.
+        names: Vec<(String, Digest)>,
+        /// Images without a name.
+        nameless: Vec<Digest>,
+        /// Images that cannot be used: what, and why.
+        rejected: Vec<String>,
+    },
+    /// Nothing; why.
+    Rejected(String),
+}
+
+/// An archive that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRecord {
+    /// How it is known again.
+    pub identity: Identity,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Whether it was there when the engine last looked.
+    pub present: bool,
+}
+
+impl ArchiveRecord {
+    fn names(&self) -> &[(String, Digest)] {
+        match &self.outcome {
+            Outcome::Images { names, .. } => names,
+            Outcome::Rejected(_) => &[],
+        }
+    }
+
+    fn nameless(&self) -> &[Digest] {
+        match &self.outcome {
+            Outcome::Images { nameless, .. } => nameless,
+            Outcome::Rejected(_) => &[],
+        }
+    }
+}
+
+/// The document.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Catalogue {
+    pub layers: BTreeMap<Digest, LayerRecord>,
+    pub images: BTreeMap<Digest, ImageRecord>,
+    pub archives: BTreeMap<String, ArchiveRecord>,
+}
+
+impl Catalogue {
+    /// Reads it; a damaged one counts as empty, and says why.
+    pub fn read(path: &Path) -> Result<(Self, Option<String>), StoreError> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Self::default(), None)),
+            Err(error) => return Err(file_error("read", path)(error)),
+        };
+        Ok(match serde_json::from_slice(&text) {
+            Ok(catalogue) => (catalogue, None),
+            Err(error) => (Self::default(), Some(error.to_string())),
+        })
+    }
+
+    pub fn to_json(&self) -> String {
+        // Every key is text and no value can fail: this is serde_json's only other error, running out of memory.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Forgets layers that are not there, images that need them, and what archives said of those.
+    pub fn forget_without(&mut self, present: &HashSet<Digest>) {
+        self.layers.retain(|layer, _| present.contains(layer));
+        let layers = &self.layers;
+        self.images.retain(|_, image| image.chain.iter().all(|layer| layers.contains_key(layer)));
+        let images = &self.images;
+        self.archives.retain(|_, archive| {
+            let digests = archive.names().iter().map(|(_, digest)| digest).chain(archive.nameless());
+            digests.into_iter().all(|digest| images.contains_key(digest))
+        });
+    }
+
+    pub fn present(&mut self, present: &BTreeMap<String, super::Identity>) -> BTreeSet<String> {
+        self.archives.retain(|name, record| match present.get(name) {
+            Some(identity) => {
+                record.present = true;
+                record.identity == *identity
+            }
+            None => {
+                record.present = false;
+                !record.names().is_empty() || !record.nameless().is_empty()
+            }
+        });
+        self.archives.iter().filter(|(_, record)| record.present).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn names(&self) -> BTreeMap<String, Digest> {
+        let gone = self.archives.values().filter(|record| !record.present);
+        let there = self.archives.values().filter(|record| record.present);
+        gone.chain(there).flat_map(ArchiveRecord::names).cloned().collect()
+    }
+
+    /// Takes out what nothing leads to.
+    pub fn collect(&mut self, keep: &HashSet<Digest>) -> (BTreeMap<Digest, ImageRecord>, Vec<Digest>) {
+        let mut wanted: HashSet<Digest> = self.names().into_values().collect();
+        wanted.extend(self.archives.values().flat_map(ArchiveRecord::nameless));
+        wanted.extend(keep);
+        let images: BTreeMap<Digest, ImageRecord> =
+            self.images.extract_if(.., |digest, _| !wanted.contains(digest)).collect();
+        let layers: HashSet<Digest> = self.images.values().flat_map(|image| image.chain.iter().copied()).collect();
+        let unused = self.layers.extract_if(.., |layer, _| !layers.contains(layer)).map(|(layer, _)| layer).collect();
+        (images, unused)
+    }
+}

@@ -1,0 +1,408 @@
+//! Images on the state partition.
+//!
+//! ```text
+//! images/lock                    held by the one engine that may write here
+//! images/catalogue.json          what is there: layers, images, archives that were imported
+//! images/manifests/sha256/<hex>  as they came, for whoever wants to verify or export
+//! images/configs/sha256/<hex>    the same
+//! images/layers/sha256/<hex>/    an unpacked layer, by chain ID
+//! images/tmp/                    work in progress; emptied at every start
+//! ```
+//!
+//! The catalogue is the truth. A layer that it does not name is left over from a crash and is removed. It is written
+//! (aside, synced, renamed) only after one syncfs for everything that it names, so what it names is whole, whatever
+//! happened to the power. Until then images are usable but would be imported again.
+//!
+//! Compressed blobs are not kept: a layer's tree is what runs, and keeping both would nearly double the space. An
+//! export makes new archives from the trees.
+//!
+//! A layer's key is its chain ID and not its diff ID because a directory that a layer does not bring takes its
+//! metadata from the layers below.
+
+mod catalogue;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use self::catalogue::Catalogue;
+pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Outcome};
+use crate::digest::Digest;
+use crate::layer::{LayerError, Summary};
+use crate::merged::{Merged, MergedError};
+use crate::reference::Reference;
+use crate::removal;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("{operation} {path:?}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its error.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the image store {path:?} is in use by another engine")]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The layers of an image cannot be opened.
+    #[error(transparent)]
+    Merged(#[from] MergedError),
+}
+
+/// The store, for all threads of the engine.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    directory: OwnedFd,
+    /// The lock lasts as long as this is open, so a killed engine leaves none.
+    _lock: OwnedFd,
+    next: AtomicU64,
+    catalogue: Mutex<Catalogue>,
+}
+
+/// A layer being unpacked; what is not published is removed at the next start.
+#[derive(Debug)]
+pub struct Draft {
+    name: String,
+    directory: OwnedFd,
+}
+
+impl Draft {
+    /// The directory to unpack into.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// Where layers lie below the store's directory.
+const LAYERS: &str = "layers/sha256";
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Store {
+    /// Opens the store, or makes it, and removes what a crash has left.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        for part in ["tmp", "manifests/sha256", "configs/sha256", LAYERS] {
+            make_directories(&path.join(part))?;
+        }
+        let failed = |operation| move |source: Errno| file_error(operation, path)(source.into());
+        let directory = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open"))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::openat(&directory, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(failed("lock"))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: path.to_owned() }),
+            Err(error) => return Err(failed("lock")(error)),
+        }
+        let (catalogue, damaged) = Catalogue::read(&path.join("catalogue.json"))?;
+        if let Some(reason) = damaged {
+            eprintln!("engine: the catalogue of images is damaged, images are imported again: {reason}");
+        }
+        let store = Self {
+            path: path.to_owned(),
+            directory,
+            _lock: lock,
+            next: AtomicU64::new(0),
+            catalogue: Mutex::new(catalogue),
+        };
+        store.clean()?;
+        Ok(store)
+    }
+
+    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        // A thread that panicked with the lock held has ended the process (panic=abort); in tests the data is whole.
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves layers that the catalogue does not name out of the way, and forgets images whose layers are gone.
+    fn clean(&self) -> Result<(), StoreError> {
+        let layers = self.path.join(LAYERS);
+        let mut present = HashSet::new();
+        let mut catalogue = self.catalogue();
+        for entry in std::fs::read_dir(&layers).map_err(file_error("list", &layers))? {
+            let name = entry.map_err(file_error("list", &layers))?.file_name();
+            let digest: Option<Digest> = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            match digest.filter(|digest| catalogue.layers.contains_key(digest)) {
+                Some(digest) => drop(present.insert(digest)),
+                None => self.move_away(&format!("{LAYERS}/{}", name.display()))?,
+            }
+        }
+        catalogue.forget_without(&present);
+        Ok(())
+    }
+
+    /// Renames something into tmp, from where [`Self::empty_tmp`] removes it when there is time.
+    fn move_away(&self, name: &str) -> Result<(), StoreError> {
+        let target = format!("tmp/{}", self.temporary_name());
+        let path = self.path.join(name);
+        match rustix::fs::renameat(&self.directory, name, &self.directory, &*target) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(file_error("move away", &path)(error.into())),
+        }
+    }
+
+    /// A name in tmp that nothing has: what an earlier engine left there has its process ID.
+    fn temporary_name(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{}.{number}.{}", std::process::id(), boot_time())
+    }
+
+    /// Removes everything in tmp. Call it when no draft is open; it takes as long as there is to remove.
+    pub fn empty_tmp(&self) -> Result<(), StoreError> {
+        let tmp = self.spool()?;
+        let path = self.path.join("tmp");
+        for entry in std::fs::read_dir(&path).map_err(file_error("list", &path))? {
+            let name = entry.map_err(file_error("list", &path))?.file_name();
+            removal::remove(tmp.as_fd(), name.as_encoded_bytes())
+                .map_err(|error| file_error("remove", &path.join(&name))(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// The directory for temporary files.
+    pub fn spool(&self) -> Result<OwnedFd, StoreError> {
+        rustix::fs::openat(&self.directory, "tmp", DIRECTORY, Mode::empty())
+            .map_err(|error| file_error("open", &self.path.join("tmp"))(error.into()))
+    }
+
+    /// Whether a layer is unpacked and verified.
+    pub fn has_layer(&self, chain: Digest) -> bool {
+        self.catalogue().layers.contains_key(&chain)
+    }
+
+    /// The directory of a layer.
+    pub fn layer_path(&self, chain: Digest) -> PathBuf {
+        self.path.join(LAYERS).join(chain.hex())
+    }
+
+    /// The layers of an image as one tree; the argument is the lowest first.
+    pub fn merged(&self, chain: &[Digest]) -> Result<Merged, StoreError> {
+        let paths: Vec<PathBuf> = chain.iter().rev().map(|layer| self.layer_path(*layer)).collect();
+        Ok(Merged::open(&paths)?)
+    }
+
+    /// A directory to unpack a layer into.
+    pub fn draft(&self) -> Result<Draft, StoreError> {
+        let name = format!("tmp/{}", self.temporary_name());
+        let path = self.path.join(&name);
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(&self.directory, &*name, mode).map_err(|error| file_error("make", &path)(error.into()))?;
+        let directory = rustix::fs::openat(&self.directory, &*name, DIRECTORY, Mode::empty())
+            .map_err(|error| file_error("open", &path)(error.into()))?;
+        Ok(Draft { name, directory })
+    }
+
+    /// Gives up a draft.
+    pub fn discard(&self, draft: Draft) -> Result<(), StoreError> {
+        let path = self.path.join(&draft.name);
+        removal::remove(self.directory.as_fd(), draft.name.as_bytes())
+            .map_err(|error| file_error("remove", &path)(error.into()))
+    }
+
+    /// Makes a verified layer visible.
+    pub fn publish(&self, draft: Draft, chain: Digest, diff_id: Digest, summary: Summary) -> Result<(), StoreError> {
+        let target = format!("{LAYERS}/{}", chain.hex());
+        let path = self.path.join(&target);
+        rustix::fs::renameat(&self.directory, &*draft.name, &self.directory, &*target)
+            .map_err(|error| file_error("publish", &path)(error.into()))?;
+        let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes };
+        self.catalogue().layers.insert(chain, record);
+        Ok(())
+    }
+
+    /// Makes an image usable whose layers are published. It lasts from the next [`Self::commit`] on.
+    pub fn add_image(
+        &self,
+        digest: Digest,
+        image: ImageRecord,
+        manifest: Option<&[u8]>,
+        config: &[u8],
+    ) -> Result<(), StoreError> {
+        if let Some(manifest) = manifest {
+            self.write(&format!("manifests/sha256/{}", digest.hex()), manifest)?;
+        }
+        self.write(&format!("configs/sha256/{}", image.config_digest.hex()), config)?;
+        self.catalogue().images.insert(digest, image);
+        Ok(())
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        std::fs::write(&path, content).map_err(file_error("write", &path))
+    }
+
+    /// Remembers what an archive came to; replaces what was known of an archive of that name.
+    pub fn record_archive(&self, name: &str, record: ArchiveRecord) {
+        self.catalogue().archives.insert(name.to_owned(), record);
+    }
+
+    /// Marks which archives are there now; those of another identity are forgotten, for their names may now mean other
+    /// images. Returns the names of those that need no import.
+    pub fn present_archives(&self, present: &BTreeMap<String, Identity>) -> BTreeSet<String> {
+        self.catalogue().present(present)
+    }
+
+    /// What is remembered of an archive.
+    pub fn archive(&self, name: &str) -> Option<ArchiveRecord> {
+        self.catalogue().archives.get(name).cloned()
+    }
+
+    /// All images by name. Of archives that give one name to different images the last in name order counts, and
+    /// archives that are no longer there count before all others.
+    pub fn names(&self) -> BTreeMap<String, Digest> {
+        self.catalogue().names()
+    }
+
+    /// The image that a name means now.
+    pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
+        let catalogue = self.catalogue();
+        let digest = match reference.digest() {
+            Some(digest) => digest,
+            None => *catalogue.names().get(&reference.tagged()?)?,
+        };
+        catalogue.images.get(&digest).map(|image| (digest, image.clone()))
+    }
+
+    /// An image by its digest.
+    pub fn image(&self, digest: Digest) -> Option<ImageRecord> {
+        self.catalogue().images.get(&digest).cloned()
+    }
+
+    /// Makes everything last: one sync of the file system, then the catalogue.
+    pub fn commit(&self) -> Result<(), StoreError> {
+        let text = self.catalogue().to_json();
+        let path = self.path.join("catalogue.json");
+        rustix::fs::syncfs(&self.directory).map_err(|error| file_error("sync", &self.path)(error.into()))?;
+        let aside = self.path.join("tmp/catalogue.json");
+        let mut file = File::create(&aside).map_err(file_error("write", &aside))?;
+        file.write_all(text.as_bytes()).map_err(file_error("write", &aside))?;
+        file.sync_all().map_err(file_error("sync", &aside))?;
+        std::fs::rename(&aside, &path).map_err(file_error("replace", &path))
+    }
+
+    /// Forgets images that no name leads to and that are not in `keep`, with their layers. Returns how many images.
+    /// What is forgotten is removed from the disk by [`Self::empty_tmp`].
+    pub fn collect(&self, keep: &HashSet<Digest>) -> Result<usize, StoreError> {
+        let (images, layers) = self.catalogue().collect(keep);
+        if images.is_empty() && layers.is_empty() {
+            return Ok(0);
+        }
+        self.commit()?;
+        for layer in layers {
+            self.move_away(&format!("{LAYERS}/{}", layer.hex()))?;
+        }
+        for (digest, image) in &images {
+            self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;
+            self.move_away(&format!("configs/sha256/{}", image.config_digest.hex()))?;
+        }
+        Ok(images.len())
+    }
+}
+
+/// The chain IDs of an image's layers, the lowest first (OCI image specification, "Layer ChainID").
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        chain.push(match chain.last() {
+            None => *diff_id,
+            Some(parent) => Digest::of(format!("{parent} {diff_id}").as_bytes()),
+        });
+    }
+    chain
+}
+
+/// Makes a directory and those above it, for root only below the first new one.
+pub(crate) fn make_directories(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(file_error("make", path))
+}
+
+/// Turns an error into one that names the file.
+pub(crate) fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { operation, path, source }
+}
+
+/// Distinguishes engines that had the same process ID in their namespaces.
+fn boot_time() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos())
+}
+
+impl From<StoreError> for LayerError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Merged(error) => Self::Merged(error),
+            StoreError::File { operation, path, source } => Self::System {
+                operation,
+                path: path.display().to_string(),
+                source: Errno::from_io_error(&source).unwrap_or(Errno::IO),
+            },
+            StoreError::Locked { path } => {
+                Self::System { operation: "lock", path: path.display().to_string(), source: Errno::BUSY }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_chain_id_is_the_first_diff_id() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let chain = chain_ids(&[a, b]);
+        assert_eq!(chain[0], a);
+        assert_eq!(chain[1], Digest::of(format!("{a} {b}").as_bytes()));
+    }
+
+    #[test]
+    fn two_engines_cannot_open_one_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Store::open(directory.path()).unwrap();
+        assert!(matches!(Store::open(directory.path()), Err(StoreError::Locked { .. })));
+        drop(first);
+        Store::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_layer_without_a_committed_catalogue_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kept, lost) = (Digest::of(b"kept"), Digest::of(b"lost"));
+        let store = Store::open(directory.path()).unwrap();
+        store.publish(store.draft().unwrap(), kept, kept, Summary::default()).unwrap();
+        store.commit().unwrap();
+        store.publish(store.draft().unwrap(), lost, lost, Summary::default()).unwrap();
+        let _draft = store.draft().unwrap();
+        drop(store);
+
+        let store = Store::open(directory.path()).unwrap();
+        assert!(store.has_layer(kept) && !store.has_layer(lost));
+        assert!(store.layer_path(kept).exists() && !store.layer_path(lost).exists());
+        store.empty_tmp().unwrap();
+        assert_eq!(std::fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_catalogue_is_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("catalogue.json"), b"{\"layers\":").unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        assert!(store.names().is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! Volumes: named ones, the ones that an image asks for, and directories of the machine.
+//!
+//! A volume is a directory `volumes/<name>`. It is filled once, when it is made, with what the image has at its
+//! destination; made aside, synced and renamed, so that a power cut leaves a whole volume or none. Volumes outlive
+//! their containers: nothing here removes one.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use berth_config::{Container, Volume};
+use berth_control::message::PreparedMount;
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::digest::Digest;
+use crate::layer::{EntryPath, LayerError, failed};
+use crate::merged::{Found, Merged};
+use crate::oci;
+use crate::store::make_directories;
+
+/// Berth's own directories. A container that writes there is no container.
+const FORBIDDEN: &[&str] = &["/var/lib/berth", "/run/berth"];
+
+/// Why a volume cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Not there.
+    #[error("the path {path:?} of `volumes` does not exist; the user-data partition is at {user_data:?}")]
+    Missing {
+        /// On the machine.
+        path: String,
+        /// Where the user's own files are.
+        user_data: PathBuf,
+    },
+    /// Berth's own.
+    #[error("the path {path:?} of `volumes` belongs to Berth; name a volume instead, or a path below {user_data:?}")]
+    Forbidden {
+        /// On the machine.
+        path: String,
+        /// Where the user's own files are.
+        user_data: PathBuf,
+    },
+    /// The image wants a volume at a place that is none.
+    #[error("the image asks for a volume at {path:?}, which is not an absolute path")]
+    Destination {
+        /// As the image has it.
+        path: String,
+    },
+    /// Making or filling it failed.
+    #[error("make the volume {name}")]
+    Make {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+}
+
+/// Where volumes are made and looked for.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Of all volumes.
+    pub volumes: PathBuf,
+    /// The mounted user-data partition.
+    pub user_data: PathBuf,
+}
+
+/// The mounts of a container, those nearer to the root first. Missing volumes are made.
+pub fn prepare(
+    places: &Places,
+    name: &str,
+    container: &Container,
+    wishes: &oci::Process,
+    image: &Merged,
+) -> Result<Vec<PreparedMount>, VolumeError> {
+    let mut mounts = Vec::new();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    taken.extend(container.tmpfs.iter().map(|mount| plain(mount.destination().as_str())));
+    for volume in &container.volumes {
+        let destination = plain(volume.destination().as_str());
+        let (source, owned) = match volume {
+            Volume::Named { name, .. } => (make(places, name.as_str(), &destination, image)?, true),
+            Volume::Host { source, .. } => (host_path(places, source.as_str())?, false),
+        };
+        taken.insert(destination.clone());
+        mounts.push(PreparedMount { source, destination, read_only: volume.read_only(), owned });
+    }
+    for wanted in wishes.volumes.iter().flatten().map(|(destination, _)| destination) {
+        let destination = plain(wanted);
+        if !wanted.starts_with('/') || destination == "/" || destination.split('/').any(|part| part == "..") {
+            return Err(VolumeError::Destination { path: wanted.clone() });
+        }
+        if !taken.contains(&destination) {
+            let source = make(places, &anonymous(name, &destination), &destination, image)?;
+            mounts.push(PreparedMount { source, destination, read_only: false, owned: true });
+        }
+    }
+    mounts.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
+    Ok(mounts)
+}
+
+/// The name of a volume that only an image asks for: no name of the configuration begins with an underscore.
+fn anonymous(container: &str, destination: &str) -> String {
+    let hash: String = Digest::of(destination.as_bytes()).hex().chars().take(12).collect();
+    format!("_{container}.{hash}")
+}
+
+/// A path without empty and `.` components.
+fn plain(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    format!("/{}", parts.join("/"))
+}
+
+fn host_path(places: &Places, path: &str) -> Result<PathBuf, VolumeError> {
+    let source = PathBuf::from(plain(path));
+    let user_data = || places.user_data.clone();
+    if !source.starts_with(&places.user_data) {
+        if FORBIDDEN.iter().any(|own| source.starts_with(own) || Path::new(own).starts_with(&source)) {
+            return Err(VolumeError::Forbidden { path: path.to_owned(), user_data: user_data() });
+        }
+        // The engine does not see the rest of the machine; PID 1 finds out when it mounts it.
+        return Ok(source);
+    }
+    // A link on the user's partition could lead anywhere; what is mounted is what was checked.
+    let Ok(resolved) = source.canonicalize() else {
+        return Err(VolumeError::Missing { path: path.to_owned(), user_data: user_data() });
+    };
+    let inside = places.user_data.canonicalize().is_ok_and(|root| resolved.starts_with(root));
+    if inside { Ok(resolved) } else { Err(VolumeError::Forbidden { path: path.to_owned(), user_data: user_data() }) }
+}
+
+/// A volume's directory, made and filled if there is none.
+fn make(places: &Places, name: &str, destination: &str, image: &Merged) -> Result<PathBuf, VolumeError> {
+    let path = places.volumes.join(name);
+    if !path.is_dir() {
+        let failed = |source| VolumeError::Make { name: name.to_owned(), source };
+        make_new(&places.volumes, name, destination, image).map_err(failed)?;
+    }
+    Ok(path)
+}
+
+fn make_new(volumes: &Path, name: &str, destination: &str, image: &Merged) -> Result<(), LayerError> {
+    const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    make_directories(volumes)?;
+    let subject = EntryPath::ROOT.join(name.as_bytes());
+    let directory = rustix::fs::open(volumes, FLAGS, Mode::empty()).map_err(failed("open", &subject))?;
+    // No name of a volume begins with a dot.
+    let aside = format!(".{name}");
+    crate::removal::remove(directory.as_fd(), aside.as_bytes()).map_err(failed("remove", &subject))?;
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(&directory, &*aside, mode).map_err(failed("make", &subject))?;
+    let target: OwnedFd =
+        rustix::fs::openat(&directory, &*aside, FLAGS, Mode::empty()).map_err(failed("open", &subject))?;
+    if let Some(Found::Directory(content)) = image.find(destination.as_bytes())? {
+        crate::copy::directory(&content, target.as_fd(), &EntryPath::ROOT)?;
+        rustix::fs::syncfs(&target).map_err(failed("sync", &subject))?;
+    }
+    match rustix::fs::renameat_with(&directory, &*aside, &directory, name, RenameFlags::NOREPLACE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(failed("rename", &subject)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(directory: &Path) -> Places {
+        let user_data = directory.join("user-data");
+        std::fs::create_dir_all(&user_data).unwrap();
+        Places { volumes: directory.join("volumes"), user_data }
+    }
+
+    fn mounts(directory: &Path, volumes: &str, wishes: &str) -> Result<Vec<PreparedMount>, VolumeError> {
+        let container: Container = serde_json::from_str(&format!(r#"{{"image":"x","volumes":{volumes}}}"#)).unwrap();
+        let image = directory.join("image");
+        std::fs::create_dir_all(image.join("data/sub")).unwrap();
+        std::fs::write(image.join("data/sub/file"), "from the image").unwrap();
+        let image = Merged::open(&[image]).unwrap();
+        prepare(&places(directory), "web", &container, &serde_json::from_str(wishes).unwrap(), &image)
+    }
+
+    #[test]
+    fn a_new_volume_has_the_images_content_and_keeps_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = mounts(directory.path(), r#"["v:/data"]"#, "{}").unwrap();
+        let file = directory.path().join("volumes/v/sub/file");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "from the image");
+        std::fs::write(&file, "changed").unwrap();
+        assert_eq!(mounts(directory.path(), r#"["v:/data:ro"]"#, "{}").unwrap()[0].source, first[0].source);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "changed");
+    }
+
+    #[test]
+    fn volumes_of_the_image_are_the_containers_unless_something_is_mounted_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let wishes = r#"{"Volumes":{"/data/":{},"/other":{}}}"#;
+        let mounts = mounts(directory.path(), r#"["v:/data"]"#, wishes).unwrap();
+        assert_eq!(mounts.iter().map(|mount| &*mount.destination).collect::<Vec<_>>(), ["/data", "/other"]);
+        assert!(mounts[1].source.file_name().unwrap().to_str().unwrap().starts_with("_web."));
+        assert!(mounts[1].owned && mounts[1].source.is_dir());
+    }
+
+    #[test]
+    fn paths_of_the_machine_must_exist_and_not_be_berths_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let user_data = directory.path().join("user-data");
+        let with = |path: &str| mounts(directory.path(), &format!(r#"["{path}:/x"]"#), "{}");
+        assert!(matches!(with(&format!("{}/none", user_data.display())), Err(VolumeError::Missing { .. })));
+        for path in ["/var/lib/berth/images", "/var/lib", "/", "/run/berth/control.sock"] {
+            assert!(matches!(with(path), Err(VolumeError::Forbidden { .. })), "{path}");
+        }
+        std::fs::create_dir_all(user_data.join("site")).unwrap();
+        std::os::unix::fs::symlink("/etc", user_data.join("link")).unwrap();
+        assert!(matches!(with(&format!("{}/link", user_data.display())), Err(VolumeError::Forbidden { .. })));
+        assert!(!with(&format!("{}/site", user_data.display())).unwrap()[0].owned);
+        assert_eq!(with("/dev/snd").unwrap()[0].source, Path::new("/dev/snd"));
+    }
+
+    #[test]
+    fn mounts_nearer_to_the_root_come_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let mounts = mounts(directory.path(), r#"["a:/x/y/z","b:/x","c:/x/y"]"#, "{}").unwrap();
+        assert_eq!(mounts.iter().map(|mount| &*mount.destination).collect::<Vec<_>>(), ["/x", "/x/y", "/x/y/z"]);
+    }
+}
