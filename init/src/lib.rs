@@ -54,3 +54,14 @@ pub fn main() -> ! {
         std::thread::sleep(Duration::from_secs(3600));
     }
 }
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

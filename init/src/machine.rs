@@ -10,7 +10,6 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use crate::clock;
 use crate::command_line::CommandLine;
 use crate::configuration;
 use crate::reactor::{Reactor, Token};
@@ -20,6 +19,7 @@ use crate::supervisor::{Outcome, Supervisor};
 use crate::task::{Task, TaskError};
 use crate::timeline::Timeline;
 use crate::uevent::Uevents;
+use crate::{chain, clock};
 
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
 const BOOT_TIME: Duration = Duration::from_secs(120);
@@ -354,15 +354,4 @@ fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Rep
         state: "memory".to_owned(),
         ..storage::Report::default()
     })
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -1,16 +1,16 @@
 //! One container as PID 1 keeps it.
 //!
 //! ```text
-//!            prepared          dependencies met        set up             attached
-//! Preparing ──────────▶ Waiting ──────────────▶ Creating ──────▶ Attaching ─────────▶ Running
-//!                          ▲                        │ fails          │ fails            │ told to stop
-//!                          │ time is up             ▼                ▼          ends    ▼
-//!                        Backoff ◀────────────────────────────────────────────────── Stopping
-//!                                                   │ policy says no                    │ ends
-//!                                                   ▼                                   ▼
-//!                                                 Failed                             Stopped
+//!           prepared         dependencies met       set up          attached          executed
+//! Preparing ────────▶ Waiting ──────────────▶ Creating ─────▶ Attaching ─────▶ Executing ────────▶ Running
+//!                        ▲                       │ fails         │ fails          │ fails    ends │   │ told to stop
+//!                        │ time is up            ▼               ▼                ▼               │   ▼
+//!                     Backoff ◀───────────────────────────────────────────────────────────────────┘ Stopping
+//!                                                │ policy says no                                     │ ends
+//!                                                ▼                                                    ▼
+//!                                              Failed                                              Stopped
 //! ```
-//! System containers begin in Waiting; those without a network of their own skip Attaching.
+//! System containers begin in Waiting. Containers without a network of their own pass Attaching at once.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -63,6 +63,13 @@ pub enum State {
     Attaching {
         /// Everything but its first instruction.
         created: Option<Created>,
+        /// When that has taken too long.
+        deadline: Duration,
+    },
+    /// It has been told to begin; whether its program can be run is not known yet.
+    Executing {
+        /// Its first process.
+        running: Running,
         /// When that has taken too long.
         deadline: Duration,
     },
@@ -187,9 +194,10 @@ impl Container {
     /// The first process, if there is one, as the machine sees it.
     pub fn pid(&self) -> Option<i32> {
         match &self.state {
-            State::Creating { creating, .. } => creating.as_ref().map(Creating::pid),
             State::Attaching { created, .. } => created.as_ref().map(Created::pid),
-            State::Running(running) | State::Stopping { running, .. } => Some(running.pid()),
+            State::Executing { running, .. } | State::Running(running) | State::Stopping { running, .. } => {
+                Some(running.pid)
+            }
             _ => None,
         }
     }
@@ -202,7 +210,9 @@ impl Container {
     /// When something has to be done about it at the latest.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.state {
-            State::Creating { deadline, .. } | State::Attaching { deadline, .. } => Some(*deadline),
+            State::Creating { deadline, .. }
+            | State::Attaching { deadline, .. }
+            | State::Executing { deadline, .. } => Some(*deadline),
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
             _ => None,
@@ -229,7 +239,7 @@ impl Container {
             state: match self.state {
                 State::Preparing => ContainerState::Preparing,
                 State::Waiting => ContainerState::Waiting,
-                State::Creating { .. } | State::Attaching { .. } => ContainerState::Starting,
+                State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
                 State::Running(_) => ContainerState::Running,
                 State::Stopping { .. } => ContainerState::Stopping,
                 State::Backoff { .. } => ContainerState::Backoff,

@@ -32,13 +32,13 @@ impl Supervisor {
             return false;
         };
         let id = container.id;
-        if matches!(container.state, State::Creating { .. }) {
-            // The report, which says why, may still be in the pipe.
+        if matches!(container.state, State::Executing { .. }) {
+            // Whether its program could be run may still be in the report.
             self.set_up(id);
         }
         let Some(container) = self.containers.get_mut(&id) else { return true };
         match container.state {
-            State::Creating { .. } | State::Attaching { .. } => {
+            State::Attaching { .. } | State::Executing { .. } => {
                 self.set_up_failed(id, format!("its process {how} while it was set up"));
             }
             State::Running(_) | State::Stopping { .. } => {
@@ -59,7 +59,11 @@ impl Supervisor {
         log::warn!("container {} does not start: {reason}", container.name);
         container.reason = reason;
         container.tried = true;
-        if let Some(pid) = container.pid() {
+        let launcher = match &container.state {
+            State::Creating { creating, .. } => creating.as_ref().map(berth_runtime::Creating::launcher_pid),
+            _ => None,
+        };
+        if let Some(pid) = container.pid().or(launcher) {
             // It waits for its start or hangs in its set-up; ESRCH means that it has ended by itself.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
@@ -76,6 +80,9 @@ impl Supervisor {
         container.tried = true;
         if let Some(peer) = container.peer.take() {
             self.reactor.remove(&peer);
+        }
+        if let State::Creating { creating: Some(creating), .. } = &container.state {
+            self.reactor.remove(creating);
         }
         let attached = container.network.take().is_some();
         let name = container.name.clone();

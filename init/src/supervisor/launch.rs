@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_config::{NetworkMode, Role};
 use berth_control::channel::Channel;
 use berth_control::message::{FromInit, Notice, Stream};
-use berth_runtime::{Progress, Rootfs};
+use berth_runtime::{Executed, Progress, Rootfs, Stdio};
 
 use super::container::{Container, Definition, State};
 use super::peer::Peer;
@@ -51,6 +51,14 @@ impl Supervisor {
 
     /// The runtime reports about a container that is being set up.
     pub fn set_up(&mut self, id: u32) {
+        match self.containers.get(&id).map(|container| &container.state) {
+            Some(State::Creating { .. }) => self.creating(id),
+            Some(State::Executing { .. }) => self.executing(id),
+            _ => {}
+        }
+    }
+
+    fn creating(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let State::Creating { creating, deadline } = &mut container.state else { return };
         let Some(asked) = creating.take() else { return };
@@ -66,8 +74,36 @@ impl Supervisor {
                 container.state = State::Attaching { created: Some(created), deadline };
                 if own_network { self.attach(id) } else { self.start(id) }
             }
-            Err(error) => self.set_up_failed(id, error.to_string()),
+            Err(error) => self.set_up_failed(id, crate::chain(&error)),
         }
+    }
+
+    /// Whether the program could be run.
+    fn executing(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let State::Executing { running, .. } = &container.state else { return };
+        match running.executed() {
+            Executed::Pending => {}
+            Executed::Yes => self.runs(id),
+            Executed::No(error) => self.set_up_failed(id, crate::chain(&error)),
+        }
+    }
+
+    fn runs(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        match std::mem::replace(&mut container.state, State::Stopped) {
+            State::Executing { running, .. } => {
+                self.reactor.remove(running.report());
+                container.state = State::Running(running);
+            }
+            other => return container.state = other,
+        }
+        container.reason.clear();
+        let by_notice = container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
+        container.ready |= !by_notice;
+        container.tried |= container.ready;
+        log::info!("container {} runs", container.name);
+        self.changed(id);
     }
 
     /// Asks `network` for a container's addresses, or for those of all when it has been restarted.
@@ -104,16 +140,13 @@ impl Supervisor {
         match created.start() {
             Ok(running) => {
                 container.started_us = clock::microseconds();
-                container.state = State::Running(running);
-                container.reason.clear();
-                let by_notice =
-                    container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
-                container.ready = !by_notice;
-                container.tried |= container.ready;
-                log::info!("container {} runs", container.name);
-                self.changed(id);
+                let watched = self.reactor.add(running.report(), Token::Setup(id));
+                container.state = State::Executing { running, deadline: clock::since_boot() + SET_UP_TIME };
+                if let Err(error) = watched {
+                    self.set_up_failed(id, format!("watch it: {error}"));
+                }
             }
-            Err(error) => self.set_up_failed(id, error.to_string()),
+            Err(error) => self.set_up_failed(id, crate::chain(&error)),
         }
     }
 }
@@ -134,8 +167,8 @@ fn launch_one(container: &mut Container) -> Result<(), String> {
             write_files(container)?;
             let rootfs = Rootfs::Overlay {
                 layers: image.layers.clone(),
-                upper: image.upper.clone(),
-                work: image.work.clone(),
+                upper: Some(image.upper.clone()),
+                work: Some(image.work.clone()),
                 mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,
             };
             (user_spec::build(&container.name, user, image, container.slot)?, rootfs)
@@ -151,17 +184,19 @@ fn launch_one(container: &mut Container) -> Result<(), String> {
     if let Some(theirs) = &channel {
         inherited.push((theirs.as_fd(), system_spec::CHANNEL_DESCRIPTOR));
     }
-    let creating = berth_runtime::create(berth_runtime::Request {
+    let creating = berth_runtime::create(&berth_runtime::Request {
         id: &container.name,
         spec: &spec,
         rootfs,
-        cgroup: container.cgroup.clone(),
-        stdin: None,
-        stdout: Some(stdout.as_fd()),
-        stderr: Some(stderr.as_fd()),
+        // Every source in our specifications is absolute.
+        bundle: PathBuf::from("/"),
+        cgroup: Some(container.cgroup.clone()),
+        stdio: Stdio { stdin: None, stdout: Some(stdout.as_fd()), stderr: Some(stderr.as_fd()) },
         inherited,
+        console: None,
+        keep_keyring: false,
     })
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| crate::chain(&error))?;
     container.state = State::Creating { creating: Some(creating), deadline: clock::since_boot() + SET_UP_TIME };
     Ok(())
 }

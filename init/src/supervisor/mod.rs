@@ -123,7 +123,11 @@ impl Supervisor {
         match &container.state {
             State::Waiting => self.start_if_possible(id),
             State::Backoff { until } if *until <= now => self.try_again(id),
-            State::Creating { deadline, .. } | State::Attaching { deadline, .. } if *deadline <= now => {
+            State::Creating { deadline, .. }
+            | State::Attaching { deadline, .. }
+            | State::Executing { deadline, .. }
+                if *deadline <= now =>
+            {
                 self.set_up_failed(id, "setting it up took too long".to_owned());
                 true
             }

@@ -175,7 +175,7 @@ impl Supervisor {
         let container = self.find(name).ok_or_else(|| unknown(name))?;
         match &container.state {
             State::Running(running) | State::Stopping { running, .. } => {
-                running.kill(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))
+                running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))
             }
             _ => Err(format!("container {name} is not running")),
         }

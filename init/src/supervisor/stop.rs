@@ -42,9 +42,9 @@ impl Supervisor {
             signal => signal,
         };
         let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
-        let pid = running.pid();
+        let pid = running.pid;
         let deaf = would_ignore(pid, signal);
-        let asked = running.kill(signal);
+        let asked = running.signal(signal);
         let deadline = if deaf || asked.is_err() { clock::since_boot() } else { clock::since_boot() + grace };
         container.state = State::Stopping { running, deadline: Some(deadline) };
         container.ready = false;
@@ -61,7 +61,7 @@ impl Supervisor {
         // without cgroup.kill (before 5.14). ESRCH and ENOENT mean that it is gone already.
         let _ = fs::write(container.cgroup.join("cgroup.kill"), "1");
         if let State::Running(running) | State::Stopping { running, .. } = &container.state {
-            let _ = running.kill(SIGKILL);
+            let _ = running.signal(SIGKILL);
         }
     }
 
