@@ -24,6 +24,7 @@ fi
 
 command -v cargo >/dev/null || { echo "a Rust toolchain is needed: see https://rustup.rs" >&2; exit 1; }
 if command -v rustup >/dev/null; then
-    # The toolchain and the target that rust-toolchain.toml names.
-    (cd .. && rustup target list --installed | grep -q x86_64-unknown-linux-musl || rustup target add x86_64-unknown-linux-musl)
+    # rust-toolchain.toml names both; asking for the list installs the toolchain.
+    installed=$(cd .. && rustup target list --installed)
+    [[ $installed == *x86_64-unknown-linux-musl* ]] || (cd .. && rustup target add x86_64-unknown-linux-musl)
 fi

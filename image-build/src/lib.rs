@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod command;
 pub mod demo;
+pub mod dependencies;
 pub mod digest;
 pub mod disk;
 pub mod fat;

@@ -1,10 +1,11 @@
 //! The command line of the image builder; the Makefile's rules call it.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use berth_image_build::workspace::{Workspace, shown};
-use berth_image_build::{demo, image, kernel, qemu, user_data, userland};
+use berth_image_build::{demo, dependencies, image, kernel, qemu, user_data, userland};
 use clap::{Parser, Subcommand};
 
 /// Builds the kernel, the root file system and the disk image of Berth, and runs it.
@@ -39,11 +40,23 @@ enum Action {
     Run,
     /// Build the image twice and compare the bytes
     Reproducible,
+    /// Check the linked crates against deny.toml
+    Dependencies,
     /// Say whether this machine's KVM boots the kernel: prints `kvm` or `tcg`
     Accelerator,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match act() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act() -> Result<()> {
     let action = CommandLine::parse().action;
     let workspace = Workspace::find()?;
     match action {
@@ -60,6 +73,7 @@ fn main() -> Result<()> {
         Action::Demo => println!("{}", shown(&workspace, &demo::build(&workspace)?)),
         Action::UserData { folder, output, label } => user_data::build(&folder, &label, &output)?,
         Action::Run => qemu::run(&workspace)?,
+        Action::Dependencies => dependencies::check(&workspace)?,
         Action::Reproducible => image::check_reproducible(&workspace)?,
         Action::Accelerator => println!("{}", qemu::accelerator(&workspace)?),
     }

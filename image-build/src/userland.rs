@@ -86,7 +86,7 @@ pub fn build(workspace: &Workspace) -> Result<Userland> {
     let busybox_version = source.version;
 
     let source = source::fetch(workspace, "e2fsprogs")?;
-    let e2fsprogs_key = key("e2fsprogs 1", &source).part("options", E2FSPROGS_OPTIONS.join(" ")).finish();
+    let e2fsprogs_key = key("e2fsprogs 2", &source).part("options", E2FSPROGS_OPTIONS.join(" ")).finish();
     let e2fsprogs = workspace.cache.entry_or("userland", &e2fsprogs_key, |folder| build_e2fsprogs(&source, folder))?;
     Ok(Userland {
         busybox: busybox.join("busybox"),
@@ -163,7 +163,7 @@ fn build_e2fsprogs(source: &SourcePackage, into: &Path) -> Result<()> {
         .current_dir(&objects)
         .env("CC", "musl-gcc")
         .env("CPPFLAGS", format!("-idirafter {}", scratch.headers.display()))
-        .env("CFLAGS", C_FLAGS)
+        .env("CFLAGS", format!("{C_FLAGS} -ffile-prefix-map={}=e2fsprogs", source.tree.display()))
         .env("LDFLAGS", "-static -Wl,--gc-sections -s");
     logged(&mut configure, &log)?;
     let builds = [("libs", "", ""), ("mke2fs", "misc", "mke2fs"), ("e2fsck", "e2fsck", "e2fsck")];
