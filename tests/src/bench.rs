@@ -1,0 +1,83 @@
+//! What a case works with: the build's results, a folder of its own, and how to skip.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::artifacts::Artifacts;
+use crate::machine::Builder;
+
+/// How many lines of a console are shown when its case failed.
+const SHOWN_LINES: usize = 40;
+
+/// The place of one case.
+#[derive(Debug)]
+pub struct Bench {
+    artifacts: Artifacts,
+    accelerator: &'static str,
+    folder: PathBuf,
+}
+
+/// The error of a case that cannot be run here; it counts as skipped, not as failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Skipped {
+    /// What is missing.
+    pub reason: String,
+}
+
+impl Bench {
+    /// A place in `folder`, which must be empty.
+    #[must_use]
+    pub fn new(artifacts: &Artifacts, accelerator: &'static str, folder: &Path) -> Self {
+        Self { artifacts: artifacts.clone(), accelerator, folder: folder.to_owned() }
+    }
+
+    /// A machine to describe and start.
+    #[must_use]
+    pub fn machine(&self) -> Builder {
+        Builder::new(&self.artifacts, self.accelerator, &self.folder)
+    }
+
+    /// What the build left.
+    #[must_use]
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// A file of this case.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Whether processors are emulated, which makes everything some ten times slower.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        self.accelerator == "tcg"
+    }
+
+    /// The last lines of the console of this case's machines.
+    #[must_use]
+    pub fn console_tail(&self) -> String {
+        let bytes = std::fs::read(self.path("console.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
+        lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default().join("\n")
+    }
+
+    /// Keeps the logs of a failed case in `to`.
+    ///
+    /// # Errors
+    /// If they cannot be copied.
+    pub fn keep_logs(&self, to: &Path) -> Result<()> {
+        std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+        for name in ["console.log", "qemu.log"] {
+            let from = self.path(name);
+            if from.exists() {
+                std::fs::copy(&from, to.join(name)).with_context(|| format!("keep {name}"))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! A client of the guest agent: the case's hand in the machine.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::wait;
+
+/// The protocol has no event for the end of a program; its clients ask again.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// What a program in the machine left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; 128 and the signal if one ended it.
+    pub code: i64,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// The connection to one machine's agent.
+#[derive(Debug)]
+pub struct Guest {
+    path: PathBuf,
+    stream: Option<BufReader<UnixStream>>,
+    syncs: u64,
+}
+
+impl Guest {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), stream: None, syncs: 0 }
+    }
+
+    /// Waits until the agent answers. QEMU keeps the request until somebody in the machine opens the port, so nothing
+    /// is asked twice. Needed once at first and after each reboot.
+    ///
+    /// # Errors
+    /// If it does not within a boot's time.
+    pub fn wait(&mut self) -> Result<()> {
+        self.stream = None;
+        let stream = UnixStream::connect(&self.path).context("connect to the agent's port")?;
+        stream.set_read_timeout(Some(wait::BOOT))?;
+        stream.set_write_timeout(Some(wait::BOOT))?;
+        let mut stream = BufReader::new(stream);
+        self.syncs += 1;
+        let request = json!({ "execute": "guest-sync-delimited", "arguments": { "id": self.syncs } });
+        // 0xFF: whatever an earlier client left unfinished is dropped.
+        stream.get_mut().write_all(&[b"\xff", request.to_string().as_bytes(), b"\n"].concat())?;
+        loop {
+            let mut skipped = Vec::new();
+            stream.read_until(0xff, &mut skipped).context("wait for the guest agent")?;
+            ensure!(skipped.last() == Some(&0xff), "the agent's port was closed");
+            let answer = receive(&mut stream)?;
+            if answer["return"] == self.syncs {
+                self.stream = Some(stream);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a request and returns its value.
+    ///
+    /// # Errors
+    /// If the agent refuses or does not answer.
+    pub fn request(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        self.send(command, arguments)?;
+        let stream = self.stream.as_mut().context("not connected")?;
+        stream.get_ref().set_read_timeout(Some(wait::ANSWER))?;
+        let mut answer = receive(stream).with_context(|| format!("wait for the answer to {command}"))?;
+        match answer.get_mut("return") {
+            Some(value) => Ok(value.take()),
+            None => bail!("{command}: {answer}"),
+        }
+    }
+
+    fn send(&mut self, command: &str, arguments: Value) -> Result<()> {
+        if self.stream.is_none() {
+            self.wait()?;
+        }
+        let request = json!({ "execute": command, "arguments": arguments });
+        let stream = self.stream.as_mut().context("not connected")?;
+        stream.get_mut().write_all(format!("{request}\n").as_bytes()).with_context(|| format!("send {command}"))
+    }
+
+    /// Asks for the end of the machine: `powerdown`, `reboot` or `halt`. There is no answer.
+    ///
+    /// # Errors
+    /// If the request cannot be sent.
+    pub fn shutdown(&mut self, mode: &str) -> Result<()> {
+        self.send("guest-shutdown", json!({ "mode": mode }))
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// If it cannot be started or does not end in time.
+    pub fn run(&mut self, command: &[&str]) -> Result<Output> {
+        let (path, arguments) = command.split_first().context("a program")?;
+        let request = json!({ "path": path, "arg": arguments, "capture-output": true });
+        let pid = self.request("guest-exec", request)?["pid"].clone();
+        let deadline = Instant::now() + wait::ANSWER;
+        let status = loop {
+            let status = self.request("guest-exec-status", json!({ "pid": pid }))?;
+            if status["exited"] == true {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("{command:?} does not end");
+            }
+            std::thread::sleep(PAUSE);
+        };
+        let text = |member: &str| -> Result<String> {
+            let bytes = STANDARD.decode(status[member].as_str().unwrap_or_default())?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let signal = status["signal"].as_i64().map(|signal| 128 + signal);
+        let code = status["exitcode"].as_i64().or(signal).context("the program ended without a code")?;
+        Ok(Output { code, stdout: text("out-data")?, stderr: text("err-data")? })
+    }
+
+    /// Runs a script in the machine's shell and returns what it prints.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn shell(&mut self, script: &str) -> Result<String> {
+        let output = self.run(&["/bin/sh", "-c", script])?;
+        ensure!(output.code == 0, "`{script}` failed with {}: {}{}", output.code, output.stdout, output.stderr);
+        Ok(output.stdout)
+    }
+
+    /// Runs `berth` with `arguments` and `--json`, and returns what it prints.
+    ///
+    /// # Errors
+    /// If it fails or does not print JSON.
+    pub fn berth(&mut self, arguments: &[&str]) -> Result<Value> {
+        let command = [&["/usr/bin/berth"], arguments, &["--json"]].concat();
+        let output = self.run(&command)?;
+        ensure!(output.code == 0, "{command:?} failed with {}: {}{}", output.code, output.stdout, output.stderr);
+        serde_json::from_str(&output.stdout).with_context(|| format!("{command:?} printed {:?}", output.stdout))
+    }
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&mut self, path: &str) -> Result<String> {
+        let handle = self.request("guest-file-open", json!({ "path": path }))?;
+        let mut bytes = Vec::new();
+        loop {
+            let part = self.request("guest-file-read", json!({ "handle": handle, "count": 65536 }))?;
+            bytes.extend(STANDARD.decode(part["buf-b64"].as_str().unwrap_or_default())?);
+            if part["eof"] == true {
+                break;
+            }
+        }
+        self.request("guest-file-close", json!({ "handle": handle }))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&mut self, path: &str, content: &str) -> Result<()> {
+        let handle = self.request("guest-file-open", json!({ "path": path, "mode": "w" }))?;
+        self.request("guest-file-write", json!({ "handle": handle, "buf-b64": STANDARD.encode(content) }))?;
+        self.request("guest-file-flush", json!({ "handle": handle }))?;
+        self.request("guest-file-close", json!({ "handle": handle })).map(drop)
+    }
+}
+
+fn receive(stream: &mut BufReader<UnixStream>) -> Result<Value> {
+    let mut line = Vec::new();
+    stream.read_until(b'\n', &mut line).context("read from the guest agent")?;
+    serde_json::from_slice(&line).with_context(|| format!("parse {:?}", String::from_utf8_lossy(&line)))
+}

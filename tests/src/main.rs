@@ -1,0 +1,69 @@
+//! `berth-tests`: the cases that boot the image; `make test` runs it with `--units`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use berth_image_build::qemu;
+use berth_image_build::workspace::Workspace;
+use berth_tests::artifacts::{Artifacts, repository};
+use berth_tests::cases;
+use berth_tests::runner::{self, Capacity, Case, Tally};
+use berth_tests::units;
+use clap::Parser;
+
+/// Boots the image in QEMU, case by case
+#[derive(Debug, Parser)]
+struct CommandLine {
+    /// Only cases whose name contains one of these
+    filters: Vec<String>,
+    /// List the cases and run none
+    #[arg(long)]
+    list: bool,
+    /// Run the workspace's unit tests first, and add them to the sum
+    #[arg(long)]
+    units: bool,
+    /// How many cases run at once; one a processor if absent
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run the chosen cases this many times
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&CommandLine::parse()) {
+        Ok(tally) if tally.failed == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("berth-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command_line: &CommandLine) -> Result<Tally> {
+    let chosen: Vec<Case> = cases::all().into_iter().filter(|case| is_chosen(case, &command_line.filters)).collect();
+    if command_line.list {
+        chosen.iter().for_each(|case| println!("{}", case.name));
+        return Ok(Tally::default());
+    }
+    ensure!(!chosen.is_empty(), "no case has such a name: see --list");
+    let mut tally = Tally::default();
+    if command_line.units {
+        tally += units::run()?;
+    }
+    std::env::set_current_dir(repository()).context("go to the repository")?;
+    let artifacts = Artifacts::find()?;
+    let accelerator = qemu::accelerator(&Workspace::find()?)?;
+    let capacity = Capacity::of_this_host(command_line.jobs);
+    println!("{} cases, {} at a time, {accelerator}", chosen.len(), capacity.jobs.min(chosen.len()));
+    for _ in 0..command_line.repeat {
+        tally += runner::run(&chosen, &artifacts, accelerator, capacity, &|text| print!("{text}"))?;
+    }
+    println!("{tally}");
+    Ok(tally)
+}
+
+fn is_chosen(case: &Case, filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter))
+}

@@ -1,0 +1,55 @@
+//! The unit tests of the workspace as the first step of a whole run, and their sum.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::artifacts::repository;
+use crate::runner::Tally;
+
+/// Runs `cargo test` over the workspace, shows what it says, and counts.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub fn run() -> Result<Tally> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(repository());
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
+    let output = child.stdout.take().context("cargo's output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read cargo's output")?;
+        println!("{line}");
+        if let Some(counted) = counts(&line) {
+            tally += counted;
+        }
+    }
+    let status = child.wait().context("wait for cargo")?;
+    if !status.success() && tally.failed == 0 {
+        // What does not compile, or ends before it has counted, is a failure as well.
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// What a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out` says.
+fn counts(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |name: &str| {
+        counts.split(';').find_map(|part| part.trim().strip_suffix(name)?.trim_end().parse().ok()).unwrap_or(0)
+    };
+    Some(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_s_results_are_counted() {
+        let line = "test result: FAILED. 19 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.48s";
+        assert_eq!(counts(line), Some(Tally { passed: 19, failed: 2, skipped: 1 }));
+        assert_eq!(counts("test frames::tests::ok ... ok"), None);
+    }
+}
