@@ -1,0 +1,156 @@
+//! The five capability sets of a process: from names to bits, and into force.
+
+use crate::error::{Context, SystemError};
+use crate::spec::Capabilities;
+use crate::sys::privileges;
+
+/// Names in the order of their numbers (linux/capability.h, Linux 6.18).
+const NAMES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// Why capabilities cannot be set.
+#[derive(Debug, thiserror::Error)]
+pub enum CapabilityError {
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] SystemError),
+}
+
+/// All five sets, bit n for capability n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    pub bounding: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub ambient: u64,
+}
+
+/// Every name that this build knows.
+#[must_use]
+pub fn names() -> &'static [&'static str] {
+    &NAMES
+}
+
+impl Sets {
+    /// Names that this kernel or build does not know are left out, as the specification asks (a runtime should warn
+    /// and go on). `available` bounds all sets: what the caller itself cannot give is left out as well.
+    pub(crate) fn from_spec(spec: Option<&Capabilities>, available: u64) -> Self {
+        let Some(spec) = spec else { return Self::default() };
+        let bits = |names: &[String]| names.iter().filter_map(|name| number(name)).fold(0, |all, bit| all | 1 << bit);
+        let permitted = bits(&spec.permitted) & available;
+        let inheritable = bits(&spec.inheritable) & available;
+        Self {
+            bounding: bits(&spec.bounding) & available,
+            effective: bits(&spec.effective) & permitted,
+            inheritable,
+            permitted,
+            // The kernel takes an ambient capability only if it is permitted and inheritable.
+            ambient: bits(&spec.ambient) & permitted & inheritable,
+        }
+    }
+
+    /// Takes what is not wanted out of the bounding set; needs CAP_SETPCAP.
+    pub(crate) fn apply_bounding(&self) -> Result<(), CapabilityError> {
+        for capability in 0..64_u8 {
+            if self.bounding & 1 << capability != 0 {
+                continue;
+            }
+            match privileges::drop_bounding(capability) {
+                Ok(()) => {}
+                // The first number the kernel does not know: none above it either.
+                Err(rustix::io::Errno::INVAL) => break,
+                failed => failed.on("prctl PR_CAPBSET_DROP", name(capability))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The other four sets; the last thing before the program runs.
+    pub(crate) fn apply(&self) -> Result<(), CapabilityError> {
+        privileges::clear_ambient().on("prctl", "PR_CAP_AMBIENT_CLEAR_ALL")?;
+        privileges::set_capabilities(self.effective, self.permitted, self.inheritable).on("capset", "own process")?;
+        for capability in (0..64_u8).filter(|capability| self.ambient & 1 << capability != 0) {
+            privileges::raise_ambient(capability).on("prctl PR_CAP_AMBIENT_RAISE", name(capability))?;
+        }
+        Ok(())
+    }
+}
+
+fn name(capability: u8) -> &'static str {
+    NAMES.get(usize::from(capability)).copied().unwrap_or("a capability without a name")
+}
+
+fn number(wanted: &str) -> Option<u32> {
+    let position = NAMES.iter().position(|name| name.eq_ignore_ascii_case(wanted))?;
+    u32::try_from(position).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_kernel() {
+        assert_eq!(number("CAP_SYS_ADMIN"), Some(21));
+        assert_eq!(number("cap_checkpoint_restore"), Some(40));
+        assert_eq!(number("CAP_NO_SUCH"), None);
+    }
+
+    #[test]
+    fn a_set_never_exceeds_what_the_kernel_would_take() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let spec = Capabilities {
+            bounding: list(&["CAP_CHOWN", "CAP_KILL"]),
+            effective: list(&["CAP_CHOWN", "CAP_KILL"]),
+            permitted: list(&["CAP_CHOWN"]),
+            inheritable: vec![],
+            ambient: list(&["CAP_CHOWN"]),
+        };
+        let sets = Sets::from_spec(Some(&spec), u64::MAX);
+        assert_eq!(sets.effective, 1);
+        assert_eq!(sets.ambient, 0);
+        assert_eq!(Sets::from_spec(Some(&spec), 1 << 5).bounding, 1 << 5);
+    }
+}

@@ -1,0 +1,58 @@
+//! Containers for a command line: made in place, started by another process later.
+//!
+//! There is no event loop to keep free, so the calling process is the launcher itself where it can be: one process
+//! less for every container. Everything here waits.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::channel::{self, Message};
+use crate::create::{Request, Rootfs, await_executed, through_launcher};
+use crate::error::{Context, Error, Step};
+use crate::launcher::{self, Gate, Place};
+
+/// A container's first process, a child of the caller.
+#[derive(Debug)]
+pub struct Waiting {
+    /// In the caller's PID namespace.
+    pub pid: i32,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// Makes a container that waits for [`start`] on `gate`, a socket of [`gate`]; then the caller may end.
+pub fn create(request: &Request<'_>, gate: OwnedFd) -> Result<Waiting, Error> {
+    crate::validate::request(request)?;
+    let joins = request.spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.path.is_some());
+    // Joining namespaces, and mounts for the sake of an overlay, would change the calling process.
+    if joins || matches!(request.rootfs, Rootfs::Overlay { mapped: true, .. }) {
+        let (pid, pidfd) = through_launcher(request, Gate::Listening(gate))?;
+        return Ok(Waiting { pid, pidfd });
+    }
+    let launched = launcher::launch(request, &Gate::Listening(gate), Place::Caller, None)?;
+    Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd })
+}
+
+/// A socket for [`create`] that can be found at `path`. Only root can connect.
+pub fn gate(path: &Path) -> Result<OwnedFd, Error> {
+    let name = || path.display().to_string();
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .context("socket", name)?;
+    let address = SocketAddrUnix::new(path).context("bind", name)?;
+    rustix::net::bind(&socket, &address).context("bind", name)?;
+    rustix::net::listen(&socket, 1).context("listen", name)?;
+    Ok(socket)
+}
+
+/// Lets the container whose gate is at `path` run its program, and waits until it does.
+pub fn start(path: &Path) -> Result<(), Error> {
+    let name = || path.display().to_string();
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .context("socket", name)?;
+    let address = SocketAddrUnix::new(path).context("connect", name)?;
+    rustix::net::connect(&socket, &address).context("connect", name).step("start the container")?;
+    channel::send(socket.as_fd(), &Message::Start, &[]).step("start the container")?;
+    await_executed(socket.as_fd())
+}

@@ -1,0 +1,250 @@
+//! Makes the container's first process, with the host's privileges.
+//!
+//! ```text
+//!   caller ──clone──► launcher ──clone (CLONE_PARENT, into the cgroup)──► container's process
+//!     │                  │ ids, trees of the host ─────────────────────────►│ sets itself up
+//!     │                  │◄──────────────────────────────── ready or failed │
+//!     │◄── pidfd or why ─┘ ends                                             │ waits at the gate
+//!     └── start ───────────────────────────────────────────────────────────►│ program
+//! ```
+//! The launcher joins namespaces, so that the container's process is born in them; is where an id-mapped overlay is
+//! put together; and undoes everything if the container does not come to be. It may wait and may hang: nobody
+//! waits for it but an event loop.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::capabilities::Sets;
+use crate::cgroup::Cgroup;
+use crate::channel::{self, Message};
+use crate::create::{Request, Rootfs};
+use crate::error::{Chain, Context, Error, Step, SystemError};
+use crate::mounts::{Sources, attach, need_launcher};
+use crate::namespaces::{Namespaces, flag};
+use crate::process;
+use crate::seccomp::Filter;
+use crate::spec::{Linux, NamespaceKind};
+use crate::sys::clone::{self, Side};
+use crate::sys::privileges;
+use crate::{descriptors, idmap, limits};
+
+/// Where the container's process waits for its start.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// The other end is the caller's.
+    Connected(OwnedFd),
+    /// A listening socket that `start` connects to.
+    Listening(OwnedFd),
+}
+
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Connected(socket) | Self::Listening(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A container's process that waits at its gate.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Whose process the launcher is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A process of its own, made for this.
+    Own,
+    /// The caller itself: a command line that is about to end, or waits for the container.
+    Caller,
+}
+
+/// The launcher process. Never returns, and so never drops what it has of its parent's.
+pub(crate) fn run(request: &Request<'_>, report: OwnedFd, gate: Gate) -> ! {
+    let mut kept = request.descriptors();
+    kept.extend([report.as_fd(), gate.as_fd()]);
+    let isolated = descriptors::close_all_but(&kept).map_err(Error::from);
+    let result = isolated.and_then(|()| launch(request, &gate, Place::Own, Some(report.as_fd())));
+    let code = match result {
+        Ok(launched) => {
+            let message = Message::Created { pid: launched.pid };
+            match channel::send(report.as_fd(), &message, &[launched.pidfd.as_fd()]) {
+                Ok(()) => 0,
+                // Nobody wants it any more. The container's process learns of it at its gate.
+                Err(_) => 1,
+            }
+        }
+        Err(error) => {
+            // If the caller is gone, there is nobody to tell.
+            let _ = channel::send(report.as_fd(), &Message::Failed(Chain::of(&error)), &[]);
+            1
+        }
+    };
+    clone::exit_now(code)
+}
+
+/// Makes the process and waits until it is set up. On failure nothing is left. `caller` is the caller's end: if it
+/// closes, the container is not wanted any more.
+pub(crate) fn launch(
+    request: &Request<'_>,
+    gate: &Gate,
+    place: Place,
+    caller: Option<BorrowedFd<'_>>,
+) -> Result<Launched, Error> {
+    let empty = Linux::default();
+    let linux = request.spec.linux.as_ref().unwrap_or(&empty);
+    let namespaces = Namespaces::open(&linux.namespaces)?;
+    let filter = linux.seccomp.as_ref().map(Filter::compile).transpose().step("compile the seccomp profile")?;
+    let cgroup = match &request.cgroup {
+        Some(path) => Some(Cgroup::create(path, linux.resources.as_ref(), &linux.devices).step("set up the cgroup")?),
+        None => None,
+    };
+    let result = launch_into(request, gate, place, caller, &namespaces, filter.as_ref(), cgroup.as_ref());
+    if let (Err(_), Some(cgroup)) = (&result, &cgroup) {
+        cgroup.discard();
+    }
+    result
+}
+
+fn launch_into(
+    request: &Request<'_>,
+    gate: &Gate,
+    place: Place,
+    caller: Option<BorrowedFd<'_>>,
+    namespaces: &Namespaces,
+    filter: Option<&Filter>,
+    cgroup: Option<&Cgroup>,
+) -> Result<Launched, Error> {
+    let mut sources = None;
+    if namespaces.any_joined() {
+        // Once in the user namespace, this process has no way to the host's files.
+        if let Some(user) = namespaces.joined(NamespaceKind::User) {
+            sources = Some(open_sources(request, Some(user))?);
+        }
+        namespaces.join().step("join namespaces")?;
+    }
+    let (ours, theirs) = channel::pair()?;
+    let own_user_namespace = namespaces.has(NamespaceKind::User);
+    let sets = capability_sets(request, own_user_namespace)?;
+    let parent = if place == Place::Own { libc::CLONE_PARENT as u64 } else { 0 };
+    let context = process::Context { request, namespaces, filter, sets, launcher: theirs, gate };
+    let side = clone::clone3(namespaces.clone_flags() | parent, cgroup.map(AsFd::as_fd))
+        .on("clone3", "the container's process")
+        .step("make the container's process")?;
+    let (pid, pidfd) = match side {
+        Side::Child => process::run(context),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(context);
+    let launched = Launched { pid, pidfd };
+    match supervise(request, &launched, namespaces, sources, ours.as_fd(), caller) {
+        Ok(()) => Ok(launched),
+        Err(error) => {
+            // It may have ended by itself.
+            let _ = rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL);
+            // Its end is what makes the cgroup removable; the signal makes sure that it comes.
+            let _ = crate::create::wait_readable(launched.pidfd.as_fd());
+            if place == Place::Caller {
+                let wait = rustix::process::WaitId::PidFd(launched.pidfd.as_fd());
+                // Reaped or not, it is gone.
+                let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a container in its own user namespace gets is not bounded by what the caller has.
+fn capability_sets(request: &Request<'_>, own_user_namespace: bool) -> Result<Sets, Error> {
+    let wanted = request.spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let available =
+        if own_user_namespace { u64::MAX } else { privileges::permitted_capabilities().on("capget", "own process")? };
+    Ok(Sets::from_spec(wanted, available))
+}
+
+/// From the birth of the container's process until it waits at the gate.
+fn supervise(
+    request: &Request<'_>,
+    launched: &Launched,
+    namespaces: &Namespaces,
+    sources: Option<Sources>,
+    process: BorrowedFd<'_>,
+    caller: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    let empty = Linux::default();
+    let linux = request.spec.linux.as_ref().unwrap_or(&empty);
+    let pid = launched.pid;
+    if namespaces.is_new(NamespaceKind::User) {
+        idmap::write(pid, &linux.uid_mappings, &linux.gid_mappings).step("map ids")?;
+        let user = idmap::user_namespace(pid, launched.pidfd.as_fd())?;
+        let sources = open_sources(request, Some(user.as_fd()))?;
+        send_trees(process, &sources)?;
+    } else if let Some(sources) = sources {
+        send_trees(process, &sources)?;
+    } else if need_launcher(&request.spec.mounts) {
+        send_trees(process, &open_sources(request, None)?)?;
+    }
+    expect_ready(process, caller)?;
+    if let Some(program) = &request.spec.process {
+        limits::apply(pid, &program.rlimits).step("set resource limits")?;
+        if let Some(score) = program.oom_score_adj {
+            let path = format!("/proc/{pid}/oom_score_adj");
+            idmap::write_file(&path, score.to_string().as_bytes()).step("set the OOM score")?;
+        }
+    }
+    Ok(())
+}
+
+/// A process that has failed is no longer there to receive: what it said is worth more than that.
+fn send_trees(process: BorrowedFd<'_>, sources: &Sources) -> Result<(), Error> {
+    match channel::send_trees(process, &sources.descriptors()) {
+        Err(SystemError { source: Errno::PIPE | Errno::CONNRESET, .. }) => Ok(()),
+        result => result.step("hand over the mounts"),
+    }
+}
+
+fn open_sources(request: &Request<'_>, user: Option<BorrowedFd<'_>>) -> Result<Sources, Error> {
+    if matches!(request.rootfs, Rootfs::Overlay { mapped: true, .. }) && user.is_some() {
+        clone::unshare(flag(NamespaceKind::Mount)).on("unshare", "mount namespace of the launcher")?;
+        let slash = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).on("open", "/")?;
+        attach::set_propagation(slash.as_fd(), libc::MS_PRIVATE, true, "/")?;
+    }
+    Sources::open(request.spec, &request.rootfs, &request.bundle, user).step("prepare mounts")
+}
+
+/// Waits for the report of the container's process.
+fn expect_ready(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    wait(process, caller)?;
+    let name = "container";
+    match channel::receive(process).on("recvmsg", "report")? {
+        Some((Message::Ready, _)) => Ok(()),
+        Some((Message::Failed(chain), _)) => Err(Error::Reported(chain)),
+        Some(_) => Err(Error::Protocol { process: name }),
+        None => Err(Error::Died { process: name }),
+    }
+}
+
+/// Waits until the container's process has said something, or nobody cares any more.
+fn wait(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    loop {
+        let mut polled = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
+        polled.extend(caller.map(|caller| PollFd::from_borrowed_fd(caller, PollFlags::empty())));
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            failed => drop(failed.on("poll", "report")?),
+        }
+        let mut events = polled.iter().map(|polled| !polled.revents().is_empty());
+        if events.next() == Some(true) {
+            return Ok(());
+        }
+        if events.next() == Some(true) {
+            return Err(Error::Died { process: "calling" });
+        }
+    }
+}

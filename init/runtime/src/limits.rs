@@ -1,0 +1,160 @@
+//! What a process gets: resource limits, scheduling, I/O priority, personality, memory policy.
+
+use crate::error::{Context, Error, SystemError};
+use crate::spec::{IoPriority, MemoryPolicy, Personality, ResourceLimit, Scheduler};
+use crate::sys::limits::{self as sys, SchedulerAttributes};
+
+/// Names and numbers of asm-generic/resource.h; the same on x86 and ARM.
+const RESOURCES: [(&str, u32); 16] = [
+    ("RLIMIT_CPU", 0),
+    ("RLIMIT_FSIZE", 1),
+    ("RLIMIT_DATA", 2),
+    ("RLIMIT_STACK", 3),
+    ("RLIMIT_CORE", 4),
+    ("RLIMIT_RSS", 5),
+    ("RLIMIT_NPROC", 6),
+    ("RLIMIT_NOFILE", 7),
+    ("RLIMIT_MEMLOCK", 8),
+    ("RLIMIT_AS", 9),
+    ("RLIMIT_LOCKS", 10),
+    ("RLIMIT_SIGPENDING", 11),
+    ("RLIMIT_MSGQUEUE", 12),
+    ("RLIMIT_NICE", 13),
+    ("RLIMIT_RTPRIO", 14),
+    ("RLIMIT_RTTIME", 15),
+];
+
+/// The number of a resource.
+pub(crate) fn resource(name: &str) -> Option<u32> {
+    RESOURCES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// Limits another process, before it runs its program.
+pub(crate) fn apply(pid: i32, limits: &[ResourceLimit]) -> Result<(), SystemError> {
+    for limit in limits {
+        let number = resource(&limit.kind).unwrap_or(u32::MAX);
+        sys::set_limit(pid, number, limit.soft, limit.hard)
+            .context("prlimit", || format!("{} to {}:{}", limit.kind, limit.soft, limit.hard))?;
+    }
+    Ok(())
+}
+
+/// See sched(7) for the numbers.
+const POLICIES: [(&str, u32); 7] = [
+    ("SCHED_OTHER", 0),
+    ("SCHED_FIFO", 1),
+    ("SCHED_RR", 2),
+    ("SCHED_BATCH", 3),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", 5),
+    ("SCHED_DEADLINE", 6),
+];
+
+const SCHEDULER_FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+/// Schedules the calling thread.
+pub(crate) fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
+    let policy = find(&POLICIES, &scheduler.policy, "process.scheduler.policy")?;
+    let mut flags = 0;
+    for flag in &scheduler.flags {
+        flags |= find(&SCHEDULER_FLAGS, flag, "process.scheduler.flags")?;
+    }
+    let attributes = SchedulerAttributes {
+        policy,
+        flags,
+        nice: scheduler.nice.unwrap_or_default(),
+        priority: u32::try_from(scheduler.priority.unwrap_or_default()).unwrap_or_default(),
+        runtime: scheduler.runtime.unwrap_or_default(),
+        deadline: scheduler.deadline.unwrap_or_default(),
+        period: scheduler.period.unwrap_or_default(),
+        ..SchedulerAttributes::default()
+    };
+    Ok(sys::set_scheduler(attributes).on("sched_setattr", &scheduler.policy)?)
+}
+
+/// Sets the calling thread's I/O priority.
+pub(crate) fn prioritize(priority: &IoPriority) -> Result<(), Error> {
+    let classes = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+    let class = find(&classes, &priority.class, "process.ioPriority.class")?;
+    let level = u32::try_from(priority.priority)
+        .ok()
+        .filter(|level| *level < 8)
+        .ok_or_else(|| Error::configuration("process.ioPriority.priority", "must be from 0 to 7"))?;
+    Ok(sys::set_io_priority(class, level).on("ioprio_set", &priority.class)?)
+}
+
+/// Sets the execution domain of the calling process.
+pub(crate) fn personality(personality: &Personality) -> Result<(), Error> {
+    if !personality.flags.is_empty() {
+        return Err(Error::configuration("linux.personality.flags", "must be empty: none are supported"));
+    }
+    let domain = find(&[("LINUX", 0), ("LINUX32", 8)], &personality.domain, "linux.personality.domain")?;
+    Ok(sys::set_personality(domain).on("personality", &personality.domain)?)
+}
+
+/// Sets the NUMA policy of the calling process.
+pub(crate) fn memory_policy(policy: &MemoryPolicy) -> Result<(), Error> {
+    let modes = [
+        ("MPOL_DEFAULT", 0),
+        ("MPOL_PREFERRED", 1),
+        ("MPOL_BIND", 2),
+        ("MPOL_INTERLEAVE", 3),
+        ("MPOL_LOCAL", 4),
+        ("MPOL_PREFERRED_MANY", 5),
+        ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    ];
+    let flags =
+        [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+    let mut mode: u32 = find(&modes, &policy.mode, "linux.memoryPolicy.mode")?;
+    for flag in &policy.flags {
+        mode |= find(&flags, flag, "linux.memoryPolicy.flags")?;
+    }
+    let nodes = bit_list(&policy.nodes)
+        .ok_or_else(|| Error::configuration("linux.memoryPolicy.nodes", "must be a list as 0-3,7"))?;
+    Ok(sys::set_memory_policy(mode, &nodes).on("set_mempolicy", &policy.mode)?)
+}
+
+fn find<T: Copy>(table: &[(&str, T)], name: &str, field: &str) -> Result<T, Error> {
+    let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    found.ok_or_else(|| Error::configuration(field, format!("is not known: {name:?}")))
+}
+
+/// A list as `0-3,7` as a bit mask; numbers up to 4095.
+pub(crate) fn bit_list(list: &str) -> Option<Vec<u64>> {
+    let mut mask = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > 4095 {
+            return None;
+        }
+        for bit in first..=last {
+            if mask.len() <= bit / 64 {
+                mask.resize(bit / 64 + 1, 0);
+            }
+            *mask.get_mut(bit / 64)? |= 1_u64 << (bit % 64);
+        }
+    }
+    Some(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_becomes_a_mask() {
+        assert_eq!(bit_list("0-2, 65"), Some(vec![0b111, 0b10]));
+        assert_eq!(bit_list(""), Some(vec![]));
+        assert_eq!(bit_list("3-1"), None);
+        assert_eq!(bit_list("x"), None);
+    }
+}

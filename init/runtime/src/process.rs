@@ -1,0 +1,299 @@
+//! The container's first process, from its birth to its program.
+//!
+//! [`set_up`] and [`finish`] are the whole story, a step a line. Everything fails into one report: to the launcher
+//! before the process is ready, to whoever starts it afterwards.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::thread::{Gid, Uid};
+
+use crate::capabilities::Sets;
+use crate::channel::{self, Message};
+use crate::create::Request;
+use crate::error::{Chain, Context as _, Error, Step};
+use crate::launcher::Gate;
+use crate::mounts::container::{Surroundings, attach_all, procfs, write_proc};
+use crate::mounts::{Sources, attach, need_launcher};
+use crate::namespaces::Namespaces;
+use crate::program::Program;
+use crate::rootfs::{Kind, Masks, Root};
+use crate::seccomp::Filter;
+use crate::spec::{Linux, NamespaceKind, Process, Spec, User};
+use crate::sys::{clone, privileges};
+use crate::{descriptors, devices, limits, terminal};
+
+/// What the process needs to know. A copy of the launcher's memory; its descriptors are closed without its owners
+/// knowing, so it must never be dropped.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub request: &'a Request<'a>,
+    pub namespaces: &'a Namespaces,
+    pub filter: Option<&'a Filter>,
+    pub sets: Sets,
+    pub launcher: OwnedFd,
+    pub gate: &'a Gate,
+}
+
+/// What is left of the caller's descriptors.
+struct Ends {
+    launcher: OwnedFd,
+    gate: Gate,
+    console: Option<OwnedFd>,
+}
+
+/// Never returns: it becomes the program, or ends.
+pub(crate) fn run(context: Context<'_>) -> ! {
+    let context = std::mem::ManuallyDrop::new(context);
+    let ends = match isolate(&context) {
+        Ok(ends) => ends,
+        Err(error) => give_up(context.launcher.as_fd(), &error),
+    };
+    let program = match set_up(&context, &ends) {
+        Ok(program) => program,
+        Err(error) => give_up(ends.launcher.as_fd(), &error),
+    };
+    if channel::send(ends.launcher.as_fd(), &Message::Ready, &[]).is_err() {
+        clone::exit_now(1);
+    }
+    drop(ends.launcher);
+    let Some(starter) = wait_for_start(&ends.gate) else { clone::exit_now(1) };
+    drop(ends.gate);
+    match finish(&context, &program) {
+        Ok(never) => match never {},
+        Err(error) => give_up(starter.as_fd(), &error),
+    }
+}
+
+fn give_up(to: BorrowedFd<'_>, error: &Error) -> ! {
+    // If nobody listens any more, nobody wants to know.
+    let _ = channel::send(to, &Message::Failed(Chain::of(error)), &[]);
+    clone::exit_now(1)
+}
+
+/// Away from the caller: its signals, its session, its descriptors.
+fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
+    let request = context.request;
+    privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
+    clone::reset_signals();
+    rustix::process::setsid().on("setsid", "the container's process")?;
+    let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console];
+    let [launcher, gate, console] = descriptors::arrange(request.stdio, &request.inherited, kept)?;
+    let process = "launching";
+    let gate = match context.gate {
+        Gate::Connected(_) => gate.map(Gate::Connected),
+        Gate::Listening(_) => gate.map(Gate::Listening),
+    };
+    match (launcher, gate) {
+        (Some(launcher), Some(gate)) => Ok(Ends { launcher, gate, console }),
+        _ => Err(Error::Died { process }),
+    }
+}
+
+/// Everything up to the start.
+fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Program, Error> {
+    let request = context.request;
+    let spec = request.spec;
+    let empty = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    let user_namespace = context.namespaces.has(NamespaceKind::User);
+    let process =
+        spec.process.as_ref().ok_or_else(|| Error::configuration("process", "is needed to create a container"))?;
+
+    context.namespaces.enter_late().step("enter namespaces")?;
+    let sources = if user_namespace || need_launcher(&spec.mounts) {
+        received_sources(ends.launcher.as_fd())?
+    } else {
+        Sources::open(spec, &request.rootfs, &request.bundle, None).step("prepare mounts")?
+    };
+    if user_namespace {
+        become_root().step("become root of the user namespace")?;
+    }
+    join_keyring(request).step("join a session keyring")?;
+
+    let root = Root::attach(sources.root).step("attach the root")?;
+    let mut masks = Masks::new().step("prepare masks")?;
+    let surroundings = surroundings(context);
+    let mounted = attach_all(&root, &spec.mounts, sources.binds, surroundings).step("set up mounts")?;
+    devices::populate(&root, &spec.mounts, &linux.devices, user_namespace).step("set up devices")?;
+    if let Some(console) = &ends.console {
+        set_up_terminal(&root, process, console.as_fd()).step("set up the terminal")?;
+    }
+    make_working_directory(&root, process)?;
+    set_names(spec).step("set host name")?;
+    if !linux.sysctl.is_empty() {
+        set_sysctl(linux, procfs(mounted)?).step("set sysctl")?;
+    }
+    for path in &linux.readonly_paths {
+        root.make_read_only(path).step("make paths read-only")?;
+    }
+    for path in &linux.masked_paths {
+        root.mask(path, &mut masks).step("mask paths")?;
+    }
+    root.enter().step("enter the root")?;
+    finish_root(spec, &root).step("finish the root")?;
+    drop((root, masks));
+
+    if let Some(scheduler) = &process.scheduler {
+        limits::schedule(scheduler).step("set the scheduler")?;
+    }
+    if let Some(priority) = &process.io_priority {
+        limits::prioritize(priority).step("set the I/O priority")?;
+    }
+    if let Some(personality) = &linux.personality {
+        limits::personality(personality).step("set the personality")?;
+    }
+    if let Some(policy) = &linux.memory_policy {
+        limits::memory_policy(policy).step("set the memory policy")?;
+    }
+    let program = Program::prepare(process)?;
+    restrict(context.sets, process, context.filter)?;
+    program.check()?;
+    Ok(program)
+}
+
+/// After the start: what has to be last.
+fn finish(context: &Context<'_>, program: &Program) -> Result<std::convert::Infallible, Error> {
+    let process = context.request.spec.process.as_ref();
+    if process.is_some_and(|process| process.no_new_privileges)
+        && let Some(filter) = context.filter
+    {
+        filter.install().step("install the seccomp filter")?;
+    }
+    program.execute()
+}
+
+/// Waits at the gate; the end that gave the word also hears if the program cannot be run.
+fn wait_for_start(gate: &Gate) -> Option<OwnedFd> {
+    let starter = match gate {
+        Gate::Connected(socket) => socket.try_clone().ok()?,
+        Gate::Listening(listener) => rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC).ok()?,
+    };
+    match channel::receive(starter.as_fd()) {
+        Ok(Some((Message::Start, _))) => Some(starter),
+        _ => None,
+    }
+}
+
+fn received_sources(launcher: BorrowedFd<'_>) -> Result<Sources, Error> {
+    Sources::received(channel::receive_trees(launcher)?).ok_or(Error::Protocol { process: "launching" })
+}
+
+/// In a new user namespace every id is nobody's until it is set.
+fn become_root() -> Result<(), Error> {
+    set_ids(&User::default(), &[])
+}
+
+fn set_ids(user: &User, groups: &[Gid]) -> Result<(), Error> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    match rustix::thread::set_thread_groups(groups) {
+        // Denied in the user namespace; then there are none to get rid of either, unless some are wanted.
+        Err(rustix::io::Errno::PERM) if groups.is_empty() => {}
+        result => result.on("setgroups", "additional groups")?,
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).context("setresgid", || user.gid.to_string())?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).context("setresuid", || user.uid.to_string())?;
+    Ok(())
+}
+
+fn set_up_terminal(root: &Root, process: &Process, console: BorrowedFd<'_>) -> Result<(), Error> {
+    let terminal = terminal::make(root.as_fd(), process, console)?;
+    terminal::mount_console(root, terminal.as_fd())?;
+    Ok(terminal::take(terminal.as_fd())?)
+}
+
+fn join_keyring(request: &Request<'_>) -> Result<(), Error> {
+    if request.keep_keyring {
+        return Ok(());
+    }
+    let name = CString::new(format!("_ses.{}", request.id)).unwrap_or_default();
+    match privileges::join_session_keyring(&name) {
+        // No keyrings in this kernel: none to leak.
+        Ok(()) | Err(rustix::io::Errno::NOSYS) => Ok(()),
+        failed => Ok(failed.on("keyctl", request.id)?),
+    }
+}
+
+fn surroundings<'a>(context: &Context<'a>) -> Surroundings<'a> {
+    Surroundings {
+        own_cgroup_namespace: context.namespaces.has(NamespaceKind::Cgroup),
+        cgroup: context.request.cgroup.as_deref(),
+        own_network_namespace: context.namespaces.has(NamespaceKind::Network),
+    }
+}
+
+/// As runc and crun do: images name directories that they do not have.
+fn make_working_directory(root: &Root, process: &Process) -> Result<(), Error> {
+    if process.cwd != "/" {
+        // A root that cannot be written is told by chdir, if the directory is really missing.
+        let _ = root.mount_point(&process.cwd, Kind::Directory);
+    }
+    Ok(())
+}
+
+fn set_names(spec: &Spec) -> Result<(), Error> {
+    if let Some(name) = &spec.hostname {
+        rustix::system::sethostname(name.as_bytes()).on("sethostname", name)?;
+    }
+    if let Some(name) = &spec.domainname {
+        rustix::system::setdomainname(name.as_bytes()).on("setdomainname", name)?;
+    }
+    Ok(())
+}
+
+fn set_sysctl(linux: &Linux, procfs: OwnedFd) -> Result<(), Error> {
+    for (key, value) in &linux.sysctl {
+        // Dots and slashes change places, as in sysctl(8): a slash in a name is a dot in the file's.
+        let path: String = key
+            .chars()
+            .map(|character| match character {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect();
+        write_proc(&procfs, &format!("sys/{path}"), value.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn finish_root(spec: &Spec, root: &Root) -> Result<(), Error> {
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        attach::make_read_only(root, false, "/")?;
+    }
+    let propagation = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
+    let kind = match propagation {
+        None | Some("slave" | "rslave" | "private" | "rprivate") => return Ok(()),
+        Some("shared" | "rshared") => libc::MS_SHARED,
+        Some("unbindable" | "runbindable") => libc::MS_UNBINDABLE,
+        Some(other) => {
+            let must = format!("must be shared, slave, private or unbindable, not {other}");
+            return Err(Error::configuration("linux.rootfsPropagation", must));
+        }
+    };
+    let recursive = propagation.is_some_and(|word| word.starts_with('r'));
+    Ok(attach::set_propagation(root.as_fd(), kind, recursive, "/")?)
+}
+
+/// Takes away what the program is not to have. The order is the kernel's: the bounding set needs CAP_SETPCAP, ids need
+/// CAP_SETUID, a filter without no_new_privs needs CAP_SYS_ADMIN.
+fn restrict(sets: Sets, process: &Process, filter: Option<&Filter>) -> Result<(), Error> {
+    let groups: Vec<Gid> = process.user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    sets.apply_bounding().step("drop capabilities")?;
+    privileges::keep_capabilities(true).on("prctl", "PR_SET_KEEPCAPS")?;
+    set_ids(&process.user, &groups).step("set user and groups")?;
+    // A change of the user may have made the process open to others of that user.
+    privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
+    if process.no_new_privileges {
+        privileges::no_new_privileges().on("prctl", "PR_SET_NO_NEW_PRIVS")?;
+    } else if let Some(filter) = filter {
+        let permitted = privileges::permitted_capabilities().on("capget", "own process")?;
+        privileges::set_capabilities(permitted, permitted, sets.inheritable).on("capset", "own process")?;
+        filter.install().step("install the seccomp filter")?;
+    }
+    privileges::keep_capabilities(false).on("prctl", "PR_SET_KEEPCAPS")?;
+    sets.apply().step("set capabilities")?;
+    rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! execve(2), TIOCSCTTY.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// Becomes another program; returns only on failure.
+pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let pointers = |texts: &[CString]| {
+        texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: execve(2) reads a NUL-terminated path and two arrays of such texts that end in a null pointer; all of
+    // them are borrowed for the length of this function.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(-1).err().unwrap_or(Errno::IO)
+}
+
+/// Makes `terminal` the controlling terminal of the calling session leader.
+pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: TIOCSCTTY takes an integer; the descriptor is open for the time of the borrow.
+    check(libc::c_long::from(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })).map(drop)
+}

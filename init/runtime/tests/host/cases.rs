@@ -1,0 +1,12 @@
+//! The cases, by topic.
+
+mod confinement;
+mod lifecycle;
+mod mounts;
+
+/// A name and what is to hold.
+pub type Test = (&'static str, fn());
+
+/// All of them.
+pub static ALL: std::sync::LazyLock<Vec<Test>> =
+    std::sync::LazyLock::new(|| [lifecycle::CASES, confinement::CASES, mounts::CASES].concat());
