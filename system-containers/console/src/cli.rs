@@ -1,0 +1,182 @@
+//! The `berth` command: what people and scripts type.
+//!
+//! Everything it knows comes over the control API, but for `config check`, which works without one. Human tables by
+//! default, `--json` for scripts. Exit codes are docker's where the word is docker's: 0, 1 for an error, 125 for a
+//! command line that cannot be understood.
+
+mod api;
+mod boot;
+mod config;
+mod containers;
+mod error;
+mod format;
+mod logs;
+mod power;
+mod ps;
+mod snapshot;
+mod status;
+mod table;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use berth_control::message::PowerAction;
+use clap::{Args, Parser, Subcommand};
+
+use api::Api;
+use containers::Names;
+use error::Error;
+pub(crate) use snapshot::{Snapshot, snapshot, watch};
+
+/// A command line that cannot be understood; what docker returns for one.
+const USAGE: u8 = 125;
+
+/// Runs containers and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, about = "Looks at this machine and its containers, and tells them what to do")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Options {
+    /// Write JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    /// The control API's socket
+    #[arg(long, global = true, value_name = "PATH", default_value = berth_control::dbus::SOCKET_PATH, hide = true)]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How the machine is: state, addresses, problems
+    Status,
+    /// List the containers
+    Ps(ps::Arguments),
+    /// Show what a container has printed
+    Logs(logs::Arguments),
+    /// Show what the boot did and how long each step took
+    Boot,
+    /// Look at configurations
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Start containers that do not run
+    Start(Names),
+    /// Stop containers: their stop signal, then SIGKILL after their time-out
+    Stop(Names),
+    /// Stop containers and start them again
+    Restart(Names),
+    /// Send a signal to a container's first process
+    Kill(containers::Kill),
+    /// Stop everything and start the machine again
+    Reboot(power::Arguments),
+    /// Stop everything and switch the machine off
+    #[command(name = "poweroff")]
+    PowerOff(power::Arguments),
+    /// Stop everything and the processor, and leave the power on
+    Halt(power::Arguments),
+}
+
+/// The program `berth`, and `poweroff`, `reboot` and `halt`, which are other names for its subcommands.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse_from(by_name(std::env::args_os().collect())) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::Told) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `poweroff` becomes `berth poweroff`.
+fn by_name(mut words: Vec<OsString>) -> Vec<OsString> {
+    let name = words.first().and_then(|path| std::path::Path::new(path).file_name()).and_then(|name| name.to_str());
+    if let Some(name @ ("poweroff" | "reboot" | "halt")) = name {
+        let name = OsString::from(name);
+        words.insert(1, name);
+    }
+    words
+}
+
+fn run(arguments: Arguments) -> Result<(), Error> {
+    let Arguments { command, options } = arguments;
+    if let Command::Config(config::Command::Check(check)) = command {
+        return config::check(&check, options.json, &mut io::stdout().lock());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Output)?;
+    let written = runtime.block_on(ask(command, &options))?;
+    let mut output = io::stdout().lock();
+    output.write_all(written.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)
+}
+
+/// What is to be printed, for the commands that print at their end.
+async fn ask(command: Command, options: &Options) -> Result<String, Error> {
+    let api = match command {
+        Command::Reboot(_) => return power::run(&options.socket, PowerAction::Reboot).await,
+        Command::PowerOff(_) => return power::run(&options.socket, PowerAction::PowerOff).await,
+        Command::Halt(_) => return power::run(&options.socket, PowerAction::Halt).await,
+        _ => Api::connect(&options.socket).await?,
+    };
+    let json = options.json;
+    match command {
+        Command::Status => status::run(&api, json).await,
+        Command::Ps(arguments) => ps::run(&api, &arguments, json).await,
+        Command::Boot => boot::run(&api, json).await,
+        Command::Logs(arguments) => logs::run(&api, &arguments, json).await.map(|()| String::new()),
+        Command::Config(_) => config::show(&api, json).await,
+        Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
+        Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
+        Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
+        Command::Kill(kill) => containers::kill(&api, &kill, json).await,
+        Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) => Ok(String::new()),
+    }
+}
+
+/// A value as JSON for people's eyes and programs alike, with its line break.
+fn json_text<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn poweroff_is_a_command_of_its_own() {
+        let words = by_name(vec!["/sbin/poweroff".into()]);
+        let arguments = Arguments::try_parse_from(words).unwrap();
+        assert!(matches!(arguments.command, Command::PowerOff(_)));
+        // What busybox's takes must not fail.
+        assert!(Arguments::try_parse_from(by_name(vec!["reboot".into(), "-f".into()])).is_ok());
+    }
+
+    #[test]
+    fn the_name_of_the_file_is_not_a_command_otherwise() {
+        assert_eq!(by_name(vec!["/usr/bin/berth".into(), "ps".into()]).len(), 2);
+    }
+}

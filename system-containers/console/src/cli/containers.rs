@@ -1,0 +1,199 @@
+//! `berth start`, `stop`, `restart`, `kill`.
+//!
+//! PID 1 answers when a change is under way; these commands return when it has happened, as docker's do.
+
+use std::str::FromStr;
+
+use berth_control::message::{Container, ContainerState};
+use clap::Args;
+use futures_util::StreamExt;
+use nix::sys::signal::Signal;
+
+use super::api::Api;
+use super::error::Error;
+use super::{format, json_text};
+
+/// Which containers.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// The containers
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Which containers, and the signal.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// The signal, by name or number
+    #[arg(short, long, default_value = "KILL", value_parser = signal)]
+    signal: i32,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// What is to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is to run.
+    Start,
+    /// It is not to run.
+    Stop,
+    /// It is to run anew.
+    Restart,
+}
+
+/// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
+pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Result<String, Error> {
+    let mut done = Vec::new();
+    let mut failed = false;
+    api.machine.subscribe().await?;
+    for name in &names.names {
+        match one(api, action, name).await {
+            Ok(container) => done.push(container),
+            Err(error) => {
+                eprintln!("Error: {error}");
+                failed = true;
+            }
+        }
+    }
+    let text = told(&done, json)?;
+    if failed {
+        print!("{text}");
+        return Err(Error::Told);
+    }
+    Ok(text)
+}
+
+fn told(containers: &[Container], json: bool) -> Result<String, Error> {
+    if json {
+        return json_text(&containers);
+    }
+    Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect())
+}
+
+/// Asks, and waits until it has come to an end, one or the other.
+async fn one(api: &Api, action: Action, name: &str) -> Result<Container, Error> {
+    let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
+    let before: Container = api.containers.inspect(name).await?.into();
+    match action {
+        Action::Start => api.containers.start(name).await?,
+        Action::Stop => api.containers.stop(name).await?,
+        Action::Restart => api.containers.restart(name).await?,
+    }
+    let mut container: Container = api.containers.inspect(name).await?.into();
+    loop {
+        if let Some(end) = end(action, &before, &container) {
+            return end.map(|()| container);
+        }
+        container = loop {
+            let gone = || {
+                Error::Refused("the control API went away while this waited; `berth ps` shows what came of it".into())
+            };
+            let change = changes.next().await.ok_or_else(gone)?;
+            let changed = change.args().map_err(Error::Broken)?.container;
+            if changed.name == name {
+                break changed.into();
+            }
+        };
+    }
+}
+
+/// Whether this is the end of what was asked for, and which.
+fn end(action: Action, before: &Container, now: &Container) -> Option<Result<(), Error>> {
+    let failed = |advice: &str| {
+        let reason = if now.reason.is_empty() { format!("exit code {}", now.exit_code) } else { now.reason.clone() };
+        let state = format::container_state(now.state);
+        Some(Err(Error::Refused(format!("{}: {state}: {reason}\n{advice}", now.name))))
+    };
+    let look = format!("`berth logs {}` shows what it has printed.", now.name);
+    let anew = action == Action::Start || now.started_us != before.started_us;
+    match (action, now.state) {
+        (Action::Stop, ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
+        (Action::Stop, _) => None,
+        (_, ContainerState::Running | ContainerState::Stopped) if anew => Some(Ok(())),
+        (_, ContainerState::Failed) => failed(&look),
+        (_, ContainerState::Backoff) => failed(&format!("It will be tried again. {look}")),
+        _ => None,
+    }
+}
+
+/// Sends the signal; there is nothing to wait for.
+pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
+    let mut done = Vec::new();
+    for name in &arguments.names.names {
+        api.containers.kill(name, arguments.signal).await?;
+        done.push(api.containers.inspect(name).await?.into());
+    }
+    told(&done, json)
+}
+
+/// `TERM`, `SIGTERM`, `15`.
+fn signal(text: &str) -> Result<i32, String> {
+    let upper = text.to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    match (text.parse::<i32>(), Signal::from_str(&name)) {
+        (Ok(number @ 1..=64), _) => Ok(number),
+        (_, Ok(signal)) => Ok(signal as i32),
+        _ => Err("not a signal; names are like TERM, numbers from 1 to 64".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_control::message::Kind;
+
+    fn container(state: ContainerState, started_us: u64) -> Container {
+        Container {
+            name: "web".into(),
+            kind: Kind::User,
+            state,
+            image: String::new(),
+            reason: String::new(),
+            pid: 0,
+            restarts: 0,
+            started_us,
+            exit_code: 1,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_signal_has_names_and_a_number() {
+        for text in ["TERM", "sigterm", "15"] {
+            assert_eq!(signal(text), Ok(15), "{text}");
+        }
+        for text in ["", "NOPE", "0", "65", "-1"] {
+            assert!(signal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_restart_has_ended_when_the_container_runs_anew() {
+        let before = container(ContainerState::Running, 5);
+        let ends = |now| end(Action::Restart, &before, &now);
+        assert!(ends(container(ContainerState::Running, 5)).is_none());
+        assert!(ends(container(ContainerState::Stopping, 5)).is_none());
+        assert!(ends(container(ContainerState::Stopped, 5)).is_none());
+        assert!(matches!(ends(container(ContainerState::Running, 6)), Some(Ok(()))));
+    }
+
+    #[test]
+    fn a_start_that_fails_says_where_to_look() {
+        let before = container(ContainerState::Stopped, 5);
+        let Some(Err(error)) = end(Action::Start, &before, &container(ContainerState::Backoff, 6)) else {
+            panic!("not an error");
+        };
+        let text = error.to_string();
+        assert!(text.contains("exit code 1") && text.contains("berth logs web"), "{text}");
+    }
+
+    #[test]
+    fn a_stop_waits_for_the_end_and_takes_a_failed_container_for_one() {
+        let before = container(ContainerState::Running, 5);
+        let ends = |state| end(Action::Stop, &before, &container(state, 5));
+        assert!(ends(ContainerState::Stopping).is_none() && ends(ContainerState::Running).is_none());
+        assert!(ends(ContainerState::Failed).is_some() && ends(ContainerState::Stopped).is_some());
+    }
+}

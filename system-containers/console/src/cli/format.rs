@@ -1,0 +1,153 @@
+//! Times and states in the words that people read.
+
+use berth_control::message::{Container, ContainerState, MachineState, Port};
+
+/// A span of time with its two largest units: `3d 4h`, `5m 10s`, `12s`.
+pub fn span(seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let first = UNITS.iter().position(|(_, length)| seconds >= *length).unwrap_or(UNITS.len() - 1);
+    let mut rest = seconds;
+    let mut words = Vec::new();
+    for (name, length) in UNITS.iter().skip(first).take(2) {
+        let count = rest / length;
+        rest %= length;
+        if count > 0 || words.is_empty() {
+            words.push(format!("{count}{name}"));
+        }
+    }
+    words.join(" ")
+}
+
+/// Microseconds in milliseconds with three digits that count: `0.42 ms`, `17.3 ms`, `1204 ms`.
+pub fn milliseconds(us: u64) -> String {
+    let hundredths = us / 10;
+    match us {
+        0..10_000 => format!("{}.{:02} ms", hundredths / 100, hundredths % 100),
+        10_000..100_000 => format!("{}.{} ms", us / 1_000, us / 100 % 10),
+        _ => format!("{} ms", us / 1_000),
+    }
+}
+
+/// As the API has it.
+pub fn machine_state(state: MachineState) -> &'static str {
+    match state {
+        MachineState::Booting => "booting",
+        MachineState::Ready => "ready",
+        MachineState::Degraded => "degraded",
+        MachineState::ShuttingDown => "shutting down",
+    }
+}
+
+/// As the API has it.
+pub fn container_state(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::Waiting => "waiting",
+        ContainerState::Preparing => "preparing",
+        ContainerState::Starting => "starting",
+        ContainerState::Running => "running",
+        ContainerState::Stopping => "stopping",
+        ContainerState::Backoff => "backoff",
+        ContainerState::Stopped => "stopped",
+        ContainerState::Failed => "failed",
+    }
+}
+
+/// The state with what there is to say about it: since when, why, how it ended.
+pub fn condition(container: &Container, uptime_ms: u64) -> String {
+    let state = container_state(container.state);
+    match container.state {
+        ContainerState::Running => {
+            let since = (uptime_ms / 1_000).saturating_sub(container.started_us / 1_000_000);
+            format!("{state} {}", span(since))
+        }
+        _ if !container.reason.is_empty() => format!("{state}: {}", container.reason),
+        ContainerState::Stopped if container.exit_code >= 0 => format!("{state}, exit code {}", container.exit_code),
+        _ => state.to_owned(),
+    }
+}
+
+/// As docker writes it: `0.0.0.0:8080->80/tcp`, without the address where it is every one.
+pub fn port(port: &Port) -> String {
+    let Port { host_address, host_port, container_port, protocol } = port;
+    match host_address.as_str() {
+        "" => format!("{host_port}->{container_port}/{protocol}"),
+        address if address.contains(':') => format!("[{address}]:{host_port}->{container_port}/{protocol}"),
+        address => format!("{address}:{host_port}->{container_port}/{protocol}"),
+    }
+}
+
+/// A moment as RFC 3339 with microseconds, UTC. From the days since 1970 by Howard Hinnant's `civil_from_days`.
+pub fn moment(us: u64) -> String {
+    let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
+}
+
+/// The opposite, as far as people type it: `2026-11-22`, `2026-11-22T10:30`, `2026-11-22T10:30:05Z`; UTC.
+pub fn parse_moment(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "0:0"));
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let mut time = time.splitn(3, ':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next().unwrap_or(Some(0))?);
+    let in_range = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !in_range {
+        return None;
+    }
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    let days = era * 146_097 + of_era - 719_468;
+    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_its_two_largest_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (61, "1m 1s"), (3_660, "1h 1m"), (90_061, "1d 1h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn milliseconds_keep_the_digits_that_count() {
+        for (us, text) in [(0, "0.00 ms"), (425, "0.42 ms"), (17_345, "17.3 ms"), (1_204_567, "1204 ms")] {
+            assert_eq!(milliseconds(us), text);
+        }
+    }
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written() {
+        // date -u -d 2024-02-29T12:34:56 +%s
+        let us = 1_709_210_096_000_000;
+        assert_eq!(moment(us), "2024-02-29T12:34:56.000000Z");
+        assert_eq!(parse_moment("2024-02-29T12:34:56Z"), Some(us));
+        assert_eq!(moment(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(parse_moment("1970-01-01"), Some(0));
+        assert_eq!(parse_moment("2100-03-01 00:00"), Some(4_107_542_400_000_000));
+        for wrong in ["", "yesterday", "2024-13-01", "2024-02-01T25:00", "1969-12-31", "2024"] {
+            assert_eq!(parse_moment(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `berth logs`: what containers have printed.
+//!
+//! Like docker's: what went to standard output comes out there, what went to standard error there. Several containers
+//! are merged by time, each line with its container's name before it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use berth_control::dbus::LogQuery;
+use berth_control::logs::Line;
+use berth_control::message::Stream;
+use clap::Args;
+
+use super::api::Api;
+use super::error::Error;
+use super::format;
+
+/// Which lines.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The containers
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Go on with new lines until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last so many lines of each container; `all` for all
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    tail: Tail,
+    /// Only what was printed since a moment (2026-11-22T10:30, UTC) or within a time (90s, 10m, 2h, 1d)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<u64>,
+    /// Show when each line was printed
+    #[arg(short, long)]
+    timestamps: bool,
+}
+
+/// How many lines; `None` is all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tail(Option<u64>);
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail(None)),
+        _ => text.parse().map(|lines| Tail(Some(lines))).map_err(|_| "neither a number nor `all`".to_owned()),
+    }
+}
+
+/// In microseconds since 1970.
+fn since(text: &str) -> Result<u64, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_micros()).unwrap_or(0);
+    since_from(text, u64::try_from(now).unwrap_or(u64::MAX))
+        .ok_or_else(|| "neither a moment like 2026-11-22T10:30 (UTC) nor a time like 90s, 10m, 2h, 1d".to_owned())
+}
+
+fn since_from(text: &str, now_us: u64) -> Option<u64> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return format::parse_moment(text),
+    };
+    let count: u64 = text.get(..text.len() - 1)?.parse().ok()?;
+    Some(now_us.saturating_sub(count.checked_mul(unit)?.checked_mul(1_000_000)?))
+}
+
+/// How a line is printed.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    json: bool,
+    names: bool,
+    timestamps: bool,
+}
+
+/// Prints as the lines come.
+pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
+    let query = LogQuery { tail: arguments.tail.0, since_us: arguments.since, follow: Some(arguments.follow) };
+    let mut readers = Vec::new();
+    for name in &arguments.names {
+        let pipe = api.containers.logs(name, query).await?;
+        readers.push((name.clone(), BufReader::new(File::from(OwnedFd::from(pipe)))));
+    }
+    let form = Form { json, names: readers.len() > 1, timestamps: arguments.timestamps };
+    let (mut output, mut errors) = (io::stdout().lock(), io::stderr().lock());
+    let printed = if arguments.follow {
+        follow(readers, form, &mut output, &mut errors)
+    } else {
+        merge(readers, form, &mut output, &mut errors)
+    };
+    printed.map_err(Error::Output)
+}
+
+/// All to their ends, the earliest line first.
+fn merge<R: BufRead>(
+    readers: Vec<(String, R)>,
+    form: Form,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> io::Result<()> {
+    let mut heads = Vec::new();
+    for (name, mut reader) in readers {
+        let record = next(&mut reader)?;
+        heads.push((name, reader, record));
+    }
+    loop {
+        let time = |record: &Vec<u8>| Line::parse(record).map_or(0, |line| line.time_us);
+        let earliest = heads
+            .iter_mut()
+            .filter_map(|(name, reader, record)| record.as_ref().map(time).map(|time| (time, name, reader, record)))
+            .min_by_key(|(time, ..)| *time);
+        let Some((_, name, reader, record)) = earliest else { return output.flush() };
+        if let Some(record) = record {
+            print(name, record, form, output, errors)?;
+        }
+        *record = next(reader)?;
+    }
+}
+
+/// As they come; a thread reads each pipe.
+fn follow<R: BufRead + Send + 'static>(
+    readers: Vec<(String, R)>,
+    form: Form,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> io::Result<()> {
+    // Room for one line each: a reader waits for the terminal, `logs` for the reader.
+    let (sender, receiver) = mpsc::sync_channel(readers.len());
+    for (name, mut reader) in readers {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            while let Ok(Some(record)) = next(&mut reader) {
+                if sender.send((name.clone(), record)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    for (name, record) in receiver {
+        print(&name, &record, form, output, errors)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// The next record without its line break; `None` at the end.
+fn next(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut record = Vec::new();
+    reader.read_until(b'\n', &mut record)?;
+    if record.last() == Some(&b'\n') {
+        record.pop();
+        return Ok(Some(record));
+    }
+    Ok(if record.is_empty() { None } else { Some(record) })
+}
+
+fn print(name: &str, record: &[u8], form: Form, output: &mut impl Write, errors: &mut impl Write) -> io::Result<()> {
+    let Ok(line) = Line::parse(record) else { return Ok(()) };
+    if form.json {
+        let value = serde_json::json!({
+            "container": name,
+            "time": format::moment(line.time_us),
+            "stream": line.stream.to_string(),
+            "partial": line.partial,
+            "text": String::from_utf8_lossy(line.text),
+        });
+        return writeln!(output, "{value}");
+    }
+    let mut text = Vec::new();
+    if form.names {
+        text.extend_from_slice(format!("{name} | ").as_bytes());
+    }
+    if form.timestamps {
+        text.extend_from_slice(format!("{} ", format::moment(line.time_us)).as_bytes());
+    }
+    text.extend_from_slice(line.text);
+    // A piece of a long line goes on where it stopped, unless something stands before each piece.
+    if !line.partial || form.names || form.timestamps {
+        text.push(b'\n');
+    }
+    match line.stream {
+        Stream::Stdout => output.write_all(&text),
+        Stream::Stderr => errors.write_all(&text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Form = Form { json: false, names: false, timestamps: false };
+
+    fn printed(logs: &[(&str, &str)], form: Form) -> (String, String) {
+        let readers = logs.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes())).collect();
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        merge(readers, form, &mut output, &mut errors).unwrap();
+        (String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    }
+
+    #[test]
+    fn each_stream_comes_out_where_it_went_in() {
+        let (output, errors) = printed(&[("web", "1 o one\n2 e two\n3 O thr\n3 o ee\n")], PLAIN);
+        assert_eq!((output.as_str(), errors.as_str()), ("one\nthree\n", "two\n"));
+    }
+
+    #[test]
+    fn several_containers_are_merged_by_time() {
+        let logs = [("web", "1 o a\n4 o d\n"), ("db", "2 o b\n3 o c\n")];
+        let (output, _) = printed(&logs, Form { names: true, ..PLAIN });
+        assert_eq!(output, "web | a\ndb | b\ndb | c\nweb | d\n");
+    }
+
+    #[test]
+    fn followed_lines_all_arrive() {
+        let readers = vec![("web".to_owned(), &b"1 o a\n2 o b\n"[..])];
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        follow(readers, PLAIN, &mut output, &mut errors).unwrap();
+        assert_eq!(output, b"a\nb\n");
+    }
+
+    #[test]
+    fn a_line_is_json_for_scripts() {
+        let (output, _) = printed(&[("web", "1709210096000000 e oh\n")], Form { json: true, ..PLAIN });
+        let value: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(value["time"], "2024-02-29T12:34:56.000000Z");
+        assert_eq!(value["stream"], "stderr");
+        assert_eq!(value["text"], "oh");
+    }
+
+    #[test]
+    fn a_time_is_a_moment_or_an_age() {
+        let now = 1_709_210_096_000_000;
+        assert_eq!(since_from("90s", now), Some(now - 90_000_000));
+        assert_eq!(since_from("2h", now), Some(now - 7_200_000_000));
+        assert_eq!(since_from("2024-02-29T12:34:56Z", 0), Some(now));
+        assert_eq!(since_from("99999999999999999999d", now), None);
+        assert_eq!(since_from("soon", now), None);
+    }
+
+    #[test]
+    fn a_tail_is_a_number_or_all() {
+        assert_eq!(tail("10"), Ok(Tail(Some(10))));
+        assert_eq!(tail("all"), Ok(Tail(None)));
+        assert!(tail("-1").is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! `berth reboot`, `poweroff`, `halt`.
+//!
+//! Where the control API is not there, PID 1 is told by signal, so that a machine without its `control` container
+//! still goes down in order.
+
+use std::path::Path;
+
+use berth_control::message::PowerAction;
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::api::Api;
+use super::error::Error;
+
+/// What busybox's commands of these names take. All of it means what happens anyway or is not needed: containers are
+/// stopped in order, file systems are always synced.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// For scripts that give it; without effect
+    #[arg(short, hide = true)]
+    force: bool,
+    /// For scripts that give it; without effect
+    #[arg(short, hide = true)]
+    no_sync: bool,
+}
+
+/// Asks for it and returns when it is under way.
+pub async fn run(socket: &Path, action: PowerAction) -> Result<String, Error> {
+    let api = match Api::connect(socket).await {
+        Ok(api) => api,
+        Err(error @ Error::Connect { .. }) => return by_signal(action, error),
+        Err(error) => return Err(error),
+    };
+    match action {
+        PowerAction::PowerOff => api.machine.power_off().await?,
+        PowerAction::Reboot => api.machine.reboot().await?,
+        PowerAction::Halt => api.machine.halt().await?,
+    }
+    Ok(String::new())
+}
+
+/// Berth's PID 1 takes the signals that busybox's does.
+fn by_signal(action: PowerAction, unreachable: Error) -> Result<String, Error> {
+    // Nobody else's process 1: this command may have been copied to another system.
+    let ours = std::fs::read_link("/proc/1/exe").is_ok_and(|program| program.ends_with("berth"));
+    if !ours {
+        return Err(unreachable);
+    }
+    let signal = match action {
+        PowerAction::PowerOff => Signal::SIGUSR2,
+        PowerAction::Reboot => Signal::SIGTERM,
+        PowerAction::Halt => Signal::SIGUSR1,
+    };
+    kill(Pid::from_raw(1), signal).map_err(|_| unreachable)?;
+    Ok("the control API does not answer; process 1 was told by signal\n".to_owned())
+}

@@ -1,0 +1,131 @@
+//! `berth ps`: the containers.
+
+use berth_control::message::{Container, ContainerState, Kind};
+use clap::Args;
+
+use super::api::Api;
+use super::error::Error;
+use super::{format, json_text, table};
+
+/// Which containers, and how much of them.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Also the stopped ones and Berth's own
+    #[arg(short, long)]
+    all: bool,
+    /// Only the names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Arguments {
+    fn shows(&self, container: &Container) -> bool {
+        self.all || (is_users(container) && container.state != ContainerState::Stopped)
+    }
+}
+
+/// The text to print.
+pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
+    let mut containers = api.list().await?;
+    containers.retain(|container| arguments.shows(container));
+    if json {
+        return json_text(&containers);
+    }
+    if arguments.quiet {
+        return Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect());
+    }
+    let uptime_ms = api.describe().await?.uptime_ms;
+    Ok(render(&containers, uptime_ms, arguments.all, table::terminal_width()))
+}
+
+/// Whether a configuration declared it.
+pub fn is_users(container: &Container) -> bool {
+    container.kind == Kind::User
+}
+
+/// The table.
+pub fn render(containers: &[Container], uptime_ms: u64, all: bool, width: Option<usize>) -> String {
+    if containers.is_empty() {
+        return "no containers; those that a configuration declares are listed here, `berth ps --all` lists Berth's own\n"
+            .to_owned();
+    }
+    let mut heading = vec!["NAME", "STATE", "IMAGE", "ADDRESSES", "PORTS", "RESTARTS"];
+    if all {
+        heading.insert(1, "KIND");
+    }
+    let rows = containers.iter().map(|container| {
+        let ports: Vec<String> = container.ports.iter().map(format::port).collect();
+        let mut row = vec![
+            container.name.clone(),
+            format::condition(container, uptime_ms),
+            container.image.clone(),
+            container.addresses.join(", "),
+            ports.join(", "),
+            container.restarts.to_string(),
+        ];
+        if all {
+            row.insert(1, if container.kind == Kind::System { "system" } else { "user" }.to_owned());
+        }
+        row
+    });
+    table::render(&heading, &rows.collect::<Vec<_>>(), width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_control::message::Port;
+
+    fn web() -> Container {
+        Container {
+            name: "web".into(),
+            kind: Kind::User,
+            state: ContainerState::Running,
+            image: "nginx:1.27".into(),
+            reason: String::new(),
+            pid: 312,
+            restarts: 2,
+            started_us: 10_000_000,
+            exit_code: 1,
+            addresses: vec!["172.20.0.2".into()],
+            ports: vec![Port {
+                host_address: String::new(),
+                host_port: 8080,
+                container_port: 80,
+                protocol: "tcp".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn containers_are_a_table() {
+        let mut failed = web();
+        failed.name = "job".into();
+        failed.state = ContainerState::Failed;
+        failed.reason = "images/job.tar is not an archive".into();
+        failed.ports.clear();
+        failed.addresses.clear();
+        let expected = "\
+NAME  STATE                                     IMAGE       ADDRESSES   PORTS         RESTARTS
+web   running 1m 35s                            nginx:1.27  172.20.0.2  8080->80/tcp  2
+job   failed: images/job.tar is not an archive  nginx:1.27                            2
+";
+        assert_eq!(render(&[web(), failed], 105_000, false, None), expected);
+    }
+
+    #[test]
+    fn stopped_and_system_containers_are_for_all() {
+        let mut stopped = web();
+        stopped.state = ContainerState::Stopped;
+        let mut system = web();
+        system.kind = Kind::System;
+        let (few, all) = (Arguments { all: false, quiet: false }, Arguments { all: true, quiet: false });
+        assert!(few.shows(&web()) && !few.shows(&stopped) && !few.shows(&system));
+        assert!(all.shows(&stopped) && all.shows(&system));
+    }
+
+    #[test]
+    fn no_containers_are_told_so() {
+        assert!(render(&[], 0, false, None).contains("no containers"));
+    }
+}
