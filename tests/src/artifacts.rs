@@ -5,6 +5,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use berth_image_build::userland;
+use berth_image_build::workspace::Workspace;
 use gptman::GPT;
 
 /// The files that cases boot.
@@ -16,6 +18,8 @@ pub struct Artifacts {
     pub kernel: PathBuf,
     /// The folder of both; failed cases leave their logs in it.
     pub out: PathBuf,
+    /// The image's own busybox, static, for the images of containers.
+    pub busybox: PathBuf,
     /// The kernel's command line for slot a as the disk's boot loader has it.
     pub command_line: String,
 }
@@ -25,8 +29,8 @@ impl Artifacts {
     ///
     /// # Errors
     /// If one is missing: `make image` was not run.
-    pub fn find() -> Result<Self> {
-        let out = std::env::var_os("BERTH_OUT").map_or_else(|| repository().join("out"), PathBuf::from);
+    pub fn find(workspace: &Workspace) -> Result<Self> {
+        let out = std::env::var_os("BERTH_OUT").map_or_else(|| workspace.root.join("out"), PathBuf::from);
         let (disk, kernel) = (out.join("berth.img"), out.join("vmlinuz"));
         for file in [&disk, &kernel] {
             if !file.is_file() {
@@ -34,7 +38,8 @@ impl Artifacts {
             }
         }
         let command_line = command_line(&disk)?;
-        Ok(Self { disk, kernel, out, command_line })
+        let busybox = userland::build(workspace)?.busybox;
+        Ok(Self { disk, kernel, out, busybox, command_line })
     }
 }
 

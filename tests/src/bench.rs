@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::archive::{Image, Layer};
 use crate::artifacts::Artifacts;
 use crate::machine::Builder;
 
@@ -26,6 +27,12 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// The error that makes a case count as skipped.
+#[must_use]
+pub fn skip(reason: &str) -> anyhow::Error {
+    Skipped { reason: reason.to_owned() }.into()
+}
+
 impl Bench {
     /// A place in `folder`, which must be empty.
     #[must_use]
@@ -43,6 +50,33 @@ impl Bench {
     #[must_use]
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// An image of busybox.
+    ///
+    /// # Errors
+    /// If busybox cannot be read.
+    pub fn image(&self, name: &str, command: &[&str]) -> Result<Image> {
+        let program = &self.artifacts.busybox;
+        let program = std::fs::read(program).with_context(|| format!("read {}", program.display()))?;
+        Ok(Image::new(name, command).layer(Layer::busybox(&program)))
+    }
+
+    /// An image of busybox whose shell runs `script`.
+    ///
+    /// # Errors
+    /// If busybox cannot be read.
+    pub fn shell_image(&self, name: &str, script: &str) -> Result<Image> {
+        self.image(name, &["/bin/sh", "-c", script])
+    }
+
+    /// An image of busybox that serves `page` on port 80.
+    ///
+    /// # Errors
+    /// If busybox cannot be read.
+    pub fn web_image(&self, name: &str, page: &str) -> Result<Image> {
+        let image = self.image(name, &["/bin/httpd", "-f", "-p", "80", "-h", "/www"])?;
+        Ok(image.layer(Layer::new().folder("www").file("www/index.html", 0o644, page.as_bytes())))
     }
 
     /// A file of this case.

@@ -1,11 +1,26 @@
-//! The cases, in the order in which they are started: the short ones that fail for everybody's mistakes first.
+//! The cases, in the order in which they are started.
 
 use crate::runner::Case;
 
+mod archives;
 mod boot;
+mod configuration;
+mod containers;
+mod isolation;
+mod operation;
+mod state;
 
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [boot::CASES].concat()
+    [
+        boot::CASES,
+        containers::CASES,
+        isolation::CASES,
+        configuration::CASES,
+        archives::CASES,
+        state::CASES,
+        operation::CASES,
+    ]
+    .concat()
 }

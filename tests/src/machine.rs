@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use serde_json::json;
+
 pub use self::builder::{Builder, Bus, Firmware, Nic};
 pub use self::console::{Console, Mark};
 pub use self::guest::{Guest, Output};
@@ -67,6 +69,17 @@ impl Machine {
         let line = self.wait_until_settled()?;
         ensure!(line.contains(READY), "the machine is up, but: {line}");
         Ok(())
+    }
+
+    /// Plugs a disk into the free slot of a running machine, see [`Builder::with_free_slot`].
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub fn attach_disk(&mut self, path: &std::path::Path) -> Result<()> {
+        let file = json!({ "driver": "file", "filename": path });
+        self.qmp.run("blockdev-add", json!({ "driver": "raw", "node-name": "late", "file": file }))?;
+        let device = json!({ "driver": "virtio-blk-pci", "id": "late-disk", "drive": "late", "bus": "free" });
+        self.qmp.run("device_add", device).map(drop)
     }
 
     /// How long it has been switched on.

@@ -53,8 +53,9 @@ fn run(command_line: &CommandLine) -> Result<Tally> {
         tally += units::run()?;
     }
     std::env::set_current_dir(repository()).context("go to the repository")?;
-    let artifacts = Artifacts::find()?;
-    let accelerator = qemu::accelerator(&Workspace::find()?)?;
+    let workspace = Workspace::find()?;
+    let artifacts = Artifacts::find(&workspace)?;
+    let accelerator = qemu::accelerator(&workspace)?;
     let capacity = Capacity::of_this_host(command_line.jobs);
     println!("{} cases, {} at a time, {accelerator}", chosen.len(), capacity.jobs.min(chosen.len()));
     for _ in 0..command_line.repeat {

@@ -214,7 +214,8 @@ mod tests {
 
     fn artifacts(folder: &Path) -> Artifacts {
         let out = folder.to_owned();
-        Artifacts { disk: out.join("disk"), kernel: out.join("kernel"), out, command_line: String::new() }
+        let (disk, kernel, busybox) = (out.join("disk"), out.join("kernel"), out.join("busybox"));
+        Artifacts { disk, kernel, busybox, out, command_line: String::new() }
     }
 
     #[test]

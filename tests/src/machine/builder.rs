@@ -65,6 +65,7 @@ pub struct Builder {
     pub(super) kernel_arguments: Vec<String>,
     pub(super) other_disks: Vec<PathBuf>,
     pub(super) guest_agent: bool,
+    pub(super) free_slot: bool,
 }
 
 /// Where the system disk comes from.
@@ -95,6 +96,7 @@ impl Builder {
             kernel_arguments: Vec::new(),
             other_disks: Vec::new(),
             guest_agent: true,
+            free_slot: false,
         }
     }
 
@@ -161,6 +163,12 @@ impl Builder {
     pub fn disk(mut self, path: &Path) -> Self {
         self.other_disks.push(path.to_owned());
         self
+    }
+
+    /// With a free slot for [`Machine::attach_disk`].
+    #[must_use]
+    pub fn with_free_slot(self) -> Self {
+        Self { free_slot: true, ..self }
     }
 
     /// Without the guest agent's port.

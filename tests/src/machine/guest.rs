@@ -147,6 +147,50 @@ impl Guest {
         serde_json::from_str(&output.stdout).with_context(|| format!("{command:?} printed {:?}", output.stdout))
     }
 
+    /// The container called `name`, as `berth ps` has it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn container(&mut self, name: &str) -> Result<Value> {
+        let containers = self.berth(&["ps", "--all"])?;
+        let found = containers.as_array().into_iter().flatten().find(|container| container["name"] == name);
+        found.cloned().with_context(|| format!("there is no container {name} in {containers}"))
+    }
+
+    /// Waits until the container called `name` is in `state`, and returns it.
+    ///
+    /// # Errors
+    /// If it is not within an answer's time.
+    pub fn wait_for_state(&mut self, name: &str, state: &str) -> Result<Value> {
+        let deadline = Instant::now() + wait::ANSWER;
+        loop {
+            let container = self.container(name)?;
+            if container["state"] == state {
+                return Ok(container);
+            }
+            if Instant::now() > deadline {
+                bail!("the container does not become {state}: {container}");
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The content of a file in the running container called `name`, as soon as the container has made it.
+    ///
+    /// # Errors
+    /// If it is not there within an answer's time.
+    pub fn read_in(&mut self, name: &str, path: &str) -> Result<String> {
+        let deadline = Instant::now() + wait::ANSWER;
+        loop {
+            let pid = self.wait_for_state(name, "running")?["pid"].clone();
+            match self.read(&format!("/proc/{pid}/root{path}")) {
+                Ok(content) => return Ok(content),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
     /// The content of a file.
     ///
     /// # Errors

@@ -43,6 +43,9 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
         arguments.drive(&format!("disk{number}"), path);
         arguments.pair("-device", format!("virtio-blk-pci,drive=disk{number}"));
     }
+    if builder.free_slot {
+        arguments.words("-device pcie-root-port,id=free,chassis=1");
+    }
     for (number, nic) in builder.nics.iter().enumerate() {
         // Port 0: the kernel chooses a free one when QEMU listens, and nobody can come in between.
         let forwards: String = nic.forwards.iter().map(|port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}")).collect();

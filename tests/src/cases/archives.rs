@@ -1,0 +1,159 @@
+//! Image archives that are wrong in one way or another: the container says so, everything else runs.
+
+use anyhow::{Result, ensure};
+use tar::EntryType;
+
+use crate::archive::Layer;
+use crate::bench::Bench;
+use crate::disks::Files;
+use crate::runner::Case;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case { name: "archives/malicious", memory: 256, run: malicious },
+    Case { name: "archives/broken", memory: 256, run: broken },
+    Case { name: "archives/the-same-twice", memory: 256, run: same_twice },
+    Case { name: "archives/two-of-one-name", memory: 256, run: two_of_one_name },
+    Case { name: "archives/layers", memory: 256, run: layers },
+];
+
+const REPORT: &str = "echo reported > /report; exec sleep 100000";
+
+/// A layer that tries to leave its root.
+type Attack = (&'static str, fn() -> Layer);
+
+const ATTACKS: [Attack; 7] = [
+    ("dots", || Layer::new().file("../../../../../../../tmp/berth-escape", 0o644, b"x")),
+    ("inner-dots", || Layer::new().folder("a").file("a/../../../../../../tmp/berth-escape", 0o644, b"x")),
+    ("absolute", || Layer::new().symbolic_link("out", "/").file("/out/tmp/berth-escape", 0o644, b"x")),
+    ("symbolic-link", || Layer::new().symbolic_link("out", "/tmp").file("out/berth-escape", 0o644, b"x")),
+    ("relative-link", || Layer::new().symbolic_link("out", "../../../../../tmp").file("out/berth-escape", 0o644, b"x")),
+    ("hard-link", || Layer::new().hard_link("shadow", "../../../../../../../etc/passwd")),
+    ("link-through-link", || Layer::new().symbolic_link("out", "/etc").hard_link("shadow", "out/passwd")),
+];
+
+fn malicious(bench: &Bench) -> Result<()> {
+    let mut configuration = "[containers.good]\nimage = \"localhost/good:1\"\n".to_owned();
+    let mut files =
+        Files::new().with("images/good.tar", bench.shell_image("localhost/good:1", REPORT)?.docker_archive());
+    for (name, layer) in ATTACKS {
+        let image = format!("localhost/{name}:1");
+        configuration.push_str(&format!("[containers.{name}]\nimage = \"{image}\"\n"));
+        let archive = bench.shell_image(&image, REPORT)?.layer(layer()).docker_archive();
+        files = files.with(&format!("images/{name}.tar"), archive);
+    }
+    let mut machine = bench.machine().user_data(&files.with("berth.toml", configuration))?.start()?;
+    let line = machine.wait_until_settled()?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    ensure!(machine.guest.read_in("good", "/report")?.trim() == "reported", "the good container does not run");
+    for (name, _) in ATTACKS {
+        let container = machine.guest.container(name)?;
+        let reason = container["reason"].as_str().unwrap_or_default();
+        ensure!(container["state"] == "failed" && !reason.is_empty(), "{name}: {container}");
+    }
+    let escaped = machine.guest.shell("find / -xdev -name berth-escape; find /var /tmp /run -name berth-escape")?;
+    ensure!(escaped.is_empty(), "outside of its root: {escaped}");
+    let shadows = machine.guest.shell("find /var -name shadow -not -path '*/etc/*'")?;
+    ensure!(shadows.is_empty(), "a hard link to a file of the machine: {shadows}");
+    Ok(())
+}
+
+fn broken(bench: &Bench) -> Result<()> {
+    let good = bench.shell_image("localhost/good:1", REPORT)?.docker_archive();
+    let cut = bench.shell_image("localhost/cut:1", REPORT)?.docker_archive();
+    let cut = cut.get(..cut.len() / 2).unwrap_or_default().to_vec();
+    let mut forged = bench.shell_image("localhost/forged:1", REPORT)?.docker_archive();
+    // A byte in the middle of the layer, which is busybox: the digest does not match any more.
+    let middle = forged.len() / 2;
+    forged.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 0xff);
+    let names = ["good", "cut", "forged", "nonsense", "empty", "missing"];
+    let configuration: String =
+        names.iter().map(|name| format!("[containers.{name}]\nimage = \"localhost/{name}:1\"\n")).collect();
+    let files = Files::new()
+        .with("berth.toml", configuration)
+        .with("images/good.tar", good)
+        .with("images/cut.tar", cut)
+        .with("images/forged.tar", forged)
+        .with("images/nonsense.tar", vec![0x5a; 100_000])
+        .with("images/nonsense.tar.gz", b"\x1f\x8b\x08nonsense".to_vec())
+        .with("images/empty.tar", Vec::new());
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    let line = machine.wait_until_settled()?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    ensure!(machine.guest.read_in("good", "/report")?.trim() == "reported", "the good container does not run");
+    for name in names.iter().skip(1) {
+        let container = machine.guest.container(name)?;
+        ensure!(container["state"] == "failed" && container["reason"] != "", "{name}: {container}");
+    }
+    Ok(())
+}
+
+fn same_twice(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", REPORT)?.docker_archive();
+    let files = Files::new()
+        .with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n")
+        .with("images/a.tar", archive.clone())
+        .with("images/b.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    ensure!(machine.guest.read_in("a", "/report")?.trim() == "reported", "the container does not run");
+    let copies = machine.guest.shell("find /var/lib/berth/images -xdev -name busybox -type f | wc -l")?;
+    ensure!(copies.trim() == "1", "the same layer was unpacked {} times", copies.trim());
+    Ok(())
+}
+
+/// Which of the two is meant cannot be known; it must be the same one at every boot, and the machine must say so.
+fn two_of_one_name(bench: &Bench) -> Result<()> {
+    let first = bench.shell_image("localhost/a:1", "echo first > /dev/shm/report; exec sleep 100000")?.docker_archive();
+    let second =
+        bench.shell_image("localhost/a:1", "echo second > /dev/shm/report; exec sleep 100000")?.docker_archive();
+    let files = Files::new()
+        .with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n")
+        .with("images/1.tar", first)
+        .with("images/2.tar", second);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_settled()?;
+    let chosen = machine.guest.read_in("a", "/dev/shm/report")?;
+    let mark = machine.console.mark();
+    machine.guest.shutdown("reboot")?;
+    machine.wait_until_settled_after(mark)?;
+    machine.guest.wait()?;
+    let again = machine.guest.read_in("a", "/dev/shm/report")?;
+    ensure!(chosen == again, "first {chosen:?}, then {again:?}");
+    Ok(())
+}
+
+/// What a later layer does to an earlier one: replace, remove, hide a folder's content.
+fn layers(bench: &Bench) -> Result<()> {
+    let script = "{ cat /data/replaced; ls /data /opaque; readlink /data/link; stat -c '%h %a' /data/hard; ls -l /dev0; } \
+                  > /tmp/report 2>&1; echo done > /tmp/done; exec sleep 100000";
+    let base = Layer::new()
+        .folder("data")
+        .file("data/replaced", 0o644, b"old\n")
+        .file("data/removed", 0o644, b"old\n")
+        .file("data/hard", 0o640, b"x")
+        .hard_link("data/harder", "data/hard")
+        .symbolic_link("data/link", "/nowhere")
+        .folder("opaque")
+        .file("opaque/hidden", 0o644, b"old\n")
+        .entry("dev0", EntryType::Fifo, 0o600, "", &[]);
+    let top = Layer::new()
+        .file("data/replaced", 0o644, b"new\n")
+        .file("data/.wh.removed", 0o000, b"")
+        .folder("opaque")
+        .file("opaque/.wh..wh..opq", 0o000, b"")
+        .file("opaque/shown", 0o644, b"new\n");
+    let archive = bench.shell_image("localhost/a:1", script)?.layer(base).layer(top).docker_archive();
+    let files =
+        Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("a", "/tmp/done")?;
+    let report = machine.guest.read_in("a", "/tmp/report")?;
+    let lines: Vec<&str> = report.lines().collect();
+    let expected =
+        ["new", "/data:", "hard", "harder", "link", "replaced", "", "/opaque:", "shown", "/nowhere", "2 640"];
+    ensure!(lines.get(..expected.len()) == Some(&expected), "{report}");
+    ensure!(lines.last().is_some_and(|line| line.starts_with("prw-------")), "{report}");
+    Ok(())
+}

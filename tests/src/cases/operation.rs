@@ -1,0 +1,134 @@
+//! A machine at work: power, processes, sockets.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bench::Bench;
+use crate::disks::Files;
+use crate::machine::Nic;
+use crate::page;
+use crate::runner::Case;
+use crate::wait;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case { name: "operation/powers-off-in-time", memory: 256, run: powers_off_in_time },
+    Case { name: "operation/poweroff-on-the-console", memory: 256, run: poweroff_on_the_console },
+    Case { name: "operation/orphans-are-reaped", memory: 256, run: orphans },
+    Case { name: "operation/nothing-listens", memory: 256, run: nothing_listens },
+    Case { name: "operation/only-what-is-published-listens", memory: 256, run: only_published },
+    Case { name: "operation/no-network-card", memory: 256, run: no_network_card },
+    Case { name: "operation/several-network-cards", memory: 256, run: several_network_cards },
+    Case { name: "operation/without-a-guest-agent", memory: 256, run: without_guest_agent },
+];
+
+/// From the request to the end of QEMU, with a container that does not listen.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+fn powers_off_in_time(bench: &Bench) -> Result<()> {
+    let script = "trap '' TERM INT HUP; echo done > /tmp/done; while true; do sleep 1; done";
+    let archive = bench.shell_image("localhost/deaf:1", script)?.docker_archive();
+    let files = Files::new()
+        .with("berth.toml", "[containers.deaf]\nimage = \"localhost/deaf:1\"\n")
+        .with("images/deaf.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("deaf", "/tmp/done")?;
+    machine.guest.shutdown("powerdown")?;
+    machine.wait_until_off(POWER_OFF)?;
+    Ok(())
+}
+
+fn poweroff_on_the_console(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().start()?;
+    machine.wait_until_settled()?;
+    let mark = machine.console.mark();
+    machine.console.type_text("\r")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.trim_end().ends_with(['#', '$']))?;
+    machine.console.type_text("poweroff\r")?;
+    machine.wait_until_off(wait::ANSWER)?;
+    Ok(())
+}
+
+fn orphans(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().start()?;
+    machine.wait_until_settled()?;
+    // Each inner shell ends at once and leaves its child to PID 1.
+    machine.guest.shell("i=0; while [ $i -lt 1000 ]; do sh -c 'true & true &'; i=$((i+1)); done")?;
+    let zombies = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z ' || true";
+    let deadline = std::time::Instant::now() + wait::ANSWER;
+    loop {
+        let left = machine.guest.shell(zombies)?;
+        if left.trim() == "0" {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < deadline, "{} zombies are left", left.trim());
+    }
+}
+
+/// Sockets of /proc/net that take packets from elsewhere, as `protocol address:port` in the kernel's hexadecimal form.
+const LISTENERS: &str = "for p in tcp tcp6 udp udp6 raw raw6; do [ -e /proc/net/$p ] && \
+    while read n local remote state rest; do case $p/$state in tcp*/0A|udp*/07|raw*/07) echo $p $local;; esac; done \
+    < /proc/net/$p; done; true";
+
+/// The DHCP clients' ports, 68 and 546: where answers to what the machine itself asked arrive.
+const DHCP_CLIENTS: [&str; 2] = ["0044", "0222"];
+
+fn listeners(machine: &mut crate::machine::Machine) -> Result<Vec<String>> {
+    let text = machine.guest.shell(LISTENERS)?;
+    let is_client = |line: &str| {
+        line.starts_with("udp") && line.rsplit_once(':').is_some_and(|(_, port)| DHCP_CLIENTS.contains(&port))
+    };
+    Ok(text.lines().filter(|line| !is_client(line)).map(str::to_owned).collect())
+}
+
+fn nothing_listens(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().start()?;
+    machine.wait_until_settled()?;
+    let found = listeners(&mut machine)?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+fn only_published(bench: &Bench) -> Result<()> {
+    let files = Files::new()
+        .with("berth.toml", "[containers.web]\nimage = \"localhost/web:1\"\nports = [\"8080:80\"]\n")
+        .with("images/web.tar", bench.web_image("localhost/web:1", "page")?.docker_archive());
+    let mut machine = bench.machine().user_data(&files)?.forward(8080).forward(80).start()?;
+    machine.wait_until_ready()?;
+    let (published, other) = (machine.forwarded(8080)?, machine.forwarded(80)?);
+    ensure!(page::fetch(published, "/", wait::ANSWER)? == "page", "the published port");
+    ensure!(page::fetch(other, "/", Duration::from_secs(5)).is_err(), "the container's port is open on the machine");
+    // 1F90 is 8080, if a program and not the kernel forwards it.
+    let found: Vec<String> = listeners(&mut machine)?.into_iter().filter(|line| !line.ends_with(":1F90")).collect();
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+fn no_network_card(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", "echo done > /tmp/done; exec sleep 100000")?.docker_archive();
+    let files =
+        Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
+    let mut machine = bench.machine().nics(Vec::new()).user_data(&files)?.start()?;
+    machine.wait_until_settled()?;
+    machine.guest.read_in("a", "/tmp/done")?;
+    Ok(())
+}
+
+fn several_network_cards(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().nics(vec![Nic::default(), Nic::default(), Nic::default()]).start()?;
+    machine.wait_until_settled()?;
+    let status = machine.guest.berth(&["status"])?;
+    let links = status["links"].as_array().context("links")?;
+    let addressed = links.iter().filter(|link| link["addresses"].to_string().contains("10.0.2.15")).count();
+    ensure!(addressed == 3, "{addressed} of 3 links have their address: {status}");
+    Ok(())
+}
+
+fn without_guest_agent(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().without_guest_agent().start()?;
+    machine.wait_until_ready()?;
+    ensure!(machine.qmp.status()? == "running", "the machine does not run");
+    Ok(())
+}

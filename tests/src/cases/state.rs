@@ -1,0 +1,164 @@
+//! What persists: the state partition, and what happens without one.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use gptman::GPT;
+
+use crate::bench::Bench;
+use crate::disks::{self, Files};
+use crate::machine::Machine;
+use crate::runner::Case;
+use crate::wait;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case { name: "state/survives-a-reboot", memory: 256, run: survives_a_reboot },
+    Case { name: "state/survives-a-reset", memory: 256, run: survives_a_reset },
+    Case { name: "state/grows-into-a-larger-disk", memory: 256, run: grows },
+    Case { name: "state/no-partition", memory: 256, run: no_partition },
+    Case { name: "state/foreign-partition-is-left-alone", memory: 256, run: foreign_partition },
+    Case { name: "state/root-is-read-only", memory: 256, run: read_only_root },
+];
+
+/// Counts its starts in a volume.
+fn counting(bench: &Bench) -> Result<Files> {
+    let script = "echo started >> /data/starts; sync; echo done > /tmp/done; exec sleep 100000";
+    let configuration = "[containers.a]\nimage = \"localhost/a:1\"\nvolumes = [\"data:/data\"]\n";
+    let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
+    Ok(Files::new().with("berth.toml", configuration).with("images/a.tar", archive))
+}
+
+const STARTS: &str = "/var/lib/berth/volumes/data/starts";
+
+fn survives_a_reboot(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().user_data(&counting(bench)?)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("a", "/tmp/done")?;
+    ensure!(machine.guest.read(STARTS)? == "started\n", "the first start");
+    let unpacked = "find /var/lib/berth/images -name busybox -type f -exec stat -c '%i %Z' {} +";
+    let before = machine.guest.shell(unpacked)?;
+    ensure!(!before.is_empty(), "the layer is nowhere");
+
+    let mark = machine.console.mark();
+    machine.guest.shutdown("reboot")?;
+    let line = machine.wait_until_settled_after(mark)?;
+    ensure!(line.contains("ready"), "{line}");
+    machine.guest.wait()?;
+    machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = 2 ]; do sleep 0.1; done"))?;
+    ensure!(machine.guest.shell(unpacked)? == before, "the layer was unpacked again");
+    Ok(())
+}
+
+fn survives_a_reset(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().user_data(&counting(bench)?)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("a", "/tmp/done")?;
+    for boot in 2..4 {
+        let mark = machine.console.mark();
+        machine.qmp.reset()?;
+        let line = machine.wait_until_settled_after(mark)?;
+        ensure!(line.contains("ready"), "boot {boot}: {line}");
+        machine.guest.wait()?;
+        machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = {boot} ]; do sleep 0.1; done; sync"))?;
+    }
+    Ok(())
+}
+
+fn grows(bench: &Bench) -> Result<()> {
+    const GIB: u64 = 1 << 30;
+    let mut machine = bench.machine().disk_size(2 * GIB).start()?;
+    machine.wait_until_settled()?;
+    let room = |machine: &mut Machine| -> Result<u64> {
+        let table = machine.guest.shell("df -k /var")?;
+        let size = table.lines().last().and_then(|line| line.split_whitespace().nth(1)).context("df's second line")?;
+        Ok(size.parse::<u64>()? * 1024)
+    };
+    let first = room(&mut machine)?;
+    ensure!(first > GIB * 3 / 2, "a state of {first} bytes on a disk of 2 GiB");
+    machine.guest.shell("echo kept > /var/kept")?;
+    machine.guest.shutdown("powerdown")?;
+    machine.wait_until_off(wait::ANSWER)?;
+    let disk = machine.disk().to_owned();
+    drop(machine);
+
+    // The same disk in a larger machine.
+    File::options().write(true).open(&disk)?.set_len(4 * GIB)?;
+    let mut machine = bench.machine().system_disk(&disk).start()?;
+    machine.wait_until_settled()?;
+    let second = room(&mut machine)?;
+    ensure!(second > GIB * 7 / 2, "a state of {second} bytes on a disk of 4 GiB");
+    ensure!(machine.guest.read("/var/kept")? == "kept\n", "what was there is gone");
+    Ok(())
+}
+
+/// A copy of the image, changed.
+fn changed_disk(bench: &Bench, change: impl FnOnce(&mut File, &mut GPT) -> Result<()>) -> Result<std::path::PathBuf> {
+    let path = bench.path("changed.img");
+    disks::copy_sparse(&bench.artifacts().disk, &path, None)?;
+    let mut file = File::options().read(true).write(true).open(&path)?;
+    let mut table = GPT::find_from(&mut file)?;
+    change(&mut file, &mut table)?;
+    Ok(path)
+}
+
+fn is_state(partition: &gptman::GPTPartitionEntry) -> bool {
+    partition.partition_name.as_str() == "BERTH-STATE"
+}
+
+fn comes_up_in_memory(bench: &Bench, disk: &Path) -> Result<Machine> {
+    let mut machine = bench.machine().system_disk(disk).user_data(&counting(bench)?)?.start()?;
+    let line = machine.wait_until_settled()?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["state_storage"] == "memory", "{status}");
+    ensure!(status["problems"].to_string().contains("state"), "{status}");
+    machine.guest.read_in("a", "/tmp/done")?;
+    Ok(machine)
+}
+
+fn no_partition(bench: &Bench) -> Result<()> {
+    let disk = changed_disk(bench, |file, table| {
+        let number = table.iter().find(|(_, partition)| is_state(partition)).map(|(number, _)| number);
+        table.remove(number.context("the image has no state partition")?)?;
+        Ok(table.write_into(file).map(drop)?)
+    })?;
+    comes_up_in_memory(bench, &disk).map(drop)
+}
+
+fn foreign_partition(bench: &Bench) -> Result<()> {
+    let foreign = vec![0xa5; 65_536];
+    let mut start = 0;
+    let disk = changed_disk(bench, |file, table| {
+        let found = table.iter().find(|(_, partition)| is_state(partition));
+        let (_, state) = found.context("the image has no state partition")?;
+        start = state.starting_lba * table.sector_size;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(file.write_all(&foreign)?)
+    })?;
+    let mut machine = comes_up_in_memory(bench, &disk)?;
+    machine.guest.shutdown("powerdown")?;
+    machine.wait_until_off(wait::ANSWER)?;
+    let mut file = File::open(&disk)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut left = vec![0; foreign.len()];
+    file.read_exact(&mut left)?;
+    ensure!(left == foreign, "the partition was written to");
+    Ok(())
+}
+
+fn read_only_root(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().start()?;
+    machine.wait_until_settled()?;
+    let attempts = ["touch /written", "mount -o remount,rw /", "mkdir /usr/written", "echo x >> /etc/passwd"];
+    for attempt in attempts {
+        let output = machine.guest.run(&["/bin/sh", "-c", attempt])?;
+        ensure!(output.code != 0, "`{attempt}` works");
+    }
+    let mounts = machine.guest.read("/proc/1/mounts")?;
+    let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("a root")?;
+    ensure!(root.contains(" erofs ro"), "{root}");
+    Ok(())
+}
