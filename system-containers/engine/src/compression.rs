@@ -66,7 +66,7 @@ pub enum Decoder<R: BufRead> {
     /// Nothing to do.
     Plain(R),
     /// gzip.
-    Gzip(BufReader<MultiGzDecoder<R>>),
+    Gzip(Box<BufReader<MultiGzDecoder<R>>>),
     /// zstd.
     Zstd(BufReader<zstd::stream::read::Decoder<'static, R>>),
 }
@@ -76,7 +76,9 @@ impl<R: BufRead> Decoder<R> {
     pub fn new(compression: Compression, input: R) -> io::Result<Self> {
         Ok(match compression {
             Compression::Plain => Self::Plain(input),
-            Compression::Gzip => Self::Gzip(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input))),
+            Compression::Gzip => {
+                Self::Gzip(Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input))))
+            }
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(limits::ZSTD_WINDOW_LOG)?;

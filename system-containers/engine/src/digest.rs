@@ -131,10 +131,15 @@ impl<R: BufRead> HashingReader<R> {
         Self { inner, hasher: Hasher::default() }
     }
 
-    /// Reads to the end; the reader and the digest of everything.
-    pub fn finish(mut self) -> io::Result<(R, Digest)> {
+    /// Reads to the end, which must come within `limit` bytes; the reader and the digest of everything.
+    pub fn finish(mut self, limit: u64) -> io::Result<(R, Digest)> {
+        let mut read = 0;
         loop {
             let length = self.fill_buf()?.len();
+            read += length as u64;
+            if read > limit {
+                return Err(io::Error::other("too much follows the end of the archive"));
+            }
             if length == 0 {
                 return Ok((self.inner, self.hasher.finish()));
             }
@@ -193,6 +198,6 @@ mod tests {
         let mut first = [0; 3];
         reader.read_exact(&mut first).unwrap();
         reader.consume(4);
-        assert_eq!(reader.finish().unwrap().1, Digest::of(b"hello world"));
+        assert_eq!(reader.finish(4).unwrap().1, Digest::of(b"hello world"));
     }
 }

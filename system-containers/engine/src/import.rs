@@ -14,6 +14,7 @@ use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer};
 use crate::compression::{Compression, CompressionError, Decoder};
 use crate::digest::{Digest, Hasher, HashingReader};
 use crate::layer::{self, LayerError, Summary};
+use crate::limits;
 use crate::store::{ArchiveRecord, Identity, ImageRecord, Outcome, Store, StoreError, chain_ids};
 use crate::tar::Input;
 
@@ -99,8 +100,8 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 /// What an import did.
 #[derive(Debug)]
 pub struct Report {
-    /// What to remember of the archive; none if it should be tried again.
-    pub record: Option<ArchiveRecord>,
+    /// What to remember of the archive.
+    pub record: ArchiveRecord,
     /// For the log: what went wrong, a line each.
     pub problems: Vec<String>,
     /// How many layers were unpacked.
@@ -132,49 +133,43 @@ pub fn identity(path: &Path) -> io::Result<Identity> {
 
 /// Imports one archive. An image that cannot be used does not stop the others of the archive.
 pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Report {
-    let mut report = Report { record: None, problems: Vec::new(), unpacked: 0 };
     let (mut names, mut nameless, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
     let mut is_final = true;
-    let opened = open(store, path, name).and_then(|archive| Ok((archive.contents()?, archive)));
-    let (contents, archive) = match opened {
-        Ok(opened) => opened,
+    let mut unpacked = 0;
+    let outcome = match open(store, path, name).and_then(|archive| Ok((archive.contents()?, archive))) {
         Err(error) => {
-            let reason = describe(&error);
-            report.problems.push(format!("{name}: {reason}"));
-            let outcome = Outcome::Rejected(reason);
-            report.record = error.is_of_the_archive().then_some(ArchiveRecord { identity, outcome, present: true });
-            return report;
+            is_final = error.is_of_the_archive();
+            Outcome::Rejected(describe(&error))
         }
-    };
-    let mut reject = |what: String, reason: String| {
-        report.problems.push(format!("{name}: {what}: {reason}"));
-        rejected.push(format!("{what}: {reason}"));
-    };
-    for (what, error) in contents.rejected {
-        is_final &= error.is_of_the_archive();
-        reject(what, describe(&error));
-    }
-    for found in contents.images {
-        match image(store, &archive, &found) {
-            Ok(unpacked) => {
-                report.unpacked += unpacked;
-                if found.names.is_empty() {
-                    nameless.push(found.digest);
-                }
-                names.extend(found.names.iter().filter_map(|name| Some((name.tagged()?, found.digest))));
-            }
-            Err(error) => {
+        Ok((contents, archive)) => {
+            for (what, error) in contents.rejected {
                 is_final &= error.is_of_the_archive();
-                let what = found.names.first().map_or_else(|| found.digest.to_string(), ToString::to_string);
-                reject(what, describe(&error));
+                rejected.push(format!("{what}: {}", describe(&error)));
             }
+            for found in contents.images {
+                match image(store, &archive, &found) {
+                    Ok(count) => {
+                        unpacked += count;
+                        if found.names.is_empty() {
+                            nameless.push(found.digest);
+                        }
+                        names.extend(found.names.iter().filter_map(|name| Some((name.tagged()?, found.digest))));
+                    }
+                    Err(error) => {
+                        is_final &= error.is_of_the_archive();
+                        let what = found.names.first().map_or_else(|| found.digest.to_string(), ToString::to_string);
+                        rejected.push(format!("{what}: {}", describe(&error)));
+                    }
+                }
+            }
+            Outcome::Images { names, nameless, rejected }
         }
-    }
-    let outcome = Outcome::Images { names, nameless, rejected };
-    // What failed for a reason of this machine, such as a full disk, is tried again at the next start.
+    };
+    // What failed for a reason of this machine, such as a full disk, is tried again: no file has that time.
     let identity = if is_final { identity } else { Identity { modified_ns: i128::MIN, ..identity } };
-    report.record = Some(ArchiveRecord { identity, outcome, present: true });
-    report
+    let record = ArchiveRecord { identity, outcome, present: true };
+    let problems = record.problems().into_iter().map(|problem| format!("{name}: {problem}")).collect();
+    Report { record, problems, unpacked }
 }
 
 fn open(store: &Store, path: &Path, name: &str) -> Result<Archive, ImportError> {
@@ -204,7 +199,7 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
         }
         unpacked += 1;
     }
-    let record = ImageRecord { config_digest: image.config_digest, chain, config: image.config.clone() };
+    let record = ImageRecord { config_digest: image.config_digest, chain, config: image.config.clone(), unnamed: None };
     store.add_image(image.digest, record, image.manifest.as_deref(), &image.raw_config)?;
     Ok(unpacked)
 }
@@ -232,7 +227,7 @@ fn unpack(
     let source = Source { inner: archive.stream(layer), hasher: blob.is_some().then(Hasher::default) };
     let stream = HashingReader::new(Decoder::new(compression, source).map_err(decompress)?);
     let (summary, rest) = layer::unpack(stream, target, &lower).map_err(failed)?;
-    let (decoder, diff_id) = rest.finish().map_err(decompress)?;
+    let (decoder, diff_id) = rest.finish(limits::TRAILING_BYTES).map_err(decompress)?;
     check("diff ID", layer.diff_id, diff_id)?;
     if let Some(expected) = layer.blob {
         let found = match decoder.into_inner().finish().map_err(decompress)? {

@@ -1,24 +1,70 @@
 //! The engine: images, snapshots and volumes.
 //!
-//! - [`archive`] reads image archives, [`tar`] and [`compression`] are what they are made of
-//! - [`layer`] unpacks a layer into a directory, [`merged`] looks into a stack of them
-//! - `store` keeps images on the state partition
+//! - [`service`] is the loop that serves PID 1; [`importer`] and a second thread do what takes time
+//! - [`archive`] reads image archives; [`tar`], [`compression`] and [`section`] are what they are made of
+//! - [`layer`] unpacks a layer into a directory, [`merged`] looks into a stack of them without mounting it
+//! - [`store`] keeps images on the state partition, [`import`] brings an archive's images into it
+//! - [`prepare`] makes of an image and a container's definition what PID 1 runs: [`process`], [`accounts`],
+//!   [`volumes`], [`snapshot`]
+//!
+//! What comes from outside is believed only after its digest is verified, and never more than [`limits`] allow.
+
 pub mod accounts;
 pub mod archive;
 pub mod compression;
 mod copy;
 pub mod digest;
 pub mod import;
+pub mod importer;
 pub mod layer;
 pub mod limits;
 pub mod merged;
+mod missing;
 pub mod oci;
 pub mod prepare;
 pub mod process;
 pub mod reference;
 mod removal;
 pub mod section;
+pub mod service;
 pub mod snapshot;
 pub mod store;
 pub mod tar;
+mod tool;
 pub mod volumes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use berth_control::channel::Channel;
+
+/// The program `berth-engine`: serves PID 1; with arguments, one command of the tool.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.is_empty() {
+        return tool::run(&arguments);
+    }
+    let state = PathBuf::from("/var/lib/berth");
+    let user_data = PathBuf::from("/run/berth/user-data");
+    // Without /proc every start counts as the same boot, and images without a name stay.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let paths = service::Paths {
+        boot: boot.trim().to_owned(),
+        images: state.join("images"),
+        archives: user_data.join("images"),
+        folders: prepare::Folders {
+            containers: state.join("containers"),
+            places: volumes::Places { volumes: state.join("volumes"), user_data },
+        },
+    };
+    let served =
+        Channel::inherited().map_err(service::ServiceError::from).and_then(|channel| service::run(channel, paths));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("engine: {}", import::describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

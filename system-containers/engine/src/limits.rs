@@ -37,6 +37,13 @@ pub const PATH_DEPTH: usize = 256;
 /// The largest extended header in bytes. It holds path, link and attributes of one entry; Go's archive/tar has 1 MiB.
 pub const EXTENDED_HEADER_BYTES: u64 = 1 << 20;
 
+/// The most headers of one entry, its own included. Three are usual: long name, long link, and the entry.
+pub const HEADERS_OF_AN_ENTRY: u32 = 16;
+
+/// The most bytes that may follow a layer's end mark. Writers pad to a record, 10 KiB by default; what is beyond only
+/// costs time.
+pub const TRAILING_BYTES: u64 = 16 << 20;
+
 /// The most segments of a sparse file: 1 MiB of memory.
 pub const SPARSE_SEGMENTS: usize = 65_536;
 

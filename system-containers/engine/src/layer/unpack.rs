@@ -50,7 +50,7 @@ pub fn unpack<R: Input>(stream: R, root: BorrowedFd<'_>, lower: &Merged) -> Resu
         if unpacker.summary.entries > limits::LAYER_ENTRIES {
             return Err(LayerError::Entries);
         }
-        if unpacker.summary.entries % ENTRY_INTERVAL == 0 {
+        if unpacker.summary.entries.is_multiple_of(ENTRY_INTERVAL) {
             check_space(root, 0)?;
         }
         unpacker.summary.bytes = unpacker.summary.bytes.saturating_add(entry.stored);

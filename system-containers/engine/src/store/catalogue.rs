@@ -30,6 +30,9 @@ pub struct ImageRecord {
     pub chain: Vec<Digest>,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The boot in which no name led to it any more.
+    #[serde(default)]
+    pub unnamed: Option<String>,
 }
 
 /// How an archive is known again without reading it.
@@ -72,6 +75,14 @@ pub struct ArchiveRecord {
 }
 
 impl ArchiveRecord {
+    /// What was wrong with it, a line each.
+    pub fn problems(&self) -> Vec<String> {
+        match &self.outcome {
+            Outcome::Images { rejected, .. } => rejected.clone(),
+            Outcome::Rejected(reason) => vec![reason.clone()],
+        }
+    }
+
     fn names(&self) -> &[(String, Digest)] {
         match &self.outcome {
             Outcome::Images { names, .. } => names,
@@ -93,6 +104,17 @@ pub struct Catalogue {
     pub layers: BTreeMap<Digest, LayerRecord>,
     pub images: BTreeMap<Digest, ImageRecord>,
     pub archives: BTreeMap<String, ArchiveRecord>,
+    /// Images that containers were prepared from since the store was opened.
+    #[serde(skip)]
+    pub in_use: HashSet<Digest>,
+}
+
+/// What [`Catalogue::collect`] took out.
+pub struct Collected {
+    /// Whether the catalogue has changed at all.
+    pub changed: bool,
+    pub images: BTreeMap<Digest, ImageRecord>,
+    pub layers: Vec<Digest>,
 }
 
 impl Catalogue {
@@ -146,15 +168,44 @@ impl Catalogue {
         gone.chain(there).flat_map(ArchiveRecord::names).cloned().collect()
     }
 
-    /// Takes out what nothing leads to.
-    pub fn collect(&mut self, keep: &HashSet<Digest>) -> (BTreeMap<Digest, ImageRecord>, Vec<Digest>) {
+    /// Names that archives which are there give to different images, with those archives in order.
+    pub fn duplicates(&self) -> BTreeMap<String, Vec<String>> {
+        let mut seen: BTreeMap<&str, Vec<(&String, Digest)>> = BTreeMap::new();
+        for (archive, record) in self.archives.iter().filter(|(_, record)| record.present) {
+            for (name, digest) in record.names() {
+                seen.entry(name).or_default().push((archive, *digest));
+            }
+        }
+        let differs = |found: &[(&String, Digest)]| found.windows(2).any(|pair| pair[0].1 != pair[1].1);
+        let duplicates = seen.into_iter().filter(|(_, found)| differs(found));
+        duplicates
+            .map(|(name, found)| (name.to_owned(), found.into_iter().map(|(archive, _)| archive.clone()).collect()))
+            .collect()
+    }
+
+    /// Takes out what nothing leads to since an earlier boot, and marks what has lost its last name in this one.
+    pub fn collect(&mut self, boot: &str) -> Collected {
         let mut wanted: HashSet<Digest> = self.names().into_values().collect();
         wanted.extend(self.archives.values().flat_map(ArchiveRecord::nameless));
-        wanted.extend(keep);
-        let images: BTreeMap<Digest, ImageRecord> =
-            self.images.extract_if(.., |digest, _| !wanted.contains(digest)).collect();
-        let layers: HashSet<Digest> = self.images.values().flat_map(|image| image.chain.iter().copied()).collect();
-        let unused = self.layers.extract_if(.., |layer, _| !layers.contains(layer)).map(|(layer, _)| layer).collect();
-        (images, unused)
+        wanted.extend(&self.in_use);
+        let mut changed = false;
+        for (digest, image) in &mut self.images {
+            let unnamed = if wanted.contains(digest) {
+                None
+            } else {
+                Some(image.unnamed.clone().unwrap_or_else(|| boot.to_owned()))
+            };
+            changed |= image.unnamed != unnamed;
+            image.unnamed = unnamed;
+        }
+        let images: BTreeMap<Digest, ImageRecord> = self
+            .images
+            .extract_if(.., |_, image| image.unnamed.as_deref().is_some_and(|unnamed| unnamed != boot))
+            .collect();
+        let used: HashSet<Digest> = self.images.values().flat_map(|image| image.chain.iter().copied()).collect();
+        let layers: Vec<Digest> =
+            self.layers.extract_if(.., |layer, _| !used.contains(layer)).map(|(layer, _)| layer).collect();
+        changed |= !images.is_empty() || !layers.is_empty();
+        Collected { changed, images, layers }
     }
 }

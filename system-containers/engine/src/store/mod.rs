@@ -32,8 +32,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use self::catalogue::Catalogue;
 pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Outcome};
+use self::catalogue::{Catalogue, Collected};
 use crate::digest::Digest;
 use crate::layer::{LayerError, Summary};
 use crate::merged::{Merged, MergedError};
@@ -74,6 +74,8 @@ pub struct Store {
     _lock: OwnedFd,
     next: AtomicU64,
     catalogue: Mutex<Catalogue>,
+    committing: Mutex<()>,
+    boot: String,
 }
 
 /// A layer being unpacked; what is not published is removed at the next start.
@@ -96,7 +98,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 impl Store {
     /// Opens the store, or makes it, and removes what a crash has left.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    ///
+    /// `boot` tells this boot of the machine from all others: the kernel's boot_id.
+    pub fn open(path: &Path, boot: &str) -> Result<Self, StoreError> {
         for part in ["tmp", "manifests/sha256", "configs/sha256", LAYERS] {
             make_directories(&path.join(part))?;
         }
@@ -119,6 +123,8 @@ impl Store {
             _lock: lock,
             next: AtomicU64::new(0),
             catalogue: Mutex::new(catalogue),
+            committing: Mutex::new(()),
+            boot: boot.to_owned(),
         };
         store.clean()?;
         Ok(store)
@@ -262,20 +268,32 @@ impl Store {
         self.catalogue().archives.get(name).cloned()
     }
 
+    /// What is remembered of all archives, by name.
+    pub fn archives(&self) -> BTreeMap<String, ArchiveRecord> {
+        self.catalogue().archives.clone()
+    }
+
+    /// Names that several archives give to different images, with those archives; the last one counts.
+    pub fn duplicates(&self) -> BTreeMap<String, Vec<String>> {
+        self.catalogue().duplicates()
+    }
+
     /// All images by name. Of archives that give one name to different images the last in name order counts, and
     /// archives that are no longer there count before all others.
     pub fn names(&self) -> BTreeMap<String, Digest> {
         self.catalogue().names()
     }
 
-    /// The image that a name means now.
+    /// The image that a name means now. From then on it is in use and is not forgotten as long as this store is open.
     pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
-        let catalogue = self.catalogue();
+        let mut catalogue = self.catalogue();
         let digest = match reference.digest() {
             Some(digest) => digest,
             None => *catalogue.names().get(&reference.tagged()?)?,
         };
-        catalogue.images.get(&digest).map(|image| (digest, image.clone()))
+        let image = catalogue.images.get(&digest)?.clone();
+        catalogue.in_use.insert(digest);
+        Some((digest, image))
     }
 
     /// An image by its digest.
@@ -285,24 +303,27 @@ impl Store {
 
     /// Makes everything last: one sync of the file system, then the catalogue.
     pub fn commit(&self) -> Result<(), StoreError> {
+        // Two threads may want it at once, at shutdown.
+        let _turn = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.catalogue().to_json();
         let path = self.path.join("catalogue.json");
         rustix::fs::syncfs(&self.directory).map_err(|error| file_error("sync", &self.path)(error.into()))?;
-        let aside = self.path.join("tmp/catalogue.json");
+        // Not in tmp, which another thread may be emptying.
+        let aside = self.path.join("catalogue.json.new");
         let mut file = File::create(&aside).map_err(file_error("write", &aside))?;
         file.write_all(text.as_bytes()).map_err(file_error("write", &aside))?;
         file.sync_all().map_err(file_error("sync", &aside))?;
         std::fs::rename(&aside, &path).map_err(file_error("replace", &path))
     }
 
-    /// Forgets images that no name leads to and that are not in `keep`, with their layers. Returns how many images.
-    /// What is forgotten is removed from the disk by [`Self::empty_tmp`].
-    pub fn collect(&self, keep: &HashSet<Digest>) -> Result<usize, StoreError> {
-        let (images, layers) = self.catalogue().collect(keep);
-        if images.is_empty() && layers.is_empty() {
-            return Ok(0);
+    /// Forgets images, with their layers, that no name leads to, that are not in use, and that had no name in an
+    /// earlier boot either: a container of this boot may have been started from one before this store was opened.
+    /// Returns how many images; [`Self::empty_tmp`] frees their space.
+    pub fn collect(&self) -> Result<usize, StoreError> {
+        let Collected { changed, images, layers } = self.catalogue().collect(&self.boot);
+        if changed {
+            self.commit()?;
         }
-        self.commit()?;
         for layer in layers {
             self.move_away(&format!("{LAYERS}/{}", layer.hex()))?;
         }
@@ -374,24 +395,24 @@ mod tests {
     #[test]
     fn two_engines_cannot_open_one_store() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Store::open(directory.path()).unwrap();
-        assert!(matches!(Store::open(directory.path()), Err(StoreError::Locked { .. })));
+        let first = Store::open(directory.path(), "a").unwrap();
+        assert!(matches!(Store::open(directory.path(), "a"), Err(StoreError::Locked { .. })));
         drop(first);
-        Store::open(directory.path()).unwrap();
+        Store::open(directory.path(), "a").unwrap();
     }
 
     #[test]
     fn a_layer_without_a_committed_catalogue_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let (kept, lost) = (Digest::of(b"kept"), Digest::of(b"lost"));
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), "a").unwrap();
         store.publish(store.draft().unwrap(), kept, kept, Summary::default()).unwrap();
         store.commit().unwrap();
         store.publish(store.draft().unwrap(), lost, lost, Summary::default()).unwrap();
         let _draft = store.draft().unwrap();
         drop(store);
 
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), "a").unwrap();
         assert!(store.has_layer(kept) && !store.has_layer(lost));
         assert!(store.layer_path(kept).exists() && !store.layer_path(lost).exists());
         store.empty_tmp().unwrap();
@@ -399,10 +420,30 @@ mod tests {
     }
 
     #[test]
+    fn an_image_without_a_name_is_forgotten_in_the_next_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = Digest::of(b"layer");
+        let store = Store::open(directory.path(), "a").unwrap();
+        store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+        let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
+        store.add_image(layer, image, None, b"{}").unwrap();
+        assert_eq!(store.collect().unwrap(), 0);
+        drop(store);
+
+        let reference: Reference = format!("x@{layer}").parse().unwrap();
+        for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 1)] {
+            let store = Store::open(directory.path(), boot).unwrap();
+            assert!(!used || store.resolve(&reference).is_some());
+            assert_eq!(store.collect().unwrap(), collected, "{boot} {used}");
+        }
+        assert_eq!(std::fs::read_dir(directory.path().join(LAYERS)).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_damaged_catalogue_is_an_empty_one() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("catalogue.json"), b"{\"layers\":").unwrap();
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), "a").unwrap();
         assert!(store.names().is_empty());
     }
 }

@@ -60,6 +60,12 @@ pub enum TarError {
         /// Its size.
         bytes: u64,
     },
+    /// More headers for one entry than [`limits::HEADERS_OF_AN_ENTRY`].
+    #[error("an entry before byte {offset} has more than {} extended headers", limits::HEADERS_OF_AN_ENTRY)]
+    Headers {
+        /// Where the last one ends.
+        offset: u64,
+    },
     /// A sparse map that is out of order, overlaps or leaves its file.
     #[error("the sparse map of the entry at byte {offset} of the archive is malformed")]
     Sparse {

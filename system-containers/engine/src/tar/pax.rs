@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn records_replace_fields() {
-        let records = [&b"path=a\nb/c=d"[..], b"mtime=1.000000005", b"SCHILY.xattr.user.a=b\0", b"uid=70000", b"other="];
+        let records =
+            [&b"path=a\nb/c=d"[..], b"mtime=1.000000005", b"SCHILY.xattr.user.a=b\0", b"uid=70000", b"other="];
         let records: Vec<u8> = records.iter().flat_map(|content| record(content)).collect();
         let extended = Extended::parse(&records, 0).unwrap();
         assert_eq!(extended.path.unwrap(), b"a\nb/c=d");

@@ -115,7 +115,7 @@ impl<R: Input> Reader<R> {
     /// The next entry, or none after the last one. Data of the entry before that was not read is passed over.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut announced = Announced::default();
-        loop {
+        for _ in 0..limits::HEADERS_OF_AN_ENTRY {
             self.pass(self.unread + self.padding)?;
             (self.unread, self.padding) = (0, 0);
             let offset = self.position;
@@ -134,6 +134,7 @@ impl<R: Input> Reader<R> {
                 _ => return self.entry(&header, announced, size, offset).map(Some),
             }
         }
+        Err(TarError::Headers { offset: self.position })
     }
 
     /// The data of the present entry.

@@ -1,0 +1,63 @@
+//! Tells a person why an image is not there, and what to do.
+
+use std::path::Path;
+
+use crate::reference::Reference;
+use crate::store::{Outcome, Store};
+
+/// How many archives or names one explanation lists.
+const LISTED: usize = 10;
+
+/// One sentence on what is missing, then what there is instead.
+pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
+    let mut text = format!("there is no image {wanted}");
+    let names = store.names();
+    let last = wanted.path().rsplit('/').next().unwrap_or_default();
+    let similar: Vec<&str> = names
+        .keys()
+        .map(String::as_str)
+        .filter(|name| name.parse::<Reference>().is_ok_and(|name| name.path().rsplit('/').next() == Some(last)))
+        .take(LISTED)
+        .collect();
+    if !similar.is_empty() {
+        text.push_str(&format!("; did you mean {}?", similar.join(" or ")));
+        return text;
+    }
+    let found: Vec<(String, Outcome)> = store
+        .archives()
+        .into_iter()
+        .filter(|(_, record)| record.present)
+        .map(|(name, record)| (name, record.outcome))
+        .collect();
+    if found.is_empty() {
+        let directory = archives.file_name().unwrap_or_default().display();
+        text.push_str(&format!(
+            "; save it with `docker save` or `skopeo copy` as a .tar file into {directory}/ of the user-data partition, which \
+             has no archives now"
+        ));
+        return text;
+    }
+    text.push_str("; the archives are: ");
+    let more = found.len().saturating_sub(LISTED);
+    let list: Vec<String> = found.into_iter().take(LISTED).map(|(name, outcome)| describe(&name, &outcome)).collect();
+    text.push_str(&list.join("; "));
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
+fn describe(archive: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Rejected(reason) => format!("{archive}, which is rejected because {reason}"),
+        Outcome::Images { names, nameless, rejected } => {
+            let mut parts: Vec<String> = names.iter().take(LISTED).map(|(name, _)| name.clone()).collect();
+            parts.extend(nameless.iter().take(LISTED).map(|digest| format!("an image without a name ({digest})")));
+            parts.extend(rejected.iter().take(LISTED).map(|reason| format!("rejected {reason}")));
+            match parts.is_empty() {
+                true => format!("{archive} without images"),
+                false => format!("{archive} with {}", parts.join(", ")),
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The engine's loop: one thread that waits for PID 1 and for the workers, and never for anything else.
+//!
+//! ```text
+//!                 Declared                     image there
+//!   (declared) ─────────────► waiting ──────────────────────► preparing ──► Prepared
+//!                                │ no image, all archives read    │ error
+//!                                └───────────────► PrepareFailed ◄┘
+//! ```
+//!
+//! A container whose image is there from an earlier start is prepared before any new archive is read.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Reply, Request, ToInit};
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+
+use crate::digest::Digest;
+use crate::import::describe;
+use crate::importer::{self, Event, Task};
+use crate::missing;
+use crate::prepare::{self, Folders};
+use crate::reference::Reference;
+use crate::store::{ImageRecord, Store, StoreError};
+
+/// Where the engine works.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The image store.
+    pub images: PathBuf,
+    /// The user's archives.
+    pub archives: PathBuf,
+    /// Writable layers and volumes.
+    pub folders: Folders,
+    /// Tells this boot from others: the kernel's boot_id.
+    pub boot: String,
+}
+
+/// Why the engine ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// PID 1 cannot be talked to.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The image store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread or event cannot be made or waited for.
+    #[error("{operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// Its error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What the workers tell the loop.
+enum Message {
+    Importer(Event),
+    Prepared { name: String, round: u64, result: Box<Result<PreparedImage, String>> },
+}
+
+/// A container to prepare.
+struct Job {
+    declaration: Declaration,
+    round: u64,
+    digest: Digest,
+    image: ImageRecord,
+}
+
+/// Serves PID 1 until it goes or says that the machine goes down.
+pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
+    let store = Arc::new(Store::open(&paths.images, &paths.boot)?);
+    let (messages, inbox) = std::sync::mpsc::channel();
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let wake = rustix::event::eventfd(0, flags).map_err(|error| system("make an event descriptor")(error.into()))?;
+    let wake = Arc::new(wake);
+    let report = reporter(&messages, &wake);
+    let tasks = importer::start(Arc::clone(&store), paths.archives.clone(), move |event| {
+        report(Message::Importer(event));
+    })
+    .map_err(system("start the importer"))?;
+    let jobs = start_preparer(Arc::clone(&store), paths.folders.clone(), reporter(&messages, &wake))?;
+    let mut service = Service {
+        channel,
+        store,
+        paths,
+        tasks,
+        jobs,
+        waiting: BTreeMap::new(),
+        jobs_open: 0,
+        declared: false,
+        untidy: true,
+        next_id: 0,
+        round: 0,
+        looked: false,
+        busy: false,
+        may_look_again: false,
+    };
+    service.look();
+    service.ask(Request::Declared)?;
+    service.ask(Request::Ready)?;
+    service.serve(&inbox, &wake)
+}
+
+fn system(operation: &'static str) -> impl FnOnce(std::io::Error) -> ServiceError {
+    move |source| ServiceError::System { operation, source }
+}
+
+/// A way for a worker to leave a message and wake the loop.
+fn reporter(messages: &Sender<Message>, wake: &Arc<OwnedFd>) -> impl Fn(Message) + Send + 'static {
+    let (messages, wake) = (messages.clone(), Arc::clone(wake));
+    move |message| {
+        // Without a receiver the process is about to end; the counter cannot overflow in this machine's life.
+        let _ = messages.send(message);
+        let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// Preparing may copy an image's files into a volume, so it has a thread too; one at a time, in order.
+fn start_preparer(
+    store: Arc<Store>,
+    folders: Folders,
+    report: impl Fn(Message) + Send + 'static,
+) -> Result<Sender<Job>, ServiceError> {
+    let (sender, receiver) = std::sync::mpsc::channel::<Job>();
+    let work = move || {
+        for Job { declaration, round, digest, image } in receiver {
+            let Declaration { name, container } = declaration;
+            let prepared = prepare::container(&store, &folders, &name, &container, digest, &image);
+            let result = Box::new(prepared.map_err(|error| describe(&error)));
+            report(Message::Prepared { name, round, result });
+        }
+    };
+    std::thread::Builder::new().name("preparer".to_owned()).spawn(work).map_err(system("start the preparer"))?;
+    Ok(sender)
+}
+
+struct Service {
+    channel: Channel,
+    store: Arc<Store>,
+    paths: Paths,
+    tasks: Sender<Task>,
+    jobs: Sender<Job>,
+    /// Containers whose image is not there yet.
+    waiting: BTreeMap<String, Declaration>,
+    /// How many containers the preparer has not reported yet.
+    jobs_open: usize,
+    /// Whether PID 1 has said which containers there are.
+    declared: bool,
+    /// Whether the importer has something to tidy up.
+    untidy: bool,
+    next_id: u64,
+    /// Counts the answers to [`Request::Declared`]: what was prepared for an older one is of no interest.
+    round: u64,
+    /// Whether the importer has compared the archives with the catalogue.
+    looked: bool,
+    /// Whether the importer is at work.
+    busy: bool,
+    /// Whether the archives may have changed since they were last looked at.
+    may_look_again: bool,
+}
+
+impl Service {
+    fn serve(&mut self, inbox: &Receiver<Message>, wake: &OwnedFd) -> Result<(), ServiceError> {
+        loop {
+            let (from_init, from_workers) = {
+                let mut events =
+                    [PollFd::new(&self.channel, PollFlags::IN), PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)];
+                match rustix::event::poll(&mut events, None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(system("wait for events")(error.into())),
+                }
+                (!events[0].revents().is_empty(), !events[1].revents().is_empty())
+            };
+            if from_workers {
+                let mut counter = [0; 8];
+                // Only resets it; what counts is in the inbox.
+                let _ = rustix::io::read(wake, &mut counter);
+                while let Ok(message) = inbox.try_recv() {
+                    self.worker(message)?;
+                }
+                self.tidy();
+            }
+            if from_init {
+                match self.channel.receive() {
+                    Ok((message, _)) => {
+                        if self.init(message)? {
+                            return Ok(());
+                        }
+                        self.tidy();
+                    }
+                    Err(ChannelError::Closed) => return Ok(()),
+                    Err(ChannelError::WouldBlock) => {}
+                    Err(error @ ChannelError::Decode(_)) => {
+                        eprintln!("engine: a message of PID 1 is left out: {}", describe(&error));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<(), ServiceError> {
+        self.next_id += 1;
+        Ok(self.channel.send(&ToInit { id: self.next_id, request }, &[])?)
+    }
+
+    fn look(&mut self) {
+        self.busy = true;
+        self.untidy = true;
+        self.may_look_again = false;
+        // The importer ends only with the process.
+        let _ = self.tasks.send(Task::Look);
+    }
+
+    /// One message of PID 1. True if it was the last one.
+    fn init(&mut self, message: FromInit) -> Result<bool, ServiceError> {
+        match message {
+            FromInit::Reply { reply: Reply::Declared(declared), .. } => {
+                self.round += 1;
+                self.declared = true;
+                self.waiting = declared.into_iter().map(|declared| (declared.name.clone(), declared)).collect();
+                self.try_waiting()?;
+            }
+            FromInit::Reply { reply: Reply::Refused { reason }, .. } => {
+                eprintln!("engine: PID 1 refused a request: {reason}");
+            }
+            FromInit::Notice(Notice::DeclaredChanged) => {
+                self.may_look_again = true;
+                self.ask(Request::Declared)?;
+            }
+            FromInit::Notice(Notice::ShuttingDown) => {
+                // What is imported so far need not be imported again. A draft is left behind and removed next time.
+                self.store.commit()?;
+                return Ok(true);
+            }
+            FromInit::Reply { .. } | FromInit::Notice(_) => {}
+        }
+        Ok(false)
+    }
+
+    fn worker(&mut self, message: Message) -> Result<(), ServiceError> {
+        match message {
+            Message::Importer(event) => {
+                match event {
+                    Event::Looked => self.looked = true,
+                    Event::Imported => {}
+                    Event::Idle => self.busy = false,
+                }
+                self.try_waiting()
+            }
+            Message::Prepared { name, round, result } => {
+                self.jobs_open -= 1;
+                match *result {
+                    _ if round != self.round => Ok(()),
+                    Ok(image) => self.ask(Request::Prepared { name, image: Box::new(image) }),
+                    Err(reason) => self.ask(failed(name, &reason)),
+                }
+            }
+        }
+    }
+
+    /// Syncs and removals wait until no container waits for the disk. All containers must be known by then, so that
+    /// the image of none of them is forgotten.
+    fn tidy(&mut self) {
+        if self.untidy && self.declared && !self.busy && self.jobs_open == 0 {
+            self.untidy = false;
+            // The importer ends only with the process.
+            let _ = self.tasks.send(Task::Tidy);
+        }
+    }
+
+    /// Prepares every waiting container whose image is there, and gives up on those whose image will not come.
+    fn try_waiting(&mut self) -> Result<(), ServiceError> {
+        if !self.looked {
+            return Ok(());
+        }
+        for (name, declaration) in std::mem::take(&mut self.waiting) {
+            let reference: Reference = match declaration.container.image.as_str().parse() {
+                Ok(reference) => reference,
+                Err(error) => {
+                    self.ask(failed(name, &describe(&error)))?;
+                    continue;
+                }
+            };
+            if let Some((digest, image)) = self.store.resolve(&reference) {
+                self.jobs_open += 1;
+                // The preparer ends only with the process.
+                let _ = self.jobs.send(Job { declaration, round: self.round, digest, image });
+            } else if self.busy || self.may_look_again {
+                self.waiting.insert(name, declaration);
+            } else {
+                let reason = missing::explain(&reference, &self.store, &self.paths.archives);
+                self.ask(failed(name, &reason))?;
+            }
+        }
+        if !self.waiting.is_empty() && !self.busy {
+            self.look();
+        }
+        Ok(())
+    }
+}
+
+/// The longest reason that is sent, in bytes.
+const REASON_BYTES: usize = 4096;
+
+fn failed(name: String, reason: &str) -> Request {
+    let end = reason.floor_char_boundary(REASON_BYTES);
+    Request::PrepareFailed { name, reason: reason[..end].to_owned() }
+}

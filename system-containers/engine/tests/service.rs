@@ -1,0 +1,282 @@
+//! The engine's loop with PID 1's end of the channel in the test's hands.
+
+mod support;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::thread::JoinHandle;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Reply, Request, ToInit};
+use berth_engine::prepare::Folders;
+use berth_engine::service::{self, Paths, ServiceError};
+use berth_engine::volumes::Places;
+use rustix::event::{PollFd, PollFlags};
+use support::{Image, Machine, Method, Tar, compress, docker_archive, oci_archive};
+
+/// PID 1 as the engine sees it.
+struct Init {
+    channel: Channel,
+    engine: Option<JoinHandle<Result<(), ServiceError>>>,
+    declared: Vec<Declaration>,
+}
+
+fn paths(machine: &Machine) -> Paths {
+    let user_data = machine.path("user-data");
+    let places = Places { volumes: machine.path("volumes"), user_data: user_data.clone() };
+    let folders = Folders { containers: machine.path("containers"), places };
+    Paths { images: machine.path("images"), archives: user_data.join("images"), folders, boot: "boot".to_owned() }
+}
+
+impl Init {
+    fn start(machine: &Machine, declared: &[(&str, &str)]) -> Self {
+        let (channel, theirs) = Channel::pair().unwrap();
+        let paths = paths(machine);
+        let engine = std::thread::spawn(move || service::run(theirs, paths));
+        let mut init = Self { channel, engine: Some(engine), declared: Vec::new() };
+        init.declare(declared);
+        init
+    }
+
+    fn declare(&mut self, declared: &[(&str, &str)]) {
+        let declaration = |(name, container): &(&str, &str)| Declaration {
+            name: (*name).to_owned(),
+            container: serde_json::from_str(container).unwrap(),
+        };
+        self.declared = declared.iter().map(declaration).collect();
+    }
+
+    /// The next request but Declared and Ready, which are answered here.
+    fn next(&self) -> Request {
+        let minute = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
+        loop {
+            let mut events = [PollFd::new(&self.channel, PollFlags::IN)];
+            assert_ne!(rustix::event::poll(&mut events, Some(&minute)).unwrap(), 0, "the engine is silent");
+            let (message, _): (ToInit, Vec<OwnedFd>) = self.channel.receive().unwrap();
+            let reply = match &message.request {
+                Request::Declared => Reply::Declared(self.declared.clone()),
+                _ => Reply::Done,
+            };
+            self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
+            if !matches!(message.request, Request::Declared | Request::Ready) {
+                return message.request;
+            }
+        }
+    }
+
+    fn prepared(&self, expected: &str) -> PreparedImage {
+        match self.next() {
+            Request::Prepared { name, image } if name == expected => *image,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn failed(&self, expected: &str) -> String {
+        match self.next() {
+            Request::PrepareFailed { name, reason } if name == expected => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        self.channel.send(&FromInit::Notice(notice), &[]).unwrap();
+    }
+
+    fn shut_down(mut self, machine: &Machine) {
+        self.notify(Notice::ShuttingDown);
+        self.engine.take().unwrap().join().unwrap().unwrap();
+        // A process would be gone now; here the workers' threads may hold the store a little longer.
+        let lock = std::fs::File::open(machine.path("images/lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        while !matches!(self.channel.receive::<ToInit>(), Err(ChannelError::Closed | ChannelError::System { .. })) {}
+    }
+}
+
+fn layer() -> Vec<u8> {
+    let passwd = b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n";
+    Tar::default()
+        .directory("etc", 0o755)
+        .file("etc/passwd", passwd)
+        .directory("data", 0o750)
+        .file("data/a", b"1")
+        .finish()
+}
+
+#[test]
+fn a_declared_container_is_prepared_from_an_archive() {
+    let Some(machine) = Machine::new() else { return };
+    let mut image = Image::new("demo:1", vec![layer()]);
+    image.process = r#"{"Entrypoint":["/bin/web"],"Cmd":["-p","80"],"User":"web","Env":["A=1"],"Volumes":{"/data":{}},
+        "StopSignal":"SIGINT","WorkingDir":"/srv","Labels":{"x":"y"}}"#
+        .to_owned();
+    machine.archive("demo.tar", &oci_archive(&[image]));
+    let init = Init::start(&machine, &[("web", r#"{"image":"demo:1","command":["-v"]}"#)]);
+    let image = init.prepared("web");
+    assert_eq!(image.arguments, ["/bin/web", "-v"]);
+    assert_eq!((image.uid, image.gid, image.stop_signal, &*image.working_directory), (33, 33, 2, "/srv"));
+    assert!(image.environment.contains(&"A=1".to_owned()) && image.environment.contains(&"HOME=/srv".to_owned()));
+    assert_eq!(std::fs::read(image.layers[0].join("data/a")).unwrap(), b"1");
+    assert_eq!(std::fs::read(image.mounts[0].source.join("a")).unwrap(), b"1");
+    assert!(image.upper.is_dir() && image.work.is_dir() && image.digest.starts_with("sha256:"));
+    init.shut_down(&machine);
+}
+
+#[test]
+fn every_kind_of_archive_and_compression_is_imported() {
+    let Some(machine) = Machine::new() else { return };
+    let mut declared = Vec::new();
+    for outer in [Method::Plain, Method::Gzip, Method::Zstd] {
+        for inner in [Method::Plain, Method::Gzip, Method::Zstd] {
+            for docker in [false, true] {
+                let name = format!("{outer:?}-{inner:?}-{docker}").to_lowercase();
+                // Different contents, so that no layer is there already.
+                let layer = Tar::default().file("name", name.as_bytes()).finish();
+                let mut image = Image::new(&format!("{name}:1"), vec![layer]);
+                image.layers[0].0 = inner;
+                let archive = if docker { docker_archive(&[image]) } else { oci_archive(&[image]) };
+                machine.archive(&name, &compress(outer, &archive));
+                declared.push((name.clone(), format!(r#"{{"image":"{name}:1"}}"#)));
+            }
+        }
+    }
+    let declared: Vec<(&str, &str)> = declared.iter().map(|(name, text)| (&**name, &**text)).collect();
+    let init = Init::start(&machine, &declared);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in &declared {
+        let Request::Prepared { name, image } = init.next() else { panic!("not prepared") };
+        assert_eq!(std::fs::read_to_string(image.layers[0].join("name")).unwrap(), name);
+        seen.insert(name);
+    }
+    assert_eq!(seen.len(), declared.len());
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_second_start_uses_what_is_there() {
+    let Some(machine) = Machine::new() else { return };
+    let archive = machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
+    let declared = [("web", r#"{"image":"demo"}"#)];
+    let init = Init::start(&machine, &declared);
+    let first = init.prepared("web");
+    std::fs::write(first.upper.join("kept"), b"").unwrap();
+    init.shut_down(&machine);
+
+    // Were the layer unpacked again, this would be gone.
+    std::fs::write(first.layers[0].join("mark"), b"").unwrap();
+    let init = Init::start(&machine, &declared);
+    assert_eq!(init.prepared("web"), first);
+    init.shut_down(&machine);
+    assert!(first.layers[0].join("mark").exists() && first.upper.join("kept").exists());
+
+    // Without the archive the image stays.
+    std::fs::remove_file(&archive).unwrap();
+    let init = Init::start(&machine, &declared);
+    assert_eq!(init.prepared("web"), first);
+    init.shut_down(&machine);
+
+    // Another archive of that name brings another image, and the container a new writable layer.
+    let other = Tar::default().file("other", b"").finish();
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![other])]));
+    let init = Init::start(&machine, &declared);
+    let second = init.prepared("web");
+    assert!(second.layers[0].join("other").exists() && second.upper != first.upper && second.digest != first.digest);
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_kill_leaves_a_store_that_opens() {
+    let Some(machine) = Machine::new() else { return };
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
+    let store = machine.store();
+    assert_eq!(machine.import(&store, &machine.path("user-data/images/demo.tar")), [""; 0]);
+    // No commit: as if the machine had lost power.
+    drop(store);
+    let init = Init::start(&machine, &[("web", r#"{"image":"demo"}"#)]);
+    assert!(init.prepared("web").layers[0].join("etc/passwd").exists());
+    init.shut_down(&machine);
+}
+
+#[test]
+fn what_cannot_be_prepared_says_why() {
+    let Some(machine) = Machine::new() else { return };
+    let init = Init::start(&machine, &[("a", r#"{"image":"nothing"}"#)]);
+    let reason = init.failed("a");
+    assert!(reason.contains("docker.io/library/nothing:latest") && reason.contains("no archives"), "{reason}");
+    init.shut_down(&machine);
+
+    let bad = oci_archive(&[Image::new("bad", vec![Tar::default().file("../x", b"").finish()])]);
+    machine.archive("bad.tar", &bad);
+    machine.archive("empty.tar", &Tar::default().file("x", b"").finish());
+    machine.archive("good.tar", &docker_archive(&[Image::new("localhost/good:2", vec![layer()])]));
+    let mut init = Init::start(
+        &machine,
+        &[
+            ("a", r#"{"image":"bad:bad"}"#),
+            ("b", r#"{"image":"good"}"#),
+            ("c", r#"{"image":"localhost/good:2","user":"nobody"}"#),
+        ],
+    );
+    let reasons: std::collections::BTreeMap<String, String> = (0..3)
+        .map(|_| match init.next() {
+            Request::PrepareFailed { name, reason } => (name, reason),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(reasons["a"].contains("contains \"..\"") && reasons["a"].contains("neither an index.json"), "{reasons:?}");
+    assert!(reasons["b"].contains("did you mean localhost/good:2?"), "{reasons:?}");
+    assert!(reasons["c"].contains("no user \"nobody\""), "{reasons:?}");
+
+    // A corrected definition is tried at once, and new archives are seen.
+    init.declare(&[("c", r#"{"image":"localhost/good:2"}"#)]);
+    init.notify(Notice::DeclaredChanged);
+    init.prepared("c");
+    machine.archive("late.tar", &oci_archive(&[Image::new("late", vec![layer()])]));
+    init.declare(&[("d", r#"{"image":"late"}"#)]);
+    init.notify(Notice::DeclaredChanged);
+    init.prepared("d");
+    init.shut_down(&machine);
+}
+
+#[test]
+fn the_last_archive_in_name_order_counts() {
+    let Some(machine) = Machine::new() else { return };
+    for name in ["a", "c", "b"] {
+        let layer = Tar::default().file(name, b"").finish();
+        machine.archive(&format!("{name}.tar"), &docker_archive(&[Image::new("demo:1", vec![layer])]));
+    }
+    let init = Init::start(&machine, &[("web", r#"{"image":"demo:1"}"#)]);
+    assert!(init.prepared("web").layers[0].join("c").exists());
+    init.shut_down(&machine);
+    let init = Init::start(&machine, &[("web", r#"{"image":"demo:1"}"#)]);
+    assert!(init.prepared("web").layers[0].join("c").exists());
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_present_image_does_not_wait_for_new_archives() {
+    let Some(machine) = Machine::new() else { return };
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
+    let declared = [("web", r#"{"image":"demo"}"#), ("other", r#"{"image":"slow"}"#)];
+    let init = Init::start(&machine, &declared[..1]);
+    init.prepared("web");
+    init.shut_down(&machine);
+    let layer = (0..2000).fold(Tar::default(), |tar, number| tar.file(&format!("f{number}"), b"x")).finish();
+    machine.archive("slow.tar", &oci_archive(&[Image::new("slow", vec![layer])]));
+    let init = Init::start(&machine, &declared);
+    init.prepared("web");
+    init.prepared("other");
+    init.shut_down(&machine);
+}
+
+#[test]
+fn the_engine_ends_when_its_channel_does() {
+    let Some(machine) = Machine::new() else { return };
+    let (ours, theirs) = Channel::pair().unwrap();
+    let paths = paths(&machine);
+    let engine = std::thread::spawn(move || service::run(theirs, paths));
+    let mut events = [PollFd::from_borrowed_fd(ours.as_fd(), PollFlags::IN)];
+    rustix::event::poll(&mut events, None).unwrap();
+    drop(ours);
+    // Either it reads the end or fails to write.
+    let ended = engine.join().unwrap();
+    assert!(matches!(ended, Ok(()) | Err(ServiceError::Channel(ChannelError::Closed))));
+}
