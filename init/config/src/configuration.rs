@@ -12,6 +12,7 @@ use crate::network::Network;
 /// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
 /// that gets its addresses from the network and runs no container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Configuration {
     /// The machine's name; from DHCP if absent, else `berth`.
@@ -48,6 +49,7 @@ impl Configuration {
 
 /// `[console]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Console {
     /// Whether the consoles offer a shell; true by default. Without it they only show the machine's state.

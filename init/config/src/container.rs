@@ -35,6 +35,7 @@ use crate::quantities::{Cpus, Size, TimeSpan};
 
 /// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Container {
     /// The image to run.

@@ -93,9 +93,8 @@ impl Location {
         let start = excerpt.chars().count();
         excerpt.push_str(shown_inside);
         if shown_inside.len() == inside.len() {
-            excerpt.push_str(first_characters(&behind, SHOWN));
+            excerpt.push_str(first_characters(&behind, SHOWN).trim_end());
         }
-        let excerpt = excerpt.trim_end().to_owned();
         Self { source: source.to_owned(), line, column, excerpt, start, length: shown_inside.chars().count() }
     }
 

@@ -38,3 +38,8 @@ pub use network::{Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Ne
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use source::{SIZE_LIMIT, Source};
 pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};
+
+#[cfg(feature = "schema")]
+mod schema;
+#[cfg(feature = "schema")]
+pub use schema::schema;

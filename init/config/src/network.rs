@@ -19,6 +19,7 @@ use crate::text::checked_string;
 
 /// Everything about the machine's network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// Name servers; asked before those of single links and of DHCP.
@@ -65,6 +66,7 @@ fn check_link_name(text: &str) -> Result<(), NameError> {
 
 /// `[network.links.<name>]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkSettings {
     /// Which links are meant; the one with the entry's name if absent.
@@ -107,6 +109,7 @@ impl LinkSettings {
 
 /// Where a link's IPv6 addresses come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ipv6 {
     /// From router advertisements, on top of `addresses`.
@@ -120,6 +123,7 @@ pub enum Ipv6 {
 
 /// One entry of `routes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Where it leads; `0.0.0.0/0` and `::/0` are default routes.

@@ -154,29 +154,33 @@ impl fmt::Display for TimeSpan {
     }
 }
 
-/// A share of the machine's processors: 1.5 is one and a half of them. At least 0.01, at most 4096.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Cpus(f64);
+/// A share of the machine's processors: 1.5 is one and a half of them. At least 0.01, at most 4096. Counted in
+/// billionths, as Docker does: JSON's floating point numbers do not always come back as they went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cpus(u64);
 
 impl Cpus {
     /// In processors.
-    pub const fn count(self) -> f64 {
-        self.0
+    pub fn count(self) -> f64 {
+        self.0 as f64 / 1e9
     }
 
     /// Microseconds of processor time in a period of `period` microseconds: cgroup v2's `cpu.max`.
     pub fn quota(self, period: u32) -> u64 {
-        // The product is positive and below 2^45, so the cast cannot cut anything but the fraction.
-        (self.0 * f64::from(period)).round() as u64
+        // At most 2^42 times 2^32, over 2^29: it fits.
+        u64::try_from(u128::from(self.0) * u128::from(period) / 1_000_000_000).unwrap_or(u64::MAX)
     }
 }
+
+crate::text::described!(Cpus, { "type": ["number", "string"], "minimum": 0.01, "maximum": 4096 });
 
 impl TryFrom<f64> for Cpus {
     type Error = QuantityError;
 
     fn try_from(count: f64) -> Result<Self, QuantityError> {
         if (0.01..=4096.0).contains(&count) {
-            Ok(Self(count))
+            // Positive and below 2^43, so that the cast loses nothing.
+            Ok(Self((count * 1e9).round() as u64))
         } else {
             Err(QuantityError::Range { text: count.to_string() })
         }
@@ -194,7 +198,7 @@ impl FromStr for Cpus {
 
 impl serde::Serialize for Cpus {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.0)
+        serializer.serialize_f64(self.count())
     }
 }
 

@@ -81,6 +81,11 @@ macro_rules! text_value {
             }
         }
 
+        crate::text::described!(
+            $type,
+            { "type": if $scalars { &["string", "number"][..] } else { &["string"][..] }, "description": concat!("Takes ", $expected, ".") }
+        );
+
         impl TryFrom<String> for $type {
             type Error = <$type as std::str::FromStr>::Err;
 
@@ -94,6 +99,23 @@ macro_rules! text_value {
 
             fn try_from(text: &str) -> Result<Self, Self::Error> {
                 text.parse()
+            }
+        }
+    };
+}
+
+/// A JSON schema for a type that is read by hand. Says no more than the kind of the value: what is stricter than the
+/// code would call good files bad.
+macro_rules! described {
+    ($type:ty, { $($schema:tt)* }) => {
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ $($schema)* })
             }
         }
     };
@@ -144,4 +166,4 @@ macro_rules! checked_string {
     };
 }
 
-pub(crate) use {checked_string, text_value};
+pub(crate) use {checked_string, described, text_value};

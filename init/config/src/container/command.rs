@@ -66,6 +66,11 @@ impl Command {
     }
 }
 
+crate::text::described!(Command, {
+    "description": "Takes a list of words, or text that is split as a shell splits it.",
+    "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+});
+
 /// Reads up to the closing `mark`.
 fn quoted(characters: &mut std::str::Chars, mark: char, word: &mut String) -> Result<(), CommandError> {
     while let Some(character) = characters.next() {

@@ -40,6 +40,14 @@ impl Environment {
     }
 }
 
+crate::text::described!(Environment, {
+    "description": "Takes a table, or a list of NAME=value.",
+    "anyOf": [
+        { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+        { "type": "array", "items": { "type": "string" } }
+    ]
+});
+
 impl FromIterator<(String, String)> for Environment {
     /// Leaves out what cannot be a variable.
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {

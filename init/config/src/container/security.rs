@@ -6,6 +6,7 @@ use super::is_default;
 
 /// `[containers.<name>.security]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// Whether root in the container is root on the machine.
@@ -32,6 +33,7 @@ fn is_true(value: &bool) -> bool {
 
 /// Which user namespace the container runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UserNamespace {
     /// One of its own, with a range of user IDs that no other container has.
@@ -43,6 +45,7 @@ pub enum UserNamespace {
 
 /// Which system calls the kernel lets through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Seccomp {
     /// Those that containers are known to need, depending on their capabilities.
@@ -54,6 +57,7 @@ pub enum Seccomp {
 
 /// Which network the container sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
     /// One of its own, joined to the others and the outside by a bridge.

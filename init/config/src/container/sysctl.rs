@@ -21,7 +21,7 @@ pub struct SysctlError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SysctlName(String);
 
-text_value!(SysctlName, "the name of a kernel setting, such as \"net.core.somaxconn\"");
+text_value!(SysctlName, "a name in quotation marks, such as \"net.core.somaxconn\"");
 
 impl FromStr for SysctlName {
     type Err = SysctlError;
@@ -52,6 +52,8 @@ impl fmt::Display for SysctlName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct SysctlValue(String);
 
+crate::text::described!(SysctlValue, { "type": ["string", "number", "boolean"] });
+
 impl<'de> Deserialize<'de> for SysctlValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Text { expected: "text or a number", scalars: true }.read(deserializer)?;
@@ -65,6 +67,7 @@ impl<'de> Deserialize<'de> for SysctlValue {
 
 /// Kernel settings by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sysctls(BTreeMap<SysctlName, SysctlValue>);
 
 impl Sysctls {

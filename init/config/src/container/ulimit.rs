@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Which limit; named as ulimit and Compose name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UlimitName {
     /// Address space, bytes.
@@ -75,6 +76,22 @@ pub struct Ulimit {
     /// What the process may raise it to; `None` is no limit.
     pub hard: Option<u64>,
 }
+
+crate::text::described!(Ulimit, {
+    "description": "Takes a number for both limits, -1 for none, or a table with both.",
+    "anyOf": [
+        { "type": "integer", "minimum": -1 },
+        {
+            "type": "object",
+            "properties": {
+                "soft": { "type": "integer", "minimum": -1 },
+                "hard": { "type": "integer", "minimum": -1 }
+            },
+            "required": ["soft", "hard"],
+            "additionalProperties": false
+        }
+    ]
+});
 
 const WANTED: &str = "a number, -1 for no limit, or { soft = 1024, hard = 4096 }";
 

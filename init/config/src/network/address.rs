@@ -104,6 +104,8 @@ impl Mtu {
     }
 }
 
+crate::text::described!(Mtu, { "type": ["integer", "string"], "minimum": 68, "maximum": 65535 });
+
 impl FromStr for Mtu {
     type Err = AddressError;
 

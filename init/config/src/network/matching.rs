@@ -20,6 +20,7 @@ pub struct LinkIdentity<'a> {
 
 /// `match`: every key that is there must fit; at least one is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkMatch {
     /// The kernel's name.

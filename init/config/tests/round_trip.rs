@@ -1,0 +1,207 @@
+//! What is shown loads to what was shown, as TOML for people and as JSON for the messages between processes.
+
+use berth_config::{
+    Configuration, Console, Container, Ipv6, LinkMatch, LinkSettings, Network, NetworkMode, Route, Seccomp, Security,
+    Source, UserNamespace, load,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// A value of a type that is written as text.
+fn of<T>(text: &'static str) -> BoxedStrategy<T>
+where
+    T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug + 'static,
+{
+    let parse = |text: String| text.parse().unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    proptest::string::string_regex(text).expect("a regular expression").prop_map(parse).boxed()
+}
+
+/// A value that only serde can make, from one of some TOML values.
+fn one_of<T>(values: &'static [&'static str]) -> BoxedStrategy<T>
+where
+    T: serde::de::DeserializeOwned + std::fmt::Debug + 'static,
+{
+    #[derive(serde::Deserialize)]
+    struct Holder<T> {
+        value: T,
+    }
+    let read = |value: &str| toml::from_str::<Holder<T>>(&format!("value = {value}")).expect("a value").value;
+    select(values).prop_map(read).boxed()
+}
+
+const PATH: &str = "(/[ -9;-~&&[^/.]]{1,9}){1,3}/?";
+const ADDRESS: &str = "[1-9][0-9]{0,1}\\.0\\.2\\.1|fe80::[1-9]|::ffff:192\\.0\\.2\\.1";
+
+fn process() -> impl Strategy<Value = Container> {
+    let command = || option::of(vec(any::<String>().prop_map(|word| word.replace('\0', "")), 0..4));
+    let command =
+        move || command().prop_map(|words| words.map(|words| berth_config::Command::new(words).expect("no zero byte")));
+    let variables = vec(("[^=\0]{1,9}", "[^\0]{0,9}"), 0..4).prop_map(|variables| variables.into_iter().collect());
+    let values = (
+        of("[a-z]{1,5}(/[a-z]{1,5}){0,2}(:[a-z0-9]{1,5})?(@sha256:[0-9a-f]{64})?"),
+        command(),
+        command(),
+        variables,
+        option::of(of("[a-z_]{1,8}(:[0-9]{1,5})?|[0-9]{1,5}")),
+        option::of(of(PATH)),
+        option::of(of("[a-zA-Z0-9]{1,9}(\\.[a-z]-?[a-z])?")),
+        vec(of("[a-z][a-z0-9._-]{0,9}[a-z0-9]"), 0..3),
+        of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
+        option::of(of("SIG(HUP|TERM|KILL|RTMIN\\+[0-9]|RTMAX)|[1-9]|3[0-9]|6[0-4]")),
+    );
+    values.prop_map(
+        |(image, command, entrypoint, environment, user, working_dir, hostname, depends_on, restart, signal)| {
+            Container {
+                command,
+                entrypoint,
+                environment,
+                user,
+                working_dir,
+                hostname,
+                depends_on,
+                restart,
+                stop_signal: signal,
+                ..Container::new(image)
+            }
+        },
+    )
+}
+
+fn resources(container: Container) -> impl Strategy<Value = Container> {
+    let values = (
+        option::of(of("[0-9]{1,5}(ms|s|us|m)?|1h30m|1\\.[0-9]{1,7}s")),
+        vec(of("((0\\.0\\.0\\.0|\\[::1\\]):)?[1-9][0-9]{0,3}:[1-9][0-9]{0,3}(/udp|/sctp)?|8000-8009:1-10"), 0..4),
+        vec(of("([a-z][a-z0-9]{0,5}|/[a-z]{1,5}):(/[a-z ]{1,5}){1,3}(:ro)?"), 0..4),
+        vec(of("(/[a-z]{1,5}){1,3}(:size=[1-9]{1,3}M?(,mode=[0-7]{1,4})?)?"), 0..3),
+        option::of(of("[0-9]{1,12}|[0-9]{1,4}(\\.[0-9]{1,3})?[KMGkmg](iB)?")),
+        any::<bool>(),
+        vec(of("/dev/[a-z]{1,5}(:/dev/[a-z]{1,5})?(:r?w?m)?"), 0..3),
+        option::of(of("[1-9][0-9]{0,5}[MG]")),
+        option::of((0.01..4096.0).prop_map(|cpus| berth_config::Cpus::try_from(cpus).expect("in range"))),
+        option::of(any::<std::num::NonZeroU32>()),
+        btree_map(
+            one_of(&["'nofile'", "'core'", "'rttime'", "'as'"]),
+            one_of(&["-1", "0", "1024", "{ soft = 1, hard = -1 }", "{ soft = 0, hard = 9223372036854775807 }"]),
+            0..3,
+        ),
+    );
+    values.prop_map(move |values| {
+        let (stop_grace_period, ports, volumes, tmpfs, shm_size, read_only, devices, memory, cpus, pids_limit, ulimits) =
+            values;
+        Container {
+            stop_grace_period,
+            ports,
+            volumes,
+            tmpfs,
+            shm_size,
+            read_only,
+            devices,
+            memory,
+            cpus,
+            pids_limit,
+            ulimits,
+            ..container.clone()
+        }
+    })
+}
+
+fn confinement(container: Container) -> impl Strategy<Value = Container> {
+    let security = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(host, unconfined, privileges)| Security {
+        user_namespace: if host { UserNamespace::Host } else { UserNamespace::Auto },
+        seccomp: if unconfined { Seccomp::Unconfined } else { Seccomp::Default },
+        no_new_privileges: privileges,
+    });
+    let values = (
+        select(&[NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None]),
+        vec(of("ALL|all|(CAP_)?(NET_ADMIN|chown|Bpf)"), 0..3),
+        vec(of("ALL|SYS_ADMIN"), 0..3),
+        security,
+        one_of(&["{}", "{ 'net.a/b.c' = 1, 'kernel.sem' = '1 2 3' }", "{ 'fs.mqueue.x' = true }"]),
+        btree_map(any::<String>(), any::<String>(), 0..3),
+    );
+    values.prop_map(move |(network_mode, cap_add, cap_drop, security, sysctls, labels)| Container {
+        network_mode,
+        cap_add,
+        cap_drop,
+        security,
+        sysctls,
+        labels,
+        ..container.clone()
+    })
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    process().prop_flat_map(resources).prop_flat_map(confinement)
+}
+
+fn link() -> impl Strategy<Value = LinkSettings> {
+    let pattern = || option::of(of("[!-~]{1,9}"));
+    let matching = option::of((pattern(), pattern(), pattern(), pattern()));
+    let prefix = || of("192\\.0\\.2\\.[1-9][0-9]{0,1}/(0|1[0-9]|32)|2001:db8::[0-9a-f]{1,4}/(0|64|128)");
+    let route = (prefix(), option::of(of(ADDRESS)), option::of(any::<u32>()))
+        .prop_map(|(destination, gateway, metric)| Route { destination, gateway, metric });
+    let values = (
+        matching,
+        option::of(any::<bool>()),
+        select(&[Ipv6::Auto, Ipv6::Static, Ipv6::Off]),
+        vec(prefix(), 0..3),
+        vec(of(ADDRESS), 0..3),
+        vec(route, 0..3),
+        vec(of(ADDRESS), 0..3),
+        option::of(of("68|1500|65535")),
+    );
+    values.prop_map(|(matching, dhcp, ipv6, addresses, gateways, routes, dns, mtu)| LinkSettings {
+        matching: matching.map(|(name, mac, driver, path)| LinkMatch { name, mac, driver, path }),
+        dhcp,
+        ipv6,
+        addresses,
+        gateways,
+        routes,
+        dns,
+        mtu,
+    })
+}
+
+prop_compose! {
+    fn configuration()(
+        hostname in option::of(of("[a-z][a-z0-9]{0,20}")),
+        dns in vec(of(ADDRESS), 0..3),
+        dns_search in vec(of("[a-z]{1,5}\\.[a-z]{1,5}"), 0..3),
+        links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
+        shell in any::<bool>(),
+        sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
+        containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
+    ) -> Configuration {
+        let network = Network { dns, dns_search, links };
+        Configuration { hostname, network, console: Console { shell }, sysctls, containers }
+    }
+}
+
+proptest! {
+    // Shrinking such a large value fully takes minutes.
+    #![proptest_config(ProptestConfig { max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_reads_as_the_same(configuration in configuration()) {
+        let text = configuration.to_toml().expect("it can be written");
+        let read: Configuration = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        prop_assert_eq!(&read, &configuration, "{}", text);
+        let json = serde_json::to_string(&configuration).expect("it can be written");
+        let read: Configuration = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}\n{json}"));
+        prop_assert_eq!(&read, &configuration);
+    }
+
+    #[test]
+    fn what_loads_is_shown_so_that_it_loads_again(configuration in configuration()) {
+        // Most of what chance makes contradicts itself somewhere: then the mistakes are all about that.
+        let text = configuration.to_toml().expect("it can be written");
+        match load(&[Source::new("berth.toml", text.clone())]) {
+            Ok(loaded) => prop_assert_eq!(loaded.configuration, configuration, "{}", text),
+            Err(mistakes) => for mistake in mistakes {
+                prop_assert!(!mistake.message.contains("unknown key") && !mistake.message.starts_with("it is "), "{}", mistake);
+            }
+        }
+    }
+}
