@@ -4,6 +4,7 @@
 //! - `init`: the channel to PID 1
 //! - `link`, `netlink`, `sysctl`, `device`: the kernel's side
 //! - `host_link`: one link of the host; `dhcp`, `router_advertisement`: what other machines tell it
+//! - `containers`: bridge, cables, addresses and ports of user containers; `nftables`: the packet filter
 //! - `resolver`, `files`: resolv.conf and hosts
 //!
 //! It holds nothing that cannot be found again in the kernel or in its files: it can be killed at any moment, and
@@ -11,6 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod clock;
+mod containers;
 mod device;
 mod dhcp;
 mod files;
@@ -18,6 +20,7 @@ mod host_link;
 mod init;
 mod link;
 mod netlink;
+mod nftables;
 mod report;
 mod resolver;
 mod router_advertisement;

@@ -12,6 +12,9 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::{Handle, LinkUnspec};
 
+/// The kernel's table of its own addresses (linux/rtnetlink.h).
+const RT_TABLE_LOCAL: u8 = 255;
+
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {subject}")]
@@ -128,9 +131,15 @@ impl Netlink {
         self.handle.link().add(message).execute().await.map_err(about("make link", name))
     }
 
-    /// Changes a link that is there.
-    pub async fn change_link(&self, message: LinkMessage, name: &str) -> Result<(), NetlinkError> {
-        self.handle.link().change(message).execute().await.map_err(about("change link", name))
+    /// A link by its name.
+    pub async fn link_by_name(&self, name: &str) -> Result<LinkMessage, NetlinkError> {
+        let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
+        let missing = || NetlinkError {
+            operation: "find link",
+            subject: name.to_owned(),
+            source: io::Error::from_raw_os_error(libc::ENODEV),
+        };
+        found.map_err(about("find link", name))?.ok_or_else(missing)
     }
 
     /// Sets a link up.
@@ -148,6 +157,12 @@ impl Netlink {
     /// Removes a link.
     pub async fn remove_link(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
         self.handle.link().del(index).execute().await.map_err(about("remove link", name))
+    }
+
+    /// Removes a link by its name.
+    pub async fn remove_link_by_name(&self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.link_by_name(name).await?.header.index;
+        self.remove_link(index, name).await
     }
 
     /// Gives a link an address, or an address it has a new lifetime. IPv6 addresses are usable at once where
@@ -186,6 +201,25 @@ impl Netlink {
     /// Makes a route, or changes the one with the same destination and metric.
     pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
         self.handle.route().add(route.message()).replace().execute().await.map_err(about("add route", route.text()))
+    }
+
+    /// Makes the machine take packets for an address that come in on a link, in the table `local`.
+    pub async fn add_local_route(&self, link: u32, address: IpAddr, metric: u32) -> Result<(), NetlinkError> {
+        let prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        let route = Route {
+            link,
+            destination: address,
+            prefix_length,
+            gateway: None,
+            onlink: false,
+            source: None,
+            metric: Some(metric),
+            protocol: RouteProtocol::Static,
+        };
+        let mut message = route.message();
+        message.header.table = RT_TABLE_LOCAL;
+        message.header.kind = RouteType::Local;
+        self.handle.route().add(message).replace().execute().await.map_err(about("add local route", route.text()))
     }
 
     /// Removes a route.

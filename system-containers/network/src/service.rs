@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_config::{LinkIdentity, LinkSettings, Network};
@@ -16,6 +16,7 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
 
+use crate::containers::Containers;
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
 use crate::dhcp::port::Heard;
@@ -68,6 +69,7 @@ pub struct Service {
     network: Network,
     table: LinkTable,
     links: BTreeMap<u32, HostLink>,
+    containers: Containers,
     told_links: Option<Vec<message::Link>>,
     told_host_name: Option<String>,
     written: BTreeMap<&'static str, String>,
@@ -100,18 +102,22 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let leases = LeaseStore::new(&paths.state);
     let netlink = Netlink::new(handle);
     let means = Means { netlink, leases, heard: heard_sender, host_name, seed: device::random() };
+    let mut table = LinkTable::default();
+    read_links(&means.netlink, &mut table).await?;
+    let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
     let mut service = Service {
         init,
         paths,
         means,
         network,
-        table: LinkTable::default(),
+        table,
         links: BTreeMap::new(),
+        containers,
         told_links: None,
         told_host_name: None,
         written: BTreeMap::new(),
     };
-    service.look_around().await?;
+    service.adopt_all().await;
     service.settle().await?;
     service.init.send(Request::Ready, "that the network is ready").await?;
     loop {
@@ -149,6 +155,18 @@ async fn configuration(init: &mut Init) -> Result<(Network, VecDeque<(Notice, Ve
         }
     };
     Ok((network, early))
+}
+
+/// Asks the kernel for every link and address.
+async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Result<(), NetlinkError> {
+    table.clear();
+    for link in netlink.links().await? {
+        table.update(&link);
+    }
+    for address in netlink.addresses().await? {
+        table.update_address(&address);
+    }
+    Ok(())
 }
 
 async fn until(deadline: Option<Duration>) {
@@ -190,11 +208,20 @@ impl Service {
         Ok(())
     }
 
-    async fn notice(&mut self, notice: Notice, _descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
+    async fn notice(&mut self, notice: Notice, descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
         match notice {
             Notice::NetworkConfigurationChanged => {
                 self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
             }
+            Notice::AttachNetwork { name, ports } => {
+                let namespace = descriptors.into_iter().next();
+                let answer = match self.containers.attach(&name, ports, namespace, &self.table).await {
+                    Ok(addresses) => Request::NetworkAttached { name, addresses },
+                    Err(error) => Request::NetworkFailed { name, reason: report::chain(&error) },
+                };
+                self.init.send(answer, "to take a container's addresses").await?;
+            }
+            Notice::DetachNetwork { name } => self.containers.detach(&name).await,
             // The rest is for other roles, or nothing to do: files are whole at every moment.
             _ => {}
         }
@@ -228,13 +255,7 @@ impl Service {
 
     /// Asks the kernel for everything.
     async fn look_around(&mut self) -> Result<(), ServiceError> {
-        self.table.clear();
-        for link in self.means.netlink.links().await? {
-            self.table.update(&link);
-        }
-        for address in self.means.netlink.addresses().await? {
-            self.table.update_address(&address);
-        }
+        read_links(&self.means.netlink, &mut self.table).await?;
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
         self.adopt_all().await;
@@ -292,18 +313,18 @@ impl Service {
             search: self.network.dns_search.iter().map(ToString::to_string).collect(),
         };
         let sources: Vec<Names> = std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect();
-        self.write("resolv.conf", resolver::resolv_conf(&sources));
+        self.write("resolv.conf", resolver::resolv_conf(&sources), files::write_in_place);
         let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        self.write("hosts", resolver::hosts(&name));
+        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
         Ok(())
     }
 
-    fn write(&mut self, name: &'static str, text: String) {
+    fn write(&mut self, name: &'static str, text: String, write: fn(&Path, &str) -> io::Result<()>) {
         if self.written.get(name) == Some(&text) {
             return;
         }
         let path = self.paths.run.join(name);
-        if let Err(error) = files::write_atomically(&path, text.as_bytes()) {
+        if let Err(error) = write(&path, &text) {
             report::say(format_args!("write {}: {error}", path.display()));
         }
         self.written.insert(name, text);

@@ -27,6 +27,18 @@ pub fn set_link(family: &str, link: &str, key: &str, value: &str) -> Result<(), 
     set(PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(key), value)
 }
 
+/// Keeps what crosses a bridge out of the IP layer's packet filter. With the kernel's default a packet's address is
+/// changed back before IPv6 looks at it, which then drops what goes to ::1. A kernel without the switches is fine.
+pub fn disable_bridge_filter() -> Result<(), SysctlError> {
+    for key in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"] {
+        match set(PathBuf::from("/proc/sys/net/bridge").join(key), "0") {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// Lets the machine pass packets on between links.
 pub fn enable_forwarding() -> Result<(), SysctlError> {
     set(PathBuf::from("/proc/sys/net/ipv4/ip_forward"), "1")?;

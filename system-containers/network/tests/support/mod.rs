@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use berth_config::Network;
 use berth_control::channel::{CHANNEL_VARIABLE, Channel, ChannelError};
-use berth_control::message::{FromInit, Link, Notice, Reply, Request, ToInit};
+use berth_control::message::{FromInit, Link, Notice, Port, Reply, Request, ToInit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Everything here is local; what takes longer has failed.
@@ -69,7 +69,7 @@ pub struct Namespace {
 
 impl Namespace {
     pub fn new() -> Self {
-        let name = format!("berth-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("nettest-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         run(&format!("ip netns add {name}"));
         run(&format!("ip -n {name} link set lo up"));
         Self { name }
@@ -267,6 +267,18 @@ impl Running {
             Request::Links { links } => gone(links).then_some(()),
             _ => None,
         });
+    }
+
+    /// Asks for a container's network as PID 1 does; the addresses, or why there are none.
+    pub fn attach(&mut self, container: &str, namespace: &Namespace, ports: &[Port]) -> Result<Vec<String>, String> {
+        let descriptor = fs::File::open(Path::new("/run/netns").join(&namespace.name)).unwrap();
+        let notice = Notice::AttachNetwork { name: container.into(), ports: ports.to_vec() };
+        self.notify(notice, &[descriptor.as_fd()]);
+        self.wait(&format!("an answer about {container}"), |request| match request {
+            Request::NetworkAttached { name, addresses } if name == container => Some(Ok(addresses.clone())),
+            Request::NetworkFailed { name, reason } if name == container => Some(Err(reason.clone())),
+            _ => None,
+        })
     }
 
     pub fn file(&self, name: &str) -> String {

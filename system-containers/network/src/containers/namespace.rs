@@ -1,0 +1,108 @@
+//! The inside of a container's network namespace: its loopback, its end of the cable, its addresses and routes.
+//!
+//! A thread enters the namespace (setns(2) is the calling thread's alone) and does all of it there, so this process
+//! as a whole never leaves the host's.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+
+use netlink_packet_route::route::RouteProtocol;
+use nix::sched::{CloneFlags, setns};
+use tokio::sync::oneshot;
+
+use super::subnet::{IPV4_PREFIX, IPV6_PREFIX};
+use crate::link::LinkTable;
+use crate::netlink::{Lifetime, Netlink, NetlinkError, Route};
+use crate::sysctl;
+
+/// The name of the cable's end in the container.
+pub const LINK_NAME: &str = "eth0";
+
+/// What the inside is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// Its address.
+    pub ipv4: Ipv4Addr,
+    /// Its address.
+    pub ipv6: Ipv6Addr,
+    /// The bridge's addresses.
+    pub gateway: (Ipv4Addr, Ipv6Addr),
+}
+
+/// Why the inside could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The namespace cannot be entered.
+    #[error("enter the container's network namespace")]
+    Enter(#[source] io::Error),
+    /// The kernel refused something in it.
+    #[error("in the container's network namespace")]
+    Netlink(#[from] NetlinkError),
+    /// The cable's end is not there.
+    #[error("the container's end of the cable is missing")]
+    Missing,
+    /// The thread ended without an answer.
+    #[error("the thread in the container's network namespace ended")]
+    Ended,
+}
+
+/// Sets up the inside of the namespace.
+pub async fn set_up(namespace: OwnedFd, inside: Inside) -> Result<(), NamespaceError> {
+    let (sender, receiver) = oneshot::channel();
+    let work = move || {
+        // Nobody waits any longer: the container has ended meanwhile, and the result with it.
+        let _nobody_waits = sender.send(enter(&namespace, inside));
+    };
+    std::thread::Builder::new().name("namespace".to_owned()).spawn(work).map_err(NamespaceError::Enter)?;
+    receiver.await.map_err(|_| NamespaceError::Ended)?
+}
+
+fn enter(namespace: &OwnedFd, inside: Inside) -> Result<(), NamespaceError> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(NamespaceError::Enter)?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NamespaceError::Enter)?;
+        tokio::spawn(connection);
+        configure(&Netlink::new(handle), inside).await
+    })
+}
+
+async fn configure(netlink: &Netlink, inside: Inside) -> Result<(), NamespaceError> {
+    let mut table = LinkTable::default();
+    for link in netlink.links().await? {
+        table.update(&link);
+    }
+    if let Some(loopback) = table.iter().find(|link| link.loopback) {
+        netlink.set_up(loopback.index, &loopback.name).await?;
+    }
+    let link = table.iter().find(|link| link.name == LINK_NAME).ok_or(NamespaceError::Missing)?.index;
+    // A neighbour on the bridge is no router. Without /proc/sys/net the container has its address all the same.
+    if let Err(error) = sysctl::set_link("ipv6", LINK_NAME, "accept_ra", "0") {
+        crate::report::failure(&error);
+    }
+    netlink.set_up(link, LINK_NAME).await?;
+    for (address, prefix) in [(IpAddr::V4(inside.ipv4), IPV4_PREFIX), (IpAddr::V6(inside.ipv6), IPV6_PREFIX)] {
+        match netlink.add_address(link, address, prefix, Lifetime::FOR_EVER, true).await {
+            // IPv6 is switched off in this kernel or for this container.
+            Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => continue,
+            done => done?,
+        }
+        let (destination, gateway): (IpAddr, IpAddr) = match address {
+            IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), inside.gateway.0.into()),
+            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), inside.gateway.1.into()),
+        };
+        let route = Route {
+            link,
+            destination,
+            prefix_length: 0,
+            gateway: Some(gateway),
+            onlink: false,
+            source: None,
+            metric: None,
+            protocol: RouteProtocol::Static,
+        };
+        netlink.add_route(&route).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The expressions that our rules are made of, each as `nft --debug=netlink` shows it.
+
+use super::wire::Attributes;
+
+/// A register: 4 bytes each, numbered as NFT_REG32_00 and following. A longer value takes several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register(pub u32);
+
+/// The first register.
+pub const FIRST: Register = Register(8);
+
+impl Register {
+    /// The register so many bytes further on.
+    pub const fn after(self, bytes: u32) -> Self {
+        Self(self.0 + bytes.div_ceil(4))
+    }
+}
+
+/// What `meta` loads (enum nft_meta_keys).
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Meta {
+    /// The name of the link the packet came in on.
+    InputName = 6,
+    /// The name of the link it leaves on.
+    OutputName = 7,
+    /// 2 for IPv4, 10 for IPv6.
+    Family = 15,
+    /// TCP, UDP and so on.
+    Protocol = 16,
+}
+
+/// Which header `payload` loads from.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Header {
+    /// IPv4 or IPv6.
+    Network = 1,
+    /// TCP, UDP, SCTP.
+    Transport = 2,
+}
+
+/// What `ct` loads (enum nft_ct_keys).
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Conntrack {
+    /// Established, related and so on, as bits.
+    State = 0,
+    /// What was done to the connection, as bits.
+    Status = 2,
+}
+
+/// Established or related: bits 1 and 2 of [`Conntrack::State`].
+pub const STATE_KNOWN: u32 = 0b110;
+/// The destination was changed: bit 5 of [`Conntrack::Status`] (IPS_DST_NAT).
+pub const STATUS_DNAT: u32 = 1 << 5;
+/// RTN_LOCAL: an address of this machine.
+const ADDRESS_LOCAL: u32 = 2;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// It goes nowhere.
+    Drop,
+    /// This hook has no more to say about it.
+    Accept,
+    /// Another chain decides; after it the next rule.
+    Jump(&'static str),
+}
+
+/// The expressions of one rule.
+#[derive(Clone, Debug, Default)]
+pub struct Expressions {
+    attributes: Attributes,
+}
+
+impl Expressions {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The attributes of the whole list.
+    pub fn into_attributes(self) -> Attributes {
+        self.attributes
+    }
+
+    fn expression(mut self, name: &str, fill: impl FnOnce(&mut Attributes)) -> Self {
+        self.attributes.nested(1, |element| {
+            element.text(1, name).nested(2, fill);
+        });
+        self
+    }
+
+    /// Loads a fact about the packet.
+    pub fn meta(self, key: Meta, to: Register) -> Self {
+        self.expression("meta", |data| {
+            data.number(2, key as u32).number(1, to.0);
+        })
+    }
+
+    /// Loads a part of the packet.
+    pub fn payload(self, header: Header, offset: u32, length: u32, to: Register) -> Self {
+        self.expression("payload", |data| {
+            data.number(1, to.0).number(2, header as u32).number(3, offset).number(4, length);
+        })
+    }
+
+    /// Goes on if the register holds the bytes.
+    pub fn equal(self, register: Register, value: &[u8]) -> Self {
+        self.compare(register, 0, value)
+    }
+
+    fn compare(self, register: Register, operation: u32, value: &[u8]) -> Self {
+        self.expression("cmp", |data| {
+            data.number(1, register.0).number(2, operation).nested(3, |inner| {
+                inner.bytes(1, value);
+            });
+        })
+    }
+
+    /// Goes on if the first bits, at most 32, of the register are those of the value.
+    pub fn prefix(self, register: Register, mask: [u8; 4], value: [u8; 4]) -> Self {
+        self.mask(register, mask).compare(register, 0, &value)
+    }
+
+    fn mask(self, register: Register, mask: [u8; 4]) -> Self {
+        self.expression("bitwise", |data| {
+            data.number(1, register.0).number(2, register.0).number(3, 4);
+            data.nested(4, |inner| {
+                inner.bytes(1, &mask);
+            });
+            data.nested(5, |inner| {
+                inner.bytes(1, &[0; 4]);
+            });
+        })
+    }
+
+    /// Goes on if the connection has any of the bits.
+    pub fn conntrack(self, key: Conntrack, bits: u32) -> Self {
+        let loaded = self.expression("ct", |data| {
+            data.number(2, key as u32).number(1, FIRST.0);
+        });
+        loaded.mask(FIRST, bits.to_ne_bytes()).compare(FIRST, 1, &[0; 4])
+    }
+
+    /// Goes on if the packet is for an address of this machine.
+    pub fn for_this_machine(self) -> Self {
+        let loaded = self.expression("fib", |data| {
+            data.number(1, FIRST.0).number(2, 3).number(3, 2);
+        });
+        loaded.equal(FIRST, &ADDRESS_LOCAL.to_ne_bytes())
+    }
+
+    /// Goes on if the name of a link is in the set; with `not`, if it is not.
+    pub fn link_in(self, key: Meta, set: &str, not: bool) -> Self {
+        self.meta(key, FIRST).expression("lookup", |data| {
+            data.text(1, set).number(2, FIRST.0);
+            if not {
+                data.number(5, 1);
+            }
+        })
+    }
+
+    /// Replaces what the first registers hold by what the map has for it; goes on if it has.
+    pub fn look_up(self, map: &str) -> Self {
+        self.expression("lookup", |data| {
+            data.text(1, map).number(2, FIRST.0).number(3, FIRST.0);
+        })
+    }
+
+    /// Sends the connection to the address in the first registers and the port behind it.
+    pub fn redirect(self, family: u32, address_length: u32) -> Self {
+        self.expression("nat", |data| {
+            let port = FIRST.after(address_length);
+            data.number(1, 1).number(2, family).number(3, FIRST.0).number(5, port.0);
+        })
+    }
+
+    /// The connection leaves with the address of the link it leaves on.
+    pub fn masquerade(self) -> Self {
+        self.expression("masq", |_| {})
+    }
+
+    /// Ends the rule.
+    pub fn verdict(self, verdict: Verdict) -> Self {
+        self.expression("immediate", |data| {
+            data.number(1, 0).nested(2, |value| {
+                value.nested(2, |inner| match verdict {
+                    Verdict::Drop => {
+                        inner.number(1, 0);
+                    }
+                    Verdict::Accept => {
+                        inner.number(1, 1);
+                    }
+                    Verdict::Jump(chain) => {
+                        inner.number(1, (-3_i32).cast_unsigned()).text(2, chain);
+                    }
+                });
+            });
+        })
+    }
+}

@@ -1,0 +1,299 @@
+//! The network of user containers, against the kernel: `ip` and `nft` read back what was made, and connections come
+//! from outside, from the host and from the container itself.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use berth_control::message::{Notice, Port};
+use support::{Machine, Namespace, Program, Running, eventually, possible};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+const HOST: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+/// The machine with an uplink to a host outside.
+struct Site {
+    machine: Machine,
+    outside: Namespace,
+}
+
+impl Site {
+    fn new() -> Self {
+        let machine = Machine::new(
+            "[network.links.eth0]\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n\
+             gateways = [\"192.0.2.1\", \"2001:db8::1\"]",
+        );
+        let outside = Namespace::new();
+        machine.namespace.connect("eth0", &outside, "up0");
+        outside.ip("link set up0 up");
+        outside.ip("address add 192.0.2.1/24 dev up0");
+        outside.ip("address add 2001:db8::1/64 dev up0 nodad");
+        Self { machine, outside }
+    }
+
+    fn start(&self) -> Running {
+        let mut service = self.machine.start();
+        service.wait_ready();
+        service.wait_address("eth0", HOST[0]);
+        service.wait_address("eth0", HOST[1]);
+        let v6 = || self.machine.namespace.try_run(&format!("ping -6 -c1 -W1 {}", OUTSIDE[1])).status.success();
+        // The uplink's IPv6 address waits for duplicate detection.
+        if std::path::Path::new("/bin/ping").exists() {
+            eventually("the uplink", || v6().then_some(()));
+        } else {
+            eventually("the uplink", || {
+                (!self.machine.namespace.ip("-6 address show dev eth0 scope global").contains("tentative"))
+                    .then_some(())
+            });
+        }
+        service
+    }
+}
+
+/// A container: a namespace in which nothing is set up.
+fn container() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.ip("link set lo down");
+    namespace
+}
+
+fn port(host_address: &str, host_port: u16, container_port: u16, protocol: &str) -> Port {
+    Port { host_address: host_address.into(), host_port, container_port, protocol: protocol.into() }
+}
+
+/// A server that answers with its name and the address it sees.
+fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Program {
+    let listen = format!("{protocol}6-LISTEN:{port},fork,reuseaddr,ipv6only=0");
+    let answer = format!("SYSTEM:read line; echo {name} sees $SOCAT_PEERADDR");
+    let program = namespace.start(&["socat", &listen, &answer]);
+    let table = if protocol == "TCP" { "/proc/net/tcp6" } else { "/proc/net/udp6" };
+    let wanted = format!(":{port:04X} ");
+    eventually("the server listens", || namespace.run(&format!("cat {table}")).contains(&wanted).then_some(()));
+    program
+}
+
+/// What a server answers; empty if nothing comes.
+fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
+    let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let line = format!("sh -c 'echo hello | socat -t2 -T2 - {protocol}:{address}:{port},connect-timeout=2'");
+    let line = if protocol == "UDP" { line.replace(",connect-timeout=2", "") } else { line };
+    String::from_utf8_lossy(&from.try_run(&line).stdout).trim().to_owned()
+}
+
+#[test]
+fn a_container_gets_addresses_routes_and_the_way_out() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    let addresses = service.attach("web", &web, &[]).unwrap();
+    assert!(addresses[0].starts_with("172.30.") && addresses[1].starts_with("fd"), "{addresses:?}");
+    let inside = web.ip("address");
+    assert!(inside.contains(&format!("inet {}/16", addresses[0])), "{inside}");
+    assert!(inside.contains(&format!("inet6 {}/64", addresses[1])), "{inside}");
+    assert!(!inside.contains("tentative noprefix"), "{inside}");
+    assert!(web.ip("link show lo").contains("UP"));
+    assert!(web.ip("route").contains("default via 172.30.0.1 dev eth0"));
+    assert!(web.ip("-6 route").contains("default via fd"));
+    let _server = serve(&site.outside, "TCP", 7000, "outside");
+    for (family, address) in OUTSIDE.iter().enumerate() {
+        // The outside has no route to the container: it must see the host.
+        let answer = ask(&web, "TCP", address, 7000);
+        assert!(
+            answer.starts_with("outside sees") && answer.contains(["ffff:c000:0202", "2001:0db8"][family]),
+            "{answer:?}"
+        );
+    }
+    assert!(!service.links.iter().any(|link| link.name.starts_with("berth")), "{:?}", service.links);
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_over_both_families_and_protocols() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let (web, other) = (container(), container());
+    service.attach("web", &web, &[port("", 8080, 80, "tcp"), port("", 8053, 53, "udp")]).unwrap();
+    service.attach("other", &other, &[]).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&web, "UDP", 53, "web")];
+    for (protocol, published) in [("TCP", 8080), ("UDP", 8053)] {
+        for (family, host) in HOST.iter().enumerate() {
+            let from_outside = ask(&site.outside, protocol, host, published);
+            let source = ["ffff:c000:0201", "2001:0db8:0000:0000:0000:0000:0000:0001"][family];
+            assert!(from_outside.starts_with("web sees"), "{protocol} {host} from outside: {from_outside:?}");
+            assert!(from_outside.contains(source), "the source is kept: {from_outside:?}");
+            for (place, namespace) in [("host", &site.machine.namespace), ("itself", &web), ("other", &other)] {
+                let answer = ask(namespace, protocol, host, published);
+                assert!(answer.starts_with("web sees"), "{protocol} {host} from {place}: {answer:?}");
+            }
+        }
+        for localhost in ["127.0.0.1", "::1"] {
+            let answer = ask(&site.machine.namespace, protocol, localhost, published);
+            assert!(answer.starts_with("web sees"), "{protocol} {localhost}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_of_one_address_is_not_reached_through_another() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach("web", &web, &[port("127.0.0.1", 8080, 80, "tcp"), port("::1", 8080, 80, "tcp")]).unwrap();
+    let _server = serve(&web, "TCP", 80, "web");
+    for localhost in ["127.0.0.1", "::1"] {
+        assert!(ask(&site.machine.namespace, "TCP", localhost, 8080).starts_with("web sees"), "{localhost}");
+    }
+    for host in HOST {
+        assert_eq!(ask(&site.outside, "TCP", host, 8080), "");
+        assert_eq!(ask(&site.machine.namespace, "TCP", host, 8080), "");
+    }
+}
+
+#[test]
+fn nobody_outside_reaches_a_container_or_the_hosts_loopback_directly() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    let addresses = service.attach("web", &web, &[]).unwrap();
+    let _server = serve(&web, "TCP", 80, "web");
+    let _on_host = site.machine.namespace.start(&["socat", "TCP4-LISTEN:9000,bind=127.0.0.1,fork", "SYSTEM:echo host"]);
+    eventually("the host's server", || {
+        (ask(&site.machine.namespace, "TCP", "127.0.0.1", 9000) == "host").then_some(())
+    });
+    site.outside.ip(&format!("route add {}/32 via {}", addresses[0], HOST[0]));
+    site.outside.ip(&format!("-6 route add {}/128 via {}", addresses[1], HOST[1]));
+    for address in &addresses {
+        assert!(ask(&site.machine.namespace, "TCP", address, 80).starts_with("web sees"), "the host may");
+        assert_eq!(ask(&site.outside, "TCP", address, 80), "", "{address}");
+    }
+    web.ip("address del 127.0.0.1/8 dev lo");
+    web.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    web.ip("route add 127.0.0.1/32 via 172.30.0.1 dev eth0");
+    assert_eq!(ask(&web, "TCP", "127.0.0.1", 9000), "");
+}
+
+#[test]
+fn a_port_conflict_names_the_owner_and_leaves_nothing_behind() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let (web, other) = (container(), container());
+    service.attach("web", &web, &[port("", 8080, 80, "tcp")]).unwrap();
+    let reason = service.attach("other", &other, &[port("", 8080, 80, "tcp")]).unwrap_err();
+    assert!(reason.contains("8080/tcp") && reason.contains("web"), "{reason}");
+    assert!(!other.ip("link").contains("eth0"));
+    service.attach("other", &other, &[port("", 8081, 80, "tcp")]).unwrap();
+}
+
+#[test]
+fn a_detached_container_leaves_no_link_rule_or_file_and_its_name_keeps_its_address() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let first = container();
+    let addresses = service.attach("web", &first, &[port("", 8080, 80, "tcp")]).unwrap();
+    let host = &site.machine.namespace;
+    assert!(host.run("nft list ruleset").contains(&addresses[0]));
+    service.notify(Notice::DetachNetwork { name: "web".into() }, &[]);
+    eventually("the table is without the container", || {
+        (!host.run("nft list ruleset").contains(&addresses[0])).then_some(())
+    });
+    eventually("the cable is gone", || (!host.ip("link").contains("berth-")).then_some(()));
+    eventually("the file is gone", || {
+        (std::fs::read_dir(service.run.join("network")).unwrap().count() == 0).then_some(())
+    });
+    let second = container();
+    assert_eq!(service.attach("web", &second, &[port("", 8080, 80, "tcp")]).unwrap(), addresses);
+}
+
+#[test]
+fn a_killed_service_takes_up_what_is_there_and_removes_what_nobody_has() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let (web, ended) = (container(), container());
+    let ports = [port("", 8080, 80, "tcp")];
+    let host = &site.machine.namespace;
+    let (addresses, rules) = {
+        let mut service = site.start();
+        service.attach("ended", &ended, &[port("", 9090, 90, "tcp")]).unwrap();
+        let addresses = service.attach("web", &web, &ports).unwrap();
+        (addresses, host.run("nft list table inet berth"))
+    };
+    let _server = serve(&web, "TCP", 80, "web");
+    assert!(ask(&site.outside, "TCP", HOST[0], 8080).starts_with("web sees"), "it works while nobody is there");
+    let ended_link = ended.ip("link show eth0");
+    drop(ended);
+    host.ip("link add berth-ffff type bridge");
+    eventually("the ended container's cable is gone", || {
+        (host.ip("link").matches("berth-").count() == 2).then_some(())
+    });
+    let mut service = site.start();
+    let links = host.ip("link");
+    assert_eq!(links.matches("berth-").count(), 1, "{links} {ended_link}");
+    let after = host.run("nft list table inet berth");
+    assert!(!after.contains("9090") && after.contains("8080"), "{after}");
+    let chains = |text: &str| text.split_once("chain guard").unwrap().1.to_owned();
+    assert_eq!(chains(&rules), chains(&after));
+    assert_eq!(service.attach("web", &web, &ports).unwrap(), addresses);
+    assert!(ask(&site.outside, "TCP", HOST[0], 8080).starts_with("web sees"));
+    let again = container();
+    service.attach("ended", &again, &[port("", 9090, 90, "tcp")]).unwrap();
+}
+
+#[test]
+fn a_subnet_that_the_host_uses_is_avoided() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    site.machine.namespace.ip("address add 172.30.9.1/24 dev eth0");
+    let addresses = service.attach("web", &container(), &[]).unwrap();
+    assert!(addresses[0].starts_with("172.29."), "{addresses:?}");
+}
+
+#[test]
+fn the_hundredth_container_costs_what_the_first_did() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let namespaces: Vec<Namespace> = (0..100).map(|_| container()).collect();
+    let mut times = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (number, namespace) in (0_u16..).zip(&namespaces) {
+        let began = Instant::now();
+        let addresses = service.attach(&format!("c{number}"), namespace, &[port("", 10_000 + number, 80, "tcp")]);
+        times.push(began.elapsed());
+        assert!(seen.insert(addresses.unwrap()), "no address twice");
+    }
+    let median = |times: &[Duration]| {
+        let mut sorted = times.to_vec();
+        sorted.sort();
+        sorted[sorted.len() / 2]
+    };
+    let (early, late) = (median(&times[1..20]), median(&times[80..]));
+    eprintln!("attaching takes {early:?} early and {late:?} late");
+    assert!(late < early * 3, "{early:?} {late:?}");
+    let rules = site.machine.namespace.run("nft list chain inet berth publish");
+    assert_eq!(rules.matches("dnat").count(), 4, "{rules}");
+}
