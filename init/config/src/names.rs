@@ -169,3 +169,54 @@ fn check_image_name(text: &str) -> Result<(), NameError> {
     }
     check_edges(name, &['-', '_', '.', ':', '/'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good<T: std::str::FromStr>(text: &str) -> bool {
+        text.parse::<T>().is_ok()
+    }
+
+    #[test]
+    fn host_names_are_those_of_rfc_1123() {
+        for name in ["a", "dock1", "dock1.example.org", "1", "a-b", &"a".repeat(63)] {
+            assert!(good::<HostName>(name), "{name}");
+        }
+        let labels = format!("{}.bcd", "a".repeat(61));
+        for name in ["", "-a", "a-", "a_b", "a..b", ".", "a.", "ä", "a b", &"a".repeat(64), &labels] {
+            assert!(!good::<HostName>(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn container_names_are_file_names_that_need_no_quoting() {
+        for name in ["web", "web-1", "a.b_c", "0", &"a".repeat(63)] {
+            assert!(good::<ContainerName>(name), "{name}");
+        }
+        for name in ["", ".", "..", "-web", "web-", "Web", "a/b", "a b", "a\n", &"a".repeat(64)] {
+            assert!(!good::<ContainerName>(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn absolute_paths_lead_nowhere_else() {
+        for path in ["/", "/a", "/a/b/", "/a b/ä", "/...", "/.a"] {
+            assert!(good::<AbsolutePath>(path), "{path}");
+        }
+        for path in ["", "a", "./a", "/..", "/a/../b", "/a/./b", "/a//b", "//", "/a\0b", "/a\n", &"/a".repeat(2048)] {
+            assert!(!good::<AbsolutePath>(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn image_names_have_the_alphabet_of_references() {
+        let digest = format!("nginx@sha256:{}", "0a".repeat(32));
+        for name in ["nginx", "nginx:1.27", "localhost:5000/a/b_c:v1", "[::1]:5000/a", "ghcr.io/a/B", &digest] {
+            assert!(good::<ImageName>(name), "{name}");
+        }
+        for name in ["", "nginx:", "/nginx", "a//b", "nginx latest", "nginx@sha256:12", "nginx@", "https://a/b?c"] {
+            assert!(!good::<ImageName>(name), "{name}");
+        }
+    }
+}

@@ -236,3 +236,83 @@ fn scaled(number: &str, factor: u64, whole: &str) -> Result<u64, QuantityError> 
     // TOML's integers end at i64::MAX, and no machine has more bytes.
     u64::try_from(total).ok().filter(|total| *total <= i64::MAX as u64).ok_or_else(range)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_in_powers_of_1024() {
+        let bytes = |text: &str| text.parse::<Size>().map(Size::bytes);
+        for (text, wanted) in [
+            ("0", 0),
+            ("512", 512),
+            ("512B", 512),
+            ("1k", 1024),
+            ("256M", 256 << 20),
+            ("256MB", 256 << 20),
+            ("256MiB", 256 << 20),
+            ("1.5G", 3 << 29),
+            ("0.5T", 1 << 39),
+            ("1.000000001K", 1024),
+            ("9223372036854775807", i64::MAX as u64),
+        ] {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "-1",
+            "+1",
+            "1.",
+            ".5",
+            "1.2.3M",
+            "1,5G",
+            "1 M",
+            "256Mi",
+            "1e3",
+            "0x10",
+            "9223372036854775808",
+            "8388608T",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_fits() {
+        for text in ["0", "1", "1023", "1K", "1536K", "256M", "1T"] {
+            assert_eq!(text.parse::<Size>().map(|size| size.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn times_are_sums_of_units() {
+        let micros = |text: &str| text.parse::<TimeSpan>().map(|time| time.duration().as_micros());
+        for (text, wanted) in [
+            ("10", 10_000_000),
+            ("0", 0),
+            ("10s", 10_000_000),
+            ("1m30s", 90_000_000),
+            ("500ms", 500_000),
+            ("1.5s", 1_500_000),
+            ("1h1us", 3_600_000_001),
+            ("100d", 8_640_000_000_000),
+        ] {
+            assert_eq!(micros(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "s", "10 s", "1m30", "-1s", "1w", "1.s", "101d", "99999999999999999999s", "1s-1s"] {
+            assert!(micros(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn processors_are_counted_in_billionths() {
+        assert_eq!("1.5".parse::<Cpus>().map(|cpus| cpus.quota(100_000)), Ok(150_000));
+        assert_eq!("0.01".parse::<Cpus>().map(|cpus| cpus.quota(100_000)), Ok(1_000));
+        assert_eq!("4096".parse::<Cpus>().map(|cpus| cpus.quota(u32::MAX)), Ok(4096 * u64::from(u32::MAX)));
+        for text in ["0", "0.009", "-1", "4096.1", "inf", "NaN", "two", ""] {
+            assert!(text.parse::<Cpus>().is_err(), "{text}");
+        }
+    }
+}

@@ -88,3 +88,49 @@ pub(crate) fn elsewhere(key: &str) -> Option<&'static str> {
     let wanted = key.to_ascii_lowercase().replace('-', "_");
     ELSEWHERE.iter().find(|(key, _)| *key == wanted).map(|(_, advice)| *advice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_mistakes_are_understood() {
+        let keys = ["memory", "image", "ports", "cpus", "cap_add", "hostname"];
+        for (word, wanted) in [
+            ("memroy", "memory"),
+            ("imge", "image"),
+            ("port", "ports"),
+            ("Cpus", "cpus"),
+            ("cap-add", "cap_add"),
+            ("cpu", "cpus"),
+        ] {
+            assert_eq!(nearest(word, keys), Some(wanted), "{word}");
+        }
+        for word in ["", "colour", "xyz", &"memory".repeat(1000)] {
+            assert_eq!(nearest(word, keys), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_distance_counts_edits() {
+        for (one, two, wanted) in
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("ab", "ba", 1), ("kitten", "sitting", 3), ("a", "a", 0)]
+        {
+            assert_eq!(distance(one, two), wanted, "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn advice_never_hides_a_key_that_there_is() {
+        let known = crate::load(&[crate::Source::new(
+            "x",
+            "[containers.web]\nnothing = 1\n[network.links.a]\nnothing = 1\nb = 1",
+        )]);
+        let help: String = known.expect_err("it is wrong").into_iter().filter_map(|mistake| mistake.help).collect();
+        assert!(help.contains("depends_on"));
+        for (key, _) in ELSEWHERE {
+            // `links` is a key of [network], and no container's.
+            assert!(key == "links" || !help.contains(&format!(" {key},")), "{key}");
+        }
+    }
+}

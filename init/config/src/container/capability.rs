@@ -162,3 +162,41 @@ impl fmt::Display for CapabilityChoice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_is_read_as_it_is_shown() {
+        for capability in Capability::all() {
+            assert_eq!(capability.full_name().parse(), Ok(capability));
+            assert_eq!(capability.to_string().to_lowercase().parse(), Ok(capability));
+        }
+        // From capabilities(7) and the kernel's header.
+        for (name, number) in
+            [("CHOWN", 0), ("NET_ADMIN", 12), ("SYS_ADMIN", 21), ("SETFCAP", 31), ("CHECKPOINT_RESTORE", 40)]
+        {
+            assert_eq!(name.parse::<Capability>().map(Capability::number), Ok(number));
+        }
+    }
+
+    #[test]
+    fn the_default_ones_are_those_that_the_documentation_names() {
+        let names: Vec<String> = Capability::DEFAULT.iter().map(ToString::to_string).collect();
+        let wanted = [
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "SETGID",
+            "SETUID",
+            "SETPCAP",
+            "NET_BIND_SERVICE",
+            "SYS_CHROOT",
+            "SETFCAP",
+        ];
+        assert_eq!(names, wanted);
+    }
+}

@@ -121,3 +121,40 @@ impl<'de> Visitor<'de> for Words {
         Command::new(words).map_err(A::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Result<Vec<String>, CommandError> {
+        Command::split(text).map(|command| command.words().to_vec())
+    }
+
+    #[test]
+    fn text_is_split_as_a_shell_splits_it() {
+        let cases: [(&str, &[&str]); 10] = [
+            ("", &[]),
+            ("  \t\n ", &[]),
+            ("nginx -g 'daemon off;'", &["nginx", "-g", "daemon off;"]),
+            ("a\\ b  c", &["a b", "c"]),
+            ("\"a b\"c'd e'", &["a bcd e"]),
+            ("'' \"\"", &["", ""]),
+            (r#""a\"b\\c\$d\n""#, &["a\"b\\c$d\\n"]),
+            (r"'a\b'", &["a\\b"]),
+            ("a\\\nb", &["ab"]),
+            ("$HOME *", &["$HOME", "*"]),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(split(text).expect("it can be split"), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_closed_is_refused() {
+        assert_eq!(split("a 'b"), Err(CommandError::Open { mark: '\'' }));
+        assert_eq!(split("a \"b'"), Err(CommandError::Open { mark: '"' }));
+        assert_eq!(split("a\\"), Err(CommandError::Backslash));
+        assert_eq!(split("\"a\\"), Err(CommandError::Backslash));
+        assert_eq!(split("a\0b"), Err(CommandError::Zero));
+    }
+}

@@ -127,3 +127,23 @@ impl fmt::Display for Device {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_docker_reads_them() {
+        let read = |text: &str| {
+            let device: Device = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            format!("{} {} {}", device.source(), device.destination(), device.access())
+        };
+        assert_eq!(read("/dev/a"), "/dev/a /dev/a rwm");
+        assert_eq!(read("/dev/a:/dev/b"), "/dev/a /dev/b rwm");
+        assert_eq!(read("/dev/a:r"), "/dev/a /dev/a r");
+        assert_eq!(read("/dev/a:/dev/b:mr"), "/dev/a /dev/b rm");
+        for text in ["", "a", "/dev/a:", "/dev/a:x", "/dev/a:rr", "/dev/a:/dev/b:", "/dev/a:/dev/b:r:w", "/dev/a:b:r"] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+}

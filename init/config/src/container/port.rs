@@ -235,3 +235,64 @@ impl fmt::Display for PublishedPorts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mappings(text: &str) -> Vec<String> {
+        let ports: PublishedPorts = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let show = |port: PortMapping| {
+            let address = port.host_address.map_or("*".to_owned(), |address| address.to_string());
+            format!("{address} {} {} {}", port.host_port, port.container_port, port.protocol)
+        };
+        ports.mappings().map(show).collect()
+    }
+
+    #[test]
+    fn the_forms_of_compose_are_read() {
+        assert_eq!(mappings("8080:80"), ["* 8080 80 tcp"]);
+        assert_eq!(mappings("127.0.0.1:5300:53/udp"), ["127.0.0.1 5300 53 udp"]);
+        assert_eq!(mappings("[::1]:80:80/sctp"), ["::1 80 80 sctp"]);
+        assert_eq!(mappings("::1:80:80"), ["::1 80 80 tcp"]);
+        assert_eq!(mappings("8000-8001:9000-9001/tcp"), ["* 8000 9000 tcp", "* 8001 9001 tcp"]);
+        assert_eq!(mappings("1-65535:1-65535").len(), 65535);
+    }
+
+    #[test]
+    fn what_publishes_nothing_is_refused() {
+        let error = |text: &str| text.parse::<PublishedPorts>().expect_err(text);
+        assert_eq!(error("80"), PortError::OneSided);
+        assert_eq!(error("0:80"), PortError::Port { text: "0".to_owned() });
+        assert_eq!(error("80:65536"), PortError::Port { text: "65536".to_owned() });
+        assert_eq!(error("+80:80"), PortError::Port { text: "+80".to_owned() });
+        assert_eq!(error("80:90-85"), PortError::Backwards { text: "90-85".to_owned() });
+        assert_eq!(error("80-82:80"), PortError::Lengths { host: 3, container: 1 });
+        assert_eq!(error("localhost:80:80"), PortError::Address { text: "localhost".to_owned() });
+        assert_eq!(error("80:80/icmp"), PortError::Protocol { text: "icmp".to_owned() });
+        assert_eq!(error(":80"), PortError::Port { text: String::new() });
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for text in ["8080:80", "127.0.0.1:5300:53/udp", "[::1]:80:80/sctp", "8000-8001:9000-9001"] {
+            assert_eq!(text.parse::<PublishedPorts>().map(|ports| ports.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn ports_collide_where_one_listener_would_refuse_the_other() {
+        let common = |one: &str, two: &str| {
+            let (one, two) = (one.parse::<PublishedPorts>(), two.parse::<PublishedPorts>());
+            one.ok().zip(two.ok()).and_then(|(one, two)| one.common_host_port(&two))
+        };
+        assert_eq!(common("80:1", "80:2"), Some(80));
+        assert_eq!(common("80:1", "80:2/udp"), None);
+        assert_eq!(common("80:1", "127.0.0.1:80:2"), Some(80));
+        assert_eq!(common("127.0.0.1:80:1", "127.0.0.2:80:2"), None);
+        assert_eq!(common("0.0.0.0:80:1", "127.0.0.2:80:2"), Some(80));
+        assert_eq!(common("0.0.0.0:80:1", "[::]:80:2"), None);
+        assert_eq!(common("80-90:80-90", "85-99:85-99"), Some(85));
+        assert_eq!(common("80-90:80-90", "91:91"), None);
+    }
+}

@@ -67,3 +67,19 @@ impl fmt::Display for RestartPolicy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_as_they_are_shown() {
+        for text in ["no", "on-failure", "on-failure:5", "always", "unless-stopped"] {
+            assert_eq!(text.parse::<RestartPolicy>().map(|policy| policy.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("never".parse(), Ok(RestartPolicy::No));
+        for text in ["", "on-failure:", "on-failure:0", "on-failure:-1", "Always", "on_failure"] {
+            assert!(text.parse::<RestartPolicy>().is_err(), "{text}");
+        }
+    }
+}

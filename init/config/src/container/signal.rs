@@ -82,3 +82,35 @@ impl fmt::Display for Signal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        let number = |text: &str| text.parse::<Signal>().map(Signal::number).ok();
+        for (text, wanted) in [
+            ("SIGTERM", 15),
+            ("term", 15),
+            ("9", 9),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+            ("SIGSYS", 31),
+        ] {
+            assert_eq!(number(text), Some(wanted), "{text}");
+        }
+        for text in ["", "0", "65", "SIG", "SIGFOO", "RTMIN+31", "RTMAX+1", "RTMAX-40", "-1", "256"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_signal_is_read_as_it_is_shown() {
+        for number in 1..=64_u8 {
+            let signal: Signal = number.to_string().parse().expect("it is a signal");
+            assert_eq!(signal.to_string().parse(), Ok(signal));
+        }
+    }
+}

@@ -92,3 +92,21 @@ impl Sysctls {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_below_proc_sys() {
+        for name in
+            ["vm.swappiness", "net.ipv4.conf.eth0/1.forwarding", "fs.mqueue.msg_max", "net.ipv4.conf.br-lan.arp_ignore"]
+        {
+            assert!(name.parse::<SysctlName>().is_ok(), "{name}");
+        }
+        for name in ["", "vm", "..", "a..b", ".a", "a.", "a.b/../c", "/a.b", "a.b/", "a.b c", "a.ä"] {
+            assert!(name.parse::<SysctlName>().is_err(), "{name}");
+        }
+        assert_eq!(Sysctls::path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+}

@@ -67,3 +67,19 @@ impl fmt::Display for User {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_names_or_numbers() {
+        let read =
+            |text: &str| text.parse::<User>().map(|user| (user.name().to_owned(), user.group().map(str::to_owned)));
+        assert_eq!(read("1000"), Ok(("1000".to_owned(), None)));
+        assert_eq!(read("www-data:adm"), Ok(("www-data".to_owned(), Some("adm".to_owned()))));
+        for text in ["", ":", "a:", ":a", "a:b:c", "a b", "-a", "4294967295", "0:4294967296", "a/b"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -189,3 +189,55 @@ impl fmt::Display for TemporaryMount {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_names_or_paths_of_the_machine() {
+        let volume = |text: &str| text.parse::<Volume>().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert!(matches!(volume("data:/var/lib"), Volume::Named { read_only: false, .. }));
+        assert!(matches!(volume("data:/var/lib:ro"), Volume::Named { read_only: true, .. }));
+        assert!(matches!(volume("/srv:/www:rw"), Volume::Host { read_only: false, .. }));
+        assert_eq!(volume("/srv:/www:ro").to_string(), "/srv:/www:ro");
+        assert_eq!(volume("/srv:/www:rw").to_string(), "/srv:/www");
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_refused() {
+        let error = |text: &str| text.parse::<Volume>().expect_err(text);
+        assert_eq!(error("/data"), VolumeError::OneSided);
+        assert_eq!(error("data:/"), VolumeError::Root);
+        assert_eq!(error("./data:/data"), VolumeError::Relative { path: "./data".to_owned() });
+        assert_eq!(error("../data:/data"), VolumeError::Relative { path: "../data".to_owned() });
+        assert_eq!(error("data:/data:z"), VolumeError::Option { option: "z".to_owned() });
+        assert_eq!(error("data:/data:ro:x"), VolumeError::Option { option: "ro:x".to_owned() });
+        assert!(matches!(error("a/b:/data"), VolumeError::Name { .. }));
+        assert!(matches!(error("/a/../b:/data"), VolumeError::Name { .. }));
+        assert!(matches!(error(":/data"), VolumeError::Name { .. }));
+        assert!(matches!(error("data:data"), VolumeError::Name { .. }));
+    }
+
+    #[test]
+    fn directories_in_memory_have_a_size_and_a_mode() {
+        let mount = |text: &str| text.parse::<TemporaryMount>();
+        let full = mount("/tmp:size=64M,mode=1777").expect("it is good");
+        assert_eq!((full.size().map(Size::bytes), full.mode()), (Some(64 << 20), Some(0o1777)));
+        assert_eq!(full.to_string(), "/tmp:size=64M,mode=1777");
+        assert_eq!(mount("/run").map(|mount| (mount.size(), mount.mode())), Ok((None, None)));
+        for text in [
+            "/",
+            "run",
+            "/run:",
+            "/run:size",
+            "/run:size=x",
+            "/run:mode=8",
+            "/run:mode=10000",
+            "/run:exec",
+            "/run:mode=",
+        ] {
+            assert!(mount(text).is_err(), "{text}");
+        }
+    }
+}

@@ -132,3 +132,41 @@ impl<'de> serde::Deserialize<'de> for Mtu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_addresses_with_a_length() {
+        for text in ["192.0.2.7/24", "0.0.0.0/0", "2001:db8::7/128"] {
+            assert_eq!(text.parse::<Prefix>().map(|prefix| prefix.to_string()).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "192.0.2.7",
+            "192.0.2.7/",
+            "192.0.2.7/33",
+            "192.0.2/24",
+            "::/129",
+            "192.0.2.7/+1",
+            "192.0.2.7/255.255.255.0",
+        ] {
+            assert!(text.parse::<Prefix>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_contains_its_own_addresses() {
+        let contains = |prefix: &str, address: &str| {
+            let prefix: Result<Prefix, _> = prefix.parse();
+            prefix.is_ok_and(|prefix| address.parse().is_ok_and(|address| prefix.contains(address)))
+        };
+        assert!(contains("192.0.2.7/24", "192.0.2.254"));
+        assert!(!contains("192.0.2.7/25", "192.0.2.128"));
+        assert!(contains("192.0.2.7/0", "8.8.8.8"));
+        assert!(!contains("192.0.2.7/32", "192.0.2.8"));
+        assert!(contains("2001:db8::1/64", "2001:db8::ffff"));
+        assert!(!contains("0.0.0.0/0", "::"));
+    }
+}

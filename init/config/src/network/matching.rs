@@ -93,3 +93,37 @@ fn fits(mut pattern: &[u8], mut text: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_as_in_a_shell() {
+        let fits = |pattern: &str, text: &str| pattern.parse::<Pattern>().is_ok_and(|pattern| pattern.fits(text));
+        for (pattern, text) in [
+            ("*", ""),
+            ("*", "eth0"),
+            ("en*", "enp0s3"),
+            ("52:54:00:*", "52:54:00:12:34:56"),
+            ("AA:bb:*", "aa:BB:cc"),
+            ("*a*b*", "xxaxxbxx"),
+            ("e?h0", "eth0"),
+            ("**", "x"),
+        ] {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("en*", "eth0"), ("e?h0", "eh0"), ("eth", "eth0"), ("*a", "ab"), ("?", ""), ("a*b*c", "acb")]
+        {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+        // Exponential in a naive matcher.
+        assert!(!fits(&format!("{}b", "*a".repeat(120)), &"a".repeat(5_000)));
+    }
+
+    #[test]
+    fn an_empty_match_fits_nothing() {
+        assert!(!LinkMatch::default().fits(&LinkIdentity::default()));
+    }
+}
