@@ -68,3 +68,13 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_of_the_container_is_sound() {
+        let text = include_str!("../container.toml");
+        let definition: berth_config::SystemContainer = toml::from_str(text).unwrap();
+        assert_eq!(definition.role, Some(berth_config::Role::Engine));
+    }
+}

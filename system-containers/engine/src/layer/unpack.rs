@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -199,7 +199,7 @@ impl Unpacker<'_> {
     }
 
     /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.
-    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<std::os::fd::OwnedFd>, LayerError> {
+    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<OwnedFd>, LayerError> {
         let Some(Found::Other { parent: source, name, metadata }) = self.tree.lower().find_without_links(path)? else {
             return Ok(None);
         };
@@ -224,12 +224,21 @@ impl Unpacker<'_> {
         // Only a directory of the layers below has something to hide.
         if matches!(self.tree.lower().find(directory.as_bytes())?, Some(Found::Directory(_))) {
             // The name below it is never used; it only says that the directory itself is wanted.
-            let descriptor = self.tree.parent_of(&directory.join(OPAQUE_MARK))?;
+            let Some(descriptor) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let descriptor = rustix::fs::openat(&descriptor, ".", flags, Mode::empty());
             tree::set_opaque(descriptor.map_err(failed("open", directory))?.as_fd(), directory)?;
         }
         Ok(())
+    }
+
+    /// The directory that a mark is in; none if this layer has something else in its place, which hides all below it
+    /// anyway. umoci writes such marks.
+    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<OwnedFd>, LayerError> {
+        match self.tree.parent_of(path) {
+            Err(LayerError::System { source: Errno::NOTDIR, .. }) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     fn whiteout(&mut self, path: &EntryPath, directory: &EntryPath, hidden: &[u8]) -> Result<(), LayerError> {
@@ -244,7 +253,7 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let target = directory.join(hidden);
-        let parent = self.tree.parent_of(&target)?;
+        let Some(parent) = self.parent_of_mark(&target)? else { return Ok(()) };
         match self.tree.existing(parent.as_fd(), hidden, &target)? {
             // This layer's own entries stay; only what is below is deleted.
             Existing::Directory(own) => tree::set_opaque(own.as_fd(), &target),

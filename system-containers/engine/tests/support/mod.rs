@@ -264,6 +264,7 @@ pub fn is_root() -> bool {
 }
 
 /// Says that a test did not run, where the harness does not swallow it.
+#[expect(clippy::explicit_write, reason = "eprintln is captured")]
 pub fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("test").to_owned();
     writeln!(std::io::stderr(), "SKIPPED {name}: {reason}").unwrap();

@@ -1,0 +1,311 @@
+//! Images made by umoci and skopeo, unpacked by the engine and by umoci, compared entry by entry.
+//!
+//! What the engine unpacks is a stack of layers; it is looked at through overlayfs, as a container would see it.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use berth_engine::digest::Digest;
+use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use support::{Machine, skip};
+
+/// Runs a program that must succeed.
+fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// A directory with an OCI layout `layout` and umoci's bundle `bundle`; none without the tools.
+fn bench() -> Option<Machine> {
+    for program in ["umoci", "skopeo", "tar"] {
+        if !is_installed(program) {
+            skip(&format!("{program} is not installed"));
+            return None;
+        }
+    }
+    let machine = Machine::new()?;
+    let layout = machine.path("layout").display().to_string();
+    run("umoci", &["init", "--layout", &layout]);
+    run("umoci", &["new", "--image", &format!("{layout}:base")]);
+    run("umoci", &["unpack", "--image", &format!("{layout}:base"), &machine.path("bundle").display().to_string()]);
+    Some(machine)
+}
+
+/// Adds what changed in the bundle as a layer; the new image has that tag.
+fn repack(machine: &Machine, tag: &str) {
+    let image = format!("{}:{tag}", machine.path("layout").display());
+    run("umoci", &["repack", "--refresh-bundle", "--image", &image, &machine.path("bundle").display().to_string()]);
+}
+
+fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+fn node(path: &Path, kind: FileType, mode: u32, device: u64) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, Mode::from_raw_mode(mode), device).unwrap();
+}
+
+/// Everything that a layer can hold.
+fn first_layer(root: &Path) {
+    for directory in ["bin", "etc/deep/er", "var/spool", "gone/below", "emptied", "replaced-by-file", "srv"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    std::fs::write(root.join("bin/su"), b"program").unwrap();
+    std::os::unix::fs::lchown(root.join("bin/su"), Some(0), Some(42)).unwrap();
+    rustix::fs::chmod(root.join("bin/su"), Mode::from_raw_mode(0o6755)).unwrap();
+    rustix::fs::chmod(root.join("var/spool"), Mode::from_raw_mode(0o3777)).unwrap();
+    std::fs::write(root.join("var/spool/mine"), b"").unwrap();
+    std::os::unix::fs::lchown(root.join("var/spool/mine"), Some(0), Some(0)).unwrap();
+    // A version 2 capability set: cap_net_raw, permitted and effective.
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    std::fs::write(root.join("bin/ping"), b"ping").unwrap();
+    rustix::fs::setxattr(root.join("bin/ping"), "security.capability", &capability, XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(root.join("etc"), "user.note", b"a\0\nb", XattrFlags::empty()).unwrap();
+    std::fs::hard_link(root.join("bin/ping"), root.join("etc/deep/ping")).unwrap();
+    symlink("../bin/ping", root.join("etc/ping")).unwrap();
+    symlink("/nowhere/at/all", root.join("etc/absolute")).unwrap();
+    symlink("x".repeat(300), root.join("etc/long-link")).unwrap();
+    std::os::unix::fs::lchown(root.join("etc/ping"), Some(1000), Some(1001)).unwrap();
+    std::fs::write(root.join("etc/name-of-100-".to_owned() + &"n".repeat(120)), b"1").unwrap();
+    let long = root.join("d".repeat(120)).join("e".repeat(120)).join("f".repeat(120));
+    std::fs::create_dir_all(&long).unwrap();
+    std::fs::write(long.join("g".repeat(200)), b"long").unwrap();
+    std::fs::write(root.join("etc/Grüße-\u{1F980}"), b"unicode").unwrap();
+    std::fs::write(root.join("etc/large-owner"), b"").unwrap();
+    std::os::unix::fs::lchown(root.join("etc/large-owner"), Some(3_000_000), Some(4_000_000_000)).unwrap();
+    node(&root.join("etc/null"), FileType::CharacterDevice, 0o666, rustix::fs::makedev(1, 3));
+    node(&root.join("etc/disk"), FileType::BlockDevice, 0o660, rustix::fs::makedev(8, 300));
+    node(&root.join("etc/pipe"), FileType::Fifo, 0o600, 0);
+    std::fs::write(root.join("srv/data"), vec![7; 300_000]).unwrap();
+    std::fs::write(root.join("gone/below/file"), b"").unwrap();
+    std::fs::write(root.join("emptied/old"), b"").unwrap();
+    std::fs::write(root.join("replaced-by-file/x"), b"").unwrap();
+    std::fs::write(root.join("replaced-by-directory"), b"").unwrap();
+    set_time(&root.join("srv/data"), 1, 999_999_999);
+    set_time(&root.join("etc/ping"), 4_000_000_000, 5);
+    set_time(&root.join("srv"), 12_345, 678);
+    set_time(root, 99_999, 0);
+}
+
+/// Changes of every kind.
+fn second_layer(root: &Path) {
+    std::fs::remove_dir_all(root.join("gone")).unwrap();
+    std::fs::remove_file(root.join("etc/deep/ping")).unwrap();
+    std::fs::remove_dir_all(root.join("emptied")).unwrap();
+    std::fs::create_dir(root.join("emptied")).unwrap();
+    std::fs::write(root.join("emptied/new"), b"").unwrap();
+    std::fs::remove_dir_all(root.join("replaced-by-file")).unwrap();
+    std::fs::write(root.join("replaced-by-file"), b"now a file").unwrap();
+    std::fs::remove_file(root.join("replaced-by-directory")).unwrap();
+    std::fs::create_dir(root.join("replaced-by-directory")).unwrap();
+    std::fs::write(root.join("replaced-by-directory/x"), b"").unwrap();
+    // Its directory is unchanged and keeps its time, mode and attributes.
+    std::fs::write(root.join("etc/deep/er/added"), b"").unwrap();
+    rustix::fs::chmod(root.join("srv"), Mode::from_raw_mode(0o700)).unwrap();
+    std::fs::write(root.join("srv/data"), b"changed").unwrap();
+}
+
+/// What an entry is, as text: everything that must be equal.
+fn describe(path: &Path) -> String {
+    let metadata = path.symlink_metadata().unwrap();
+    let kind = metadata.file_type();
+    let content = if kind.is_symlink() {
+        std::fs::read_link(path).unwrap().display().to_string()
+    } else if kind.is_file() {
+        Digest::of(&std::fs::read(path).unwrap()).to_string()
+    } else if kind.is_char_device() || kind.is_block_device() {
+        metadata.rdev().to_string()
+    } else {
+        String::new()
+    };
+    let mut names = vec![0_u8; 65_536];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
+    let mut attributes = BTreeMap::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0_u8; 65_536];
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
+        attributes.insert(String::from_utf8_lossy(name).into_owned(), value[..length].to_vec());
+    }
+    // Overlayfs reports a directory's links in its own way.
+    let links = if kind.is_dir() { 0 } else { metadata.nlink() };
+    format!(
+        "{:o} {}:{} {}.{:09} links {links} {content} {attributes:?}",
+        metadata.mode(),
+        metadata.uid(),
+        metadata.gid(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    )
+}
+
+fn walk(root: &Path, directory: &Path, entries: &mut BTreeMap<PathBuf, String>) {
+    entries.insert(directory.strip_prefix(root).unwrap().to_owned(), describe(directory));
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.symlink_metadata().unwrap().is_dir() {
+            walk(root, &path, entries);
+        } else {
+            entries.insert(path.strip_prefix(root).unwrap().to_owned(), describe(&path));
+        }
+    }
+}
+
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut entries = BTreeMap::new();
+    walk(root, root, &mut entries);
+    entries
+}
+
+/// Unmounts when the test ends, however it does.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run("umount", &[&self.0]);
+    }
+}
+
+/// The image as a container sees it, without its last writable layer.
+fn mount(machine: &Machine, name: &str, image: &str) -> Mounted {
+    let store = machine.store();
+    let (_, record) =
+        store.resolve(&image.parse().unwrap()).unwrap_or_else(|| panic!("no {image}: {:?}", store.names()));
+    let mut layers: Vec<String> =
+        record.chain.iter().rev().map(|layer| store.layer_path(*layer).display().to_string()).collect();
+    if layers.len() == 1 {
+        // A read-only overlay needs two.
+        let empty = machine.path("empty");
+        std::fs::create_dir_all(&empty).unwrap();
+        layers.push(empty.display().to_string());
+    }
+    let target = machine.path(name);
+    std::fs::create_dir(&target).unwrap();
+    let options = format!("lowerdir={}", layers.join(":"));
+    run("mount", &["-t", "overlay", "overlay", "-o", &options, &target.display().to_string()]);
+    Mounted(target)
+}
+
+fn assert_equal(ours: &BTreeMap<PathBuf, String>, theirs: &BTreeMap<PathBuf, String>) {
+    let mut differences = Vec::new();
+    for path in ours.keys().chain(theirs.keys()).collect::<std::collections::BTreeSet<_>>() {
+        if ours.get(path) != theirs.get(path) {
+            differences.push(format!("{path:?}\n  ours   {:?}\n  theirs {:?}", ours.get(path), theirs.get(path)));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn import(machine: &Machine, archive: &str) {
+    let store = machine.store();
+    assert_eq!(machine.import(&store, &machine.path("user-data/images").join(archive)), [""; 0]);
+    store.commit().unwrap();
+}
+
+fn unpack_by_umoci(machine: &Machine, tag: &str) -> PathBuf {
+    let bundle = machine.path(&format!("umoci-{tag}"));
+    let image = format!("{}:{tag}", machine.path("layout").display());
+    run("umoci", &["unpack", "--image", &image, &bundle.display().to_string()]);
+    bundle.join("rootfs")
+}
+
+fn archive_layout(machine: &Machine, name: &str) {
+    let archive = machine.path("user-data/images").join(name);
+    let arguments =
+        ["-C", machine.path("layout").to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."].map(String::from);
+    run("tar", &arguments);
+}
+
+#[test]
+fn an_image_of_umoci_unpacks_to_the_same_tree() {
+    let Some(machine) = bench() else { return };
+    let root = machine.path("bundle/rootfs");
+    first_layer(&root);
+    repack(&machine, "one");
+    second_layer(&root);
+    repack(&machine, "two");
+    archive_layout(&machine, "made.tar");
+    import(&machine, "made.tar");
+    for tag in ["one", "two"] {
+        let mounted = mount(&machine, tag, &format!("made:{tag}"));
+        assert_equal(&tree(&mounted.0), &tree(&unpack_by_umoci(&machine, tag)));
+    }
+}
+
+#[test]
+fn archives_of_skopeo_unpack_to_the_same_tree() {
+    let Some(machine) = bench() else { return };
+    first_layer(&machine.path("bundle/rootfs"));
+    repack(&machine, "one");
+    second_layer(&machine.path("bundle/rootfs"));
+    repack(&machine, "two");
+    let expected = tree(&unpack_by_umoci(&machine, "two"));
+    let source = format!("oci:{}:two", machine.path("layout").display());
+    let images = machine.path("user-data/images").display().to_string();
+    let zstd = machine.path("zstd").display().to_string();
+    run("skopeo", &["copy", &source, &format!("docker-archive:{images}/docker.tar:example/docker:1")]);
+    run("skopeo", &["copy", &source, &format!("oci-archive:{images}/oci.tar:quay.io/example/oci:1")]);
+    run("skopeo", &["copy", "--dest-compress-format", "zstd", &source, &format!("oci:{zstd}:1")]);
+    run("tar", &["--sparse", "--format=gnu", "-C", &zstd, "-czf", &format!("{images}/zstd.tar.gz"), "."]);
+    for (archive, name) in
+        [("docker.tar", "example/docker:1"), ("oci.tar", "quay.io/example/oci:1"), ("zstd.tar.gz", "zstd:1")]
+    {
+        import(&machine, archive);
+        let mounted = mount(&machine, &format!("seen-{archive}"), name);
+        assert_equal(&tree(&mounted.0), &expected);
+    }
+}
+
+#[test]
+fn sparse_files_of_gnu_tar_keep_their_holes() {
+    let Some(machine) = bench() else { return };
+    let source = machine.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let file = std::fs::File::create(source.join("sparse")).unwrap();
+    for block in 0..50 {
+        std::os::unix::fs::FileExt::write_all_at(&file, b"data", block * 1_000_000).unwrap();
+    }
+    file.set_len(60_000_000).unwrap();
+    std::fs::File::create(source.join("hole")).unwrap().set_len(5_000_000).unwrap();
+    let expected = tree(&source);
+    let formats = [
+        vec!["--format=gnu"],
+        vec!["--format=pax", "--sparse-version=0.0"],
+        vec!["--format=pax", "--sparse-version=0.1"],
+        vec!["--format=pax", "--sparse-version=1.0"],
+    ];
+    for (number, format) in formats.iter().enumerate() {
+        let layer = machine.path("layer.tar").display().to_string();
+        let mut arguments = vec!["--sparse", "-C", source.to_str().unwrap(), "-cf", &layer];
+        arguments.extend(format);
+        arguments.push(".");
+        run("tar", &arguments);
+        let image = support::Image::new(&format!("sparse:{number}"), vec![std::fs::read(&layer).unwrap()]);
+        machine.archive("sparse.tar", &support::docker_archive(&[image]));
+        import(&machine, "sparse.tar");
+        let store = machine.store();
+        let (_, record) = store.resolve(&format!("sparse:{number}").parse().unwrap()).unwrap();
+        let unpacked = store.layer_path(record.chain[0]);
+        let seconds = |tree: BTreeMap<PathBuf, String>| -> BTreeMap<PathBuf, String> {
+            // GNU's format has whole seconds.
+            let cut = |text: String| {
+                text.split(' ').enumerate().filter(|(field, _)| *field != 2).map(|(_, word)| word.to_owned()).collect()
+            };
+            tree.into_iter().map(|(path, text)| (path, cut(text))).collect()
+        };
+        assert_equal(&seconds(tree(&unpacked)), &seconds(expected.clone()));
+        let blocks = |path: PathBuf| path.metadata().unwrap().blocks();
+        assert_eq!(blocks(unpacked.join("hole")), 0, "{format:?}");
+        assert!(blocks(unpacked.join("sparse")) <= blocks(source.join("sparse")), "{format:?}");
+    }
+}
