@@ -259,6 +259,37 @@ fn a_killed_service_takes_up_what_is_there_and_removes_what_nobody_has() {
 }
 
 #[test]
+fn a_service_killed_in_the_middle_of_its_work_is_made_good_by_the_next() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let namespaces: Vec<Namespace> = (0..12).map(|_| container()).collect();
+    let host = &site.machine.namespace;
+    for round in 0..6_u64 {
+        let service = site.start();
+        for (number, namespace) in (0_u16..).zip(&namespaces) {
+            let descriptor = std::fs::File::open(format!("/run/netns/{}", namespace.name)).unwrap();
+            let ports = vec![port("", 9000 + number, 80, "tcp")];
+            let notice = Notice::AttachNetwork { name: format!("c{number}"), ports };
+            service.notify(notice, &[std::os::fd::AsFd::as_fd(&descriptor)]);
+        }
+        // Ended wherever it happens to be; the time differs from round to round and decides nothing.
+        std::thread::sleep(Duration::from_millis(5 + round * 7));
+    }
+    let mut service = site.start();
+    for (number, namespace) in (0_u16..).zip(&namespaces) {
+        let ports = [port("", 9000 + number, 80, "tcp")];
+        let addresses = service.attach(&format!("c{number}"), namespace, &ports).unwrap();
+        assert!(namespace.ip("address").contains(&addresses[0]), "{number}");
+        assert!(namespace.ip("route").contains("default"), "{number}");
+    }
+    assert_eq!(host.ip("link").matches("berth-").count(), namespaces.len());
+    let ruleset = host.run("nft list table inet berth");
+    assert_eq!(ruleset.matches("tcp . 90").count(), 2 * namespaces.len(), "{ruleset}");
+}
+
+#[test]
 fn a_subnet_that_the_host_uses_is_avoided() {
     if !possible(TOOLS) {
         return;

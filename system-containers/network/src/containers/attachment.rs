@@ -30,6 +30,8 @@ pub struct Attachment {
     pub ipv6: Ipv6Addr,
     /// Its published ports.
     pub ports: Vec<Port>,
+    /// Whether all of it was set up. If not, this program ended in the middle, and nothing of it can be relied on.
+    pub whole: bool,
 }
 
 impl Attachment {
@@ -194,7 +196,7 @@ mod tests {
 
     fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
         let (ipv4, ipv6) = (Ipv4Addr::new(172, 30, 0, 2), "fd00::2".parse().unwrap());
-        Attachment { name: name.into(), namespace: 1, place: 2, ipv4, ipv6, ports }
+        Attachment { name: name.into(), namespace: 1, place: 2, ipv4, ipv6, ports, whole: true }
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Containers {
         let lost: Vec<String> = this
             .attachments
             .values()
-            .filter(|attachment| !links.contains(attachment.link_name().as_str()))
+            .filter(|attachment| !attachment.whole || !links.contains(attachment.link_name().as_str()))
             .map(|attachment| attachment.name.clone())
             .collect();
         for name in lost {
@@ -125,30 +125,31 @@ impl Containers {
         let place = subnet::place_for(name, &used).ok_or(AttachError::NoAddress)?;
         let live = self.live(table).await?;
         let (ipv4, ipv6) = live.subnet.addresses(place);
-        let attachment = Attachment { name: name.to_owned(), namespace: inode, place, ipv4, ipv6, ports };
-        // Noted first: should this program end in the middle, the next one knows what to remove.
-        self.store.save(&attachment).map_err(AttachError::Store)?;
-        self.attachments.insert(name.to_owned(), attachment.clone());
-        let done = self.set_up(&attachment, namespace).await;
-        match done {
-            Ok(()) => Ok(attachment.addresses()),
-            Err(error) => {
-                self.detach(name).await;
-                Err(error)
-            }
+        let attachment = Attachment { name: name.to_owned(), namespace: inode, place, ipv4, ipv6, ports, whole: false };
+        let done = self.set_up(attachment, namespace).await;
+        if done.is_err() {
+            self.detach(name).await;
         }
+        done
     }
 
-    async fn set_up(&self, attachment: &Attachment, namespace: OwnedFd) -> Result<(), AttachError> {
+    async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Vec<String>, AttachError> {
+        // Noted first: should this program end in the middle, the next one knows what to remove.
+        self.store.save(&attachment).map_err(AttachError::Store)?;
+        self.attachments.insert(attachment.name.clone(), attachment.clone());
         let Some(live) = &self.live else { return Err(AttachError::NoNamespace) };
-        bridge::connect(&self.netlink, live.bridge, attachment, namespace.as_fd()).await?;
+        bridge::connect(&self.netlink, live.bridge, &attachment, namespace.as_fd()).await?;
         let inside = Inside { ipv4: attachment.ipv4, ipv6: attachment.ipv6, gateway: live.subnet.gateway() };
         namespace::set_up(namespace, inside).await?;
         let redirections = attachment.redirections()?;
         if !redirections.is_empty() {
             ruleset::publish(&live.filter, &redirections).map_err(AttachError::Filter)?;
         }
-        Ok(())
+        attachment.whole = true;
+        self.store.save(&attachment).map_err(AttachError::Store)?;
+        let addresses = attachment.addresses();
+        self.attachments.insert(attachment.name.clone(), attachment);
+        Ok(addresses)
     }
 
     /// Takes back what a container had. What fails is said; the rest is done all the same.
