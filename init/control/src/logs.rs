@@ -37,7 +37,7 @@ pub enum Answer {
 
 /// One line of output. Written as `MICROSECONDS o TEXT` or `MICROSECONDS e TEXT`, the time since 1970 (UTC) in
 /// decimal; `O` and `E` instead where the line goes on in the next record of the same stream, because it is longer than
-/// what is kept of a line or because its end was not printed yet.
+/// what one record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     /// When its first byte was read, in microseconds since 1970 (UTC).

@@ -1,0 +1,258 @@
+//! The collector over its real socket and pipes, with a PID 1 that only hands out pipes.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::logs::{Answer, Line, Query};
+use berth_control::message::{FromInit, Notice, Request, Stream, ToInit};
+use berth_logs::collector::Collector;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use tempfile::TempDir;
+
+/// A running collector.
+struct Machine {
+    init: Channel,
+    directory: TempDir,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("logs");
+        Self::start_in(directory, &logs)
+    }
+
+    fn start_in(directory: TempDir, logs: &Path) -> Self {
+        let (init, theirs) = Channel::pair().unwrap();
+        let (logs, socket) = (logs.to_owned(), directory.path().join("logs.sock"));
+        std::thread::spawn(move || Collector::new(theirs, logs, &socket).unwrap().run().unwrap());
+        let machine = Self { init, directory };
+        let ready: ToInit = loop {
+            match machine.init.receive() {
+                Ok((message, _)) => break message,
+                Err(ChannelError::WouldBlock) => wait(&machine.init),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(ready.request, Request::Ready);
+        machine
+    }
+
+    /// The end that a container would write to.
+    fn pipe(&self, container: &str, stream: Stream) -> File {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let notice = FromInit::Notice(Notice::LogPipe { container: container.into(), stream });
+        while self.init.send(&notice, &[reader.as_fd()]).is_err() {
+            std::thread::yield_now();
+        }
+        File::from(writer)
+    }
+
+    fn ask(&self, query: &Query) -> (Answer, BufReader<File>) {
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let address = UnixAddr::new(&self.directory.path().join("logs.sock")).unwrap();
+        connect(socket.as_raw_fd(), &address).unwrap();
+        let channel = Channel::from(socket);
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        channel.send(query, &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let (answer, _) = channel.receive().unwrap();
+        (answer, BufReader::new(File::from(reader)))
+    }
+
+    /// Follows a container from its beginning.
+    fn follow(&self, container: &str) -> BufReader<File> {
+        let (answer, lines) = self.ask(&query(container, true));
+        assert_eq!(answer, Answer::Coming);
+        lines
+    }
+}
+
+fn query(container: &str, follow: bool) -> Query {
+    Query { container: container.into(), tail: None, since_us: None, follow }
+}
+
+fn wait(channel: &Channel) {
+    poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+}
+
+fn next(lines: &mut BufReader<File>) -> (Stream, String) {
+    let mut record = Vec::new();
+    lines.read_until(b'\n', &mut record).unwrap();
+    assert_eq!(record.pop(), Some(b'\n'), "the log has ended");
+    let line = Line::parse(&record).unwrap();
+    (line.stream, String::from_utf8(line.text.to_vec()).unwrap())
+}
+
+#[test]
+fn what_a_container_prints_comes_to_a_follower_and_is_kept() {
+    let machine = Machine::start();
+    let mut followed = machine.follow("web");
+    let mut output = machine.pipe("web", Stream::Stdout);
+    let mut errors = machine.pipe("web", Stream::Stderr);
+    output.write_all(b"hello\n").unwrap();
+    assert_eq!(next(&mut followed), (Stream::Stdout, "hello".into()));
+    errors.write_all(b"oh\n").unwrap();
+    assert_eq!(next(&mut followed), (Stream::Stderr, "oh".into()));
+
+    let (answer, mut kept) = machine.ask(&query("web", false));
+    assert_eq!(answer, Answer::Coming);
+    assert_eq!(next(&mut kept).1, "hello");
+    assert_eq!(next(&mut kept).1, "oh");
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0, "a query that does not follow ends");
+}
+
+#[test]
+fn a_tail_has_the_last_lines() {
+    let machine = Machine::start();
+    let mut followed = machine.follow("web");
+    let mut output = machine.pipe("web", Stream::Stdout);
+    output.write_all(b"one\ntwo\nthree\n").unwrap();
+    for _ in 0..3 {
+        next(&mut followed);
+    }
+    let (_, mut last) = machine.ask(&Query { tail: Some(1), ..query("web", false) });
+    assert_eq!(next(&mut last).1, "three");
+    let (_, mut none) = machine.ask(&Query { since_us: Some(u64::MAX), ..query("web", false) });
+    assert_eq!(none.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn every_line_of_fifty_chatty_containers_is_there_in_order() {
+    const LINES: usize = 2_000;
+    let machine = Machine::start();
+    let writers: Vec<_> = (0..50)
+        .map(|number| {
+            let mut output = machine.pipe(&format!("c{number}"), Stream::Stdout);
+            std::thread::spawn(move || {
+                for line in 0..LINES {
+                    writeln!(output, "{number} {line}").unwrap();
+                }
+            })
+        })
+        .collect();
+    for number in 0..50 {
+        let mut followed = machine.follow(&format!("c{number}"));
+        for line in 0..LINES {
+            assert_eq!(next(&mut followed).1, format!("{number} {line}"));
+        }
+    }
+    for writer in writers {
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_follower_gets_every_line_over_many_rotations() {
+    let machine = Machine::start();
+    let mut output = machine.pipe("web", Stream::Stdout);
+    let mut followed = machine.follow("web");
+    let text = "x".repeat(1_000);
+    for number in 0..4_000 {
+        // One at a time, so that the reader is never two files behind.
+        writeln!(output, "{number} {text}").unwrap();
+        assert_eq!(next(&mut followed).1, format!("{number} {text}"));
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_up_nobody() {
+    let machine = Machine::start();
+    let _stuck = machine.follow("web");
+    let mut output = machine.pipe("web", Stream::Stdout);
+    let text = "x".repeat(1_000);
+    for number in 0..5_000 {
+        writeln!(output, "{number} {text}").unwrap();
+    }
+    let mut other = machine.follow("other");
+    machine.pipe("other", Stream::Stdout).write_all(b"here\n").unwrap();
+    assert_eq!(next(&mut other).1, "here");
+}
+
+#[test]
+fn a_name_that_leaves_the_folder_is_refused() {
+    let machine = Machine::start();
+    for name in ["../web", "", ".", "a/b", ".hidden"] {
+        let (answer, _) = machine.ask(&query(name, false));
+        assert!(matches!(answer, Answer::Refused(_)), "{name}");
+    }
+    machine.pipe("../web", Stream::Stdout);
+    let mut followed = machine.follow("web");
+    machine.pipe("web", Stream::Stdout).write_all(b"still here\n").unwrap();
+    assert_eq!(next(&mut followed).1, "still here");
+    assert!(!machine.directory.path().join("web").exists());
+}
+
+/// A full disk: a tmpfs of 256 KiB in a mount namespace of this test's own.
+#[test]
+fn a_full_disk_drops_lines_and_tells_how_many() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let own = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)
+        .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>))
+        .and_then(|()| mount(Some("tmpfs"), &logs, Some("tmpfs"), MsFlags::empty(), Some("size=256k")));
+    if let Err(error) = own {
+        eprintln!("SKIPPED: no mount namespace of its own: {error}");
+        return;
+    }
+    let filler = logs.join("filler");
+    let machine = Machine::start_in(directory, &logs);
+    let mut followed = machine.follow("web");
+    let mut output = machine.pipe("web", Stream::Stdout);
+    output.write_all(b"before\n").unwrap();
+    assert_eq!(next(&mut followed).1, "before");
+
+    // Full: what the log's file has left in its page is all there is.
+    let mut full = File::create(&filler).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    let text = "x".repeat(1_000);
+    for number in 0..1_000 {
+        writeln!(output, "{number} {text}").unwrap();
+    }
+    drop(output);
+    // A container that can print goes on: the pipe took a megabyte. Then there is room again.
+    let mut other = machine.pipe("web", Stream::Stdout);
+    std::fs::remove_file(&filler).unwrap();
+    drop(full);
+    other.write_all(b"after\n").unwrap();
+    let mut dropped = String::new();
+    loop {
+        let (stream, text) = next(&mut followed);
+        if stream == Stream::Stderr {
+            dropped = text;
+        } else if text == "after" {
+            break;
+        }
+    }
+    assert!(dropped.contains("lines were dropped"), "{dropped}");
+}
+
+#[test]
+fn the_collector_ends_with_its_channel() {
+    let (init, theirs) = Channel::pair().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let collector = Collector::new(theirs, directory.path().join("logs"), &directory.path().join("s")).unwrap();
+    drop(init);
+    collector.run().unwrap();
+}
+
+#[test]
+fn a_pipe_that_comes_twice_is_no_trouble() {
+    let machine = Machine::start();
+    let mut followed = machine.follow("web");
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let copy: OwnedFd = reader.try_clone().unwrap();
+    for pipe in [&reader, &copy] {
+        let notice = FromInit::Notice(Notice::LogPipe { container: "web".into(), stream: Stream::Stdout });
+        machine.init.send(&notice, &[pipe.as_fd()]).unwrap();
+    }
+    File::from(writer).write_all(b"once\n").unwrap();
+    assert_eq!(next(&mut followed).1, "once");
+}
