@@ -69,6 +69,7 @@ fn start_journal(_: &mut Machine) -> Result<String, String> {
 fn read_command_line(machine: &mut Machine) -> Result<String, String> {
     let line = fs::read_to_string("/proc/cmdline").map_err(|error| format!("/proc/cmdline: {error}"))?;
     machine.command_line = CommandLine::parse(&line);
+    machine.supervisor.output_to_kernel = machine.command_line.output_to_kernel;
     Ok(String::new())
 }
 

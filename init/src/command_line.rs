@@ -5,6 +5,7 @@
 //! | `berth.slot` | `a`, `b` | which root is running; set by the bootloader |
 //! | `berth.state` | `disk` (default), `memory` | `memory` leaves every disk alone and forgets all at power-off |
 //! | `berth.configuration` | `last` (default), `none` | `none` boots without any configuration, to get at a machine that one has broken |
+//! | `berth.output` | `logs` (default), `kernel` | `kernel` sends what containers print to the kernel's log, for a boot that does not get as far as `berth logs` |
 //!
 //! An unknown key or value is reported and otherwise ignored: a boot never fails for a typing mistake.
 
@@ -17,6 +18,8 @@ pub struct CommandLine {
     pub state_in_memory: bool,
     /// Do not load a configuration.
     pub no_configuration: bool,
+    /// Containers print into the kernel's log.
+    pub output_to_kernel: bool,
     /// What was not understood, a sentence each.
     pub complaints: Vec<String>,
 }
@@ -35,7 +38,9 @@ impl CommandLine {
                 ("state", "memory") => parsed.state_in_memory = true,
                 ("configuration", "last") => parsed.no_configuration = false,
                 ("configuration", "none") => parsed.no_configuration = true,
-                ("slot" | "state" | "configuration", _) => {
+                ("output", "logs") => parsed.output_to_kernel = false,
+                ("output", "kernel") => parsed.output_to_kernel = true,
+                ("slot" | "state" | "configuration" | "output", _) => {
                     parsed.complaints.push(format!("kernel command line: berth.{key} cannot be `{value}`"));
                 }
                 _ => parsed.complaints.push(format!("kernel command line: there is no key berth.{key}")),

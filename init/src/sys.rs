@@ -90,3 +90,12 @@ pub fn block_device_size(device: impl AsFd) -> nix::Result<u64> {
     unsafe { block::size_in_bytes(device.as_fd().as_raw_fd(), &raw mut size) }?;
     Ok(size)
 }
+
+/// Whether a CD drive has a disc that can be read: CDROM_DRIVE_STATUS (linux/cdrom.h).
+pub fn has_disc(drive: impl AsFd) -> bool {
+    const CDROM_DRIVE_STATUS: nix::libc::c_ulong = 0x5326;
+    const CDSL_CURRENT: nix::libc::c_int = nix::libc::c_int::MAX;
+    const CDS_DISC_OK: nix::libc::c_int = 4;
+    // SAFETY: CDROM_DRIVE_STATUS takes the number of a slot as its argument and touches no memory of ours.
+    unsafe { nix::libc::ioctl(drive.as_fd().as_raw_fd(), CDROM_DRIVE_STATUS as _, CDSL_CURRENT) == CDS_DISC_OK }
+}

@@ -9,6 +9,7 @@ use nix::libc::{O_CLOEXEC, O_NONBLOCK};
 use nix::sys::stat::{major, minor};
 
 use super::superblock::{self, Content};
+use crate::sys;
 
 /// Devices that are never looked at: reading a floppy drive without a disk takes seconds, the others hold nothing that
 /// outlives a boot.
@@ -45,9 +46,18 @@ impl BlockDevice {
         OpenOptions::new().read(true).custom_flags(O_CLOEXEC | O_NONBLOCK).open(self.node())
     }
 
+    /// Opens it unless it is a drive without a disc, where every read would fail after a while.
+    fn open_with_medium(&self) -> io::Result<File> {
+        let file = self.open()?;
+        if self.name.starts_with("sr") && !sys::has_disc(&file) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(file)
+    }
+
     /// What it holds; a device that cannot be read holds something else.
     pub fn probe(&self) -> Content {
-        self.open().and_then(|file| superblock::probe(&file, self.size)).unwrap_or(Content::Other)
+        self.open_with_medium().and_then(|file| superblock::probe(&file, self.size)).unwrap_or(Content::Other)
     }
 }
 
@@ -81,6 +91,11 @@ fn describe(path: &Path) -> Option<BlockDevice> {
     let sector = number(disk_path.join("queue/logical_block_size")).filter(|sector| *sector >= 512).unwrap_or(512);
     let disk = disk_path.file_name()?.to_str()?.to_owned();
     (size > 0).then_some(BlockDevice { name, disk, partition, size, sector })
+}
+
+/// The device of this name as it is now.
+pub fn find(name: &str) -> Option<BlockDevice> {
+    describe(&Path::new("/sys/class/block").join(name))
 }
 
 /// The disk that the root file system lies on, as the kernel names it; `None` for a root in memory.

@@ -127,6 +127,8 @@ fn prepare_device(report: &mut Report, device: BlockDevice) -> Option<String> {
     if device.partition.is_some() && has_state_type(&device) {
         report.step("grow state partition", || grow_partition(&device));
     }
+    // What is looked at and formatted from here on is the partition as it is now.
+    let device = devices::find(&device.name).unwrap_or(device);
     match device.probe() {
         Content::Blank if has_state_type(&device) => report.step("format state partition", || format(&device))?,
         Content::Ext4 { clean: true, .. } => {}

@@ -1,7 +1,7 @@
 //! The start of a container: specification, runtime, addresses, first instruction.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Supervisor {
     /// Starts a container whose dependencies are met.
     pub(super) fn launch(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(&id) else { return };
-        match launch_one(container) {
+        match launch_one(container, self.output_to_kernel) {
             Ok(()) => {
                 let watched = self.watch(id);
                 if let Err(error) = watched {
@@ -152,15 +152,21 @@ impl Supervisor {
 }
 
 /// Everything up to the child of the runtime.
-fn launch_one(container: &mut Container) -> Result<(), String> {
+fn launch_one(container: &mut Container, output_to_kernel: bool) -> Result<(), String> {
     container.addresses.clear();
-    let stdio =
-        |stream| container.output.writer(stream).try_clone_to_owned().map_err(|error| format!("copy a pipe: {error}"));
+    let stdio = |stream| {
+        let output = if output_to_kernel {
+            fs::File::options().write(true).open("/dev/kmsg").map(OwnedFd::from)
+        } else {
+            container.output.writer(stream).try_clone_to_owned()
+        };
+        output.map_err(|error| format!("open its output: {error}"))
+    };
     let (stdout, stderr) = (stdio(Stream::Stdout)?, stdio(Stream::Stderr)?);
     let (spec, rootfs) = match &container.definition {
         Definition::System(system) => {
             make_sources(system)?;
-            (system_spec::build(system), Rootfs::Path(system_spec::root(system).to_path_buf()))
+            (system_spec::build(system)?, Rootfs::Path(system_spec::root(system).to_path_buf()))
         }
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;

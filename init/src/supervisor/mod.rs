@@ -6,6 +6,7 @@
 
 mod apply;
 mod container;
+mod devices;
 mod end;
 mod launch;
 mod output;
@@ -41,7 +42,9 @@ pub struct Supervisor {
     leftovers: Vec<PathBuf>,
     /// Nothing is started any more.
     shutting_down: bool,
-    /// Whether the storage of user containers is there; the engine does not start before.
+    /// Containers started from now on print into the kernel's log: see [`crate::command_line`].
+    pub output_to_kernel: bool,
+    /// What is wanted.
     pub configuration: berth_config::Configuration,
 }
 
@@ -54,6 +57,7 @@ impl Supervisor {
             next_id: 0,
             leftovers: Vec::new(),
             shutting_down: false,
+            output_to_kernel: false,
             configuration: berth_config::Configuration::default(),
         }
     }

@@ -6,10 +6,11 @@ use berth_config::{Capability, Condition, HostNamespace, SystemContainer, View};
 use berth_control::channel::CHANNEL_VARIABLE;
 use berth_runtime::seccomp::default_profile;
 use berth_runtime::spec::{
-    Capabilities, Linux, Memory, Mount, Namespace, NamespaceKind, Process, ResourceLimit, Resources, Root, Spec,
-    VERSION,
+    Capabilities, DeviceRule, Linux, Memory, Mount, Namespace, NamespaceKind, Process, ResourceLimit, Resources, Root,
+    Spec, VERSION,
 };
 
+use super::devices;
 use super::user_spec::mount;
 
 /// The number of the channel's descriptor in a system container.
@@ -24,9 +25,11 @@ pub fn root(definition: &SystemContainer) -> &'static Path {
 }
 
 /// The specification.
-pub fn build(definition: &SystemContainer) -> Spec {
+pub fn build(definition: &SystemContainer) -> Result<Spec, String> {
     let host = definition.view == View::Host;
-    Spec {
+    let nodes = definition.devices.iter().map(|path| devices::node(path.as_ref(), path.as_ref()));
+    let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+    Ok(Spec {
         oci_version: VERSION.to_owned(),
         process: Some(process(definition)),
         root: Some(Root { path: PathBuf::from(root(definition)), readonly: !host }),
@@ -37,10 +40,11 @@ pub fn build(definition: &SystemContainer) -> Spec {
             seccomp: definition.seccomp.then(|| default_profile(&capability_names(definition))),
             // What is mounted on the machine later appears in a container that sees the whole machine.
             rootfs_propagation: host.then(|| "slave".to_owned()),
+            devices: nodes,
             ..Linux::default()
         }),
         ..Spec::default()
-    }
+    })
 }
 
 fn process(definition: &SystemContainer) -> Process {
@@ -97,9 +101,6 @@ fn mounts(definition: &SystemContainer, host: bool) -> Vec<Mount> {
         options.push(if entry.read_only { "rro" } else { "rw" });
         mounts.push(mount(entry.destination().as_ref(), "bind", entry.source.as_ref(), &options));
     }
-    for device in &definition.devices {
-        mounts.push(mount(device.as_ref(), "bind", device.as_ref(), &["bind", "nosuid", "noexec"]));
-    }
     mounts
 }
 
@@ -125,7 +126,13 @@ fn resources(definition: &SystemContainer) -> Resources {
     let bytes = |size: Option<berth_config::Size>| size.and_then(|size| i64::try_from(size.bytes()).ok());
     let (limit, reserve) = (bytes(definition.memory.limit), bytes(definition.memory.reserve));
     let memory = Memory { limit, reservation: reserve, ..Memory::default() };
-    Resources { memory: (limit.is_some() || reserve.is_some()).then_some(memory), ..Resources::default() }
+    // Who sees the whole machine uses its devices; for the others the runtime allows the default ones and their own.
+    let everything = DeviceRule { allow: true, access: Some("rwm".to_owned()), ..DeviceRule::default() };
+    Resources {
+        devices: if definition.view == View::Host { vec![everything] } else { Vec::new() },
+        memory: (limit.is_some() || reserve.is_some()).then_some(memory),
+        ..Resources::default()
+    }
 }
 
 /// What is missing for a container to be started; `None` if nothing is.

@@ -4,8 +4,6 @@
 //! whatever loosens that stands in the container's configuration.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use berth_config::{Capability, Container, Device, NetworkMode, Seccomp, UserNamespace};
@@ -15,7 +13,8 @@ use berth_runtime::spec::{
     Capabilities, Cpu, DeviceRule, IdMapping, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process,
     ResourceLimit, Resources, Root, Spec, User, VERSION,
 };
-use nix::sys::stat::{major, minor};
+
+use super::devices;
 
 /// How many ids a container's user namespace has: all that an image made for a whole machine can name (0 to 65,534)
 /// and the overflow id.
@@ -61,7 +60,11 @@ pub fn files_folder(name: &str) -> PathBuf {
 /// The specification. `slot` chooses the range of host ids of a container with a user namespace of its own.
 pub fn build(name: &str, container: &Container, image: &PreparedImage, slot: u32) -> Result<Spec, String> {
     let mapped = container.security.user_namespace == UserNamespace::Auto;
-    let devices = container.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    let devices = container
+        .devices
+        .iter()
+        .map(|device| devices::node(device.source().as_ref(), device.destination().as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
     let mappings = if mapped { vec![id_mapping(slot)] } else { Vec::new() };
     Ok(Spec {
         oci_version: VERSION.to_owned(),
@@ -246,23 +249,4 @@ fn device_rules(configured: &[Device], nodes: &[berth_runtime::spec::Device]) ->
         granted.map(|(device, node)| rule(true, &node.kind, Some(node.major), Some(node.minor), &device.access())),
     );
     rules
-}
-
-/// A configured device: the host's node says what it is.
-fn device(device: &Device) -> Result<berth_runtime::spec::Device, String> {
-    let source: &str = device.source().as_ref();
-    let metadata = fs::metadata(source).map_err(|error| format!("device {source}: {error}"))?;
-    let kind = match metadata.file_type() {
-        kind if kind.is_char_device() => "c",
-        kind if kind.is_block_device() => "b",
-        _ => return Err(format!("device {source}: it is not a device node")),
-    };
-    let destination: &str = device.destination().as_ref();
-    Ok(berth_runtime::spec::Device {
-        kind: kind.to_owned(),
-        path: PathBuf::from(destination),
-        major: i64::try_from(major(metadata.rdev())).unwrap_or_default(),
-        minor: i64::try_from(minor(metadata.rdev())).unwrap_or_default(),
-        ..Default::default()
-    })
 }
