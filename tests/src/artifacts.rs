@@ -5,8 +5,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use berth_image_build::userland;
 use berth_image_build::workspace::Workspace;
+use berth_image_build::{qemu, userland};
 use gptman::GPT;
 
 /// The files that cases boot.
@@ -40,6 +40,19 @@ impl Artifacts {
         let command_line = command_line(&disk)?;
         let busybox = userland::build(workspace)?.busybox;
         Ok(Self { disk, kernel, out, busybox, command_line })
+    }
+}
+
+/// What runs the machines: what `BERTH_ACCELERATOR` says, or KVM where it was tried and boots this kernel, or TCG.
+///
+/// # Errors
+/// If the variable names neither, or KVM cannot be tried.
+pub fn accelerator(workspace: &Workspace) -> Result<&'static str> {
+    match std::env::var("BERTH_ACCELERATOR").as_deref() {
+        Ok("kvm") => Ok("kvm"),
+        Ok("tcg") => Ok("tcg"),
+        Ok(other) => bail!("BERTH_ACCELERATOR is {other:?}, not kvm or tcg"),
+        Err(_) => qemu::accelerator(workspace),
     }
 }
 

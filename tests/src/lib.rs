@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod bench;
 pub mod cases;
 pub mod disks;
+pub mod figures;
 pub mod machine;
 pub mod page;
 pub mod runner;

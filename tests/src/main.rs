@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use berth_image_build::qemu;
 use berth_image_build::workspace::Workspace;
-use berth_tests::artifacts::{Artifacts, repository};
+use berth_tests::artifacts::{self, Artifacts, repository};
 use berth_tests::cases;
 use berth_tests::runner::{self, Capacity, Case, Tally};
 use berth_tests::units;
@@ -55,7 +54,7 @@ fn run(command_line: &CommandLine) -> Result<Tally> {
     std::env::set_current_dir(repository()).context("go to the repository")?;
     let workspace = Workspace::find()?;
     let artifacts = Artifacts::find(&workspace)?;
-    let accelerator = qemu::accelerator(&workspace)?;
+    let accelerator = artifacts::accelerator(&workspace)?;
     let capacity = Capacity::of_this_host(command_line.jobs);
     println!("{} cases, {} at a time, {accelerator}", chosen.len(), capacity.jobs.min(chosen.len()));
     for _ in 0..command_line.repeat {

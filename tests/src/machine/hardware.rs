@@ -75,14 +75,15 @@ impl Arguments {
         self.pair("-drive", format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap,file={path}"));
     }
 
+    /// Index 0 is the kernel that QEMU itself starts.
     fn system_disk(&mut self, bus: Bus, path: &Path) {
         self.drive("system", path);
         self.words(match bus {
-            Bus::Virtio => "-device virtio-blk-pci,drive=system,bootindex=0",
-            Bus::VirtioScsi => "-device virtio-scsi-pci,id=scsi -device scsi-hd,drive=system,bus=scsi.0,bootindex=0",
-            Bus::Nvme => "-device nvme,serial=berth,drive=system,bootindex=0",
-            Bus::Ahci => "-device ide-hd,drive=system,bus=ide.0,bootindex=0",
-            Bus::Usb => "-device qemu-xhci -device usb-storage,drive=system,bootindex=0",
+            Bus::Virtio => "-device virtio-blk-pci,drive=system,bootindex=1",
+            Bus::VirtioScsi => "-device virtio-scsi-pci,id=scsi -device scsi-hd,drive=system,bus=scsi.0,bootindex=1",
+            Bus::Nvme => "-device nvme,serial=berth,drive=system,bootindex=1",
+            Bus::Ahci => "-device ide-hd,drive=system,bus=ide.0,bootindex=1",
+            Bus::Usb => "-device qemu-xhci -device usb-storage,drive=system,bootindex=1",
         });
     }
 

@@ -1,0 +1,77 @@
+//! What the userland takes at idle, and how little memory the machine can have.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Figure;
+use crate::bench::Bench;
+use crate::machine::Machine;
+use crate::page;
+use crate::wait;
+
+/// The steps in which the least memory is looked for, in MiB.
+const STEP: u32 = 4;
+/// The range that is looked in, in steps.
+const RANGE: (u32, u32) = (8, 32);
+
+/// The proportional set sizes of all processes while the demo runs and nothing else happens.
+///
+/// # Errors
+/// If the machine does not boot.
+pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
+    let mut machine = bench.machine().disk(demo).forward(8080).start()?;
+    machine.wait_until_ready()?;
+    serve(&mut machine)?;
+    // The shell that lists them is gone when they are read; kernel threads have no memory of their own.
+    let pids = machine.guest.shell("cd /proc && echo [0-9]*")?;
+    let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
+    for pid in pids.split_whitespace() {
+        let Ok(rollup) = machine.guest.read(&format!("/proc/{pid}/smaps_rollup")) else { continue };
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let Some(kibibytes) = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()) else {
+            continue;
+        };
+        let arguments = machine.guest.read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = arguments.split('\0').next().unwrap_or_default();
+        *by_name.entry(program.rsplit('/').next().unwrap_or_default().to_owned()).or_default() += kibibytes;
+    }
+    let total: u64 = by_name.values().sum();
+    ensure!(total > 0, "no process has memory");
+    let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
+    let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).with_bar("16 MiB")];
+    figures.extend(by_name.iter().map(|(name, size)| Figure::new(format!("  {name}"), mebibytes(*size))));
+    let free = machine.guest.read("/proc/meminfo")?;
+    let available = free.lines().find(|line| line.starts_with("MemAvailable:")).context("MemAvailable")?;
+    let available = available.trim_start_matches("MemAvailable:").trim().trim_end_matches(" kB").parse()?;
+    figures.push(Figure::new("available of 256 MiB", mebibytes(available)));
+    Ok(figures)
+}
+
+/// The least memory in which the machine boots and serves the demo.
+///
+/// # Errors
+/// If it does not even with the most.
+pub fn measure_least(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
+    let works = |memory: u32| -> Result<()> {
+        let mut machine = bench.machine().memory(memory).disk(demo).forward(8080).start()?;
+        machine.wait_until_ready()?;
+        serve(&mut machine)
+    };
+    let (mut fails, mut suffices) = RANGE;
+    works(suffices * STEP).with_context(|| format!("with {} MiB", suffices * STEP))?;
+    while suffices - fails > 1 {
+        let middle = fails.midpoint(suffices);
+        match works(middle * STEP) {
+            Ok(()) => suffices = middle,
+            Err(_) => fails = middle,
+        }
+    }
+    Ok(vec![Figure::new("least memory that serves the demo", format!("{} MiB", suffices * STEP)).with_bar("96 MiB")])
+}
+
+fn serve(machine: &mut Machine) -> Result<()> {
+    let address = machine.forwarded(8080)?;
+    page::fetch(address, "/", wait::ANSWER).map(drop)
+}
