@@ -34,6 +34,8 @@ pub(crate) enum Message {
     Created { pid: i32 },
     /// Caller to container: run the program.
     Start,
+    /// Launcher to caller: the process, whose pidfd comes along, has failed and ended, and is the caller's to reap.
+    Undone(Chain),
     /// Anybody to whom waits for him: I have given up.
     Failed(Chain),
 }

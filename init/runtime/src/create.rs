@@ -19,8 +19,8 @@ use rustix::process::Signal;
 
 use crate::channel::{self, Message};
 use crate::error::{Context, Error, Step, SystemError};
-use crate::launcher::Gate;
-use crate::spec::Spec;
+use crate::gate::Gate;
+use crate::spec::{Spec, State, Status};
 use crate::sys::clone::{self, PidfdNamespace, Side};
 use crate::{idmap, launcher};
 
@@ -75,6 +75,20 @@ pub struct Request<'a> {
     pub console: Option<BorrowedFd<'a>>,
     /// Whether the container keeps the caller's session keyring.
     pub keep_keyring: bool,
+}
+
+impl Request<'_> {
+    /// The container's state, as hooks get it.
+    pub(crate) fn state(&self, status: Status, pid: i32) -> State {
+        State {
+            oci_version: self.spec.oci_version.clone(),
+            id: self.id.to_owned(),
+            status,
+            pid,
+            bundle: self.bundle.clone(),
+            annotations: self.spec.annotations.clone(),
+        }
+    }
 }
 
 /// A container that is being made.
@@ -132,10 +146,19 @@ pub fn create(request: &Request<'_>) -> Result<Creating, Error> {
 }
 
 fn begin(request: &Request<'_>, containers_gate: Gate, gate: OwnedFd) -> Result<Creating, Error> {
+    begin_with(gate, |report| launcher::run(request, report, containers_gate))
+}
+
+/// Makes a launcher process that runs `body`.
+pub(crate) fn begin_with(gate: OwnedFd, body: impl FnOnce(OwnedFd)) -> Result<Creating, Error> {
     let (report, launchers_report) = channel::pair()?;
     rustix::io::ioctl_fionbio(&report, true).on("ioctl FIONBIO", "report")?;
     match clone::clone3(0, None).on("clone3", "launcher").step("make the launcher")? {
-        Side::Child => launcher::run(request, launchers_report, containers_gate),
+        Side::Child => {
+            body(launchers_report);
+            // Bodies end the process themselves; a copy of the caller must never go on as one.
+            clone::exit_now(1)
+        }
         Side::Parent { pid, pidfd } => Ok(Creating { report, gate, launcher_pid: pid, launcher: pidfd }),
     }
 }
@@ -162,6 +185,10 @@ impl Creating {
             Err(source) => Err(SystemError { call: "recvmsg", subject: "report".to_owned(), source }.into()),
             Ok(None) => Err(Error::Died { process }),
             Ok(Some((Message::Failed(chain), _))) => Err(Error::Reported(chain)),
+            Ok(Some((Message::Undone(chain), descriptors))) => {
+                descriptors.iter().for_each(reap_ended);
+                Err(Error::Reported(chain))
+            }
             Ok(Some((Message::Created { pid }, descriptors))) => {
                 let pidfd = descriptors.into_iter().next().ok_or(Error::Protocol { process })?;
                 Ok(Progress::Created(Created { pid, pidfd, gate: self.gate }))
@@ -245,6 +272,13 @@ impl Running {
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         send_signal(self.pidfd.as_fd(), signal)
     }
+}
+
+/// Reaps a child that has ended. In a PID namespace an unreaped one keeps the first process from ending.
+pub(crate) fn reap_ended(pidfd: &OwnedFd) {
+    use rustix::process::{WaitId, WaitIdOptions};
+    // The caller's own reaper may have been faster.
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
 /// What the starter's end of a gate says: the program's exec closes the other one.

@@ -46,10 +46,18 @@ pub(crate) fn arrange<const KEPT: usize>(
         rustix::io::fcntl_dupfd_cloexec(descriptor, above).on("dup", "a descriptor for the program")
     };
     // First everything out of the way, then everything to its place: the numbers may cross each other.
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).on("open", "/dev/null")?;
+    let given = [stdio.stdin, stdio.stdout, stdio.stderr];
+    let null = match given.iter().any(Option::is_none) {
+        true => {
+            Some(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).on("open", "/dev/null")?)
+        }
+        false => None,
+    };
     let mut placed: Vec<(OwnedFd, RawFd)> = Vec::with_capacity(3 + inherited.len());
-    for (number, descriptor) in (0..).zip([stdio.stdin, stdio.stdout, stdio.stderr]) {
-        placed.push((lift(descriptor.unwrap_or(null.as_fd()))?, number));
+    for (number, descriptor) in (0..).zip(given) {
+        if let Some(descriptor) = descriptor.or(null.as_ref().map(AsFd::as_fd)) {
+            placed.push((lift(descriptor)?, number));
+        }
     }
     for (descriptor, number) in inherited {
         placed.push((lift(*descriptor)?, *number));

@@ -9,9 +9,10 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::channel::{self, Message};
-use crate::create::{Request, Rootfs, await_executed, through_launcher};
+use crate::create::{Request, Rootfs, await_executed, reap_ended, through_launcher};
 use crate::error::{Context, Error, Step};
-use crate::launcher::{self, Gate, Place};
+use crate::gate::Gate;
+use crate::launcher::{self, Place};
 
 /// A container's first process, a child of the caller.
 #[derive(Debug)]
@@ -31,8 +32,13 @@ pub fn create(request: &Request<'_>, gate: OwnedFd) -> Result<Waiting, Error> {
         let (pid, pidfd) = through_launcher(request, Gate::Listening(gate))?;
         return Ok(Waiting { pid, pidfd });
     }
-    let launched = launcher::launch(request, &Gate::Listening(gate), Place::Caller, None)?;
-    Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd })
+    match launcher::launch(request, &Gate::Listening(gate), Place::Caller, None) {
+        Ok(launched) => Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd }),
+        Err(failure) => {
+            failure.process.iter().for_each(reap_ended);
+            Err(failure.error)
+        }
+    }
 }
 
 /// A socket for [`create`] that can be found at `path`. Only root can connect.

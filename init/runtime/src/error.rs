@@ -166,6 +166,9 @@ pub enum Error {
     /// Capabilities.
     #[error(transparent)]
     Capability(#[from] crate::capabilities::CapabilityError),
+    /// A hook.
+    #[error(transparent)]
+    Hook(#[from] crate::hooks::HookError),
     /// A system call.
     #[error(transparent)]
     System(#[from] SystemError),

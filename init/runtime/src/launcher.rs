@@ -22,31 +22,15 @@ use crate::cgroup::Cgroup;
 use crate::channel::{self, Message};
 use crate::create::{Request, Rootfs};
 use crate::error::{Chain, Context, Error, Step, SystemError};
+use crate::gate::Gate;
 use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::{Namespaces, flag};
 use crate::process;
 use crate::seccomp::Filter;
-use crate::spec::{Linux, NamespaceKind};
+use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{descriptors, idmap, limits};
-
-/// Where the container's process waits for its start.
-#[derive(Debug)]
-pub(crate) enum Gate {
-    /// The other end is the caller's.
-    Connected(OwnedFd),
-    /// A listening socket that `start` connects to.
-    Listening(OwnedFd),
-}
-
-impl AsFd for Gate {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Connected(socket) | Self::Listening(socket) => socket.as_fd(),
-        }
-    }
-}
+use crate::{descriptors, hooks, idmap, limits};
 
 /// A container's process that waits at its gate.
 #[derive(Debug)]
@@ -68,7 +52,7 @@ pub(crate) enum Place {
 pub(crate) fn run(request: &Request<'_>, report: OwnedFd, gate: Gate) -> ! {
     let mut kept = request.descriptors();
     kept.extend([report.as_fd(), gate.as_fd()]);
-    let isolated = descriptors::close_all_but(&kept).map_err(Error::from);
+    let isolated = descriptors::close_all_but(&kept).map_err(Failure::from);
     let result = isolated.and_then(|()| launch(request, &gate, Place::Own, Some(report.as_fd())));
     let code = match result {
         Ok(launched) => {
@@ -79,13 +63,45 @@ pub(crate) fn run(request: &Request<'_>, report: OwnedFd, gate: Gate) -> ! {
                 Err(_) => 1,
             }
         }
-        Err(error) => {
-            // If the caller is gone, there is nobody to tell.
-            let _ = channel::send(report.as_fd(), &Message::Failed(Chain::of(&error)), &[]);
+        Err(failure) => {
+            report_failure(report.as_fd(), &failure);
             1
         }
     };
     clone::exit_now(code)
+}
+
+/// Why there is no process.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub error: Error,
+    /// The process that was to be, if it came that far: it has ended and waits to be reaped by the caller.
+    pub process: Option<OwnedFd>,
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), process: None }
+    }
+}
+
+/// Tells the caller.
+pub(crate) fn report_failure(report: BorrowedFd<'_>, failure: &Failure) {
+    let chain = Chain::of(&failure.error);
+    // If the caller is gone, there is nobody to tell.
+    let _ = match &failure.process {
+        Some(process) => channel::send(report, &Message::Undone(chain), &[process.as_fd()]),
+        None => channel::send(report, &Message::Failed(chain), &[]),
+    };
+}
+
+/// Ends a process that has failed, and waits for its end: only then its cgroup can be removed.
+pub(crate) fn undo(pidfd: OwnedFd, error: Error) -> Failure {
+    // It may have ended by itself.
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    // After the signal its end is certain.
+    let _ = crate::create::wait_readable(pidfd.as_fd());
+    Failure { error, process: Some(pidfd) }
 }
 
 /// Makes the process and waits until it is set up. On failure nothing is left. `caller` is the caller's end: if it
@@ -95,7 +111,7 @@ pub(crate) fn launch(
     gate: &Gate,
     place: Place,
     caller: Option<BorrowedFd<'_>>,
-) -> Result<Launched, Error> {
+) -> Result<Launched, Failure> {
     let empty = Linux::default();
     let linux = request.spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = Namespaces::open(&linux.namespaces)?;
@@ -119,7 +135,7 @@ fn launch_into(
     namespaces: &Namespaces,
     filter: Option<&Filter>,
     cgroup: Option<&Cgroup>,
-) -> Result<Launched, Error> {
+) -> Result<Launched, Failure> {
     let mut sources = None;
     if namespaces.any_joined() {
         // Once in the user namespace, this process has no way to the host's files.
@@ -144,18 +160,7 @@ fn launch_into(
     let launched = Launched { pid, pidfd };
     match supervise(request, &launched, namespaces, sources, ours.as_fd(), caller) {
         Ok(()) => Ok(launched),
-        Err(error) => {
-            // It may have ended by itself.
-            let _ = rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL);
-            // Its end is what makes the cgroup removable; the signal makes sure that it comes.
-            let _ = crate::create::wait_readable(launched.pidfd.as_fd());
-            if place == Place::Caller {
-                let wait = rustix::process::WaitId::PidFd(launched.pidfd.as_fd());
-                // Reaped or not, it is gone.
-                let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
-            }
-            Err(error)
-        }
+        Err(error) => Err(undo(launched.pidfd, error)),
     }
 }
 
@@ -189,7 +194,16 @@ fn supervise(
     } else if need_launcher(&request.spec.mounts) {
         send_trees(process, &open_sources(request, None)?)?;
     }
-    expect_ready(process, caller)?;
+    loop {
+        match next_report(process, caller)? {
+            Message::Ready => break,
+            Message::RunHooks => {
+                run_hooks(request, pid)?;
+                channel::send(process, &Message::HooksDone, &[])?;
+            }
+            _ => return Err(Error::Protocol { process: "container" }),
+        }
+    }
     if let Some(program) = &request.spec.process {
         limits::apply(pid, &program.rlimits).step("set resource limits")?;
         if let Some(score) = program.oom_score_adj {
@@ -217,15 +231,30 @@ fn open_sources(request: &Request<'_>, user: Option<BorrowedFd<'_>>) -> Result<S
     Sources::open(request.spec, &request.rootfs, &request.bundle, user).step("prepare mounts")
 }
 
-/// Waits for the report of the container's process.
-fn expect_ready(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+/// The hooks of the runtime's namespaces.
+fn run_hooks(request: &Request<'_>, pid: i32) -> Result<(), Error> {
+    let Some(hooks) = &request.spec.hooks else { return Ok(()) };
+    let state = request.state(Status::Creating, pid);
+    hooks::run("prestart", &hooks.prestart, &state)?;
+    hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+    Ok(())
+}
+
+/// Waits until a process says that it is ready for its start.
+pub(crate) fn expect_ready(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    match next_report(process, caller)? {
+        Message::Ready => Ok(()),
+        _ => Err(Error::Protocol { process: "container" }),
+    }
+}
+
+/// Waits for the next report of the container's process.
+fn next_report(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<Message, Error> {
     wait(process, caller)?;
-    let name = "container";
     match channel::receive(process).on("recvmsg", "report")? {
-        Some((Message::Ready, _)) => Ok(()),
         Some((Message::Failed(chain), _)) => Err(Error::Reported(chain)),
-        Some(_) => Err(Error::Protocol { process: name }),
-        None => Err(Error::Died { process: name }),
+        Some((message, _)) => Ok(message),
+        None => Err(Error::Died { process: "container" }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a process gets: resource limits, scheduling, I/O priority, personality, memory policy.
 
-use crate::error::{Context, Error, SystemError};
-use crate::spec::{IoPriority, MemoryPolicy, Personality, ResourceLimit, Scheduler};
+use crate::error::{Context, Error, Step, SystemError};
+use crate::spec::{IoPriority, MemoryPolicy, Personality, Process, ResourceLimit, Scheduler};
 use crate::sys::limits::{self as sys, SchedulerAttributes};
 
 /// Names and numbers of asm-generic/resource.h; the same on x86 and ARM.
@@ -39,6 +39,34 @@ pub(crate) fn apply(pid: i32, limits: &[ResourceLimit]) -> Result<(), SystemErro
     Ok(())
 }
 
+/// What the calling thread is to have itself: scheduling and I/O priority.
+pub(crate) fn apply_own(process: &Process) -> Result<(), Error> {
+    if let Some(scheduler) = &process.scheduler {
+        schedule(scheduler).step("set the scheduler")?;
+    }
+    if let Some(priority) = &process.io_priority {
+        prioritize(priority).step("set the I/O priority")?;
+    }
+    Ok(())
+}
+
+/// Keeps the calling thread on some processors; a list as `0-3,7`.
+pub(crate) fn pin(list: &str) -> Result<(), Error> {
+    let mask = bit_list(list).filter(|mask| mask.iter().any(|word| *word != 0)).ok_or_else(|| {
+        Error::configuration("process.execCPUAffinity", format!("must be a list as 0-3,7, not {list}"))
+    })?;
+    let mut set = rustix::thread::CpuSet::new();
+    for (position, word) in mask.iter().enumerate() {
+        for bit in (0..64).filter(|bit| word & 1 << bit != 0) {
+            let cpu = position * 64 + bit;
+            if cpu < rustix::thread::CpuSet::MAX_CPU {
+                set.set(cpu);
+            }
+        }
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set).on("sched_setaffinity", list)?)
+}
+
 /// See sched(7) for the numbers.
 const POLICIES: [(&str, u32); 7] = [
     ("SCHED_OTHER", 0),
@@ -61,7 +89,7 @@ const SCHEDULER_FLAGS: [(&str, u64); 7] = [
 ];
 
 /// Schedules the calling thread.
-pub(crate) fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
+fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
     let policy = find(&POLICIES, &scheduler.policy, "process.scheduler.policy")?;
     let mut flags = 0;
     for flag in &scheduler.flags {
@@ -81,7 +109,7 @@ pub(crate) fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
 }
 
 /// Sets the calling thread's I/O priority.
-pub(crate) fn prioritize(priority: &IoPriority) -> Result<(), Error> {
+fn prioritize(priority: &IoPriority) -> Result<(), Error> {
     let classes = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     let class = find(&classes, &priority.class, "process.ioPriority.class")?;
     let level = u32::try_from(priority.priority)

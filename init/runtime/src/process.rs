@@ -6,23 +6,20 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::Mode;
-use rustix::thread::{Gid, Uid};
-
 use crate::capabilities::Sets;
 use crate::channel::{self, Message};
 use crate::create::Request;
-use crate::error::{Chain, Context as _, Error, Step};
-use crate::launcher::Gate;
+use crate::error::{Context as _, Error, Step};
+use crate::gate::{Gate, give_up};
 use crate::mounts::container::{Surroundings, attach_all, procfs, write_proc};
 use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::Namespaces;
 use crate::program::Program;
 use crate::rootfs::{Kind, Masks, Root};
 use crate::seccomp::Filter;
-use crate::spec::{Linux, NamespaceKind, Process, Spec, User};
+use crate::spec::{Linux, NamespaceKind, Process, Spec, Status};
 use crate::sys::{clone, privileges};
-use crate::{descriptors, devices, limits, terminal};
+use crate::{descriptors, devices, hooks, identity, idmap, limits, terminal};
 
 /// What the process needs to know. A copy of the launcher's memory; its descriptors are closed without its owners
 /// knowing, so it must never be dropped.
@@ -50,7 +47,7 @@ pub(crate) fn run(context: Context<'_>) -> ! {
         Ok(ends) => ends,
         Err(error) => give_up(context.launcher.as_fd(), &error),
     };
-    let program = match set_up(&context, &ends) {
+    let (program, pid) = match set_up(&context, &ends) {
         Ok(program) => program,
         Err(error) => give_up(ends.launcher.as_fd(), &error),
     };
@@ -58,18 +55,11 @@ pub(crate) fn run(context: Context<'_>) -> ! {
         clone::exit_now(1);
     }
     drop(ends.launcher);
-    let Some(starter) = wait_for_start(&ends.gate) else { clone::exit_now(1) };
-    drop(ends.gate);
-    match finish(&context, &program) {
+    let Some(starter) = ends.gate.wait() else { clone::exit_now(1) };
+    match finish(&context, &program, pid) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
-}
-
-fn give_up(to: BorrowedFd<'_>, error: &Error) -> ! {
-    // If nobody listens any more, nobody wants to know.
-    let _ = channel::send(to, &Message::Failed(Chain::of(error)), &[]);
-    clone::exit_now(1)
 }
 
 /// Away from the caller: its signals, its session, its descriptors.
@@ -81,18 +71,14 @@ fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
     let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console];
     let [launcher, gate, console] = descriptors::arrange(request.stdio, &request.inherited, kept)?;
     let process = "launching";
-    let gate = match context.gate {
-        Gate::Connected(_) => gate.map(Gate::Connected),
-        Gate::Listening(_) => gate.map(Gate::Listening),
-    };
-    match (launcher, gate) {
+    match (launcher, gate.map(|gate| context.gate.moved(gate))) {
         (Some(launcher), Some(gate)) => Ok(Ends { launcher, gate, console }),
         _ => Err(Error::Died { process }),
     }
 }
 
 /// Everything up to the start.
-fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Program, Error> {
+fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
     let request = context.request;
     let spec = request.spec;
     let empty = Linux::default();
@@ -102,13 +88,14 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Program, Error> {
         spec.process.as_ref().ok_or_else(|| Error::configuration("process", "is needed to create a container"))?;
 
     context.namespaces.enter_late().step("enter namespaces")?;
+    set_time_offsets(linux).step("set time offsets")?;
     let sources = if user_namespace || need_launcher(&spec.mounts) {
         received_sources(ends.launcher.as_fd())?
     } else {
         Sources::open(spec, &request.rootfs, &request.bundle, None).step("prepare mounts")?
     };
     if user_namespace {
-        become_root().step("become root of the user namespace")?;
+        identity::become_root().step("become root of the user namespace")?;
     }
     join_keyring(request).step("join a session keyring")?;
 
@@ -131,16 +118,12 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Program, Error> {
     for path in &linux.masked_paths {
         root.mask(path, &mut masks).step("mask paths")?;
     }
+    let pid = run_hooks(request, ends.launcher.as_fd())?;
     root.enter().step("enter the root")?;
     finish_root(spec, &root).step("finish the root")?;
     drop((root, masks));
 
-    if let Some(scheduler) = &process.scheduler {
-        limits::schedule(scheduler).step("set the scheduler")?;
-    }
-    if let Some(priority) = &process.io_priority {
-        limits::prioritize(priority).step("set the I/O priority")?;
-    }
+    limits::apply_own(process)?;
     if let Some(personality) = &linux.personality {
         limits::personality(personality).step("set the personality")?;
     }
@@ -148,52 +131,51 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Program, Error> {
         limits::memory_policy(policy).step("set the memory policy")?;
     }
     let program = Program::prepare(process)?;
-    restrict(context.sets, process, context.filter)?;
+    identity::restrict(context.sets, process, context.filter)?;
     program.check()?;
-    Ok(program)
+    Ok((program, pid))
+}
+
+/// The hooks before the root is exchanged: those of the runtime's namespaces by the launcher, then those of the
+/// container's. Returns this process's id as the host sees it.
+fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<i32, Error> {
+    let Some(hooks) = &request.spec.hooks else { return Ok(0) };
+    // The host's /proc is still there.
+    let own = rustix::fs::readlink("/proc/self", Vec::new()).on("readlink", "/proc/self")?;
+    let pid = own.to_str().ok().and_then(|pid| pid.parse().ok()).unwrap_or_default();
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        channel::send(launcher, &Message::RunHooks, &[])?;
+        match channel::receive(launcher).on("recvmsg", "hooks")? {
+            Some((Message::HooksDone, _)) => {}
+            _ => return Err(Error::Died { process: "launching" }),
+        }
+    }
+    hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid))?;
+    Ok(pid)
 }
 
 /// After the start: what has to be last.
-fn finish(context: &Context<'_>, program: &Program) -> Result<std::convert::Infallible, Error> {
-    let process = context.request.spec.process.as_ref();
-    if process.is_some_and(|process| process.no_new_privileges)
-        && let Some(filter) = context.filter
-    {
-        filter.install().step("install the seccomp filter")?;
+fn finish(context: &Context<'_>, program: &Program, pid: i32) -> Result<std::convert::Infallible, Error> {
+    if let Some(hooks) = &context.request.spec.hooks {
+        hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid))?;
+    }
+    if let Some(process) = &context.request.spec.process {
+        identity::filter_last(process, context.filter)?;
     }
     program.execute()
-}
-
-/// Waits at the gate; the end that gave the word also hears if the program cannot be run.
-fn wait_for_start(gate: &Gate) -> Option<OwnedFd> {
-    let starter = match gate {
-        Gate::Connected(socket) => socket.try_clone().ok()?,
-        Gate::Listening(listener) => rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC).ok()?,
-    };
-    match channel::receive(starter.as_fd()) {
-        Ok(Some((Message::Start, _))) => Some(starter),
-        _ => None,
-    }
 }
 
 fn received_sources(launcher: BorrowedFd<'_>) -> Result<Sources, Error> {
     Sources::received(channel::receive_trees(launcher)?).ok_or(Error::Protocol { process: "launching" })
 }
 
-/// In a new user namespace every id is nobody's until it is set.
-fn become_root() -> Result<(), Error> {
-    set_ids(&User::default(), &[])
-}
-
-fn set_ids(user: &User, groups: &[Gid]) -> Result<(), Error> {
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    match rustix::thread::set_thread_groups(groups) {
-        // Denied in the user namespace; then there are none to get rid of either, unless some are wanted.
-        Err(rustix::io::Errno::PERM) if groups.is_empty() => {}
-        result => result.on("setgroups", "additional groups")?,
+/// Of the time namespace just made, which nobody is in before the program. By the host's /proc, whose file is still
+/// this process's own: its ids are not set yet.
+fn set_time_offsets(linux: &Linux) -> Result<(), Error> {
+    for (clock, offset) in &linux.time_offsets {
+        let line = format!("{clock} {} {}", offset.secs, offset.nanosecs);
+        idmap::write_file("/proc/self/timens_offsets", line.as_bytes())?;
     }
-    rustix::thread::set_thread_res_gid(gid, gid, gid).context("setresgid", || user.gid.to_string())?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).context("setresuid", || user.uid.to_string())?;
     Ok(())
 }
 
@@ -274,26 +256,4 @@ fn finish_root(spec: &Spec, root: &Root) -> Result<(), Error> {
     };
     let recursive = propagation.is_some_and(|word| word.starts_with('r'));
     Ok(attach::set_propagation(root.as_fd(), kind, recursive, "/")?)
-}
-
-/// Takes away what the program is not to have. The order is the kernel's: the bounding set needs CAP_SETPCAP, ids need
-/// CAP_SETUID, a filter without no_new_privs needs CAP_SYS_ADMIN.
-fn restrict(sets: Sets, process: &Process, filter: Option<&Filter>) -> Result<(), Error> {
-    let groups: Vec<Gid> = process.user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    sets.apply_bounding().step("drop capabilities")?;
-    privileges::keep_capabilities(true).on("prctl", "PR_SET_KEEPCAPS")?;
-    set_ids(&process.user, &groups).step("set user and groups")?;
-    // A change of the user may have made the process open to others of that user.
-    privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
-    if process.no_new_privileges {
-        privileges::no_new_privileges().on("prctl", "PR_SET_NO_NEW_PRIVS")?;
-    } else if let Some(filter) = filter {
-        let permitted = privileges::permitted_capabilities().on("capget", "own process")?;
-        privileges::set_capabilities(permitted, permitted, sets.inheritable).on("capset", "own process")?;
-        filter.install().step("install the seccomp filter")?;
-    }
-    privileges::keep_capabilities(false).on("prctl", "PR_SET_KEEPCAPS")?;
-    sets.apply().step("set capabilities")?;
-    rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
-    Ok(())
 }

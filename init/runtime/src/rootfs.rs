@@ -215,7 +215,6 @@ impl Masks {
         }
         let filesystem = crate::mounts::filesystem::Filesystem::open("tmpfs")?;
         filesystem.set("source", "tmpfs")?;
-        filesystem.set("size", "0k")?;
         filesystem.set("mode", "0755")?;
         filesystem.set_flag("ro")?;
         Ok(filesystem.mount(crate::sys::mount::attribute::READ_ONLY)?)

@@ -164,6 +164,27 @@ impl Case {
         Outcome { output, code }
     }
 
+    /// Runs a further process in a container that is running or created.
+    pub fn exec(&self, created: (i32, std::os::fd::BorrowedFd<'_>), process: &Process) -> Result<Outcome, Error> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let request = berth_runtime::ExecRequest {
+            pid: created.0,
+            pidfd: created.1,
+            process,
+            seccomp: self.spec.linux.as_ref().unwrap().seccomp.as_ref(),
+            cgroup: Some(self.cgroup.clone()),
+            stdio: Stdio { stdin: None, stdout: Some(writer.as_fd()), stderr: Some(writer.as_fd()) },
+            inherited: Vec::new(),
+            console: None,
+        };
+        let running = berth_runtime::exec(&request)?.wait()?.start()?;
+        drop(writer);
+        let output = read(reader);
+        let code = end(&running);
+        running.wait_executed()?;
+        Ok(Outcome { output, code })
+    }
+
     /// The text of the error that it must end with.
     pub fn fails(&self) -> String {
         let text = chain(&self.create().map(drop).unwrap_err());

@@ -18,6 +18,11 @@ pub const CASES: &[Test] = &[
     ("its_signals_are_not_the_callers", its_signals_are_not_the_callers),
     ("its_network_namespace_can_be_had_before_the_start", its_network_namespace_can_be_had_before_the_start),
     ("a_namespace_is_joined_by_path", a_namespace_is_joined_by_path),
+    ("a_process_joins_a_running_container", a_process_joins_a_running_container),
+    ("what_cannot_be_executed_in_a_container_is_named", what_cannot_be_executed_in_a_container_is_named),
+    ("hooks_run_in_their_order_and_places", hooks_run_in_their_order_and_places),
+    ("a_failing_hook_undoes_the_create", a_failing_hook_undoes_the_create),
+    ("clocks_are_set_off", clocks_are_set_off),
 ];
 
 fn a_program_runs_and_its_exit_code_comes_back() {
@@ -153,4 +158,102 @@ fn a_namespace_is_joined_by_path() {
     let running = created.start().unwrap();
     end(&running);
     first.remove();
+}
+
+fn a_process_joins_a_running_container() {
+    for mut case in [Case::new("exec sleep 100"), Case::unprivileged("exec sleep 100")] {
+        case.process().capabilities.as_mut().unwrap().bounding.truncate(2);
+        let (created, _reader) = case.create().unwrap();
+        let running = created.start().unwrap();
+        running.wait_executed().unwrap();
+        let mut process = case.spec.process.clone().unwrap();
+        let script = "
+            for kind in pid net mnt ipc uts cgroup user; do readlink /proc/self/ns/$kind; done
+            hostname; id -u; ls /proc/self/fd | wc -l; grep CapBnd /proc/self/status; tail -n 1 /proc/self/cgroup; pwd; exit 5";
+        process.args = vec!["sh".into(), "-c".into(), script.into()];
+        process.cwd = "/usr".into();
+        process.user.uid = 33;
+        let outcome = case.exec((running.pid, running.pidfd.as_fd()), &process).unwrap();
+        let kinds = ["pid", "net", "mnt", "ipc", "uts", "cgroup", "user"];
+        let links = kinds.map(|kind| std::fs::read_link(format!("/proc/{}/ns/{kind}", running.pid)).unwrap());
+        let links: String = links.iter().map(|link| format!("{}\n", link.display())).collect();
+        let expected = links + "berth-test\n33\n4\nCapBnd:\t0000000000000003\n0::/\n/usr\n";
+        assert_eq!((outcome.output, outcome.code), (expected, 5));
+        running.signal(libc::SIGKILL).unwrap();
+        assert_eq!(end(&running), 128 + libc::SIGKILL);
+        case.remove();
+    }
+}
+
+fn what_cannot_be_executed_in_a_container_is_named() {
+    let case = Case::new("exec sleep 100");
+    let (created, _reader) = case.create().unwrap();
+    let mut process = case.spec.process.clone().unwrap();
+    process.args = vec!["no-such-program".into()];
+    let error = case.exec((created.pid(), created.pidfd()), &process).unwrap_err();
+    assert!(crate::container::chain(&error).starts_with("exec no-such-program: executable file not found"));
+    let running = created.start().unwrap();
+    running.signal(libc::SIGKILL).unwrap();
+    end(&running);
+    let error = case.exec((running.pid, running.pidfd.as_fd()), &process).unwrap_err();
+    assert!(crate::container::chain(&error).contains("join the container"), "{error}");
+    case.remove();
+}
+
+/// A hook that notes its name and state in a file, which is the same inside and outside.
+fn noting(name: &str, log: &std::path::Path) -> berth_runtime::spec::Hook {
+    let script = format!("printf '{name} ' >> {0}; cat >> {0}; echo \" $(hostname)\" >> {0}", log.display());
+    let args = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    berth_runtime::spec::Hook { path: "/bin/sh".into(), args, env: vec!["PATH=/bin".into()], timeout: Some(20) }
+}
+
+fn hooks_run_in_their_order_and_places() {
+    let notes = tempfile::tempdir().unwrap();
+    let log = notes.path().join("log");
+    for mut case in [Case::new("true"), Case::unprivileged("true")] {
+        std::fs::write(&log, "").unwrap();
+        std::fs::set_permissions(notes.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        case.bind(notes.path(), notes.path().to_str().unwrap(), &["bind"]);
+        let hooks = case.spec.hooks.get_or_insert_default();
+        hooks.prestart = vec![noting("prestart", &log)];
+        hooks.create_runtime = vec![noting("createRuntime", &log), noting("second", &log)];
+        hooks.create_container = vec![noting("createContainer", &log)];
+        hooks.start_container = vec![noting("startContainer", &log)];
+        case.run();
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let names: Vec<_> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(names, ["prestart", "createRuntime", "second", "createContainer", "startContainer"]);
+        let inside: Vec<_> = lines.iter().map(|line| line.ends_with(" berth-test")).collect();
+        assert_eq!(inside, [false, false, false, true, true]);
+        let pids: std::collections::BTreeSet<_> =
+            lines.iter().map(|line| line.split("\"pid\":").nth(1).unwrap().split(',').next().unwrap()).collect();
+        assert!(pids.len() == 1 && !pids.contains("0") && !pids.contains("1"), "{text}");
+        assert!(lines[0].contains("\"status\":\"creating\"") && lines[4].contains("\"status\":\"created\""), "{text}");
+    }
+}
+
+fn a_failing_hook_undoes_the_create() {
+    let hook = |script: &str, timeout| berth_runtime::spec::Hook {
+        path: "/bin/sh".into(),
+        args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: vec![],
+        timeout,
+    };
+    let mut case = Case::new("true");
+    case.spec.hooks.get_or_insert_default().create_runtime = vec![hook("exit 3", None)];
+    assert_eq!(case.fails(), "the createRuntime hook /bin/sh ended with exit code 3");
+    case.spec.hooks.as_mut().unwrap().create_runtime = vec![hook("exec /bin/sleep 100", Some(1))];
+    assert_eq!(case.fails(), "the createRuntime hook /bin/sh took longer than 1 s");
+}
+
+fn clocks_are_set_off() {
+    use berth_runtime::spec::{Namespace, NamespaceKind, TimeOffset};
+    for mut case in [Case::new("cut -d. -f1 /proc/uptime"), Case::unprivileged("cut -d. -f1 /proc/uptime")] {
+        case.linux().namespaces.push(Namespace { kind: NamespaceKind::Time, path: None });
+        case.linux().time_offsets = [("boottime".to_owned(), TimeOffset { secs: 1_000_000, nanosecs: 0 })].into();
+        let uptime: i64 = case.run().output.trim().parse().unwrap();
+        assert!(uptime >= 1_000_000, "{uptime}");
+    }
 }

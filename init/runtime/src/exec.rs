@@ -1,0 +1,211 @@
+//! A further process in a running container, in the same shape as [`crate::create()`]: a launcher joins the container's
+//! namespaces and makes the process in them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::capabilities::Sets;
+use crate::channel::{self, Message};
+use crate::create::{Creating, Stdio, begin_with};
+use crate::error::{Context as _, Error, Step};
+use crate::gate::{Gate, give_up};
+use crate::launcher::Failure;
+use crate::program::Program;
+use crate::seccomp::Filter;
+use crate::spec::{NamespaceKind, Process, Seccomp};
+use crate::sys::clone::{self, Side};
+use crate::sys::privileges;
+use crate::{descriptors, identity, idmap, launcher, limits, namespaces, terminal};
+
+/// What is wanted. Only borrowed for the length of [`exec`].
+#[derive(Clone, Debug)]
+pub struct ExecRequest<'a> {
+    /// The container's first process, in the caller's PID namespace.
+    pub pid: i32,
+    /// The same process: so that its number is not somebody else's by now.
+    pub pidfd: BorrowedFd<'a>,
+    /// What runs.
+    pub process: &'a Process,
+    /// The container's filter.
+    pub seccomp: Option<&'a Seccomp>,
+    /// The container's cgroup.
+    pub cgroup: Option<PathBuf>,
+    /// Not used with `process.terminal`.
+    pub stdio: Stdio<'a>,
+    /// Descriptors for the program, each with the number (3 or above) it gets.
+    pub inherited: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// With `process.terminal`: a connected stream socket that the terminal's master is sent to.
+    pub console: Option<BorrowedFd<'a>>,
+}
+
+/// Begins to make a process in a container. Advance and start it as a container.
+pub fn exec(request: &ExecRequest<'_>) -> Result<Creating, Error> {
+    crate::validate::process(request.process)?;
+    let (gate, process_gate) = channel::pair()?;
+    begin_with(gate, |report| run(request, report, Gate::Connected(process_gate)))
+}
+
+/// The launcher process.
+fn run(request: &ExecRequest<'_>, report: OwnedFd, gate: Gate) -> ! {
+    let code = match launch(request, &gate, report.as_fd()) {
+        Ok((pid, pidfd)) => {
+            let sent = channel::send(report.as_fd(), &Message::Created { pid }, &[pidfd.as_fd()]);
+            i32::from(sent.is_err())
+        }
+        Err(failure) => {
+            launcher::report_failure(report.as_fd(), &failure);
+            1
+        }
+    };
+    clone::exit_now(code)
+}
+
+fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Result<(i32, OwnedFd), Failure> {
+    let process = request.process;
+    let filter = request.seccomp.map(Filter::compile).transpose().step("compile the seccomp profile")?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    // The host's: inside, the name may mean anything.
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).on("open", "/dev/null")?;
+    let mut kept: Vec<BorrowedFd<'_>> = [request.stdio.stdin, request.stdio.stdout, request.stdio.stderr]
+        .into_iter()
+        .flatten()
+        .chain(request.console)
+        .chain(request.inherited.iter().map(|(descriptor, _)| *descriptor))
+        .collect();
+    kept.extend([caller, gate.as_fd(), request.pidfd, null.as_fd()]);
+    descriptors::close_all_but(&kept)?;
+    privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
+    let cgroup = match &request.cgroup {
+        Some(path) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Some(rustix::fs::open(path, flags, Mode::empty()).context("open", || path.display().to_string())?)
+        }
+        None => None,
+    };
+    // Inherited by the process; afterwards this one has no right to raise them.
+    limits::apply(0, &process.rlimits).step("set resource limits")?;
+    if let Some(score) = process.oom_score_adj {
+        idmap::write_file("/proc/self/oom_score_adj", score.to_string().as_bytes()).step("set the OOM score")?;
+    }
+    let affinity = process.exec_cpu_affinity.as_ref();
+    if let Some(initial) = affinity.and_then(|affinity| affinity.initial.as_deref()) {
+        limits::pin(initial).step("set the initial CPU affinity")?;
+    }
+    let joined = differing_namespaces(request)?;
+    let in_user_namespace = joined & namespaces::flag(NamespaceKind::User) != 0;
+    let available = match in_user_namespace {
+        true => u64::MAX,
+        false => privileges::permitted_capabilities().on("capget", "own process")?,
+    };
+    let sets = Sets::from_spec(process.capabilities.as_ref(), available);
+    clone::setns(request.pidfd, joined).on("setns", "the container's namespaces").step("join the container")?;
+    let (ours, theirs) = channel::pair()?;
+    let side = clone::clone3(libc::CLONE_PARENT as u64, cgroup.as_ref().map(AsFd::as_fd))
+        .on("clone3", "a process in the container")
+        .step("make the process")?;
+    let (pid, pidfd) = match side {
+        Side::Child => become_process(request, gate, theirs, null.as_fd(), filter.as_ref(), sets),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    match launcher::expect_ready(ours.as_fd(), Some(caller)) {
+        Ok(()) => Ok((pid, pidfd)),
+        Err(error) => Err(launcher::undo(pidfd, error)),
+    }
+}
+
+/// The kinds in which the container is elsewhere; joining one's own user namespace is refused by the kernel.
+fn differing_namespaces(request: &ExecRequest<'_>) -> Result<u64, Error> {
+    const NAMES: [(NamespaceKind, &str); 8] = [
+        (NamespaceKind::User, "user"),
+        (NamespaceKind::Mount, "mnt"),
+        (NamespaceKind::Pid, "pid"),
+        (NamespaceKind::Network, "net"),
+        (NamespaceKind::Ipc, "ipc"),
+        (NamespaceKind::Uts, "uts"),
+        (NamespaceKind::Cgroup, "cgroup"),
+        (NamespaceKind::Time, "time"),
+    ];
+    let mut flags = 0;
+    for (kind, name) in NAMES {
+        let identity = |path: String| {
+            rustix::fs::stat(&path).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| (errno, path))
+        };
+        let own = identity(format!("/proc/self/ns/{name}"));
+        match (own, identity(format!("/proc/{}/ns/{name}", request.pid))) {
+            (Ok(own), Ok(theirs)) if own != theirs => flags |= namespaces::flag(kind),
+            (Ok(_), Err((errno, path))) => drop(Err::<(), _>(errno).on("stat", &path).step("join the container")?),
+            _ => {}
+        }
+    }
+    // The numbers above were the container's only if it still is.
+    let alive = clone::send_signal(request.pidfd, 0);
+    alive.on("pidfd_send_signal", "the container's first process").step("join the container")?;
+    Ok(flags)
+}
+
+/// The new process. Never returns.
+fn become_process(
+    request: &ExecRequest<'_>,
+    gate: &Gate,
+    launcher: OwnedFd,
+    null: BorrowedFd<'_>,
+    filter: Option<&Filter>,
+    sets: Sets,
+) -> ! {
+    let launcher = std::mem::ManuallyDrop::new(launcher);
+    let stdio = Stdio {
+        stdin: request.stdio.stdin.or(Some(null)),
+        stdout: request.stdio.stdout.or(Some(null)),
+        stderr: request.stdio.stderr.or(Some(null)),
+    };
+    let kept = [Some(launcher.as_fd()), Some(gate.as_fd()), request.console];
+    let (launcher, moved, console) = match descriptors::arrange(stdio, &request.inherited, kept) {
+        Ok([Some(launcher), Some(moved), console]) => (launcher, moved, console),
+        Ok(_) => give_up(launcher.as_fd(), &Error::Died { process: "launching" }),
+        Err(error) => give_up(launcher.as_fd(), &error.into()),
+    };
+    let program = match set_up(request, console, filter, sets) {
+        Ok(program) => program,
+        Err(error) => give_up(launcher.as_fd(), &error),
+    };
+    if channel::send(launcher.as_fd(), &Message::Ready, &[]).is_err() {
+        clone::exit_now(1);
+    }
+    drop(launcher);
+    let Some(starter) = gate.moved(moved).wait() else { clone::exit_now(1) };
+    match identity::filter_last(request.process, filter).and_then(|()| program.execute()) {
+        Ok(never) => match never {},
+        Err(error) => give_up(starter.as_fd(), &error),
+    }
+}
+
+fn set_up(
+    request: &ExecRequest<'_>,
+    console: Option<OwnedFd>,
+    filter: Option<&Filter>,
+    sets: Sets,
+) -> Result<Program, Error> {
+    let process = request.process;
+    clone::reset_signals();
+    match rustix::process::setsid() {
+        Ok(_) | Err(Errno::PERM) => {}
+        failed => drop(failed.on("setsid", "the process")?),
+    }
+    if let Some(console) = console {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", "/")?;
+        let terminal = terminal::make(root.as_fd(), process, console.as_fd()).step("set up the terminal")?;
+        terminal::take(terminal.as_fd()).step("set up the terminal")?;
+    }
+    if let Some(last) = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.last.as_deref()) {
+        limits::pin(last).step("set the final CPU affinity")?;
+    }
+    limits::apply_own(process)?;
+    let program = Program::prepare(process)?;
+    identity::restrict(sets, process, filter)?;
+    program.check()?;
+    Ok(program)
+}
