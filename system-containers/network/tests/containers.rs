@@ -118,9 +118,13 @@ fn a_published_port_is_reached_from_everywhere_over_both_families_and_protocols(
     let site = Site::new();
     let mut service = site.start();
     let (web, other) = (container(), container());
-    service.attach("web", &web, &[port("", 8080, 80, "tcp"), port("", 8053, 53, "udp")]).unwrap();
+    let addresses = service.attach("web", &web, &[port("", 8080, 80, "tcp"), port("", 8053, 53, "udp")]).unwrap();
     service.attach("other", &other, &[]).unwrap();
     let _servers = [serve(&web, "TCP", 80, "web"), serve(&web, "UDP", 53, "web")];
+    for address in &addresses {
+        let answer = ask(&other, "TCP", address, 80);
+        assert!(answer.starts_with("web sees"), "{address} from a neighbour, directly: {answer:?}");
+    }
     for (protocol, published) in [("TCP", 8080), ("UDP", 8053)] {
         for (family, host) in HOST.iter().enumerate() {
             let from_outside = ask(&site.outside, protocol, host, published);
@@ -317,13 +321,10 @@ fn the_hundredth_container_costs_what_the_first_did() {
         times.push(began.elapsed());
         assert!(seen.insert(addresses.unwrap()), "no address twice");
     }
-    let median = |times: &[Duration]| {
-        let mut sorted = times.to_vec();
-        sorted.sort();
-        sorted[sorted.len() / 2]
-    };
-    let (early, late) = (median(&times[1..20]), median(&times[80..]));
-    eprintln!("attaching takes {early:?} early and {late:?} late");
+    // The shortest of several: other programs on this machine only ever add to a time.
+    let shortest = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
+    let (early, late) = (shortest(&times[1..21]), shortest(&times[80..]));
+    eprintln!("attaching takes {:?} first, then {early:?} early and {late:?} late", times[0]);
     assert!(late < early * 3, "{early:?} {late:?}");
     let rules = site.machine.namespace.run("nft list chain inet berth publish");
     assert_eq!(rules.matches("dnat").count(), 4, "{rules}");

@@ -241,4 +241,8 @@ fn router_advertisements_bring_addresses_routes_and_resolvers() {
     });
     assert!(resolv_conf.contains("search lab.example.org"), "{resolv_conf}");
     assert!(machine.namespace.ip("-6 route").contains("default via fe80::"));
+    // The first container makes the machine a router, which by the kernel's default listens to no other router.
+    service.attach("web", &Namespace::new(), &[]).unwrap();
+    assert_eq!(machine.namespace.run("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "1");
+    assert!(machine.namespace.ip("-6 route").contains("default via fe80::"));
 }

@@ -129,7 +129,8 @@ pub struct Machine {
 impl Machine {
     pub fn new(configuration: &str) -> Self {
         let network = toml_network(configuration);
-        let state = tempfile::tempdir().unwrap();
+        // In memory, as /run is.
+        let state = tempfile::tempdir_in("/dev/shm").unwrap();
         // What a namespace of a booted machine has not: the loopback is for the service to set up.
         let namespace = Namespace::new();
         namespace.ip("link set lo down");
