@@ -2,13 +2,12 @@
 //! went into it. An entry appears by rename when it is complete, so a build that was interrupted leaves none.
 
 use std::env;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use anyhow::{Context, Result};
 
+use crate::command::step;
 use crate::digest;
 
 /// The folder that holds every kind of result.
@@ -59,19 +58,39 @@ impl Cache {
         if let Some(folder) = self.entry(kind, key) {
             return Ok(folder);
         }
+        let _lock = self.lock(kind)?;
+        // Whoever held the lock may have made it.
+        if let Some(folder) = self.entry(kind, key) {
+            return Ok(folder);
+        }
         let parent = self.folder(kind)?;
-        let partial = parent.join(format!(".{key}.{}", process::id()));
+        let partial = parent.join(format!(".{key}"));
+        if partial.exists() {
+            // Left by a build that was killed: the lock says that nobody works on it.
+            fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
+        }
         fs::create_dir(&partial).with_context(|| format!("make {}", partial.display()))?;
         let complete = parent.join(key);
-        let built = build(&partial).and_then(|()| match fs::rename(&partial, &complete) {
-            // Somebody else was faster; theirs is as good.
-            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => Ok(()),
-            outcome => outcome.with_context(|| format!("complete {}", complete.display())),
-        });
+        let built = build(&partial)
+            .and_then(|()| fs::rename(&partial, &complete).with_context(|| format!("complete {}", complete.display())));
         if partial.exists() {
             fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
         }
         built.map(|()| complete)
+    }
+
+    /// One build of a kind at a time: they share build trees.
+    fn lock(&self, kind: &str) -> Result<File> {
+        fs::create_dir_all(&self.root).with_context(|| format!("make {}", self.root.display()))?;
+        let path = self.root.join(format!("{kind}.lock"));
+        let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => step(&format!("waiting for another build of {kind}")),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+        file.lock().with_context(|| format!("lock {}", path.display()))?;
+        Ok(file)
     }
 
     /// The digest of a large file, remembered by its path, size and time of change.
