@@ -6,11 +6,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+type Program = fn() -> ExitCode;
+
 /// The programs of the system containers by the last component of the name they are called by.
-const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
+const PROGRAMS: &[(&str, Program)] = &[
     ("berth-console", berth_console::main),
     ("berth-control", berth_control_server::main),
+    ("berth-engine", berth_engine::main),
     ("berth-guest-agent", berth_guest_agent::main),
+    ("berth-logs", berth_logs::main),
     ("berth-network", berth_network::main),
 ];
 
@@ -31,10 +35,39 @@ fn main() -> ExitCode {
     berth_console::cli::main()
 }
 
-fn program(name: &[u8]) -> Option<fn() -> ExitCode> {
+fn program(name: &[u8]) -> Option<Program> {
     PROGRAMS.iter().find(|(own, _)| own.as_bytes() == name).map(|(_, main)| *main)
 }
 
 fn last_component(path: &OsString) -> &[u8] {
     path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_system_container_has_its_program_here() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../system-containers");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path().join("container.toml");
+            let Ok(text) = std::fs::read(&path) else { continue };
+            let source = berth_config::Source::new(path.display().to_string(), text);
+            let definition = berth_config::load_system_container(&source)
+                .map_err(|mistakes| mistakes.iter().map(|mistake| mistake.summary()).collect::<String>())
+                .unwrap();
+            let command = OsString::from(&definition.command[0]);
+            assert!(program(last_component(&command)).is_some(), "{command:?}");
+            count += 1;
+        }
+        assert_eq!(count, PROGRAMS.len());
+    }
+
+    #[test]
+    fn a_name_is_the_last_component() {
+        assert_eq!(last_component(&"/usr/bin/berth-logs".into()), b"berth-logs");
+        assert_eq!(last_component(&"init".into()), b"init");
+    }
 }
