@@ -34,6 +34,7 @@ pub const PLAN: &[Step] = &[
     ("set kernel parameters", set_kernel_parameters),
     ("raise own limits", raise_limits),
     ("take over Ctrl-Alt-Del", take_over_keys),
+    ("watch power buttons", watch_power_buttons),
     ("make cgroup trees", make_cgroup_trees),
     ("make bare root", make_bare_root),
     ("name the machine", name_machine),
@@ -88,6 +89,11 @@ fn raise_limits(_: &mut Machine) -> Result<String, String> {
 fn take_over_keys(_: &mut Machine) -> Result<String, String> {
     set_cad_enabled(false).map_err(|error| error.to_string())?;
     Ok(String::new())
+}
+
+fn watch_power_buttons(machine: &mut Machine) -> Result<String, String> {
+    let count = machine.watch_power_buttons().map_err(|error| error.to_string())?;
+    Ok(if count == 0 { "the machine has none".to_owned() } else { String::new() })
 }
 
 fn make_cgroup_trees(_: &mut Machine) -> Result<String, String> {

@@ -14,6 +14,7 @@ pub mod configuration;
 pub mod journal;
 pub mod machine;
 pub mod mounts;
+pub mod power_button;
 pub mod reactor;
 pub mod shutdown;
 pub mod status;

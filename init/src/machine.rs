@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::command_line::CommandLine;
 use crate::configuration;
+use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
 use crate::shutdown::Shutdown;
 use crate::storage;
@@ -47,6 +48,7 @@ pub struct Machine {
     reactor: Rc<Reactor>,
     signals: SignalFd,
     uevents: Option<Uevents>,
+    power_buttons: Vec<PowerButton>,
     tasks: BTreeMap<u32, Work>,
     next_task: u32,
     /// The containers.
@@ -83,6 +85,7 @@ impl Machine {
             reactor,
             signals,
             uevents: None,
+            power_buttons: Vec::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
             timeline: Timeline::default(),
@@ -103,6 +106,13 @@ impl Machine {
         self.reactor.add(&uevents, Token::Devices)?;
         self.uevents = Some(uevents);
         Ok(())
+    }
+
+    /// Listens for the power buttons; says how many there are.
+    pub fn watch_power_buttons(&mut self) -> nix::Result<usize> {
+        self.power_buttons = PowerButton::find();
+        self.power_buttons.iter().try_for_each(|button| self.reactor.add(button, Token::PowerButton))?;
+        Ok(self.power_buttons.len())
     }
 
     /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
@@ -137,6 +147,13 @@ impl Machine {
         match token {
             Token::Signals => self.handle_signals(),
             Token::Devices => self.handle_devices(),
+            Token::PowerButton => {
+                // Every button is asked: each must be read, or it stays readable.
+                let pressed = self.power_buttons.iter().filter(|button| button.was_pressed()).count();
+                if pressed > 0 {
+                    self.go_down(PowerAction::PowerOff);
+                }
+            }
             Token::Task(number) => self.handle_task(number),
             Token::Setup(id) => self.supervisor.set_up(id),
             Token::Channel(id) => {

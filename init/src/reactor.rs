@@ -13,6 +13,8 @@ pub enum Token {
     Signals,
     /// The kernel's device events.
     Devices,
+    /// A power button.
+    PowerButton,
     /// The report of the task with this number.
     Task(u32),
     /// The runtime's report about the container with this number.
@@ -26,6 +28,7 @@ impl Token {
         let (kind, number) = match self {
             Self::Signals => (0, 0),
             Self::Devices => (1, 0),
+            Self::PowerButton => (5, 0),
             Self::Task(number) => (2, number),
             Self::Setup(number) => (3, number),
             Self::Channel(number) => (4, number),
@@ -41,6 +44,7 @@ impl Token {
             2 => Some(Self::Task(low)),
             3 => Some(Self::Setup(low)),
             4 => Some(Self::Channel(low)),
+            5 => Some(Self::PowerButton),
             _ => None,
         }
     }
@@ -102,7 +106,14 @@ mod tests {
 
     #[test]
     fn a_token_survives_its_number() {
-        for token in [Token::Signals, Token::Devices, Token::Task(7), Token::Setup(u32::MAX), Token::Channel(1)] {
+        for token in [
+            Token::Signals,
+            Token::Devices,
+            Token::PowerButton,
+            Token::Task(7),
+            Token::Setup(u32::MAX),
+            Token::Channel(1),
+        ] {
             assert_eq!(Token::from_number(token.to_number()), Some(token));
         }
     }
