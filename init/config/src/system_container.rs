@@ -20,7 +20,8 @@ pub struct SystemContainer {
     /// Everything it may do beyond an ordinary process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Capability>,
-    /// Namespaces of the machine that it shares. The mount namespace is always its own.
+    /// Namespaces of the machine that it shares. The mount namespace is always its own; the user namespace is always
+    /// the machine's, so that its user IDs and its few capabilities are what they say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_namespaces: Vec<HostNamespace>,
     /// How much of the machine's files it sees.
@@ -99,8 +100,6 @@ pub enum HostNamespace {
     Uts,
     /// The root of the cgroup tree.
     Cgroup,
-    /// User IDs.
-    User,
 }
 
 /// How much of the machine's files a system container sees.
