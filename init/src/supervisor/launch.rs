@@ -9,6 +9,7 @@ use berth_config::{NetworkMode, Role};
 use berth_control::channel::Channel;
 use berth_control::message::{FromInit, Notice, Stream};
 use berth_runtime::{Executed, Progress, Rootfs, Stdio};
+use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
 use super::peer::Peer;
@@ -171,6 +172,10 @@ fn launch_one(container: &mut Container, output_to_kernel: bool) -> Result<(), S
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
             write_files(container)?;
+            let owner = Uid::from_raw(user_spec::host_uid(user, image, container.slot));
+            for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel) {
+                fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;
+            }
             let rootfs = Rootfs::Overlay {
                 layers: image.layers.clone(),
                 upper: Some(image.upper.clone()),

@@ -98,6 +98,15 @@ fn id_mapping(slot: u32) -> IdMapping {
     IdMapping { container_id: 0, host_id: (slot + 1).saturating_mul(IDS), size: IDS }
 }
 
+/// The machine's user ID of the container's process. Its output pipes belong to it, because programs open them again
+/// by name, as nginx does with /dev/stderr.
+pub fn host_uid(container: &Container, image: &PreparedImage, slot: u32) -> u32 {
+    match container.security.user_namespace {
+        UserNamespace::Auto => id_mapping(slot).host_id.saturating_add(image.uid),
+        UserNamespace::Host => image.uid,
+    }
+}
+
 fn process(container: &Container, image: &PreparedImage) -> Process {
     let capabilities = capability_names(container);
     // Without root nothing is effective until a program with file capabilities runs, as with Docker.
