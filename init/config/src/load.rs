@@ -117,7 +117,7 @@ impl Report<'_> {
 
     /// Hands the mistakes over in the order of the text.
     fn finish(&mut self) -> Vec<Diagnostic> {
-        self.mistakes.sort_by_key(|mistake| mistake.place);
+        self.mistakes.sort_unstable_by_key(|mistake| mistake.place);
         self.mistakes.drain(..).map(|mistake| mistake.diagnostic).collect()
     }
 

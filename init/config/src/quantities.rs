@@ -206,9 +206,7 @@ impl<'de> serde::Deserialize<'de> for Cpus {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a number of processors between 0.01 and 4096, such as 1.5";
         let text = crate::text::Text { expected, scalars: true }.read(deserializer)?;
-        text.parse().map_err(|error: QuantityError| {
-            serde::de::Error::custom(format_args!("{error}{}{expected}", crate::text::EXPECTED))
-        })
+        text.parse().map_err(|error: QuantityError| crate::text::refusal(&error, expected))
     }
 }
 

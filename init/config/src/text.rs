@@ -29,6 +29,12 @@ impl Text {
     }
 }
 
+/// The error of a value that is text, but not the right one.
+#[cold]
+pub(crate) fn refusal<E: Error>(error: &dyn fmt::Display, expected: &str) -> E {
+    E::custom(format_args!("{error}{EXPECTED}{expected}"))
+}
+
 impl Visitor<'_> for Text {
     type Value = String;
 
@@ -75,9 +81,7 @@ macro_rules! text_value {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = crate::text::Text { expected: $expected, scalars: $scalars }.read(deserializer)?;
-                text.parse().map_err(|error| {
-                    serde::de::Error::custom(format_args!("{error}{}{}", crate::text::EXPECTED, $expected))
-                })
+                text.parse().map_err(|error| crate::text::refusal(&error, $expected))
             }
         }
 

@@ -1,12 +1,13 @@
 //! TOML as a tree in which every key and value knows where it stands, also after several sources were merged.
 
 mod deserializer;
+mod failure;
 mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub(crate) use self::deserializer::{Failure, Problem, alternatives};
+pub(crate) use self::failure::{Failure, Problem, alternatives};
 pub(crate) use self::parse::parse;
 use crate::diagnostic::quoted;
 use crate::source::Place;

@@ -1,4 +1,5 @@
-//! Whatever the bytes: an answer, no panic, and diagnostics that are fit to be shown.
+//! Whatever the bytes: an answer, no panic, and diagnostics that are fit to be shown. `PROPTEST_CASES=100000` looks
+//! longer.
 
 use berth_config::{DIAGNOSTIC_LIMIT, Diagnostic, Source, Style, load, load_system_container};
 use proptest::prelude::*;
@@ -100,8 +101,6 @@ fn answers(sources: &[Source]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         answers(&[Source::new("a", bytes.clone())])?;

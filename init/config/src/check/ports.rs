@@ -31,7 +31,7 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
             container.ports.iter().enumerate().map(move |(index, ports)| Entry { name, index, ports })
         })
         .collect();
-    entries.sort_by_key(|entry| entry.ports.first_host_port());
+    entries.sort_unstable_by_key(|entry| entry.ports.first_host_port());
     let mut rest = entries.as_slice();
     while let Some((first, behind)) = rest.split_first() {
         let near = behind.iter().take_while(|other| other.ports.first_host_port() <= first.ports.last_host_port());

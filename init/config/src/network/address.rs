@@ -127,9 +127,7 @@ impl<'de> serde::Deserialize<'de> for Mtu {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a packet size in bytes, such as 1500";
         let text = crate::text::Text { expected, scalars: true }.read(deserializer)?;
-        text.parse().map_err(|error: AddressError| {
-            serde::de::Error::custom(format_args!("{error}{}{expected}", crate::text::EXPECTED))
-        })
+        text.parse().map_err(|error: AddressError| crate::text::refusal(&error, expected))
     }
 }
 

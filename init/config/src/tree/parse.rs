@@ -50,7 +50,7 @@ pub(crate) fn parse(sources: &[Source], number: usize, text: &str, limit: usize)
         }
         parsed.diagnostics.push((place(shown), diagnostic));
     }
-    reader.broken.sort_by_key(|span| span.start);
+    reader.broken.sort_unstable_by_key(|span| span.start);
     parsed.root = Node { place: place(0..0), value: Value::Table(reader.table(table.get_ref())) };
     for span in reader.overflows.drain(..).take(limit) {
         let diagnostic = Diagnostic::new("the number is too large", place(span.clone()).locate(sources));
