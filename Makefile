@@ -1,6 +1,7 @@
 # The commands people type; README.md says what each is for. Everything behind them is Rust or a small script.
 
 image_build = cargo run --quiet --profile fast --package berth-image-build --
+tests = cargo run --quiet --profile fast --package berth-tests
 
 .PHONY: deps kernel image run test check bench clean
 .DEFAULT_GOAL := image
@@ -17,14 +18,14 @@ image: deps
 run: deps
 	@$(image_build) run
 
-test: deps
-	@image-build/test.sh
+test: image
+	@$(tests) --bin berth-tests -- --units
 
 check: deps
 	@image-build/check.sh
 
 bench: image
-	@cargo run --quiet --profile fast --package berth-tests -- bench
+	@$(tests) --bin berth-bench
 
 clean:
 	@rm -rf out target

@@ -3,7 +3,7 @@
 //! ```text
 //! LBA 0        protective MBR with GRUB's first 440 bytes
 //! LBA 34       2  GRUB's core (BIOS boot)
-//! 1 MiB        1  boot: EFI system partition, FAT32: kernels, GRUB for UEFI, grub.cfg, grubenv
+//! 1 MiB        1  boot: EFI system partition, FAT16: kernels, GRUB for UEFI, grub.cfg, grubenv
 //! 65 MiB       3  berth-root-a
 //! 129 MiB      4  berth-root-b, empty until an update
 //! 193 MiB      5  BERTH-STATE, zeros: PID 1 formats a blank one, and grows it to the end of the disk
@@ -16,7 +16,6 @@ use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fatfs::FatType;
 use gptman::{GPT, GPTPartitionEntry};
 
 use crate::digest::{self, Key};
@@ -33,6 +32,9 @@ const MIB: u64 = 1 << 20;
 const CORE_START: u64 = 34;
 /// Room for a kernel in each slot, and for one that is being written.
 const BOOT_SIZE: u64 = 64 * MIB;
+/// At 4 KiB GRUB follows a chain of 1,500 clusters to a kernel. FAT32 on so small a partition would need clusters of one
+/// sector, and a second more to load the kernel from under emulation.
+const BOOT_CLUSTER: u32 = 4096;
 /// Room for a root of each slot to grow tenfold.
 const ROOT_SIZE: u64 = 64 * MIB;
 /// The least that holds an ext4 journal and the demo; a real disk's rest is added at first boot.
@@ -108,7 +110,7 @@ fn write_partition_table(file: &mut File, key: &Key) -> Result<()> {
 fn boot_partition(workspace: &Workspace, key: &Key, kernel: &[u8], efi: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(BOOT_SIZE)?];
     let serial = u32::from_le_bytes(unique_id(key, "boot serial")[..4].try_into()?);
-    let volume = Volume { label: "BERTH-BOOT", serial, fat_type: Some(FatType::Fat32), size: BOOT_SIZE };
+    let volume = Volume { label: "BERTH-BOOT", serial, cluster: Some(BOOT_CLUSTER), size: BOOT_SIZE };
     let volume = fat::format(Cursor::new(&mut bytes[..]), volume)?;
     for folder in ["EFI", "EFI/BOOT", "grub"] {
         volume.root_dir().create_dir(folder).with_context(|| format!("make {folder}"))?;

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
 /// What a volume is called and how it is laid out.
 #[derive(Debug, Clone, Copy)]
@@ -15,8 +15,8 @@ pub struct Volume<'a> {
     pub label: &'a str,
     /// The serial number that tools show as the UUID.
     pub serial: u32,
-    /// FAT32 is what firmware is sure to read; `None` lets the size decide.
-    pub fat_type: Option<FatType>,
+    /// Bytes of a cluster, and with them FAT12, 16 or 32; `None` lets the size decide.
+    pub cluster: Option<u32>,
     /// Bytes.
     pub size: u64,
 }
@@ -24,9 +24,9 @@ pub struct Volume<'a> {
 /// Makes an empty file system in `device`, from its current start.
 ///
 /// # Errors
-/// If the label is too long, the size does not suit the type, or writing fails.
+/// If the label is too long, the size does not suit the clusters, or writing fails.
 pub fn format<T: Read + Write + Seek>(mut device: T, volume: Volume<'_>) -> Result<FileSystem<T>> {
-    let Volume { label, serial, fat_type, size } = volume;
+    let Volume { label, serial, cluster, size } = volume;
     if label.len() > 11 || !label.is_ascii() {
         bail!("a FAT label has at most 11 ASCII characters: {label:?}");
     }
@@ -34,12 +34,8 @@ pub fn format<T: Read + Write + Seek>(mut device: T, volume: Volume<'_>) -> Resu
     padded[..label.len()].copy_from_slice(label.as_bytes());
     let sectors = u32::try_from(size / 512).with_context(|| format!("{size} bytes are too many for FAT"))?;
     let mut options = FormatVolumeOptions::new().volume_label(padded).volume_id(serial).total_sectors(sectors);
-    if let Some(fat_type) = fat_type {
-        options = options.fat_type(fat_type);
-    }
-    if fat_type == Some(FatType::Fat32) {
-        // A small disk has enough clusters to be FAT32 only if each is one sector.
-        options = options.bytes_per_cluster(512);
+    if let Some(cluster) = cluster {
+        options = options.bytes_per_cluster(cluster);
     }
     fatfs::format_volume(&mut device, options).with_context(|| format!("make a FAT file system of {size} bytes"))?;
     FileSystem::new(device, FsOptions::new()).context("open the new FAT file system")

@@ -1,10 +1,12 @@
 //! The whole image: every part in order, and the results in `out/`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cache::Cache;
 use crate::command::step;
 use crate::workspace::{Workspace, shown};
 use crate::{digest, disk, kernel, program, root, userland};
@@ -35,27 +37,32 @@ pub fn build(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Builds the image twice, the second time with the programs compiled anew in another folder, and compares.
+/// Builds the image twice and compares. The second build has an empty cache and an empty target folder, elsewhere: it
+/// fetches and compiles everything again, the kernel only if `with_kernel` (half an hour).
 ///
 /// # Errors
 /// If a build fails or a byte differs.
-pub fn check_reproducible(workspace: &Workspace) -> Result<()> {
-    let out = workspace.out()?.join("reproducible");
-    let mut digests = Vec::new();
-    for name in ["first", "second"] {
-        let folder = out.join(name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-        }
-        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let image = build(workspace, &folder)?;
-        digests.push(digest::of_file(&image)?);
+pub fn check_reproducible(workspace: &Workspace, with_kernel: bool) -> Result<()> {
+    let folder = workspace.out()?.join("reproducible");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     }
+    let (first, second, cache) = (folder.join("first"), folder.join("second"), folder.join("cache"));
+    for folder in [&first, &second, &cache] {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    let image = build(workspace, &first)?;
+    if !with_kernel {
+        symlink(workspace.cache.folder("kernel")?, cache.join("kernel")).context("share the kernel")?;
+    }
+    let anew = Workspace { cache: Cache::in_folder(cache), target: folder.join("target"), ..workspace.clone() };
+    let again = build(&anew, &second)?;
+    let digests = [digest::of_file(&image)?, digest::of_file(&again)?];
     if digests[0] != digests[1] {
-        bail!("two builds differ: {} and {}", digests[0], digests[1]);
+        bail!("two builds differ; compare {} and {}", first.display(), second.display());
     }
     step(&format!("two builds, the same bytes: sha256 {}", digests[0]));
-    fs::remove_dir_all(&out).with_context(|| format!("remove {}", out.display()))
+    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
 }
 
 fn mebibytes(path: &Path) -> Result<String> {

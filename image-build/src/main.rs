@@ -38,8 +38,12 @@ enum Action {
     },
     /// Build what is needed and boot the demo in QEMU
     Run,
-    /// Build the image twice and compare the bytes
-    Reproducible,
+    /// Build the image again in empty folders and compare the bytes
+    Reproducible {
+        /// Compile the kernel again as well
+        #[arg(long)]
+        kernel: bool,
+    },
     /// Check the linked crates against deny.toml
     Dependencies,
     /// Say whether this machine's KVM boots the kernel: prints `kvm` or `tcg`
@@ -74,7 +78,7 @@ fn act() -> Result<()> {
         Action::UserData { folder, output, label } => user_data::build(&folder, &label, &output)?,
         Action::Run => qemu::run(&workspace)?,
         Action::Dependencies => dependencies::check(&workspace)?,
-        Action::Reproducible => image::check_reproducible(&workspace)?,
+        Action::Reproducible { kernel } => image::check_reproducible(&workspace, kernel)?,
         Action::Accelerator => println!("{}", qemu::accelerator(&workspace)?),
     }
     Ok(())

@@ -30,6 +30,7 @@ pub fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathB
         "--bin",
         binary,
     ]);
+    command.env("CARGO_TARGET_DIR", &workspace.target);
     for flags in remapped_paths(workspace)? {
         command.arg("--config").arg(flags);
     }
@@ -44,7 +45,7 @@ pub fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathB
     if !status.success() {
         bail!("cargo: {status}");
     }
-    Ok(workspace.target().join(TARGET).join("release").join(binary))
+    Ok(workspace.target.join(TARGET).join("release").join(binary))
 }
 
 /// The paths of this machine that the compiler would write into panic messages, replaced by fixed ones.

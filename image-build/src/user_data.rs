@@ -34,7 +34,7 @@ pub fn build(folder: &Path, label: &str, output: &Path) -> Result<()> {
     let file = file.with_context(|| format!("create {}", output.display()))?;
     file.set_len(size).with_context(|| format!("size {}", output.display()))?;
     let serial = u32::from_le_bytes(Key::new("user data").part("label", label).uuid()[..4].try_into()?);
-    let volume = fat::format(file, Volume { label, serial, fat_type: None, size })?;
+    let volume = fat::format(file, Volume { label, serial, cluster: None, size })?;
     fat::copy_folder(&volume, folder, "")?;
     volume.unmount().with_context(|| format!("finish {}", output.display()))
 }

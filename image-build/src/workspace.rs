@@ -15,6 +15,8 @@ pub struct Workspace {
     pub root: PathBuf,
     /// What earlier builds of the same inputs made.
     pub cache: Cache,
+    /// Where cargo puts what it builds for the image.
+    pub target: PathBuf,
 }
 
 impl Workspace {
@@ -26,7 +28,8 @@ impl Workspace {
         let start = env::current_dir().context("current folder")?;
         let root = start.ancestors().find(|folder| folder.join("kernel-config/base.config").is_file());
         let Some(root) = root else { bail!("{} is not inside a checkout of Berth", start.display()) };
-        Ok(Self { root: root.to_owned(), cache: Cache::from_environment()? })
+        let target = root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
+        Ok(Self { root: root.to_owned(), cache: Cache::from_environment()?, target })
     }
 
     /// The folder of results, made if it is not there.
@@ -37,14 +40,6 @@ impl Workspace {
         let out = self.root.join("out");
         fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
         Ok(out)
-    }
-
-    /// Where cargo puts what it builds.
-    pub fn target(&self) -> PathBuf {
-        match env::var_os("CARGO_TARGET_DIR") {
-            Some(folder) => self.root.join(folder),
-            None => self.root.join("target"),
-        }
     }
 
     /// The version of the workspace's crates, which is the image's.
