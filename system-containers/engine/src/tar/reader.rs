@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use super::TarError;
 use super::header::{self, BLOCK, Header};
-use super::pax::Extended;
+use super::pax::{Extended, SparseHeader};
 use super::sparse::{self, Segment};
 use crate::limits;
 
@@ -175,40 +175,51 @@ impl<R: Input> Reader<R> {
         };
         if kind == Kind::File {
             let stored = extended.size.unwrap_or(header_size);
-            self.padding = stored.wrapping_neg() % BLOCK as u64;
-            self.unread = stored;
-            let sparse_header = extended.sparse;
-            let (segments, real_size) = if header.kind() == b'S' {
-                let (map, blocks) = sparse::old_format(header, &mut self.input, offset)?;
-                self.position += blocks * BLOCK as u64;
-                let real = header.number(header::SPARSE_REAL_SIZE).and_then(|number| u64::try_from(number).ok());
-                (Some(map), real.ok_or(TarError::Sparse { offset })?)
-            } else if let Some(sparse_header) = sparse_header.filter(|found| found.map_in_data || !found.map.is_empty())
-            {
-                if let Some(name) = sparse_header.name {
-                    entry.path = name;
-                }
-                let mut map = sparse_header.map;
-                if sparse_header.map_in_data {
-                    let length;
-                    (map, length) = sparse::data_format(&mut self.input, stored, offset)?;
-                    self.position += length;
-                    self.unread -= length;
-                }
-                (Some(map), sparse_header.real_size.ok_or(TarError::Sparse { offset })?)
-            } else {
-                (None, stored)
-            };
-            if let Some(map) = &segments {
-                sparse::check(map, self.unread, real_size, offset)?;
-            }
-            (entry.segments, entry.size, entry.stored, entry.offset) =
-                (segments, real_size, self.unread, self.position);
-        } else if kind == Kind::Directory {
-            // Some writers give directories a size and no data, as POSIX says; none give them data.
-            self.unread = 0;
+            self.file(header, extended.sparse, stored, offset, &mut entry)?;
         }
         Ok(entry)
+    }
+
+    /// The size and the map of a file.
+    fn file(
+        &mut self,
+        header: &Header,
+        sparse_header: Option<SparseHeader>,
+        stored: u64,
+        offset: u64,
+        entry: &mut Entry,
+    ) -> Result<(), TarError> {
+        self.padding = stored.wrapping_neg() % BLOCK as u64;
+        self.unread = stored;
+        entry.size = stored;
+        let has_map = |found: &SparseHeader| found.map_in_data || !found.map.is_empty();
+        let found = if header.kind() == b'S' {
+            let (map, blocks) = sparse::old_format(header, &mut self.input, offset)?;
+            self.position += blocks * BLOCK as u64;
+            let real = header.number(header::SPARSE_REAL_SIZE).and_then(|number| u64::try_from(number).ok());
+            Some((map, real))
+        } else if let Some(sparse_header) = sparse_header.filter(has_map) {
+            if let Some(name) = sparse_header.name {
+                entry.path = name;
+            }
+            let mut map = sparse_header.map;
+            if sparse_header.map_in_data {
+                let length;
+                (map, length) = sparse::data_format(&mut self.input, stored, offset)?;
+                self.position += length;
+                self.unread -= length;
+            }
+            Some((map, sparse_header.real_size))
+        } else {
+            None
+        };
+        if let Some((map, real_size)) = found {
+            entry.size = real_size.ok_or(TarError::Sparse { offset })?;
+            sparse::check(&map, self.unread, entry.size, offset)?;
+            entry.segments = Some(map);
+        }
+        (entry.stored, entry.offset) = (self.unread, self.position);
+        Ok(())
     }
 
     /// The next header; none at the end mark.
