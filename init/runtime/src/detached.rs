@@ -9,10 +9,10 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::channel::{self, Message};
-use crate::create::{Request, Rootfs, await_executed, reap_ended, through_launcher};
+use crate::create::{Created, Request, Rootfs, await_executed, reap_ended, through_launcher};
 use crate::error::{Context, Error, Step};
 use crate::gate::Gate;
-use crate::launcher::{self, Place};
+use crate::launcher::{self, Launched, Place};
 
 /// A container's first process, a child of the caller.
 #[derive(Debug)]
@@ -26,19 +26,37 @@ pub struct Waiting {
 /// Makes a container that waits for [`start`] on `gate`, a socket of [`gate`]; then the caller may end.
 pub fn create(request: &Request<'_>, gate: OwnedFd) -> Result<Waiting, Error> {
     crate::validate::request(request)?;
-    let joins = request.spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.path.is_some());
-    // Joining namespaces, and mounts for the sake of an overlay, would change the calling process.
-    if joins || matches!(request.rootfs, Rootfs::Overlay { mapped: true, .. }) {
+    if changes_caller(request) {
         let (pid, pidfd) = through_launcher(request, Gate::Listening(gate))?;
         return Ok(Waiting { pid, pidfd });
     }
-    match launcher::launch(request, &Gate::Listening(gate), Place::Caller, None) {
-        Ok(launched) => Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd }),
-        Err(failure) => {
-            failure.process.iter().for_each(reap_ended);
-            Err(failure.error)
-        }
+    let launched = in_place(request, &Gate::Listening(gate))?;
+    Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd })
+}
+
+/// Makes a container that the caller itself starts, and is the parent of.
+pub fn create_connected(request: &Request<'_>) -> Result<Created, Error> {
+    crate::validate::request(request)?;
+    if changes_caller(request) {
+        return crate::create::create(request)?.wait();
     }
+    let (gate, containers_gate) = channel::pair()?;
+    let launched = in_place(request, &Gate::Connected(containers_gate))?;
+    Ok(Created { pid: launched.pid, pidfd: launched.pidfd, gate })
+}
+
+/// Joining namespaces, and mounts for the sake of an overlay, would change the calling process.
+fn changes_caller(request: &Request<'_>) -> bool {
+    let mut namespaces = request.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces.any(|namespace| namespace.path.is_some())
+        || matches!(request.rootfs, Rootfs::Overlay { mapped: true, .. })
+}
+
+fn in_place(request: &Request<'_>, gate: &Gate) -> Result<Launched, Error> {
+    launcher::launch(request, gate, Place::Caller, None).map_err(|failure| {
+        failure.process.iter().for_each(reap_ended);
+        failure.error
+    })
 }
 
 /// A socket for [`create`] that can be found at `path`. Only root can connect.

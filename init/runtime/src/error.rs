@@ -64,9 +64,11 @@ impl Chain {
         let mut errno = 0;
         let mut next = error.source();
         while let Some(cause) = next {
-            if let Some(number) = cause.downcast_ref::<Errno>() {
+            let of_io = || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+            let number = cause.downcast_ref::<Errno>().copied().or_else(|| of_io().map(Errno::from_raw_os_error));
+            if let Some(number) = number {
                 errno = number.raw_os_error();
-                texts.push(errno_text(*number));
+                texts.push(errno_text(number));
             } else {
                 texts.push(cause.to_string());
             }

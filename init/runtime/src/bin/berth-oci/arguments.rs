@@ -1,0 +1,253 @@
+//! What can be said on the command line; names and letters are runc's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An OCI runtime for Linux with cgroup v2.
+#[derive(Debug, Parser)]
+#[command(name = "berth-oci", version)]
+pub struct Arguments {
+    /// Where the state of containers is kept
+    #[arg(long, default_value = "/run/berth-oci", global = true)]
+    pub root: PathBuf,
+    /// A file to write errors to
+    #[arg(long, global = true)]
+    pub log: Option<PathBuf>,
+    /// How to write them
+    #[arg(long, default_value = "text", global = true)]
+    pub log_format: LogFormat,
+    /// Taken and ignored: there is nothing more to say
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Refused: cgroups are made directly
+    #[arg(long, global = true)]
+    pub systemd_cgroup: bool,
+    /// Taken and ignored
+    #[arg(long = "rootless")]
+    pub rootless_mode: Option<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a container, which waits for its start
+    Create(Create),
+    /// Run the program of a container that was created
+    Start(Id),
+    /// Create, start, wait and delete
+    Run(Run),
+    /// Send a signal to a container
+    Kill(Kill),
+    /// Remove what is left of a container
+    Delete(Delete),
+    /// Run a further program in a container
+    Exec(Exec),
+    /// Print the state of a container as JSON
+    State(Id),
+    /// Print all containers
+    List(List),
+    /// Print the processes of a container
+    Ps(Ps),
+    /// Stop all processes of a container for the time being
+    Pause(Id),
+    /// Let them go on
+    Resume(Id),
+    /// Change the limits of a container
+    Update(Update),
+    /// Print what a container uses
+    Events(Events),
+    /// Write a config.json to begin with
+    Spec(Spec),
+    /// Print what this runtime can do as JSON
+    Features,
+}
+
+#[derive(Debug, Args)]
+pub struct Id {
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    pub id: String,
+    /// The directory with config.json
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// A socket to send the terminal to
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// A file to write the process id to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 up the program keeps
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: i32,
+    /// Refused: the root is always exchanged by pivot_root
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub create: Create,
+    /// Do not wait for the container
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not delete it at its end
+    #[arg(long)]
+    pub keep: bool,
+    /// Taken and ignored
+    #[arg(long)]
+    pub no_subreaper: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Kill {
+    pub id: String,
+    /// A name with or without SIG, or a number
+    #[arg(default_value = "SIGTERM")]
+    pub signal: String,
+    /// To all of its processes
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    pub id: String,
+    /// Kill it first if it runs
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    pub id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// A file with the `process` of a config.json
+    #[arg(short, long)]
+    pub process: Option<PathBuf>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    #[arg(long)]
+    pub cwd: Option<String>,
+    /// KEY=value
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// UID[:GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    #[arg(short = 'g', long)]
+    pub additional_gids: Vec<u32>,
+    /// A capability to add
+    #[arg(short, long)]
+    pub cap: Vec<String>,
+    /// Do not wait for it
+    #[arg(short, long)]
+    pub detach: bool,
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: i32,
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Although the container is paused
+    #[arg(long)]
+    pub ignore_paused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[arg(short, long, default_value = "table")]
+    pub format: Format,
+    /// Only the names
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Ps {
+    pub id: String,
+    #[arg(short, long, default_value = "table")]
+    pub format: Format,
+    /// For ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Update {
+    pub id: String,
+    /// A file with `resources` of a config.json; - for standard input
+    #[arg(short, long)]
+    pub resources: Option<PathBuf>,
+    /// In bytes, -1 for none
+    #[arg(short, long, allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap together
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    #[arg(long)]
+    pub cpu_share: Option<u64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    #[arg(long)]
+    pub cpu_period: Option<u64>,
+    #[arg(long)]
+    pub cpu_burst: Option<u64>,
+    #[arg(long)]
+    pub cpu_idle: Option<i64>,
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    #[arg(long)]
+    pub blkio_weight: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct Events {
+    pub id: String,
+    /// Once, and end
+    #[arg(long)]
+    pub stats: bool,
+    /// In seconds
+    #[arg(long, default_value = "5s")]
+    pub interval: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Spec {
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// For a container in a user namespace of the caller's ids
+    #[arg(long)]
+    pub rootless: bool,
+}

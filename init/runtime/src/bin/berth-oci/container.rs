@@ -1,0 +1,113 @@
+//! What the commands have in common: their errors, a bundle, a container's cgroup.
+
+use std::path::{Path, PathBuf};
+
+use berth_runtime::spec::{Spec, Status};
+use berth_runtime::{Chain, Error};
+
+/// Why a command failed; texts as scripts written for runc know them, where they look for any.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("--systemd-cgroup is not supported: cgroups are made directly, leave the flag out")]
+    SystemdCgroup,
+    #[error("--no-pivot is not supported: the root is always exchanged by pivot_root")]
+    NoPivot,
+    #[error("invalid container id {id:?}: letters, digits, _, +, - and . only")]
+    Id { id: String },
+    #[error("container with given ID already exists: {id}")]
+    Exists { id: String },
+    #[error("container does not exist: {id}")]
+    NotFound { id: String },
+    #[error("{call} {}", path.display())]
+    File {
+        call: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{what}: {error}")]
+    Json { what: String, error: serde_json::Error },
+    #[error("cannot {action} a container that is {status}")]
+    State { action: &'static str, status: &'static str },
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped { id: String, status: &'static str },
+    #[error("unknown signal {signal:?}")]
+    Signal { signal: String },
+    #[error("{option} {must}")]
+    Option { option: &'static str, must: String },
+    #[error("no cgroup2 file system is mounted")]
+    NoCgroup,
+    #[error("container not running")]
+    NotRunning,
+    #[error("the container's processes did not end")]
+    Survivors,
+    #[error(transparent)]
+    Runtime(#[from] Error),
+    #[error(transparent)]
+    Hook(#[from] berth_runtime::hooks::HookError),
+    #[error(transparent)]
+    System(#[from] berth_runtime::SystemError),
+    #[error(transparent)]
+    Cgroup(#[from] berth_runtime::cgroup::CgroupError),
+}
+
+impl Failure {
+    /// The whole story in one line.
+    pub fn chain(&self) -> String {
+        Chain::of(self).to_string()
+    }
+}
+
+/// Names call and path of an I/O error.
+pub fn during(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::File { call, path, source }
+}
+
+pub fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Creating => "creating",
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Stopped => "stopped",
+        Status::Paused => "paused",
+    }
+}
+
+/// A bundle's directory and configuration.
+pub fn bundle(path: &Path) -> Result<(PathBuf, Spec), Failure> {
+    let directory = path.canonicalize().map_err(during("find the bundle", path))?;
+    let file = directory.join("config.json");
+    let text = std::fs::read(&file).map_err(during("read", &file))?;
+    let spec = serde_json::from_slice(&text)
+        .map_err(|error| Failure::Json { what: format!("invalid {}", file.display()), error })?;
+    Ok((directory, spec))
+}
+
+/// Where the cgroup2 file system is mounted: the usual places first.
+pub fn cgroup_root() -> Option<PathBuf> {
+    let usual = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+    let found = usual.into_iter().find(|path| path.join("cgroup.controllers").exists());
+    found.or_else(|| {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        line.split(' ').nth(4).map(PathBuf::from)
+    })
+}
+
+/// The cgroup of a container: where config.json wants it below the root, or one of its name.
+pub fn cgroup(spec: &Spec, id: &str) -> Result<Option<PathBuf>, Failure> {
+    let linux = spec.linux.as_ref();
+    let wanted = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
+    let Some(root) = cgroup_root() else {
+        let needs = linux.is_some_and(|linux| linux.resources.is_some()) || wanted.is_some();
+        return if needs { Err(Failure::NoCgroup) } else { Ok(None) };
+    };
+    let wanted = wanted.map_or_else(|| PathBuf::from(id), |path| PathBuf::from(path.trim_start_matches('/')));
+    let plain = wanted.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !plain || wanted.as_os_str().is_empty() {
+        let must = format!("must stay below the cgroup root, not {}", wanted.display());
+        return Err(Failure::Option { option: "linux.cgroupsPath", must });
+    }
+    Ok(Some(root.join(wanted)))
+}

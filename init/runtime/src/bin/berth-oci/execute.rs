@@ -1,0 +1,100 @@
+//! exec: a further process in a container.
+
+use std::os::fd::AsFd;
+
+use berth_runtime::spec::{Process, Status, User};
+use berth_runtime::{ExecRequest, Stdio};
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::arguments::Exec;
+use crate::container::{Failure, during, status_name};
+use crate::lifecycle::{own_stdio, write_pid_file};
+use crate::store::{Record, Store, process_start_time};
+use crate::{signals, terminal};
+
+pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
+    let inherited = signals::inherited(options.preserve_fds)?;
+    let record = store.load(&options.id)?;
+    match store.status(&record) {
+        Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        status => return Err(Failure::State { action: "exec in", status: status_name(status) }),
+    }
+    let process = process(options, &record)?;
+    let pid = Pid::from_raw(record.pid).ok_or(Failure::NotRunning)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Failure::NotRunning)?;
+    // Opened by number: still the container's?
+    if process_start_time(record.pid) != Some(record.start_time) {
+        return Err(Failure::NotRunning);
+    }
+    signals::block_all();
+    let (console, ours) = match (&options.console_socket, process.terminal) {
+        (Some(path), true) => (Some(terminal::connect(path)?), None),
+        (None, true) => terminal::pair().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+        (_, false) => (None, None),
+    };
+    let request = ExecRequest {
+        pid: record.pid,
+        pidfd: pidfd.as_fd(),
+        process: &process,
+        seccomp: record.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
+        cgroup: record.cgroup.clone(),
+        stdio: if console.is_some() { Stdio::default() } else { own_stdio() },
+        inherited: inherited.iter().map(AsFd::as_fd).zip(3..).collect(),
+        console: console.as_ref().map(AsFd::as_fd),
+    };
+    let created = berth_runtime::exec(&request)?.wait()?;
+    drop(console);
+    let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
+    let running = created.start()?;
+    running.wait_executed()?;
+    write_pid_file(options.pid_file.as_deref(), running.pid)?;
+    if options.detach { Ok(0) } else { signals::wait_for(&running.pidfd, master) }
+}
+
+/// What runs: from a file, or the container's own process with what the options change.
+fn process(options: &Exec, record: &Record) -> Result<Process, Failure> {
+    if let Some(path) = &options.process {
+        let text = std::fs::read(path).map_err(during("read", path))?;
+        return serde_json::from_slice(&text)
+            .map_err(|error| Failure::Json { what: path.display().to_string(), error });
+    }
+    let mut process = record.spec.process.clone().unwrap_or_default();
+    process.args = options.command.clone();
+    process.terminal = options.tty;
+    process.env.extend(options.env.iter().cloned());
+    process.no_new_privileges |= options.no_new_privs;
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some(user) = &options.user {
+        process.user = parse_user(user)?;
+    }
+    process.user.additional_gids.extend(&options.additional_gids);
+    if !options.cap.is_empty() {
+        let sets = process.capabilities.get_or_insert_default();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(options.cap.iter().map(|name| name.to_ascii_uppercase()));
+        }
+    }
+    Ok(process)
+}
+
+fn parse_user(text: &str) -> Result<User, Failure> {
+    let wrong = || Failure::Option { option: "--user", must: format!("must be UID[:GID], not {text}") };
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let gid = gid.map(str::parse).transpose().map_err(|_| wrong())?.unwrap_or_default();
+    Ok(User { uid: uid.parse().map_err(|_| wrong())?, gid, ..User::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_numbers() {
+        assert_eq!(parse_user("33:44").unwrap(), User { uid: 33, gid: 44, ..User::default() });
+        assert_eq!(parse_user("33").unwrap().gid, 0);
+        assert!(parse_user("root").is_err() && parse_user("1:x").is_err() && parse_user("").is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! create, start, run, kill, delete.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use berth_runtime::spec::{Spec, State, Status};
+use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks};
+
+use crate::arguments::{Create, Delete, Kill, Run};
+use crate::container::{self, Failure, during, status_name};
+use crate::signals;
+use crate::store::{Record, Store, process_start_time, timestamp};
+use crate::terminal;
+
+/// How long processes that were killed may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A container under way: what is to be undone if it does not come to be.
+struct Claim<'a> {
+    store: &'a Store,
+    options: &'a Create,
+    record: Record,
+}
+
+impl<'a> Claim<'a> {
+    fn new(store: &'a Store, options: &'a Create) -> Result<Self, Failure> {
+        if options.no_pivot {
+            return Err(Failure::NoPivot);
+        }
+        let (bundle, spec) = container::bundle(&options.bundle)?;
+        let root = spec
+            .root
+            .as_ref()
+            .ok_or_else(|| Failure::Option { option: "root", must: "must be in config.json".to_owned() })?;
+        let rootfs = bundle.join(&root.path);
+        let rootfs = rootfs.canonicalize().map_err(during("find the root", &rootfs))?;
+        let record = Record {
+            id: options.id.clone(),
+            pid: 0,
+            start_time: 0,
+            cgroup: container::cgroup(&spec, &options.id)?,
+            bundle,
+            rootfs,
+            created: timestamp(SystemTime::now()),
+            owner: owner(),
+            spec,
+        };
+        store.claim(&options.id)?;
+        Ok(Self { store, options, record })
+    }
+
+    fn request<'b>(&'b self, console: Option<BorrowedFd<'b>>, inherited: &'b [OwnedFd]) -> Request<'b> {
+        let terminal = console.is_some();
+        Request {
+            id: &self.record.id,
+            spec: &self.record.spec,
+            rootfs: Rootfs::Path(self.record.rootfs.clone()),
+            bundle: self.record.bundle.clone(),
+            cgroup: self.record.cgroup.clone(),
+            stdio: if terminal { Stdio::default() } else { own_stdio() },
+            inherited: inherited.iter().map(AsFd::as_fd).zip(3..).collect(),
+            console,
+            keep_keyring: self.options.no_new_keyring,
+        }
+    }
+
+    /// The process is there.
+    fn settle(&mut self, pid: i32) -> Result<(), Failure> {
+        self.record.pid = pid;
+        self.record.start_time = process_start_time(pid).unwrap_or_default();
+        self.store.save(&self.record)?;
+        write_pid_file(self.options.pid_file.as_deref(), pid)
+    }
+
+    /// Takes everything back; the first error is the one to hear of.
+    fn undo(&self, error: Failure) -> Failure {
+        if let Some(path) = &self.record.cgroup {
+            let _ = cgroup::remove_blocking(path, KILL_LIMIT);
+        }
+        let _ = self.store.forget(&self.record.id);
+        error
+    }
+}
+
+fn owner() -> String {
+    let uid = rustix::process::getuid();
+    if uid.is_root() { "root".to_owned() } else { uid.as_raw().to_string() }
+}
+
+/// The command's own.
+pub fn own_stdio() -> Stdio<'static> {
+    Stdio {
+        stdin: Some(rustix::stdio::stdin()),
+        stdout: Some(rustix::stdio::stdout()),
+        stderr: Some(rustix::stdio::stderr()),
+    }
+}
+
+/// Writes the file in one step, as those who wait for it expect.
+pub fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    std::fs::write(&new, pid.to_string()).map_err(during("write", &new))?;
+    std::fs::rename(&new, path).map_err(during("rename", path))
+}
+
+pub fn create(store: &Store, options: &Create) -> Result<u8, Failure> {
+    let inherited = signals::inherited(options.preserve_fds)?;
+    let mut claim = Claim::new(store, options)?;
+    let console = options.console_socket.as_deref().map(terminal::connect).transpose();
+    let result = console.and_then(|console| {
+        let gate = detached::gate(&store.gate(&options.id)?)?;
+        let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
+        Ok(detached::create(&request, gate)?)
+    });
+    match result.and_then(|waiting| claim.settle(waiting.pid)) {
+        Ok(()) => Ok(0),
+        Err(error) => Err(claim.undo(error)),
+    }
+}
+
+pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
+    let record = store.load(id)?;
+    match store.status(&record) {
+        Status::Created => {}
+        status => return Err(Failure::State { action: "start", status: status_name(status) }),
+    }
+    let gate = store.gate(id)?;
+    let started = detached::start(&gate);
+    // Whatever came of it, it is no longer waiting.
+    std::fs::remove_file(&gate).map_err(during("remove", &gate))?;
+    started?;
+    poststart(&record)?;
+    Ok(0)
+}
+
+/// The specification: a failure stops the container, and is the command's error.
+fn poststart(record: &Record) -> Result<(), Failure> {
+    let Some(hooks) = record.spec.hooks.as_ref().filter(|hooks| !hooks.poststart.is_empty()) else { return Ok(()) };
+    hooks::run("poststart", &hooks.poststart, &state(record, Status::Running))?;
+    Ok(())
+}
+
+pub fn state(record: &Record, status: Status) -> State {
+    State {
+        oci_version: record.spec.oci_version.clone(),
+        id: record.id.clone(),
+        status,
+        pid: if status == Status::Stopped { 0 } else { record.pid },
+        bundle: record.bundle.clone(),
+        annotations: record.spec.annotations.clone(),
+    }
+}
+
+pub fn run(store: &Store, options: &Run) -> Result<u8, Failure> {
+    let inherited = signals::inherited(options.create.preserve_fds)?;
+    let mut claim = Claim::new(store, &options.create)?;
+    signals::block_all();
+    let wants_terminal = terminal_wanted(&claim.record.spec);
+    let result = (|| -> Result<u8, Failure> {
+        let (console, ours) = match (&options.create.console_socket, wants_terminal) {
+            (Some(path), _) => (Some(terminal::connect(path)?), None),
+            (None, true) => terminal::pair().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+            (None, false) => (None, None),
+        };
+        let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
+        let created = detached::create_connected(&request)?;
+        drop(console);
+        let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
+        claim.settle(created.pid())?;
+        let running = created.start()?;
+        running.wait_executed()?;
+        poststart(&claim.record)?;
+        if options.detach {
+            return Ok(0);
+        }
+        let code = signals::wait_for(&running.pidfd, master)?;
+        if !options.keep {
+            destroy(store, &claim.record)?;
+        }
+        Ok(code)
+    })();
+    result.map_err(|error| claim.undo(error))
+}
+
+pub fn terminal_wanted(spec: &Spec) -> bool {
+    spec.process.as_ref().is_some_and(|process| process.terminal)
+}
+
+pub fn kill(store: &Store, options: &Kill) -> Result<u8, Failure> {
+    let record = store.load(&options.id)?;
+    let signal = signals::parse(&options.signal).ok_or_else(|| Failure::Signal { signal: options.signal.clone() })?;
+    if options.all {
+        if let Some(cgroup) = &record.cgroup {
+            for pid in crate::processes::of(cgroup) {
+                signals::send(pid, signal)?;
+            }
+        }
+        return Ok(0);
+    }
+    if store.status(&record) == Status::Stopped {
+        return Err(Failure::NotRunning);
+    }
+    signals::send(record.pid, signal)?;
+    Ok(0)
+}
+
+pub fn delete(store: &Store, options: &Delete) -> Result<u8, Failure> {
+    let record = match store.load(&options.id) {
+        Err(Failure::NotFound { .. }) if options.force => {
+            // A create that was killed may have left its directory.
+            if store.directory(&options.id)?.exists() {
+                store.forget(&options.id)?;
+            }
+            return Ok(0);
+        }
+        result => result?,
+    };
+    match store.status(&record) {
+        Status::Stopped => {}
+        Status::Created => signals::send(record.pid, rustix::process::Signal::KILL.as_raw())?,
+        status if !options.force => {
+            return Err(Failure::NotStopped { id: options.id.clone(), status: status_name(status) });
+        }
+        _ => signals::send(record.pid, rustix::process::Signal::KILL.as_raw())?,
+    }
+    signals::await_end(record.pid, record.start_time, KILL_LIMIT)?;
+    destroy(store, &record)?;
+    Ok(0)
+}
+
+/// Removes a container whose first process has ended.
+fn destroy(store: &Store, record: &Record) -> Result<(), Failure> {
+    if let Some(path) = &record.cgroup
+        && cgroup::remove_blocking(path, KILL_LIMIT)? == cgroup::Removal::Busy
+    {
+        return Err(Failure::Survivors);
+    }
+    store.forget(&record.id)?;
+    if let Some(hooks) = &record.spec.hooks {
+        // The specification: failures are logged, and do not keep anything from going on.
+        for failure in hooks::run_all("poststop", &hooks.poststop, &state(record, Status::Stopped)) {
+            eprintln!("berth-oci: warning: {}", Failure::from(failure).chain());
+        }
+    }
+    Ok(())
+}

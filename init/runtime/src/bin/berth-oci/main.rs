@@ -1,0 +1,69 @@
+//! `berth-oci`: the runtime as a command line that takes what runc's takes.
+//!
+//! Every command is one function of one module; this file chooses it and reports its error. Scripts written for runc
+//! rely on names, exit codes and outputs: where they differ from runc's it is a defect.
+
+mod arguments;
+mod cgroups;
+mod container;
+mod execute;
+mod features;
+mod lifecycle;
+mod log;
+mod processes;
+mod show;
+mod signals;
+mod specimen;
+mod store;
+mod sys;
+mod terminal;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { 1 } else { 0 };
+            // A closed output leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            log::failure(&arguments, &error);
+            // As runc has it: 255 where the container's own exit code would be, 1 elsewhere.
+            let code = if matches!(arguments.command, Command::Exec(_)) { 255 } else { 1 };
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<u8, container::Failure> {
+    if arguments.systemd_cgroup {
+        return Err(container::Failure::SystemdCgroup);
+    }
+    let store = store::Store::new(arguments.root.clone());
+    match &arguments.command {
+        Command::Create(options) => lifecycle::create(&store, options),
+        Command::Start(options) => lifecycle::start(&store, &options.id),
+        Command::Run(options) => lifecycle::run(&store, options),
+        Command::Kill(options) => lifecycle::kill(&store, options),
+        Command::Delete(options) => lifecycle::delete(&store, options),
+        Command::Exec(options) => execute::exec(&store, options),
+        Command::State(options) => show::state(&store, &options.id),
+        Command::List(options) => show::list(&store, options),
+        Command::Ps(options) => processes::ps(&store, options),
+        Command::Pause(options) => cgroups::pause(&store, &options.id),
+        Command::Resume(options) => cgroups::resume(&store, &options.id),
+        Command::Update(options) => cgroups::update(&store, options),
+        Command::Events(options) => cgroups::events(&store, options),
+        Command::Spec(options) => specimen::write(options),
+        Command::Features => features::print(),
+    }
+}

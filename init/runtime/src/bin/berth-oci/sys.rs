@@ -1,0 +1,17 @@
+//! Taking over descriptors that the caller of the command left open. The only file with unsafe code.
+#![allow(unsafe_code)]
+
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+/// Descriptor `number`, which this command was started with. Call once for a number, before anything is opened.
+pub fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_GETFD takes no argument and changes nothing; a number that is not open gives EBADF.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. It is open (see above), and by this
+    // function's contract it was there before this program opened any, so no owner of ours has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
