@@ -36,6 +36,9 @@ pub struct SystemContainer {
     /// System containers that must be ready before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ContainerName>,
+    /// Whether it starts only when the configuration has been read, because that decides what it offers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after_configuration: bool,
     /// When it counts as ready.
     #[serde(default, skip_serializing_if = "is_default")]
     pub readiness: Readiness,

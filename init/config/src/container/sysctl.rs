@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -81,15 +82,14 @@ impl Sysctls {
         self.0.iter().map(|(name, value)| (name.0.as_str(), value.0.as_str()))
     }
 
-    /// The file's path below /proc/sys: dots are slashes, and slashes are the dots of an interface's name.
-    pub fn path(name: &str) -> String {
-        name.chars()
-            .map(|character| match character {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect()
+    /// The setting's file: dots are slashes, and slashes are the dots of an interface's name.
+    pub fn path(name: &str) -> PathBuf {
+        let swap = |character| match character {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        };
+        Path::new("/proc/sys").join(name.chars().map(swap).collect::<String>())
     }
 }
 
@@ -107,6 +107,7 @@ mod tests {
         for name in ["", "vm", "..", "a..b", ".a", "a.", "a.b/../c", "/a.b", "a.b/", "a.b c", "a.ä"] {
             assert!(name.parse::<SysctlName>().is_err(), "{name}");
         }
-        assert_eq!(Sysctls::path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        let path = Sysctls::path("net.ipv4.conf.eth0/1.forwarding");
+        assert_eq!(path, Path::new("/proc/sys/net/ipv4/conf/eth0.1/forwarding"));
     }
 }
