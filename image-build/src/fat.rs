@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use fatfs::{Date, DateTime, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider};
 
 /// What a volume is called and how it is laid out.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,22 @@ pub struct Volume<'a> {
     pub cluster: Option<u32>,
     /// Bytes.
     pub size: u64,
+}
+
+/// The only day: the first that FAT can tell. The library's own constant has a month 0.
+#[derive(Debug)]
+struct FirstDay;
+
+static FIRST_DAY: FirstDay = FirstDay;
+
+impl TimeProvider for FirstDay {
+    fn get_current_date(&self) -> Date {
+        Date { year: 1980, month: 1, day: 1 }
+    }
+
+    fn get_current_date_time(&self) -> DateTime {
+        DateTime { date: self.get_current_date(), time: Time { hour: 0, min: 0, sec: 0, millis: 0 } }
+    }
 }
 
 /// Makes an empty file system in `device`, from its current start.
@@ -38,7 +54,7 @@ pub fn format<T: Read + Write + Seek>(mut device: T, volume: Volume<'_>) -> Resu
         options = options.bytes_per_cluster(cluster);
     }
     fatfs::format_volume(&mut device, options).with_context(|| format!("make a FAT file system of {size} bytes"))?;
-    FileSystem::new(device, FsOptions::new()).context("open the new FAT file system")
+    FileSystem::new(device, FsOptions::new().time_provider(&FIRST_DAY)).context("open the new FAT file system")
 }
 
 /// Writes one file; the folders of its path must be there.
@@ -72,4 +88,41 @@ pub fn copy_folder<T: Read + Write + Seek>(volume: &FileSystem<T>, from: &Path, 
         std::io::copy(&mut source, &mut file).with_context(|| format!("copy {} to FAT", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn volume(bytes: &mut [u8]) -> FileSystem<Cursor<&mut [u8]>> {
+        let size = bytes.len() as u64;
+        format(Cursor::new(bytes), Volume { label: "TEST", serial: 7, cluster: None, size }).unwrap()
+    }
+
+    #[test]
+    fn the_same_folder_gives_the_same_bytes_with_a_real_date() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("images")).unwrap();
+        fs::write(folder.path().join("images/a long name.tar"), vec![1; 5000]).unwrap();
+        let [mut first, mut second] = [vec![0; 1 << 20], vec![0; 1 << 20]];
+        for bytes in [&mut first, &mut second] {
+            let volume = volume(bytes);
+            copy_folder(&volume, folder.path(), "").unwrap();
+            let entry = volume.root_dir().iter().find(|entry| entry.as_ref().unwrap().is_dir()).unwrap().unwrap();
+            assert_eq!((entry.file_name().as_str(), entry.modified().date.month), ("images", 1));
+            volume.unmount().unwrap();
+        }
+        assert!(first == second);
+        let volume = FileSystem::new(Cursor::new(first), FsOptions::new()).unwrap();
+        let mut content = Vec::new();
+        volume.root_dir().open_file("images/a long name.tar").unwrap().read_to_end(&mut content).unwrap();
+        assert_eq!(content, vec![1; 5000]);
+    }
+
+    #[test]
+    fn a_label_that_does_not_fit_is_refused() {
+        let volume = Volume { label: "LONGER-THAN-11", serial: 1, cluster: None, size: 1 << 20 };
+        assert!(format(Cursor::new(vec![0; 1 << 20]), volume).is_err());
+    }
 }
