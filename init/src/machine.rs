@@ -25,6 +25,9 @@ use crate::{chain, clock};
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
 const BOOT_TIME: Duration = Duration::from_secs(120);
 
+/// How long the console waits for a configuration that may come from a broken disk.
+const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
+
 /// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, and busybox's three for going down.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPWR, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -118,6 +121,7 @@ impl Machine {
     /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
     pub fn run(&mut self) -> PowerAction {
         loop {
+            self.supervisor.configured |= clock::since_boot() >= CONFIGURATION_TIME;
             self.supervisor.settle();
             self.update_state();
             if let Some(action) = self.advance_shutdown() {
@@ -139,7 +143,8 @@ impl Machine {
     fn patience(&self) -> Option<Duration> {
         let boot = (self.state == MachineState::Booting).then_some(BOOT_TIME);
         let shutdown = self.shutdown.as_ref().map(Shutdown::deadline);
-        let earliest = [self.supervisor.deadline(), boot, shutdown].into_iter().flatten().min();
+        let configuration = (!self.supervisor.configured).then_some(CONFIGURATION_TIME);
+        let earliest = [self.supervisor.deadline(), boot, configuration, shutdown].into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
 

@@ -79,6 +79,7 @@ impl Machine {
             }
         }
         self.configuration = Some(report);
+        self.supervisor.configured = true;
         self.set_hostname();
         if self.state != MachineState::Booting {
             self.supervisor.machine_changed(self.state);

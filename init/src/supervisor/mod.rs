@@ -44,6 +44,8 @@ pub struct Supervisor {
     shutting_down: bool,
     /// Containers started from now on print into the kernel's log: see [`crate::command_line`].
     pub output_to_kernel: bool,
+    /// The configuration has been read, or is not waited for any longer.
+    pub configured: bool,
     /// What is wanted.
     pub configuration: berth_config::Configuration,
 }
@@ -58,6 +60,7 @@ impl Supervisor {
             leftovers: Vec::new(),
             shutting_down: false,
             output_to_kernel: false,
+            configured: false,
             configuration: berth_config::Configuration::default(),
         }
     }
@@ -183,6 +186,9 @@ impl Supervisor {
     fn obstacle(&self, container: &Container) -> Option<String> {
         if self.leftovers.contains(&container.cgroup) {
             return Some("waits for the last processes of its previous run".to_owned());
+        }
+        if !self.configured && container.system().is_some_and(|system| system.after_configuration) {
+            return Some("waits for the configuration".to_owned());
         }
         let dependencies = match &container.definition {
             Definition::System(system) => &system.depends_on,

@@ -162,6 +162,17 @@ fn a_system_container_waits_for_those_it_depends_on() {
 }
 
 #[test]
+fn a_console_waits_for_the_configuration_that_may_forbid_its_shell() {
+    let mut supervisor = supervisor();
+    supervisor.declare_system("console", system("after_configuration = true\ncondition = { path = \"/no/such\" }"));
+    supervisor.settle();
+    assert_eq!(supervisor.find("console").unwrap().reason, "waits for the configuration");
+    supervisor.configured = true;
+    supervisor.settle();
+    assert!(matches!(supervisor.find("console").unwrap().state, State::Stopped));
+}
+
+#[test]
 fn a_condition_that_is_not_met_is_no_failure() {
     let mut supervisor = supervisor();
     supervisor.declare_system("agent", system("condition = { path = \"/no/such/path\" }"));
