@@ -142,5 +142,5 @@ fn a_terminal_is_stood_in_for() {
         config["process"]["consoleSize"] = serde_json::json!({ "height": 33, "width": 77 });
     });
     let (code, output, error) = bench.says(&["run", &bench.id("tty")]);
-    assert_eq!((code, output.as_str()), (0, "/dev/pts/0\r\n33 77\r\n/dev/pts/0\r\n"), "{error}");
+    assert_eq!((code, output.as_str()), (0, "/dev/pts/0\r\n33 77\r\n/dev/console\r\n"), "{error}");
 }
