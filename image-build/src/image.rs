@@ -11,7 +11,7 @@ use crate::command::step;
 use crate::workspace::{Workspace, shown};
 use crate::{digest, disk, kernel, program, root, userland};
 
-/// Builds everything and leaves `berth.img`, `vmlinuz`, `rootfs.erofs` and `manifest.txt` in `out`.
+/// Builds everything and leaves `berth.img`, the kernel, `rootfs.erofs` and `manifest.txt` in `out`.
 ///
 /// # Errors
 /// If a part fails.
@@ -27,7 +27,7 @@ pub fn build(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
     let image = out.join("berth.img");
     disk::build(workspace, &kernel.image, &root, &fresh)?;
     fs::rename(&fresh, &image).with_context(|| format!("replace {}", image.display()))?;
-    fs::copy(&kernel.image, out.join("vmlinuz")).context("copy the kernel")?;
+    kernel.copy_to(out)?;
     step(&format!(
         "{}: kernel {}, root {}",
         shown(workspace, &image),

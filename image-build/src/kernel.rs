@@ -27,8 +27,12 @@ const LARGEST: u64 = 7_000_000;
 /// A kernel that is ready to be put into an image.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    /// The bzImage.
+    /// The bzImage, which boot loaders and firmware start.
     pub image: PathBuf,
+    /// The same kernel as an ELF file without symbols, which hypervisors start at its PVH entry.
+    pub elf: PathBuf,
+    /// Addresses and names of its functions: the image has no table of symbols, so traces are resolved with this.
+    pub symbols: PathBuf,
     /// What names this build: same key, same bytes.
     pub key: String,
 }
@@ -36,6 +40,19 @@ pub struct Kernel {
 struct Source {
     location: PathBuf,
     identity: String,
+}
+
+impl Kernel {
+    /// Copies it to a folder as `vmlinuz`, `vmlinux` and `System.map`.
+    ///
+    /// # Errors
+    /// If a file cannot be copied.
+    pub fn copy_to(&self, out: &Path) -> Result<()> {
+        for (from, to) in [(&self.image, "vmlinuz"), (&self.elf, "vmlinux"), (&self.symbols, "System.map")] {
+            fs::copy(from, out.join(to)).with_context(|| format!("copy {}", from.display()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Builds the kernel, or finds it in the cache.
@@ -47,14 +64,14 @@ pub fn build(workspace: &Workspace) -> Result<Kernel> {
     let source = Source::find(workspace)?;
     let compiler = output(tool("gcc").arg("--version"))?;
     let linker = output(tool("ld").arg("--version"))?;
-    let key = Key::new("kernel 1")
+    let key = Key::new("kernel 2")
         .part("source", &source.identity)
         .part("options", options.text())
         .part("compiler", compiler.lines().next().unwrap_or_default())
         .part("linker", linker.lines().next().unwrap_or_default())
         .finish();
     let entry = workspace.cache.entry_or("kernel", &key, |folder| compile(workspace, &source, &options, folder))?;
-    Ok(Kernel { image: entry.join("vmlinuz"), key })
+    Ok(Kernel { image: entry.join("vmlinuz"), elf: entry.join("vmlinux"), symbols: entry.join("System.map"), key })
 }
 
 fn read_options(workspace: &Workspace) -> Result<Options> {
@@ -121,9 +138,13 @@ fn compile(workspace: &Workspace, source: &Source, options: &Options, into: &Pat
     if size > LARGEST {
         bail!("the kernel is {size} bytes, more than the {LARGEST} that are allowed");
     }
-    for (from, to) in
-        [(image, "vmlinuz"), (objects.join(".config"), "config"), (objects.join("System.map"), "System.map")]
-    {
+    let results = [
+        (image, "vmlinuz"),
+        (objects.join("arch/x86/boot/compressed/vmlinux.bin"), "vmlinux"),
+        (objects.join(".config"), "config"),
+        (objects.join("System.map"), "System.map"),
+    ];
+    for (from, to) in results {
         fs::copy(&from, into.join(to)).with_context(|| format!("copy {}", from.display()))?;
     }
     Ok(())

@@ -66,7 +66,7 @@ fn act() -> Result<()> {
     match action {
         Action::Kernel => {
             let kernel = kernel::build(&workspace)?;
-            std::fs::copy(&kernel.image, workspace.out()?.join("vmlinuz"))?;
+            kernel.copy_to(&workspace.out()?)?;
             println!("{}", kernel.image.display());
         }
         Action::Userland => {
