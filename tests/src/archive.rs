@@ -26,7 +26,8 @@ impl Layer {
     /// `program`, a static busybox, as /bin/busybox, and its commands as links to it.
     #[must_use]
     pub fn busybox(program: &[u8]) -> Self {
-        let mut layer = Self::new().folder("bin").folder("etc").folder("tmp").file("bin/busybox", 0o755, program);
+        let mut layer = Self::new().folder("bin").folder("etc").file("bin/busybox", 0o755, program);
+        layer = layer.entry("tmp", tar::EntryType::Directory, 0o1777, "", &[]);
         layer = layer.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n");
         layer = layer.file("etc/group", 0o644, b"root:x:0:\nweb:x:1000:\n");
         APPLETS.iter().fold(layer, |layer, name| layer.symbolic_link(&format!("bin/{name}"), "busybox"))

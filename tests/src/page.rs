@@ -2,15 +2,31 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// The body of `http://address/path`.
+/// The pause between two attempts: nothing tells a client when a server begins to listen.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The body of `http://address/path`. A connection that fails is tried again: a container runs before its program
+/// listens.
 ///
 /// # Errors
 /// If nobody answers within `limit`, or not with a page.
 pub fn fetch(address: SocketAddr, path: &str, limit: Duration) -> Result<String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match fetch_once(address, path, limit) {
+            Err(error) if error.root_cause().is::<std::io::Error>() && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn fetch_once(address: SocketAddr, path: &str, limit: Duration) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, limit).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;

@@ -100,6 +100,6 @@ fn late_user_data(bench: &Bench) -> Result<()> {
     machine.wait_until_settled()?;
     machine.attach_disk(&disk)?;
     machine.console.wait_for(Mark::default(), crate::wait::ANSWER, "late")?;
-    machine.guest.shell("until [ $(hostname) = late ]; do sleep 0.1; done")?;
+    machine.guest.shell("until [ $(hostname) = late ]; do usleep 100000; done")?;
     Ok(())
 }

@@ -47,7 +47,7 @@ fn survives_a_reboot(bench: &Bench) -> Result<()> {
     let line = machine.wait_until_settled_after(mark)?;
     ensure!(line.contains("ready"), "{line}");
     machine.guest.wait()?;
-    machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = 2 ]; do sleep 0.1; done"))?;
+    machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = 2 ]; do usleep 100000; done"))?;
     ensure!(machine.guest.shell(unpacked)? == before, "the layer was unpacked again");
     Ok(())
 }
@@ -62,7 +62,7 @@ fn survives_a_reset(bench: &Bench) -> Result<()> {
         let line = machine.wait_until_settled_after(mark)?;
         ensure!(line.contains("ready"), "boot {boot}: {line}");
         machine.guest.wait()?;
-        machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = {boot} ]; do sleep 0.1; done; sync"))?;
+        machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = {boot} ]; do usleep 100000; done; sync"))?;
     }
     Ok(())
 }
