@@ -24,7 +24,8 @@ fi
 
 command -v cargo >/dev/null || { echo "a Rust toolchain is needed: see https://rustup.rs" >&2; exit 1; }
 if command -v rustup >/dev/null; then
-    # rust-toolchain.toml names both; asking for the list installs the toolchain.
-    installed=$(cd .. && rustup target list --installed)
-    [[ $installed == *x86_64-unknown-linux-musl* ]] || (cd .. && rustup target add x86_64-unknown-linux-musl)
+    # rust-toolchain.toml names the version, its components and the target.
+    cd ..
+    installed=$(rustup target list --installed 2>/dev/null || true)
+    [[ $installed == *x86_64-unknown-linux-musl* ]] || rustup toolchain install
 fi

@@ -18,7 +18,7 @@ use crate::{digest, disk, kernel, program, root, userland};
 pub fn build(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
     let kernel = kernel::build(workspace)?;
     let userland = userland::build(workspace)?;
-    let berth = program::build(workspace, "berth", "berth")?;
+    let berth = program::build(workspace, program::BERTH)?;
     let root = root::build(workspace, &userland, &berth, out)?;
 
     step("assembling the disk");
@@ -28,6 +28,8 @@ pub fn build(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
     disk::build(workspace, &kernel.image, &root, &fresh)?;
     fs::rename(&fresh, &image).with_context(|| format!("replace {}", image.display()))?;
     kernel.copy_to(out)?;
+    let oci = program::build(workspace, program::BERTH_OCI)?;
+    fs::copy(&oci, out.join("berth-oci")).with_context(|| format!("copy {}", oci.display()))?;
     step(&format!(
         "{}: kernel {}, root {}",
         shown(workspace, &image),

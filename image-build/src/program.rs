@@ -12,28 +12,36 @@ use crate::workspace::Workspace;
 /// What the image's programs are linked for.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// Builds the binary of a package and returns where it lies.
+/// A program that is built.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The package it belongs to.
+    pub package: &'static str,
+    /// Its name.
+    pub binary: &'static str,
+    /// Features it needs beside the default ones, by commas.
+    pub features: &'static str,
+}
+
+/// The one binary of the image.
+pub const BERTH: Program = Program { package: "berth", binary: "berth", features: "" };
+
+/// The runtime as a command line of its own, for ordinary hosts.
+pub const BERTH_OCI: Program = Program { package: "berth-runtime", binary: "berth-oci", features: "cli" };
+
+/// Builds a program and returns where it lies.
 ///
 /// # Errors
 /// If cargo fails.
-pub fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
+pub fn build(workspace: &Workspace, program: Program) -> Result<PathBuf> {
+    let Program { package, binary, features } = program;
     step(&format!("building {binary} for {TARGET}"));
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(&workspace.root).args([
-        "build",
-        "--release",
-        "--target",
-        TARGET,
-        "-p",
-        package,
-        "--bin",
-        binary,
-    ]);
+    command.current_dir(&workspace.root).args(["build", "--release", "--target", TARGET]);
+    command.args(["--package", package, "--bin", binary, "--features", features]);
     command.env("CARGO_TARGET_DIR", &workspace.target);
-    for flags in remapped_paths(workspace)? {
-        command.arg("--config").arg(flags);
-    }
+    command.arg("--config").arg(flags(workspace)?);
     // `cargo run` tells its program about itself; none of it may reach the build below.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
@@ -48,13 +56,19 @@ pub fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathB
     Ok(workspace.target.join(TARGET).join("release").join(binary))
 }
 
-/// The paths of this machine that the compiler would write into panic messages, replaced by fixed ones.
-fn remapped_paths(workspace: &Workspace) -> Result<Vec<String>> {
+/// Flags of the linker for what ships, beside those of .cargo/config.toml: tests, which unwind, must not have them.
+const LINKED_WITHOUT_UNWINDING: [&str; 2] =
+    ["link-arg=-Wl,-T,image-build/no-unwind.ld", "link-arg=-Wl,--no-eh-frame-hdr"];
+
+/// Compiler flags on top of .cargo/config.toml: the paths of this machine that would be written into panic messages are
+/// replaced by fixed ones, and tables for unwinding are left out.
+fn flags(workspace: &Workspace) -> Result<String> {
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(&env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
     };
-    let remap =
-        |from: &Path, to: &str| format!("target.{TARGET}.rustflags=[\"--remap-path-prefix={}={to}\"]", from.display());
-    Ok(vec![remap(&workspace.root, "berth"), remap(&cargo_home, "cargo")])
+    let remap = |from: &Path, to: &str| format!("\"--remap-path-prefix={}={to}\"", from.display());
+    let mut flags = vec![remap(&workspace.root, "berth"), remap(&cargo_home, "cargo")];
+    flags.extend(LINKED_WITHOUT_UNWINDING.iter().map(|flag| format!("\"-C{flag}\"")));
+    Ok(format!("target.{TARGET}.rustflags=[{}]", flags.join(",")))
 }
