@@ -108,6 +108,7 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
         set_up_terminal(&root, process, console.as_fd()).step("set up the terminal")?;
     }
     make_working_directory(&root, process)?;
+    bring_up_loopback(context.namespaces).step("bring up the loopback")?;
     set_names(spec).step("set host name")?;
     if !linux.sysctl.is_empty() {
         set_sysctl(linux, procfs(mounted)?).step("set sysctl")?;
@@ -210,6 +211,14 @@ fn make_working_directory(root: &Root, process: &Process) -> Result<(), Error> {
     if process.cwd != "/" {
         // A root that cannot be written is told by chdir, if the directory is really missing.
         let _ = root.mount_point(&process.cwd, Kind::Directory);
+    }
+    Ok(())
+}
+
+/// A network namespace begins with a loopback that is down. runc and crun bring it up too.
+fn bring_up_loopback(namespaces: &Namespaces) -> Result<(), Error> {
+    if namespaces.is_new(NamespaceKind::Network) {
+        crate::sys::network::bring_up_loopback().on("ioctl SIOCSIFFLAGS", "lo")?;
     }
     Ok(())
 }

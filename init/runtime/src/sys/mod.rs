@@ -5,6 +5,7 @@ pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod limits;
 pub(crate) mod mount;
+pub(crate) mod network;
 pub(crate) mod privileges;
 
 use rustix::io::Errno;

@@ -19,6 +19,7 @@ pub const CASES: &[Test] = &[
     ("a_masked_null_device_of_the_image_is_not_used", a_masked_null_device_of_the_image_is_not_used),
     ("sysctl_is_the_containers", sysctl_is_the_containers),
     ("the_keyring_is_its_own", the_keyring_is_its_own),
+    ("the_loopback_of_a_new_network_namespace_is_up", the_loopback_of_a_new_network_namespace_is_up),
 ];
 
 fn set(names: &[&str]) -> Vec<String> {
@@ -172,4 +173,11 @@ fn sysctl_is_the_containers() {
 fn the_keyring_is_its_own() {
     let output = Case::new("cat /proc/keys").run().output;
     assert!(output.contains("_ses.test"), "{output}");
+}
+
+fn the_loopback_of_a_new_network_namespace_is_up() {
+    for mut case in [Case::new("cat /sys/class/net/lo/flags"), Case::unprivileged("cat /sys/class/net/lo/flags")] {
+        // IFF_UP and IFF_LOOPBACK: netdevice(7).
+        assert_eq!(case.run().output.trim(), "0x9");
+    }
 }
