@@ -6,7 +6,7 @@ use crate::reference::Reference;
 use crate::store::{Outcome, Store};
 
 /// How many archives or names one explanation lists.
-const LISTED: usize = 10;
+const LISTED: usize = 5;
 
 /// One sentence on what is missing, then what there is instead.
 pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
@@ -29,6 +29,9 @@ pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
         .filter(|(_, record)| record.present)
         .map(|(name, record)| (name, record.outcome))
         .collect();
+    if let Some(why) = rejected(wanted, &found) {
+        return format!("{text}: {why}");
+    }
     if found.is_empty() {
         let directory = archives.file_name().unwrap_or_default().display();
         text.push_str(&format!(
@@ -47,13 +50,27 @@ pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
     text
 }
 
+/// Why an archive's image of this name was not taken.
+fn rejected(wanted: &Reference, found: &[(String, Outcome)]) -> Option<String> {
+    let beginning = format!("{wanted}: ");
+    found.iter().find_map(|(archive, outcome)| match outcome {
+        Outcome::Images { rejected, .. } => {
+            let reason = rejected.iter().find_map(|reason| reason.strip_prefix(&beginning))?;
+            Some(format!("{archive} has it, but {reason}"))
+        }
+        Outcome::Rejected(_) => None,
+    })
+}
+
 fn describe(archive: &str, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Rejected(reason) => format!("{archive}, which is rejected because {reason}"),
         Outcome::Images { names, nameless, rejected } => {
             let mut parts: Vec<String> = names.iter().take(LISTED).map(|(name, _)| name.clone()).collect();
             parts.extend(nameless.iter().take(LISTED).map(|digest| format!("an image without a name ({digest})")));
-            parts.extend(rejected.iter().take(LISTED).map(|reason| format!("rejected {reason}")));
+            if !rejected.is_empty() {
+                parts.push(format!("{} images that are rejected", rejected.len()));
+            }
             match parts.is_empty() {
                 true => format!("{archive} without images"),
                 false => format!("{archive} with {}", parts.join(", ")),
