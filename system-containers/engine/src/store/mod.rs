@@ -431,7 +431,7 @@ mod tests {
         drop(store);
 
         let reference: Reference = format!("x@{layer}").parse().unwrap();
-        for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 1)] {
+        for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 0), ("c", false, 1)] {
             let store = Store::open(directory.path(), boot).unwrap();
             assert!(!used || store.resolve(&reference).is_some());
             assert_eq!(store.collect().unwrap(), collected, "{boot} {used}");
