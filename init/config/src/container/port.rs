@@ -289,6 +289,7 @@ mod tests {
         assert_eq!(common("80:1", "80:2"), Some(80));
         assert_eq!(common("80:1", "80:2/udp"), None);
         assert_eq!(common("80:1", "127.0.0.1:80:2"), Some(80));
+        assert_eq!(common("127.0.0.1:80:1", "127.0.0.1:80:2"), Some(80));
         assert_eq!(common("127.0.0.1:80:1", "127.0.0.2:80:2"), None);
         assert_eq!(common("0.0.0.0:80:1", "127.0.0.2:80:2"), Some(80));
         assert_eq!(common("0.0.0.0:80:1", "[::]:80:2"), None);

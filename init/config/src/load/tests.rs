@@ -218,6 +218,14 @@ error: containers.b.ports[2]: \"a\" already has the machine's port 8010/tcp
 }
 
 #[test]
+fn elements_keep_their_index_and_place_beside_wrong_ones() {
+    let lines = mistakes("[containers.web]\nimage = 'x'\nports = ['80:80', 'x', '81:80', '80:81']\n");
+    assert!(lines[0].starts_with("berth.toml:3:19: containers.web.ports[1]: "), "{lines:#?}");
+    assert!(lines[1].starts_with("berth.toml:3:33: containers.web.ports[3]: this container already has"), "{lines:#?}");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
 fn a_cycle_is_shown_once_and_whole() {
     let text = "\
 [containers.a]
