@@ -213,15 +213,17 @@ fn what_cannot_be_prepared_says_why() {
             ("a", r#"{"image":"bad:bad"}"#),
             ("b", r#"{"image":"good"}"#),
             ("c", r#"{"image":"localhost/good:2","user":"nobody"}"#),
+            ("d", r#"{"image":"localhost/absent:1"}"#),
         ],
     );
-    let reasons: std::collections::BTreeMap<String, String> = (0..3)
+    let reasons: std::collections::BTreeMap<String, String> = (0..4)
         .map(|_| match init.next() {
             Request::PrepareFailed { name, reason } => (name, reason),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(reasons["a"].contains("contains \"..\"") && reasons["a"].contains("neither an index.json"), "{reasons:?}");
+    assert!(reasons["a"].contains("contains \"..\"") && !reasons["a"].contains("neither an index.json"), "{reasons:?}");
+    assert!(reasons["d"].contains("neither an index.json") && !reasons["d"].contains("contains \"..\""), "{reasons:?}");
     assert!(reasons["b"].contains("did you mean localhost/good:2?"), "{reasons:?}");
     assert!(reasons["c"].contains("no user \"nobody\""), "{reasons:?}");
 
