@@ -6,9 +6,9 @@
 //! driven until it has nothing more to give ([`Agent::serve_port`]), and that is an invariant, not an optimisation.
 //!
 //! A client that sends requests and does not read answers stops being served: no request is taken while an answer
-//! waits. One that goes away loses the answers that it did not fetch.
+//! waits. An answer that nobody fetched meets the next client, which tells it from its own by `guest-sync-delimited`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
@@ -130,8 +130,9 @@ impl Agent {
             match rustix::io::write(&self.port, &self.unsent) {
                 Ok(written) => drop(self.unsent.drain(..written)),
                 Err(Errno::INTR) => {}
-                // Full, or nobody listens: the second is for the next read to find out.
-                Err(Errno::AGAIN) => return self.drop_answers_of_a_lost_client(),
+                // Full, or nobody listens. An answer is kept in either case: the kernel hears of a new client through
+                // another queue than the client's first bytes, and these may be read, and answered, before it has.
+                Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::PIPE) => self.unsent.clear(),
                 Err(source) => return Err(AgentError::Port { operation: "write to", source }),
             }
@@ -139,29 +140,13 @@ impl Agent {
         Ok(true)
     }
 
-    /// A port that is hung up takes no more bytes, and no edge would tell that it should be read again.
-    fn drop_answers_of_a_lost_client(&mut self) -> Result<bool, AgentError> {
-        let immediately = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut port = [PollFd::from_borrowed_fd(self.port.as_fd(), PollFlags::OUT)];
-        match rustix::event::poll(&mut port, Some(&immediately)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(source) => return Err(AgentError::Port { operation: "poll", source }),
-        }
-        let hung_up = port.iter().any(|port| port.revents().contains(PollFlags::HUP));
-        if hung_up {
-            self.unsent.clear();
-        }
-        Ok(hung_up)
-    }
-
     /// Reads once; false when there is nothing to read.
     fn receive(&mut self) -> Result<bool, AgentError> {
         let mut bytes = [0; 16 << 10];
         match rustix::io::read(&self.port, &mut bytes) {
-            Ok(0) => {
-                self.frames.reset();
-                Ok(false)
-            }
+            // Nobody listens, or is not known to yet (see `send`): what has been read so far may be the first half of
+            // a new client's request. A client that wants to be sure sends 0xFF.
+            Ok(0) => Ok(false),
             Ok(length) => {
                 self.frames.push(bytes.get(..length).unwrap_or_default());
                 Ok(true)

@@ -65,11 +65,6 @@ impl Frames {
         self.complete.pop_front()
     }
 
-    /// Forgets an unfinished object and what was not fetched yet.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
     fn push_byte(&mut self, byte: u8) {
         match (self.place, byte) {
             (_, 0xff) => self.restart(Place::Between),

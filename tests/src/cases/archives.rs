@@ -53,7 +53,7 @@ fn malicious(bench: &Bench) -> Result<()> {
     }
     let escaped = machine.guest.shell("find / -xdev -name berth-escape; find /var /tmp /run -name berth-escape")?;
     ensure!(escaped.is_empty(), "outside of its root: {escaped}");
-    let shadows = machine.guest.shell("find /var -name shadow -not -path '*/etc/*'")?;
+    let shadows = machine.guest.shell("find /var -name shadow")?;
     ensure!(shadows.is_empty(), "a hard link to a file of the machine: {shadows}");
     Ok(())
 }
