@@ -1,6 +1,6 @@
 //! Image archives that are wrong in one way or another: the container says so, everything else runs.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tar::EntryType;
 
 use crate::archive::Layer;
@@ -62,10 +62,11 @@ fn broken(bench: &Bench) -> Result<()> {
     let good = bench.shell_image("localhost/good:1", REPORT)?.docker_archive();
     let cut = bench.shell_image("localhost/cut:1", REPORT)?.docker_archive();
     let cut = cut.get(..cut.len() / 2).unwrap_or_default().to_vec();
-    let mut forged = bench.shell_image("localhost/forged:1", REPORT)?.docker_archive();
-    // A byte in the middle of the layer, which is busybox: the digest does not match any more.
-    let middle = forged.len() / 2;
-    forged.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 0xff);
+    // A byte of a layer that no other image has: the digest does not match any more.
+    let own = Layer::new().file("own", 0o644, b"as it was packed");
+    let mut forged = bench.shell_image("localhost/forged:1", REPORT)?.layer(own).docker_archive();
+    let at = forged.windows(16).position(|bytes| bytes == b"as it was packed").context("the file in the archive")?;
+    forged.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0xff);
     let names = ["good", "cut", "forged", "nonsense", "empty", "missing"];
     let configuration: String =
         names.iter().map(|name| format!("[containers.{name}]\nimage = \"localhost/{name}:1\"\n")).collect();

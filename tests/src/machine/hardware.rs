@@ -26,8 +26,11 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
     match builder.accelerator {
         "kvm" => arguments.words("-accel kvm -cpu host"),
         // An instruction takes 4 ns of the machine's time, however long it takes the host: a kernel that calibrates its
-        // timers on a busy host comes to the right result. Idle time is the host's.
-        _ if builder.processors == 1 => arguments.words("-accel tcg,thread=single -cpu max -icount shift=2"),
+        // timers on a busy host comes to the right result. Idle time is the host's. GRUB for BIOS does not get beyond
+        // its first screen with this.
+        _ if builder.processors == 1 && builder.firmware != Firmware::SeaBios => {
+            arguments.words("-accel tcg,thread=single -cpu max -icount shift=2");
+        }
         _ => arguments.words("-accel tcg,thread=multi -cpu max"),
     }
     arguments.pair("-m", format!("{}M", builder.memory));
