@@ -180,8 +180,8 @@ prop_compose! {
 }
 
 proptest! {
-    // Shrinking such a large value fully takes minutes.
-    #![proptest_config(ProptestConfig { max_shrink_iters: 300, ..ProptestConfig::default() })]
+    // Making such a large value takes long, and shrinking it fully minutes.
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_reads_as_the_same(configuration in configuration()) {
