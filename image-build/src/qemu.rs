@@ -95,17 +95,23 @@ fn kvm_boots(kernel: &Path) -> Result<bool> {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-accel", "kvm", "-cpu", "host", "-m", "256M", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     command.args(["-nodefaults", "-append", "console=ttyS0 panic=-1", "-kernel"]).arg(kernel);
+    says(command, FIRST_LINE, PROBE_TIME)
+}
+
+/// Does the command print a line with `text` before `time` is over? It does not outlive the answer.
+fn says(mut command: Command, text: &'static str, time: Duration) -> Result<bool> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = Guarded(command.spawn().context("start qemu-system-x86_64")?);
-    let console = child.0.stdout.take().context("QEMU's console")?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut child = Guarded(command.spawn().with_context(|| format!("start {name}"))?);
+    let console = child.0.stdout.take().context("the output of a child")?;
     let (found, wait) = mpsc::channel();
     thread::spawn(move || {
         let mut lines = BufReader::new(console).split(b'\n').map_while(Result::ok);
-        let started = lines.any(|line| String::from_utf8_lossy(&line).contains(FIRST_LINE));
+        let said = lines.any(|line| String::from_utf8_lossy(&line).contains(text));
         // Nobody listens any more when the time is over: then the answer is known.
-        let _ = found.send(started);
+        let _ = found.send(said);
     });
-    Ok(wait.recv_timeout(PROBE_TIME).unwrap_or(false))
+    Ok(wait.recv_timeout(time).unwrap_or(false))
 }
 
 /// A child that does not outlive us.
@@ -116,5 +122,28 @@ impl Drop for Guarded {
         // Both fail only if it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_kernel_that_starts_is_heard_while_it_runs() {
+        let long = Duration::from_secs(60);
+        assert!(says(shell("echo SeaBIOS; echo '[0.0] Linux version 6'; exec sleep 60"), FIRST_LINE, long).unwrap());
+    }
+
+    #[test]
+    fn one_that_hangs_or_dies_is_not() {
+        assert!(!says(shell("echo SeaBIOS; exec sleep 60"), FIRST_LINE, Duration::from_millis(200)).unwrap());
+        assert!(!says(shell("exit 1"), FIRST_LINE, Duration::from_secs(60)).unwrap());
     }
 }
