@@ -152,7 +152,9 @@ fn foreign_partition(bench: &Bench) -> Result<()> {
 fn read_only_root(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine().start()?;
     machine.wait_until_settled()?;
-    let attempts = ["touch /written", "mount -o remount,rw /", "mkdir /usr/written", "echo x >> /etc/passwd"];
+    // The kernel takes this for done and does nothing: EROFS cannot be written.
+    machine.guest.run(&["/bin/mount", "-o", "remount,rw", "/"])?;
+    let attempts = ["touch /written", "mkdir /usr/written", "echo x >> /etc/passwd"];
     for attempt in attempts {
         let output = machine.guest.run(&["/bin/sh", "-c", attempt])?;
         ensure!(output.code != 0, "`{attempt}` works");

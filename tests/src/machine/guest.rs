@@ -147,6 +147,23 @@ impl Guest {
         serde_json::from_str(&output.stdout).with_context(|| format!("{command:?} printed {:?}", output.stdout))
     }
 
+    /// Waits until `count` links have the address that QEMU's DHCP server gives: being ready does not wait for it.
+    ///
+    /// # Errors
+    /// If they have not within an answer's time.
+    pub fn wait_for_leases(&mut self, count: usize) -> Result<()> {
+        let deadline = Instant::now() + wait::ANSWER;
+        loop {
+            let status = self.berth(&["status"])?;
+            let links = status["links"].as_array().into_iter().flatten();
+            if links.filter(|link| link["addresses"].to_string().contains("10.0.2.15")).count() == count {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "not every link has its address: {status}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// The container called `name`, as `berth ps` has it.
     ///
     /// # Errors
