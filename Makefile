@@ -1,6 +1,6 @@
 # The commands people type; README.md says what each is for. Everything behind them is Rust or a small script.
 
-image_build = cargo run --quiet --profile fast --package berth-image-build --
+image_build = cargo run --profile fast --package berth-image-build --
 tests = cargo run --quiet --profile fast --package berth-tests
 
 .PHONY: deps kernel image run test check bench clean
