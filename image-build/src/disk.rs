@@ -175,4 +175,24 @@ mod tests {
         let stored = on_disk(parse_uuid(EFI_SYSTEM).unwrap());
         assert_eq!(digest::hex(&stored), "28732ac11ff8d211ba4b00a0c93ec93b");
     }
+
+    #[test]
+    fn both_tables_are_there_and_follow_from_the_key() {
+        let table_of = |content: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.set_len(DISK_SIZE).unwrap();
+            write_partition_table(&mut file, &Key::new("test").part("content", content)).unwrap();
+            let table = GPT::find_from(&mut file).unwrap();
+            file.seek(SeekFrom::Start(DISK_SIZE - SECTOR)).unwrap();
+            let backup = gptman::GPTHeader::read_from(&mut file).unwrap();
+            assert_eq!((backup.primary_lba, backup.disk_guid), (DISK_SIZE / SECTOR - 1, table.header.disk_guid));
+            table
+        };
+        let (first, again, other) = (table_of("1"), table_of("1"), table_of("2"));
+        let identifiers = |table: &GPT| table.iter().map(|(_, entry)| entry.unique_partition_guid).collect::<Vec<_>>();
+        assert_eq!(identifiers(&first), identifiers(&again));
+        assert!(identifiers(&first).iter().zip(identifiers(&other)).all(|(one, two)| *one == [0; 16] || *one != two));
+        let names: Vec<&str> = first.iter().map(|(_, entry)| entry.partition_name.as_str()).collect();
+        assert_eq!(names[..5], ["berth-boot", "berth-grub", "berth-root-a", "berth-root-b", "BERTH-STATE"]);
+    }
 }
