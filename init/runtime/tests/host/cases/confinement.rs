@@ -176,7 +176,7 @@ fn the_keyring_is_its_own() {
 }
 
 fn the_loopback_of_a_new_network_namespace_is_up() {
-    for mut case in [Case::new("cat /sys/class/net/lo/flags"), Case::unprivileged("cat /sys/class/net/lo/flags")] {
+    for case in [Case::new("cat /sys/class/net/lo/flags"), Case::unprivileged("cat /sys/class/net/lo/flags")] {
         // IFF_UP and IFF_LOOPBACK: netdevice(7).
         assert_eq!(case.run().output.trim(), "0x9");
     }
