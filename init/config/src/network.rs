@@ -135,3 +135,25 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_not_a_name() {
+        let driver = LinkMatch { driver: "e1000e".parse().ok(), ..LinkMatch::default() };
+        let label = LinkSettings { matching: Some(driver), ..LinkSettings::default() };
+        let links = [("eth0", label.clone()), ("eth1", LinkSettings::default()), ("lan", label)];
+        let links = links.map(|(name, settings)| (name.parse().expect("a name"), settings)).into();
+        let network = Network { links, ..Network::default() };
+        let chosen = |name: &str, driver: &str| {
+            let link = LinkIdentity { name, driver, ..LinkIdentity::default() };
+            network.link_settings(&link).map(|(name, _)| name.to_string())
+        };
+        assert_eq!(chosen("eth0", "virtio_net"), None);
+        assert_eq!(chosen("eth1", "virtio_net").as_deref(), Some("eth1"));
+        assert_eq!(chosen("eth1", "e1000e").as_deref(), Some("eth1"));
+        assert_eq!(chosen("eth7", "e1000e").as_deref(), Some("eth0"));
+    }
+}
