@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
 use crate::disks::Files;
-use crate::machine::Nic;
+use crate::machine::{Mark, Nic};
 use crate::page;
 use crate::runner::Case;
 use crate::wait;
@@ -44,9 +44,9 @@ fn powers_off_in_time(bench: &Bench) -> Result<()> {
 fn poweroff_on_the_console(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine().start()?;
     machine.wait_until_settled()?;
-    let mark = machine.console.mark();
-    machine.console.type_text("\r")?;
-    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.trim_end().ends_with(['#', '$']))?;
+    // The prompt may be followed by the shell's question to the terminal for the cursor's place.
+    let is_prompt = |line: &str| line.contains("@berth:") && line.contains("# ");
+    machine.console.wait_for_line(Mark::default(), wait::ANSWER, is_prompt)?;
     machine.console.type_text("poweroff\r")?;
     machine.wait_until_off(wait::ANSWER)?;
     Ok(())
