@@ -1,0 +1,134 @@
+//! A container as clients see it, and what the engine and PID 1 tell each other of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Whose container it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
+pub enum Kind {
+    /// Part of Berth.
+    System,
+    /// Declared by the configuration.
+    User,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
+pub enum ContainerState {
+    /// Waits for its dependencies.
+    Waiting,
+    /// The engine is at work on its image.
+    Preparing,
+    /// Its process is being set up.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// It was told to stop.
+    Stopping,
+    /// Ended, and going to be started again.
+    Backoff,
+    /// Ended, as intended.
+    Stopped,
+    /// Not running, and not going to by itself.
+    Failed,
+}
+
+/// A container as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name; unique over both kinds.
+    pub name: String,
+    /// System or user.
+    pub kind: Kind,
+    /// Where it is.
+    pub state: ContainerState,
+    /// The image's name; empty for system containers.
+    pub image: String,
+    /// Why it is in this state, in one sentence; empty where the state says all.
+    pub reason: String,
+    /// Its first process as the host sees it; 0 if none.
+    pub pid: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When the present run began, in microseconds of CLOCK_BOOTTIME; 0 if never.
+    pub started_us: u64,
+    /// How the last run ended, as a shell would count it (128 + signal); -1 if none has.
+    pub exit_code: i32,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its published ports.
+    pub ports: Vec<Port>,
+}
+
+/// A declared user container, for the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Declaration {
+    /// Its name.
+    pub name: String,
+    /// As configured.
+    pub container: berth_config::Container,
+}
+
+/// What the engine hands to PID 1: the image's facts merged with the configuration's process settings. Limits,
+/// namespaces and capabilities are PID 1's business.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedImage {
+    /// The image's manifest digest, `sha256:…`.
+    pub digest: String,
+    /// Directories of the layers, the uppermost first. Never written to.
+    pub layers: Vec<PathBuf>,
+    /// The container's writable layer.
+    pub upper: PathBuf,
+    /// overlayfs's work directory, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// The program and its arguments; never empty.
+    pub arguments: Vec<String>,
+    /// `KEY=value`.
+    pub environment: Vec<String>,
+    /// Where the process starts; absolute.
+    pub working_directory: String,
+    /// Resolved against the image's /etc/passwd.
+    pub uid: u32,
+    /// Resolved against the image's /etc/passwd and /etc/group.
+    pub gid: u32,
+    /// From the image's /etc/group.
+    pub additional_gids: Vec<u32>,
+    /// What asks the process to end; a signal's number.
+    pub stop_signal: i32,
+    /// Volumes and bind mounts, in the order of mounting.
+    pub mounts: Vec<PreparedMount>,
+    /// The image's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A directory or file of the host that appears in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedMount {
+    /// On the host; exists.
+    pub source: PathBuf,
+    /// In the container; absolute.
+    pub destination: String,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+    /// Whether the source belongs to the container (a volume): owners are then mapped to its id range.
+    pub owned: bool,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The host's address; empty for all.
+    pub host_address: String,
+    /// On the host.
+    pub host_port: u16,
+    /// In the container.
+    pub container_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}

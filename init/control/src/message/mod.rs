@@ -1,0 +1,196 @@
+//! The messages between PID 1 and the system containers.
+//!
+//! A system container that declares a `role` ([`berth_config::Role`]) in its `container.toml` inherits one end of a
+//! SOCK_SEQPACKET pair. PID 1 knows by the descriptor who speaks, so a message carries no identity, and it
+//! refuses a request that the role does not include. Every [`Request`] is answered by exactly one [`Reply`] with
+//! the same `id`; a [`Notice`] comes unasked. PID 1 never waits for an answer from a system container without a
+//! deadline.
+
+mod container;
+mod machine;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::container::{Container, ContainerState, Declaration, Kind, Port, PreparedImage, PreparedMount};
+pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
+
+/// From a system container to PID 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToInit {
+    /// Chosen by the sender, repeated in the answer. For an answer to a PID 1 notice see [`Request`].
+    pub id: u64,
+    /// What is wanted.
+    pub request: Request,
+}
+
+/// From PID 1 to a system container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromInit {
+    /// The answer to the request with this number.
+    Reply {
+        /// The `id` of the request.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something that nobody asked for.
+    Notice(Notice),
+}
+
+/// What a system container asks or reports. In brackets: the roles that may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// [all] The service does its work from now on; answered by [`Reply::Done`].
+    Ready,
+
+    /// [control] The machine as a whole; answered by [`Reply::Machine`].
+    Machine,
+    /// [control] The boot's steps; answered by [`Reply::Timeline`].
+    Timeline,
+    /// [control] Every container; answered by [`Reply::Containers`].
+    Containers,
+    /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
+    Configuration,
+    /// [control] Start a stopped container; answered by [`Reply::Done`] as soon as it is under way.
+    Start {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Stop a container: its stop signal, then SIGKILL after its time-out.
+    Stop {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Stop a container and start it again.
+    Restart {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Send a signal to a container's first process.
+    Kill {
+        /// Its name.
+        name: String,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// [control] Leave this boot, in order.
+    Power(PowerAction),
+
+    /// [engine] Which user containers are declared; answered by [`Reply::Declared`].
+    Declared,
+    /// [engine] A container's file system and process are ready to run.
+    Prepared {
+        /// The container.
+        name: String,
+        /// What to run and on what.
+        image: Box<PreparedImage>,
+    },
+    /// [engine] It is not going to run with what there is.
+    PrepareFailed {
+        /// The container.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+
+    /// [network] The `[network]` part of the configuration; answered by [`Reply::NetworkConfiguration`].
+    NetworkConfiguration,
+    /// [network] What the links are now; replaces what was said before.
+    Links {
+        /// Every link of the host but loopback.
+        links: Vec<Link>,
+    },
+    /// [network] A host name from DHCP; used if the configuration names none.
+    HostName {
+        /// As received, checked to be a valid host name.
+        name: String,
+    },
+    /// [network] The network namespace of [`Notice::AttachNetwork`] is set up.
+    NetworkAttached {
+        /// The container.
+        name: String,
+        /// Its addresses, without prefix length.
+        addresses: Vec<String>,
+    },
+    /// [network] It could not be set up; the container fails with this reason.
+    NetworkFailed {
+        /// The container.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// PID 1's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done, or under way.
+    Done,
+    /// It is not, for this reason.
+    Refused {
+        /// Lower case, what was wrong and what to do.
+        reason: String,
+    },
+    /// To [`Request::Machine`].
+    Machine(Box<Machine>),
+    /// To [`Request::Timeline`].
+    Timeline(Vec<Step>),
+    /// To [`Request::Containers`], in the order of their names, system containers first.
+    Containers(Vec<Container>),
+    /// To [`Request::Configuration`].
+    Text(String),
+    /// To [`Request::Declared`].
+    Declared(Vec<Declaration>),
+    /// To [`Request::NetworkConfiguration`].
+    NetworkConfiguration(Box<berth_config::Network>),
+}
+
+/// What PID 1 says unasked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// [control] A container's state has changed.
+    ContainerChanged(Box<Container>),
+    /// [control] The machine's state has changed.
+    MachineChanged(MachineState),
+    /// [engine] The declared user containers have changed: ask for [`Request::Declared`].
+    DeclaredChanged,
+    /// [network] The configuration has changed: ask for [`Request::NetworkConfiguration`].
+    NetworkConfigurationChanged,
+    /// [network] Set up the network namespace whose descriptor comes with this message. Comes again for every running
+    /// container when `network` was restarted: PID 1 keeps a copy of the descriptor.
+    AttachNetwork {
+        /// The container.
+        name: String,
+        /// Ports to publish.
+        ports: Vec<Port>,
+    },
+    /// [network] The container has ended, and its namespace with it.
+    DetachNetwork {
+        /// The container.
+        name: String,
+    },
+    /// [logs] Read this pipe until its end; its descriptor comes with this message. The same pipe comes again when
+    /// `logs` was restarted: PID 1 keeps a copy.
+    LogPipe {
+        /// The container.
+        container: String,
+        /// Which of its outputs.
+        stream: Stream,
+    },
+    /// [all] The machine is about to go down: write what must be written.
+    ShuttingDown,
+}
+
+/// One of a container's outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
