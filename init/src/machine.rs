@@ -161,6 +161,7 @@ impl Machine {
             }
             Token::Task(number) => self.handle_task(number),
             Token::Setup(id) => self.supervisor.set_up(id),
+            Token::Execution(number) => self.supervisor.execution_reports(number),
             Token::Channel(id) => {
                 for outcome in self.supervisor.message(id) {
                     self.carry_out(outcome);

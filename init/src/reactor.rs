@@ -21,6 +21,8 @@ pub enum Token {
     Setup(u32),
     /// The channel of the container with this number.
     Channel(u32),
+    /// The runtime's report about the execution with this number.
+    Execution(u32),
 }
 
 impl Token {
@@ -32,6 +34,7 @@ impl Token {
             Self::Task(number) => (2, number),
             Self::Setup(number) => (3, number),
             Self::Channel(number) => (4, number),
+            Self::Execution(number) => (6, number),
         };
         (kind << 32) | u64::from(number)
     }
@@ -45,6 +48,7 @@ impl Token {
             3 => Some(Self::Setup(low)),
             4 => Some(Self::Channel(low)),
             5 => Some(Self::PowerButton),
+            6 => Some(Self::Execution(low)),
             _ => None,
         }
     }
@@ -113,6 +117,7 @@ mod tests {
             Token::Task(7),
             Token::Setup(u32::MAX),
             Token::Channel(1),
+            Token::Execution(9),
         ] {
             assert_eq!(Token::from_number(token.to_number()), Some(token));
         }

@@ -20,7 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// A child of PID 1 has ended; says whether it was a container's first process.
+    /// A child of PID 1 has ended; says whether it was a container's first process, or one that was executed
+    /// in it.
     pub fn ended(&mut self, status: WaitStatus) -> bool {
         let (pid, code, how) = match status {
             WaitStatus::Exited(pid, code) => (pid, code, format!("exited with code {code}")),
@@ -29,7 +30,7 @@ impl Supervisor {
         };
         let Some(container) = self.containers.values_mut().find(|container| container.pid() == Some(pid.as_raw()))
         else {
-            return false;
+            return self.execution_ended(pid.as_raw(), code);
         };
         let id = container.id;
         if matches!(container.state, State::Executing { .. }) {

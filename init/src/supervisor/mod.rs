@@ -8,6 +8,7 @@ mod apply;
 mod container;
 mod devices;
 mod end;
+mod execution;
 mod launch;
 mod output;
 mod peer;
@@ -38,6 +39,9 @@ pub struct Supervisor {
     reactor: Rc<Reactor>,
     containers: BTreeMap<u32, Container>,
     next_id: u32,
+    /// Further programs in running containers.
+    executions: BTreeMap<u32, execution::Execution>,
+    next_execution: u32,
     /// Cgroups of ended containers in which something may still be alive.
     leftovers: Vec<PathBuf>,
     /// Nothing is started any more.
@@ -57,6 +61,8 @@ impl Supervisor {
             reactor,
             containers: BTreeMap::new(),
             next_id: 0,
+            executions: BTreeMap::new(),
+            next_execution: 0,
             leftovers: Vec::new(),
             shutting_down: false,
             output_to_kernel: false,

@@ -72,9 +72,9 @@ impl Peer {
         !self.queue.is_empty()
     }
 
-    /// The next message, if there is one. Descriptors are not part of any request and are closed.
-    pub fn receive(&self) -> Result<ToInit, ChannelError> {
-        self.channel.receive().map(|(message, _)| message)
+    /// The next message and what came with it, if there is one.
+    pub fn receive(&self) -> Result<(ToInit, Vec<OwnedFd>), ChannelError> {
+        self.channel.receive()
     }
 }
 

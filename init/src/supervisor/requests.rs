@@ -56,7 +56,7 @@ impl Supervisor {
                 log::warn!("container {}: watch its channel: {error}", container.name);
             }
             match peer.receive() {
-                Ok(message) => outcomes.extend(self.answer(id, message)),
+                Ok((message, descriptors)) => outcomes.extend(self.answer(id, message, descriptors)),
                 Err(ChannelError::WouldBlock) => return outcomes,
                 Err(ChannelError::Closed) => {
                     // It has closed its end; whether it lives on without is its business until its process ends.
@@ -75,7 +75,7 @@ impl Supervisor {
         self.send(container, FromInit::Reply { id, reply }, &[]);
     }
 
-    fn answer(&mut self, from: u32, message: ToInit) -> Option<Outcome> {
+    fn answer(&mut self, from: u32, message: ToInit, descriptors: Vec<OwnedFd>) -> Option<Outcome> {
         let role = self.containers.get(&from).and_then(|container| container.system()?.role);
         let (id, request) = (message.id, message.request);
         if !allowed(role, &request) {
@@ -102,10 +102,8 @@ impl Supervisor {
                 self.reply(from, id, Reply::Done);
                 return Some(Outcome::HostName(name));
             }
-            other => match self.carry_out(from, other) {
-                Ok(()) => Reply::Done,
-                Err(reason) => Reply::Refused { reason },
-            },
+            Request::Execute(execution) => done(self.execute(&execution, descriptors)),
+            other => done(self.carry_out(from, other)),
         };
         self.reply(from, id, reply);
         None
@@ -245,7 +243,14 @@ impl Supervisor {
     }
 }
 
-fn unknown(name: &str) -> String {
+fn done(result: Result<(), String>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done,
+        Err(reason) => Reply::Refused { reason },
+    }
+}
+
+pub(super) fn unknown(name: &str) -> String {
     format!("there is no container {name}; `berth ps` lists them")
 }
 
@@ -261,6 +266,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Stop { .. }
         | Request::Restart { .. }
         | Request::Kill { .. }
+        | Request::Execute(_)
         | Request::Power(_) => Role::Control,
         Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } => Role::Engine,
         Request::Links { .. }

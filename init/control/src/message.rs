@@ -7,11 +7,13 @@
 //! deadline.
 
 mod container;
+mod execution;
 mod machine;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::container::{Container, ContainerState, Declaration, Kind, Port, PreparedImage, PreparedMount};
+pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
 
 /// From a system container to PID 1.
@@ -75,6 +77,10 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// [control] Run a further program in a running container; answered by [`Reply::Done`] when that is under way.
+    /// With it come descriptors: standard input, output and error, or, for a terminal, the stream socket that the
+    /// terminal's master is sent to; and last the write end of a pipe for the [`ExecutionEnd`].
+    Execute(Box<Execution>),
     /// [control] Leave this boot, in order.
     Power(PowerAction),
 

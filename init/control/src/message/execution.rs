@@ -1,0 +1,41 @@
+//! A further program in a running container: what `berth exec` asks for.
+
+use serde::{Deserialize, Serialize};
+
+/// The program and how it runs; what is left out is as in the container's own process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// The container.
+    pub container: String,
+    /// The program and its arguments; not empty.
+    pub arguments: Vec<String>,
+    /// `KEY=value`, beside the container's own; the later of two with one key counts.
+    pub environment: Vec<String>,
+    /// Where it starts; absolute.
+    pub working_directory: Option<String>,
+    /// The user, as a number inside the container. Its group is then 0, without further groups, unless `gid` says so.
+    pub uid: Option<u32>,
+    /// The group, as a number inside the container.
+    pub gid: Option<u32>,
+    /// A terminal of this size for it.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// Of a terminal, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// How an execution ended: one line of JSON in its result pipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionEnd {
+    /// As a shell counts it: the program's own, 128 + signal, 127 if there is no such program, 126 if it could not
+    /// be run.
+    pub exit_code: u8,
+    /// Why it could not be run; empty if it has run.
+    pub reason: String,
+}

@@ -1,0 +1,216 @@
+//! Further programs in running containers: what `berth exec` and health checks run.
+//!
+//! An execution belongs to nobody but PID 1: it goes on when `control` is killed, and ends with its container, in whose
+//! cgroup it is.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use berth_control::message::{self, ExecutionEnd};
+use berth_runtime::spec::{ConsoleSize, Process, Spec, User};
+use berth_runtime::{Chain, Creating, ExecRequest, Executed, Progress, Running, Stdio};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+
+use super::container::{Container, Definition, State};
+use super::requests::unknown;
+use super::{Supervisor, system_spec, user_spec};
+use crate::reactor::Token;
+
+/// The most at one time: a client that starts and forgets them must not use up PID 1's descriptors.
+const MAXIMUM: usize = 1024;
+
+/// A program that was started in a container.
+#[derive(Debug)]
+pub struct Execution {
+    stage: Stage,
+    /// A pipe for the [`ExecutionEnd`].
+    result: File,
+}
+
+/// How far it is.
+#[derive(Debug)]
+enum Stage {
+    /// The runtime sets it up; `None` only while it is being asked.
+    Creating(Option<Creating>),
+    /// It has been told to begin; whether it can be run is not known yet.
+    Executing(Running),
+    /// It runs.
+    Running(Running),
+}
+
+impl Execution {
+    fn pid(&self) -> Option<i32> {
+        match &self.stage {
+            Stage::Creating(_) => None,
+            Stage::Executing(running) | Stage::Running(running) => Some(running.pid),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Starts a program in a running container. For the descriptors see [`message::Request::Execute`].
+    pub(super) fn execute(&mut self, wanted: &message::Execution, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let name = &wanted.container;
+        if self.executions.len() >= MAXIMUM {
+            return Err(format!("{MAXIMUM} programs are being executed in containers already; wait until some end"));
+        }
+        let container = self.find(name).ok_or_else(|| unknown(name))?;
+        let State::Running(running) = &container.state else {
+            return Err(format!("container {name} is not running"));
+        };
+        let (streams, result) = take_apart(descriptors, wanted.terminal.is_some())?;
+        let spec = specification(container)?;
+        let process = process(&spec, wanted)?;
+        let stream = |position: usize| streams.get(position).map(AsFd::as_fd);
+        let (stdio, console) = match wanted.terminal {
+            Some(_) => (Stdio::default(), stream(0)),
+            None => (Stdio { stdin: stream(0), stdout: stream(1), stderr: stream(2) }, None),
+        };
+        let creating = berth_runtime::exec(&ExecRequest {
+            pid: running.pid,
+            pidfd: running.pidfd.as_fd(),
+            process: &process,
+            seccomp: spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
+            cgroup: Some(container.cgroup.clone()),
+            stdio,
+            inherited: Vec::<(BorrowedFd<'_>, i32)>::new(),
+            console,
+        })
+        .map_err(|error| crate::chain(&error))?;
+        let number = self.next_execution;
+        self.reactor.add(&creating, Token::Execution(number)).map_err(|error| format!("watch it: {error}"))?;
+        self.next_execution = number.wrapping_add(1);
+        self.executions.insert(number, Execution { stage: Stage::Creating(Some(creating)), result });
+        Ok(())
+    }
+
+    /// The runtime reports about an execution that is being set up.
+    pub fn execution_reports(&mut self, number: u32) {
+        let Some(execution) = self.executions.get_mut(&number) else { return };
+        match &mut execution.stage {
+            Stage::Creating(creating) => {
+                let Some(asked) = creating.take() else { return };
+                match asked.advance() {
+                    Ok(Progress::Pending(still)) => *creating = Some(still),
+                    Ok(Progress::Created(created)) => match created.start() {
+                        Ok(running) => {
+                            // It is reaped in any case; unwatched, a failure would only be told later.
+                            let _ = self.reactor.add(running.report(), Token::Execution(number));
+                            execution.stage = Stage::Executing(running);
+                            self.execution_reports(number);
+                        }
+                        Err(error) => self.finish_execution(number, could_not_run(&error)),
+                    },
+                    Err(error) => self.finish_execution(number, could_not_run(&error)),
+                }
+            }
+            Stage::Executing(running) => match running.executed() {
+                Executed::Pending => {}
+                Executed::Yes => {
+                    self.reactor.remove(running.report());
+                    if let Some(mut execution) = self.executions.remove(&number) {
+                        if let Stage::Executing(running) = execution.stage {
+                            execution.stage = Stage::Running(running);
+                        }
+                        self.executions.insert(number, execution);
+                    }
+                }
+                Executed::No(error) => self.finish_execution(number, could_not_run(&error)),
+            },
+            Stage::Running(_) => {}
+        }
+    }
+
+    /// A child has ended that is no container's first process; says whether it was an execution.
+    pub(super) fn execution_ended(&mut self, pid: i32, exit_code: i32) -> bool {
+        let number =
+            self.executions.iter().find(|(_, execution)| execution.pid() == Some(pid)).map(|(number, _)| *number);
+        let Some(number) = number else { return false };
+        // Whether it could be run may still be in the report; that says more than the exit code.
+        self.execution_reports(number);
+        let exit_code = u8::try_from(exit_code).unwrap_or(u8::MAX);
+        self.finish_execution(number, ExecutionEnd { exit_code, reason: String::new() });
+        true
+    }
+
+    fn finish_execution(&mut self, number: u32, end: ExecutionEnd) {
+        let Some(mut execution) = self.executions.remove(&number) else { return };
+        if let Stage::Executing(running) = &execution.stage {
+            self.reactor.remove(running.report());
+        }
+        let mut line = serde_json::to_vec(&end).unwrap_or_default();
+        line.push(b'\n');
+        // A client that has gone does not want to know.
+        let _ = execution.result.write_all(&line);
+    }
+}
+
+/// The streams, and the pipe for the result.
+fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<OwnedFd>, File), String> {
+    let wanted = if terminal { 2 } else { 4 };
+    if descriptors.len() != wanted {
+        return Err(format!("an execution comes with {wanted} descriptors, not {}", descriptors.len()));
+    }
+    let result = descriptors.pop().ok_or("an execution comes with a pipe")?;
+    // What PID 1 writes to must not make it wait: an empty pipe has room for the line, other files may have none.
+    let is_pipe = fstat(&result).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode).contains(SFlag::S_IFIFO));
+    let nonblocking = fcntl(&result, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok();
+    if !is_pipe || !nonblocking {
+        return Err("the last descriptor of an execution must be a pipe".to_owned());
+    }
+    Ok((descriptors, File::from(result)))
+}
+
+/// What the container was started with.
+fn specification(container: &Container) -> Result<Spec, String> {
+    match &container.definition {
+        Definition::System(system) => system_spec::build(system),
+        Definition::User(user) => {
+            let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
+            user_spec::build(&container.name, user, image, container.slot)
+        }
+    }
+}
+
+/// The container's own process, changed as wanted.
+fn process(spec: &Spec, wanted: &message::Execution) -> Result<Process, String> {
+    let mut process = spec.process.clone().ok_or("the container has no process")?;
+    process.args.clone_from(&wanted.arguments);
+    // Its own channel is not for another program.
+    process.env.retain(|variable| !variable.starts_with(berth_control::channel::CHANNEL_VARIABLE));
+    process.env.extend(wanted.environment.iter().cloned());
+    if let Some(directory) = &wanted.working_directory {
+        process.cwd.clone_from(directory);
+    }
+    if wanted.uid.is_some() || wanted.gid.is_some() {
+        let uid = wanted.uid.unwrap_or(process.user.uid);
+        process.user =
+            User { uid, gid: wanted.gid.unwrap_or(0), umask: process.user.umask, additional_gids: Vec::new() };
+        if let Some(sets) = process.capabilities.as_mut() {
+            let effective = if uid == 0 { sets.bounding.clone() } else { Vec::new() };
+            sets.permitted.clone_from(&effective);
+            sets.effective = effective;
+        }
+    }
+    if let Some(size) = wanted.terminal {
+        process.terminal = true;
+        process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
+        if !process.env.iter().any(|variable| variable.starts_with("TERM=")) {
+            process.env.push("TERM=xterm".to_owned());
+        }
+    }
+    Ok(process)
+}
+
+/// With the exit codes of shells (POSIX, Shell Command Language, 2.8.2).
+fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
+    let errno = match error {
+        berth_runtime::Error::Reported(chain) => chain.errno,
+        other => Chain::of(other).errno,
+    };
+    let exit_code = if Errno::from_raw(errno) == Errno::ENOENT { 127 } else { 126 };
+    ExecutionEnd { exit_code, reason: crate::chain(error) }
+}
