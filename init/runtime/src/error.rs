@@ -162,6 +162,9 @@ pub enum Error {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
+    /// Cache and memory bandwidth.
+    #[error(transparent)]
+    Rdt(#[from] crate::resctrl::RdtError),
     /// The filter.
     #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),

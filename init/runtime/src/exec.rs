@@ -12,6 +12,7 @@ use crate::channel::{self, Message};
 use crate::create::{Creating, Stdio, begin_with};
 use crate::error::{Context as _, Error, Step};
 use crate::gate::{Gate, give_up};
+use crate::labels::Labels;
 use crate::launcher::Failure;
 use crate::program::Program;
 use crate::seccomp::Filter;
@@ -75,7 +76,12 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
         .chain(request.console)
         .chain(request.inherited.iter().map(|(descriptor, _)| *descriptor))
         .collect();
+    let procfs = match Labels::are_wanted(process) {
+        true => Some(rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", "/proc")?),
+        false => None,
+    };
     kept.extend([caller, gate.as_fd(), request.pidfd, null.as_fd()]);
+    kept.extend(procfs.as_ref().map(AsFd::as_fd));
     descriptors::close_all_but(&kept)?;
     privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
     let cgroup = match &request.cgroup {
@@ -103,14 +109,16 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
     let sets = Sets::from_spec(process.capabilities.as_ref(), available);
     clone::setns(request.pidfd, joined).on("setns", "the container's namespaces").step("join the container")?;
     let (ours, theirs) = channel::pair()?;
+    let (null, procfs) = (null.as_fd(), procfs.as_ref().map(AsFd::as_fd));
+    let context = Context { request, gate, launcher: theirs, null, procfs, filter: filter.as_ref(), sets };
     let side = clone::clone3(libc::CLONE_PARENT as u64, cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "a process in the container")
         .step("make the process")?;
     let (pid, pidfd) = match side {
-        Side::Child => become_process(request, gate, theirs, null.as_fd(), filter.as_ref(), sets),
+        Side::Child => become_process(context),
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop(theirs);
+    drop(context);
     match launcher::expect_ready(ours.as_fd(), Some(caller)) {
         Ok(()) => Ok((pid, pidfd)),
         Err(error) => Err(launcher::undo(pidfd, error)),
@@ -147,49 +155,55 @@ fn differing_namespaces(request: &ExecRequest<'_>) -> Result<u64, Error> {
     Ok(flags)
 }
 
-/// The new process. Never returns.
-fn become_process(
-    request: &ExecRequest<'_>,
-    gate: &Gate,
+/// What the new process needs to know. A copy of the launcher's memory; its descriptors are closed without its owners
+/// knowing, so it must never be dropped.
+struct Context<'a> {
+    request: &'a ExecRequest<'a>,
+    gate: &'a Gate,
     launcher: OwnedFd,
-    null: BorrowedFd<'_>,
-    filter: Option<&Filter>,
+    null: BorrowedFd<'a>,
+    /// The host's, where the program is to have labels.
+    procfs: Option<BorrowedFd<'a>>,
+    filter: Option<&'a Filter>,
     sets: Sets,
-) -> ! {
-    let launcher = std::mem::ManuallyDrop::new(launcher);
+}
+
+/// The new process. Never returns.
+fn become_process(context: Context<'_>) -> ! {
+    let context = std::mem::ManuallyDrop::new(context);
+    let request = context.request;
     let stdio = Stdio {
-        stdin: request.stdio.stdin.or(Some(null)),
-        stdout: request.stdio.stdout.or(Some(null)),
-        stderr: request.stdio.stderr.or(Some(null)),
+        stdin: request.stdio.stdin.or(Some(context.null)),
+        stdout: request.stdio.stdout.or(Some(context.null)),
+        stderr: request.stdio.stderr.or(Some(context.null)),
     };
-    let kept = [Some(launcher.as_fd()), Some(gate.as_fd()), request.console];
-    let (launcher, moved, console) = match descriptors::arrange(stdio, &request.inherited, kept) {
-        Ok([Some(launcher), Some(moved), console]) => (launcher, moved, console),
-        Ok(_) => give_up(launcher.as_fd(), &Error::Died { process: "launching" }),
-        Err(error) => give_up(launcher.as_fd(), &error.into()),
+    let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console, context.procfs];
+    let (launcher, gate, console, procfs) = match descriptors::arrange(stdio, &request.inherited, kept) {
+        Ok([Some(launcher), Some(gate), console, procfs]) => (launcher, context.gate.moved(gate), console, procfs),
+        Ok(_) => give_up(context.launcher.as_fd(), &Error::Died { process: "launching" }),
+        Err(error) => give_up(context.launcher.as_fd(), &error.into()),
     };
-    let program = match set_up(request, console, filter, sets) {
-        Ok(program) => program,
+    let (program, labels) = match set_up(&context, console, procfs) {
+        Ok(prepared) => prepared,
         Err(error) => give_up(launcher.as_fd(), &error),
     };
     if channel::send(launcher.as_fd(), &Message::Ready, &[]).is_err() {
         clone::exit_now(1);
     }
     drop(launcher);
-    let Some(starter) = gate.moved(moved).wait() else { clone::exit_now(1) };
-    match identity::filter_last(request.process, filter).and_then(|()| program.execute()) {
+    let Some(starter) = gate.wait() else { clone::exit_now(1) };
+    match finish(&context, &program, labels.as_ref()) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
 }
 
 fn set_up(
-    request: &ExecRequest<'_>,
+    context: &Context<'_>,
     console: Option<OwnedFd>,
-    filter: Option<&Filter>,
-    sets: Sets,
-) -> Result<Program, Error> {
-    let process = request.process;
+    procfs: Option<OwnedFd>,
+) -> Result<(Program, Option<Labels>), Error> {
+    let process = context.request.process;
     clone::reset_signals();
     match rustix::process::setsid() {
         Ok(_) | Err(Errno::PERM) => {}
@@ -204,8 +218,22 @@ fn set_up(
         limits::pin(last).step("set the final CPU affinity")?;
     }
     limits::apply_own(process)?;
+    let labels = procfs.map(|procfs| Labels::open(process, procfs.as_fd())).transpose()?;
     let program = Program::prepare(process)?;
-    identity::restrict(sets, process, filter)?;
+    identity::restrict(context.sets, process, context.filter)?;
     program.check()?;
-    Ok(program)
+    Ok((program, labels))
+}
+
+/// After the start: what has to be last.
+fn finish(
+    context: &Context<'_>,
+    program: &Program,
+    labels: Option<&Labels>,
+) -> Result<std::convert::Infallible, Error> {
+    if let Some(labels) = labels {
+        labels.apply()?;
+    }
+    identity::filter_last(context.request.process, context.filter)?;
+    program.execute()
 }

@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::{Namespaces, flag};
 use crate::process;
+use crate::resctrl::Class;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
@@ -116,15 +117,44 @@ pub(crate) fn launch(
     let linux = request.spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = Namespaces::open(&linux.namespaces)?;
     let filter = linux.seccomp.as_ref().map(Filter::compile).transpose().step("compile the seccomp profile")?;
-    let cgroup = match &request.cgroup {
-        Some(path) => Some(Cgroup::create(path, linux.resources.as_ref(), &linux.devices).step("set up the cgroup")?),
-        None => None,
-    };
-    let result = launch_into(request, gate, place, caller, &namespaces, filter.as_ref(), cgroup.as_ref());
-    if let (Err(_), Some(cgroup)) = (&result, &cgroup) {
-        cgroup.discard();
+    let holdings = Holdings::prepare(request, linux)?;
+    let result = launch_into(request, gate, place, caller, &namespaces, filter.as_ref(), &holdings);
+    if result.is_err() {
+        holdings.discard();
     }
     result
+}
+
+/// What a container has on the host besides its process.
+#[derive(Debug)]
+struct Holdings {
+    cgroup: Option<Cgroup>,
+    class: Option<Class>,
+}
+
+impl Holdings {
+    fn prepare(request: &Request<'_>, linux: &Linux) -> Result<Self, Error> {
+        let mut this = Self { cgroup: None, class: None };
+        if let Some(path) = &request.cgroup {
+            let resources = linux.resources.as_ref();
+            this.cgroup = Some(Cgroup::create(path, resources, &linux.devices).step("set up the cgroup")?);
+        }
+        if let Some(rdt) = &linux.intel_rdt {
+            match Class::prepare(rdt, request.id).step("set up linux.intelRdt") {
+                Ok(class) => this.class = Some(class),
+                Err(error) => {
+                    this.discard();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    fn discard(&self) {
+        self.class.iter().for_each(Class::discard);
+        self.cgroup.iter().for_each(Cgroup::discard);
+    }
 }
 
 fn launch_into(
@@ -134,7 +164,7 @@ fn launch_into(
     caller: Option<BorrowedFd<'_>>,
     namespaces: &Namespaces,
     filter: Option<&Filter>,
-    cgroup: Option<&Cgroup>,
+    holdings: &Holdings,
 ) -> Result<Launched, Failure> {
     let mut sources = None;
     if namespaces.any_joined() {
@@ -149,7 +179,7 @@ fn launch_into(
     let sets = capability_sets(request, own_user_namespace)?;
     let parent = if place == Place::Own { libc::CLONE_PARENT as u64 } else { 0 };
     let context = process::Context { request, namespaces, filter, sets, launcher: theirs, gate };
-    let side = clone::clone3(namespaces.clone_flags() | parent, cgroup.map(AsFd::as_fd))
+    let side = clone::clone3(namespaces.clone_flags() | parent, holdings.cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "the container's process")
         .step("make the container's process")?;
     let (pid, pidfd) = match side {
@@ -158,7 +188,9 @@ fn launch_into(
     };
     drop(context);
     let launched = Launched { pid, pidfd };
-    match supervise(request, &launched, namespaces, sources, ours.as_fd(), caller) {
+    let assigned = holdings.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt");
+    let result = assigned.and_then(|()| supervise(request, &launched, namespaces, sources, ours.as_fd(), caller));
+    match result {
         Ok(()) => Ok(launched),
         Err(error) => Err(undo(launched.pidfd, error)),
     }

@@ -6,11 +6,14 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
+
 use crate::capabilities::Sets;
 use crate::channel::{self, Message};
 use crate::create::Request;
 use crate::error::{Context as _, Error, Step};
 use crate::gate::{Gate, give_up};
+use crate::labels::Labels;
 use crate::mounts::container::{Surroundings, attach_all, procfs, write_proc};
 use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::Namespaces;
@@ -40,6 +43,14 @@ struct Ends {
     console: Option<OwnedFd>,
 }
 
+/// What is there when the process is set up.
+struct Prepared {
+    program: Program,
+    /// Its own, as the host sees it; 0 where nobody asks.
+    pid: i32,
+    labels: Option<Labels>,
+}
+
 /// Never returns: it becomes the program, or ends.
 pub(crate) fn run(context: Context<'_>) -> ! {
     let context = std::mem::ManuallyDrop::new(context);
@@ -47,8 +58,8 @@ pub(crate) fn run(context: Context<'_>) -> ! {
         Ok(ends) => ends,
         Err(error) => give_up(context.launcher.as_fd(), &error),
     };
-    let (program, pid) = match set_up(&context, &ends) {
-        Ok(program) => program,
+    let Prepared { program, pid, labels } = match set_up(&context, &ends) {
+        Ok(prepared) => prepared,
         Err(error) => give_up(ends.launcher.as_fd(), &error),
     };
     if channel::send(ends.launcher.as_fd(), &Message::Ready, &[]).is_err() {
@@ -56,7 +67,7 @@ pub(crate) fn run(context: Context<'_>) -> ! {
     }
     drop(ends.launcher);
     let Some(starter) = ends.gate.wait() else { clone::exit_now(1) };
-    match finish(&context, &program, pid) {
+    match finish(&context, &program, pid, &labels) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
@@ -78,7 +89,7 @@ fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
 }
 
 /// Everything up to the start.
-fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
+fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Prepared, Error> {
     let request = context.request;
     let spec = request.spec;
     let empty = Linux::default();
@@ -100,7 +111,7 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
     join_keyring(request).step("join a session keyring")?;
 
     let root = Root::attach(sources.root).step("attach the root")?;
-    let mut masks = Masks::new().step("prepare masks")?;
+    let mut masks = Masks::new(linux.mount_label.as_ref()).step("prepare masks")?;
     let surroundings = surroundings(context);
     let mounted = attach_all(&root, &spec.mounts, sources.binds, surroundings).step("set up mounts")?;
     devices::populate(&root, &spec.mounts, &linux.devices, user_namespace).step("set up devices")?;
@@ -120,6 +131,7 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
         root.mask(path, &mut masks).step("mask paths")?;
     }
     let pid = run_hooks(request, ends.launcher.as_fd())?;
+    let labels = open_labels(process)?;
     root.enter().step("enter the root")?;
     finish_root(spec, &root).step("finish the root")?;
     drop((root, masks));
@@ -134,7 +146,17 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<(Program, i32), Error> {
     let program = Program::prepare(process)?;
     identity::restrict(context.sets, process, context.filter)?;
     program.check()?;
-    Ok((program, pid))
+    Ok(Prepared { program, pid, labels })
+}
+
+/// By the host's /proc, which is still there.
+fn open_labels(process: &Process) -> Result<Option<Labels>, Error> {
+    if !Labels::are_wanted(process) {
+        return Ok(None);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let procfs = rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).on("open", "/proc")?;
+    Labels::open(process, procfs.as_fd()).map(Some)
 }
 
 /// The hooks before the root is exchanged: those of the runtime's namespaces by the launcher, then those of the
@@ -156,9 +178,17 @@ fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<i32, Err
 }
 
 /// After the start: what has to be last.
-fn finish(context: &Context<'_>, program: &Program, pid: i32) -> Result<std::convert::Infallible, Error> {
+fn finish(
+    context: &Context<'_>,
+    program: &Program,
+    pid: i32,
+    labels: &Option<Labels>,
+) -> Result<std::convert::Infallible, Error> {
     if let Some(hooks) = &context.request.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid))?;
+    }
+    if let Some(labels) = labels {
+        labels.apply()?;
     }
     if let Some(process) = &context.request.spec.process {
         identity::filter_last(process, context.filter)?;
@@ -203,6 +233,7 @@ fn surroundings<'a>(context: &Context<'a>) -> Surroundings<'a> {
         own_cgroup_namespace: context.namespaces.has(NamespaceKind::Cgroup),
         cgroup: context.request.cgroup.as_deref(),
         own_network_namespace: context.namespaces.has(NamespaceKind::Network),
+        label: context.request.spec.linux.as_ref().and_then(|linux| linux.mount_label.as_ref()),
     }
 }
 

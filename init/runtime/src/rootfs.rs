@@ -198,11 +198,13 @@ pub(crate) struct Masks {
     null: OwnedFd,
     /// The first empty directory, once it is attached; later ones are clones of it.
     empty: Option<OwnedFd>,
+    label: Option<String>,
 }
 
 impl Masks {
-    pub(crate) fn new() -> Result<Self, RootError> {
-        Ok(Self { null: host_device("null", 1, 3)?, empty: None })
+    /// `label` is that of the container's mounts.
+    pub(crate) fn new(label: Option<&String>) -> Result<Self, RootError> {
+        Ok(Self { null: host_device("null", 1, 3)?, empty: None, label: label.cloned() })
     }
 
     fn file(&self) -> Result<OwnedFd, RootError> {
@@ -216,6 +218,9 @@ impl Masks {
         let filesystem = crate::mounts::filesystem::Filesystem::open("tmpfs")?;
         filesystem.set("source", "tmpfs")?;
         filesystem.set("mode", "0755")?;
+        if let Some(label) = crate::labels::context("tmpfs", self.label.as_ref()) {
+            filesystem.set("context", label)?;
+        }
         filesystem.set_flag("ro")?;
         Ok(filesystem.mount(crate::sys::mount::attribute::READ_ONLY)?)
     }

@@ -7,6 +7,7 @@ use crate::spec::{NamespaceKind, Process, Spec};
 /// A request of the library.
 pub(crate) fn request(request: &Request<'_>) -> Result<(), Error> {
     spec(request.spec)?;
+    crate::labels::check_mounts(request.spec.linux.as_ref().and_then(|linux| linux.mount_label.as_ref()))?;
     if let Some((_, number)) = request.inherited.iter().find(|(_, number)| *number < 3) {
         return Err(Error::configuration("inherited", format!("must have numbers above 2, not {number}")));
     }
@@ -89,7 +90,7 @@ pub(crate) fn process(process: &Process) -> Result<(), Error> {
     if process.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
         return Err(Error::configuration("process.oomScoreAdj", "must be from -1000 to 1000"));
     }
-    Ok(())
+    crate::labels::check_process(process)
 }
 
 #[cfg(test)]

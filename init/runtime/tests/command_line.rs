@@ -144,3 +144,12 @@ fn a_terminal_is_stood_in_for() {
     let (code, output, error) = bench.says(&["run", &bench.id("tty")]);
     assert_eq!((code, output.as_str()), (0, "/dev/pts/0\r\n33 77\r\n/dev/console\r\n"), "{error}");
 }
+
+#[test]
+fn an_invalid_configuration_is_told_by_its_field() {
+    let Some(bench) = Bench::new(&["/bin/true"]) else { return };
+    bench.change(|config| config["process"]["rlimits"][0]["hard"] = "many".into());
+    let (code, _, error) = bench.says(&["run", &bench.id("invalid")]);
+    let expected = "process.rlimits[0].hard must be a whole number from 0 to 18446744073709551615, not string \"many\"";
+    assert!(code == 1 && error.contains(expected), "{error}");
+}

@@ -22,6 +22,8 @@ pub(crate) struct Surroundings<'a> {
     pub cgroup: Option<&'a Path>,
     /// Whether sysfs can be mounted anew.
     pub own_network_namespace: bool,
+    /// `linux.mountLabel`.
+    pub label: Option<&'a String>,
 }
 
 /// Mounts everything, in order. `binds` are the trees of the bind mounts among `mounts`. Returns the container's
@@ -105,7 +107,14 @@ fn make(kind: &str, mount: &Mount, options: &Options, surroundings: Surroundings
             }
             result => result,
         },
-        _ => filesystem::make(kind, source, options),
+        _ => match crate::labels::context(kind, surroundings.label) {
+            Some(label) => {
+                let mut options = options.clone();
+                options.data.push(("context".to_owned(), Some(label.to_owned())));
+                filesystem::make(kind, source, &options)
+            }
+            None => filesystem::make(kind, source, options),
+        },
     }
 }
 

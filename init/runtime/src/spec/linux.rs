@@ -160,6 +160,9 @@ pub struct IntelRdt {
     /// One line for `schemata`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mem_bw_schema: Option<String>,
+    /// Whether the container has a monitoring group of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enable_monitoring: bool,
 }
 
 /// See set_mempolicy(2).

@@ -4,6 +4,7 @@
 //! [`crate::validate`] says what must be there.
 
 mod linux;
+mod parse;
 mod process;
 mod resources;
 mod seccomp;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice, Personality, TimeOffset,
 };
+pub use parse::{ParseError, parse};
 pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, ResourceLimit, Scheduler, User};
 pub use resources::{BlockIo, BlockRate, BlockWeight, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Rdma, Resources};
 pub use seccomp::{Action, ArgumentRule, Operator, Seccomp, SyscallRule};

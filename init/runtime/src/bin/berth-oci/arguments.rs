@@ -168,6 +168,12 @@ pub struct Exec {
     pub preserve_fds: i32,
     #[arg(long)]
     pub no_new_privs: bool,
+    /// An AppArmor profile
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    /// An SELinux label
+    #[arg(long)]
+    pub process_label: Option<String>,
     /// Although the container is paused
     #[arg(long)]
     pub ignore_paused: bool,

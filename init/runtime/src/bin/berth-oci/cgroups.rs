@@ -10,7 +10,7 @@ use berth_runtime::spec::{Cpu, Memory, Pids, Resources, Status};
 use serde_json::{Value, json};
 
 use crate::arguments::{Events, Update};
-use crate::container::{Failure, during, status_name};
+use crate::container::{Failure, during, parse, status_name};
 use crate::store::{Record, Store};
 
 /// How long freezing may take.
@@ -79,7 +79,7 @@ fn read_resources(path: &Path) -> Result<Resources, Failure> {
     } else {
         text = std::fs::read(path).map_err(during("read", path))?;
     }
-    serde_json::from_slice(&text).map_err(|error| Failure::Json { what: path.display().to_string(), error })
+    parse(&text, path)
 }
 
 fn from_options(options: &Update) -> Resources {

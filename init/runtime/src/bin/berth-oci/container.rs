@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_runtime::spec::{Spec, Status};
+use berth_runtime::spec::{ParseError, Spec, Status};
 use berth_runtime::{Chain, Error};
 
 /// Why a command failed; texts as scripts written for runc know them, where they look for any.
@@ -27,6 +27,8 @@ pub enum Failure {
     },
     #[error("{what}: {error}")]
     Json { what: String, error: serde_json::Error },
+    #[error("invalid {}: {error}", path.display())]
+    Invalid { path: PathBuf, error: ParseError },
     #[error("cannot {action} a container that is {status}")]
     State { action: &'static str, status: &'static str },
     #[error("cannot delete container {id} that is not stopped: {status}")]
@@ -79,9 +81,12 @@ pub fn bundle(path: &Path) -> Result<(PathBuf, Spec), Failure> {
     let directory = path.canonicalize().map_err(during("find the bundle", path))?;
     let file = directory.join("config.json");
     let text = std::fs::read(&file).map_err(during("read", &file))?;
-    let spec = serde_json::from_slice(&text)
-        .map_err(|error| Failure::Json { what: format!("invalid {}", file.display()), error })?;
-    Ok((directory, spec))
+    Ok((directory, parse(&text, &file)?))
+}
+
+/// A text of the caller's in the specification's types.
+pub fn parse<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result<T, Failure> {
+    berth_runtime::spec::parse(text).map_err(|error| Failure::Invalid { path: path.to_owned(), error })
 }
 
 /// Where the cgroup2 file system is mounted: the usual places first.

@@ -7,7 +7,7 @@ use berth_runtime::{ExecRequest, Stdio};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::arguments::Exec;
-use crate::container::{Failure, during, status_name};
+use crate::container::{Failure, during, parse, status_name};
 use crate::lifecycle::{own_stdio, write_pid_file};
 use crate::store::{Record, Store, process_start_time};
 use crate::{signals, terminal};
@@ -56,14 +56,19 @@ pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
 fn process(options: &Exec, record: &Record) -> Result<Process, Failure> {
     if let Some(path) = &options.process {
         let text = std::fs::read(path).map_err(during("read", path))?;
-        return serde_json::from_slice(&text)
-            .map_err(|error| Failure::Json { what: path.display().to_string(), error });
+        return parse(&text, path);
     }
     let mut process = record.spec.process.clone().unwrap_or_default();
     process.args = options.command.clone();
     process.terminal = options.tty;
     process.env.extend(options.env.iter().cloned());
     process.no_new_privileges |= options.no_new_privs;
+    if let Some(profile) = &options.apparmor {
+        process.apparmor_profile = Some(profile.clone());
+    }
+    if let Some(label) = &options.process_label {
+        process.selinux_label = Some(label.clone());
+    }
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
     }

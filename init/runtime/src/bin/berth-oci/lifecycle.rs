@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use berth_runtime::spec::{Spec, State, Status};
-use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks};
+use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks, resctrl};
 
 use crate::arguments::{Create, Delete, Kill, Run};
 use crate::container::{self, Failure, during, status_name};
@@ -237,6 +237,9 @@ fn destroy(store: &Store, record: &Record) -> Result<(), Failure> {
         && cgroup::remove_blocking(path, KILL_LIMIT)? == cgroup::Removal::Busy
     {
         return Err(Failure::Survivors);
+    }
+    if let Some(rdt) = record.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()) {
+        resctrl::remove(rdt, &record.id).map_err(berth_runtime::Error::from)?;
     }
     store.forget(&record.id)?;
     if let Some(hooks) = &record.spec.hooks {

@@ -1,6 +1,6 @@
 //! What the program may do: capabilities, filter, limits, devices, paths.
 
-use berth_runtime::spec::{Capabilities, HugepageLimit, Memory, ResourceLimit};
+use berth_runtime::spec::{Capabilities, HugepageLimit, IntelRdt, Memory, ResourceLimit};
 
 use super::Test;
 use crate::container::Case;
@@ -19,6 +19,7 @@ pub const CASES: &[Test] = &[
     ("a_masked_null_device_of_the_image_is_not_used", a_masked_null_device_of_the_image_is_not_used),
     ("sysctl_is_the_containers", sysctl_is_the_containers),
     ("the_keyring_is_its_own", the_keyring_is_its_own),
+    ("what_the_kernel_does_not_have_is_refused_by_its_field", what_the_kernel_does_not_have_is_refused_by_its_field),
     ("the_loopback_of_a_new_network_namespace_is_up", the_loopback_of_a_new_network_namespace_is_up),
 ];
 
@@ -179,5 +180,31 @@ fn the_loopback_of_a_new_network_namespace_is_up() {
     for case in [Case::new("cat /sys/class/net/lo/flags"), Case::unprivileged("cat /sys/class/net/lo/flags")] {
         // IFF_UP and IFF_LOOPBACK: netdevice(7).
         assert_eq!(case.run().output.trim(), "0x9");
+    }
+}
+
+fn what_the_kernel_does_not_have_is_refused_by_its_field() {
+    type Change = fn(&mut Case);
+    let changes: [(&str, &str, Change); 4] = [
+        ("/sys/module/apparmor", "process.apparmorProfile needs AppArmor", |case| {
+            case.process().apparmor_profile = Some("web".into());
+        }),
+        ("/sys/fs/selinux", "process.selinuxLabel needs SELinux", |case| {
+            case.process().selinux_label = Some("a:b:c".into());
+        }),
+        ("/sys/fs/selinux", "linux.mountLabel needs SELinux", |case| case.linux().mount_label = Some("a:b:c".into())),
+        ("/sys/fs/resctrl", "linux.intelRdt needs a mounted resctrl", |case| {
+            case.linux().intel_rdt = Some(IntelRdt::default());
+        }),
+    ];
+    for (sign, expected, change) in changes {
+        if std::path::Path::new(sign).exists() {
+            print!("(the kernel has {sign}: nothing to see) ");
+            continue;
+        }
+        let mut case = Case::new("true");
+        change(&mut case);
+        let text = case.fails();
+        assert!(text.contains(expected), "{text}");
     }
 }
