@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Container, LogQuery, Machine, Step};
+pub use types::{Container, Execution, LogQuery, Machine, Step};
 
 /// The socket of the control API; mode 0600, owner root.
 pub const SOCKET_PATH: &str = "/run/berth/control.sock";
@@ -77,6 +77,11 @@ pub trait Containers1 {
     /// What a container has printed: a pipe with one line of output a line, `TIME STREAM TEXT`, see
     /// [`crate::logs`]. The pipe ends with the last line, or with the reader if the query says to follow.
     fn logs(&self, name: &str, query: LogQuery) -> Result<OwnedFd, ApiError>;
+
+    /// Runs a further program in a running container, on the caller's own descriptors: standard input, output and
+    /// error, or, with a terminal, one end of a stream socket pair that the terminal's master is sent to. Returns a
+    /// pipe that brings one line of JSON, a [`crate::message::ExecutionEnd`], when the program has ended.
+    fn execute(&self, name: &str, execution: Execution, descriptors: Vec<OwnedFd>) -> Result<OwnedFd, ApiError>;
 
     /// The state of a container has changed.
     #[zbus(signal)]

@@ -9,6 +9,7 @@ mod boot;
 mod config;
 mod containers;
 mod error;
+mod exec;
 mod format;
 mod logs;
 mod power;
@@ -16,6 +17,7 @@ mod ps;
 mod snapshot;
 mod status;
 mod table;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -60,6 +62,8 @@ enum Command {
     Status,
     /// List the containers
     Ps(ps::Arguments),
+    /// Run a further program in a running container
+    Exec(exec::Arguments),
     /// Show what a container has printed
     Logs(logs::Arguments),
     /// Show what the boot did and how long each step took
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Error::Told) => ExitCode::FAILURE,
+        Err(Error::Ended(code)) => ExitCode::from(code),
         Err(error) => {
             eprintln!("Error: {error}");
             ExitCode::FAILURE
@@ -144,6 +149,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
         Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
         Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
+        Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) => Ok(String::new()),
     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use berth_control::dbus::{ApiError, Container, LogQuery};
+use std::os::fd::AsFd;
+
+use berth_control::dbus::{ApiError, Container, Execution, LogQuery};
 use berth_control::message::Request;
+use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
 
@@ -53,6 +56,21 @@ impl Containers1 {
         // A container that has printed nothing and one that is not there look alike to `logs`.
         self.inspect(&name).await?;
         self.logs.query(name, query).await.map(OwnedFd::from)
+    }
+
+    async fn execute(
+        &self,
+        name: String,
+        execution: Execution,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<OwnedFd, ApiError> {
+        let failed = |error: nix::Error| ApiError::Unavailable(format!("make a pipe for the program's end: {error}"));
+        let (end, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        let mut passed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        passed.push(writer.as_fd());
+        let request = Request::Execute(Box::new(execution.in_container(name)));
+        self.init.done_with(request, &passed).await?;
+        Ok(end.into())
     }
 
     /// The state of a container has changed.

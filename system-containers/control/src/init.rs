@@ -4,6 +4,7 @@
 //! an answer that nobody waits for any more is dropped.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -70,7 +71,12 @@ impl Init {
 
     /// Asks for something whose answer is that it is done.
     pub async fn done(&self, request: Request) -> Result<(), ApiError> {
-        match self.call(request).await? {
+        self.done_with(request, &[]).await
+    }
+
+    /// The same for a request that comes with descriptors.
+    pub async fn done_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ApiError> {
+        match self.call_with(request, descriptors).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -94,12 +100,16 @@ impl Init {
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub async fn call(&self, request: Request) -> Result<Reply, ApiError> {
+        self.call_with(request, &[]).await
+    }
+
+    async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, ApiError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answered, answer) = oneshot::channel();
         self.waiting().insert(id, answered);
         let waiting = Waiting { init: self, id };
         let reply = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            self.send(&ToInit { id, request }).await?;
+            self.send(&ToInit { id, request }, descriptors).await?;
             answer.await.map_err(|_| unavailable("PID 1 has closed the channel"))
         })
         .await;
@@ -111,10 +121,10 @@ impl Init {
         }
     }
 
-    async fn send(&self, message: &ToInit) -> Result<(), ApiError> {
+    async fn send(&self, message: &ToInit, descriptors: &[BorrowedFd<'_>]) -> Result<(), ApiError> {
         let sent = self
             .channel
-            .async_io(Interest::WRITABLE, |channel| match channel.send(message, &[]) {
+            .async_io(Interest::WRITABLE, |channel| match channel.send(message, descriptors) {
                 Err(ChannelError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
                 other => Ok(other),
             })

@@ -1,15 +1,17 @@
 //! The byte stream of one client, with the bounds that keep it from growing this program or holding it up.
 //!
 //! zbus reads a message of up to 128 MiB and waits for ever for a client to read. Here a message is at most
-//! [`MAXIMUM_REQUEST`] and a client that takes nothing for [`WRITE_TIMEOUT`] is cut off. Descriptors go to the client,
-//! none are taken from it: no method wants one, and the kernel drops those that a read has no room for.
+//! [`MAXIMUM_REQUEST`] with at most [`MAXIMUM_DESCRIPTORS`] beside it, and a client that takes nothing for
+//! [`WRITE_TIMEOUT`] is cut off.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use zbus::Message;
@@ -20,6 +22,10 @@ use zbus::fdo::ConnectionCredentials;
 /// The largest message from a client in bytes. zbus queues up to 64 of them a client, so this times 64 is what a
 /// client can make us hold. The largest honest one is a name of 253 bytes and its header.
 const MAXIMUM_REQUEST: usize = 32 * 1024;
+
+/// The most descriptors in one message: the three streams of an execution. The kernel drops those that a read has no
+/// room for, and zbus refuses the message that misses them.
+const MAXIMUM_DESCRIPTORS: usize = 3;
 
 /// How long a client may leave its answers unread. Generous for a terminal that was stopped with Ctrl-S.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +52,7 @@ impl Socket for Transport {
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Bounded, Writer> {
-        let reader = Reader { stream: Arc::clone(&self.stream), uid: self.uid };
+        let reader = Reader { stream: Arc::clone(&self.stream), uid: self.uid, early: Vec::new() };
         Split::new(Bounded(reader), Writer { stream: self.stream })
     }
 }
@@ -56,6 +62,8 @@ impl Socket for Transport {
 struct Reader {
     stream: Arc<UnixStream>,
     uid: u32,
+    /// Came with the beginning of a message whose rest is not read yet.
+    early: Vec<OwnedFd>,
 }
 
 #[async_trait]
@@ -63,12 +71,32 @@ impl ReadHalf for Reader {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         loop {
             self.stream.readable().await?;
-            match self.stream.try_read(buffer) {
+            match self.stream.try_io(Interest::READABLE, || receive(&self.stream, buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read.map(|length| (length, Vec::new())),
+                read => {
+                    let (length, descriptors) = read?;
+                    let mut all = std::mem::take(&mut self.early);
+                    all.extend(descriptors);
+                    return Ok((length, all));
+                }
             }
         }
     }
+}
+
+/// One read, with the descriptors that came with it.
+fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAXIMUM_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let received = rustix::net::recvmsg(stream, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    Ok((received.bytes, descriptors))
 }
 
 /// Reads messages and refuses long ones before they are allocated.
@@ -83,13 +111,16 @@ impl ReadHalf for Bounded {
         already_received_bytes: &mut Vec<u8>,
         already_received_fds: &mut Vec<OwnedFd>,
     ) -> zbus::Result<Message> {
+        // zbus trusts a message that it has received descriptors for before to name no more of them.
+        self.0.early.append(already_received_fds);
         while already_received_bytes.len() < FIXED_HEADER {
             let mut buffer = [0; FIXED_HEADER];
             let missing = FIXED_HEADER - already_received_bytes.len();
-            let (length, _) = self.0.recvmsg(&mut buffer[..missing]).await?;
+            let (length, descriptors) = self.0.recvmsg(&mut buffer[..missing]).await?;
             if length == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
+            self.0.early.extend(descriptors);
             already_received_bytes.extend_from_slice(&buffer[..length]);
         }
         if message_length(already_received_bytes).is_none_or(|length| length > MAXIMUM_REQUEST) {

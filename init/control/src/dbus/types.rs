@@ -88,6 +88,47 @@ pub struct LogQuery {
     pub follow: Option<bool>,
 }
 
+/// A further program in a container; see [`message::Execution`]. Keys that are left out are as in the container's own
+/// process; `Arguments` must be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+pub struct Execution {
+    /// The program and its arguments.
+    pub arguments: Option<Vec<String>>,
+    /// `KEY=value`, beside the container's own.
+    pub environment: Option<Vec<String>>,
+    /// Where it starts; absolute.
+    pub working_directory: Option<String>,
+    /// The user, as a number inside the container.
+    pub uid: Option<u32>,
+    /// The group, as a number inside the container.
+    pub gid: Option<u32>,
+    /// Lines of the terminal; one is made if this or `columns` is there.
+    pub rows: Option<u16>,
+    /// Characters in a line of the terminal.
+    pub columns: Option<u16>,
+}
+
+impl Execution {
+    /// As PID 1 takes it.
+    #[must_use]
+    pub fn in_container(self, container: String) -> message::Execution {
+        let terminal = (self.rows.is_some() || self.columns.is_some()).then(|| message::TerminalSize {
+            rows: self.rows.unwrap_or_default(),
+            columns: self.columns.unwrap_or_default(),
+        });
+        message::Execution {
+            container,
+            arguments: self.arguments.unwrap_or_default(),
+            environment: self.environment.unwrap_or_default(),
+            working_directory: self.working_directory,
+            uid: self.uid,
+            gid: self.gid,
+            terminal,
+        }
+    }
+}
+
 /// Implements `From` both ways between a structure of the messages and its dictionary, field by field.
 macro_rules! same_fields {
     ($ours:ident { $($field:ident),* ; $($list:ident),* }) => {

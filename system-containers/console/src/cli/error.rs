@@ -46,6 +46,9 @@ pub enum Error {
     /// Standard output cannot be written.
     #[error("write the output: {0}")]
     Output(std::io::Error),
+    /// The program that was executed ended with this code, which becomes the command's own.
+    #[error("the program ended with code {0}")]
+    Ended(u8),
     /// Everything has been said.
     #[error("")]
     Told,
