@@ -6,6 +6,7 @@ mod archives;
 mod boot;
 mod configuration;
 mod containers;
+mod exec;
 mod isolation;
 mod operation;
 mod state;
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Case> {
     [
         boot::CASES,
         containers::CASES,
+        exec::CASES,
         isolation::CASES,
         configuration::CASES,
         archives::CASES,

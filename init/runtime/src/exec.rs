@@ -107,10 +107,15 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
         false => privileges::permitted_capabilities().on("capget", "own process")?,
     };
     let sets = Sets::from_spec(process.capabilities.as_ref(), available);
-    clone::setns(request.pidfd, joined).on("setns", "the container's namespaces").step("join the container")?;
+    // With the `nsdelegate` option of cgroup2 the kernel lets nobody reach over the border of a cgroup namespace, so the
+    // new process joins that one itself, once it is in the cgroup.
+    let cgroup_namespace = joined & namespaces::flag(NamespaceKind::Cgroup);
+    let others = joined & !cgroup_namespace;
+    clone::setns(request.pidfd, others).on("setns", "the container's namespaces").step("join the container")?;
     let (ours, theirs) = channel::pair()?;
     let (null, procfs) = (null.as_fd(), procfs.as_ref().map(AsFd::as_fd));
-    let context = Context { request, gate, launcher: theirs, null, procfs, filter: filter.as_ref(), sets };
+    let context =
+        Context { request, gate, launcher: theirs, null, procfs, filter: filter.as_ref(), sets, cgroup_namespace };
     let side = clone::clone3(libc::CLONE_PARENT as u64, cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "a process in the container")
         .step("make the process")?;
@@ -166,12 +171,25 @@ struct Context<'a> {
     procfs: Option<BorrowedFd<'a>>,
     filter: Option<&'a Filter>,
     sets: Sets,
+    /// The flag of the namespace that is still to be joined; 0 if there is none.
+    cgroup_namespace: u64,
+}
+
+fn join_cgroup_namespace(context: &Context<'_>) -> Result<(), Error> {
+    if context.cgroup_namespace == 0 {
+        return Ok(());
+    }
+    let joined = clone::setns(context.request.pidfd, context.cgroup_namespace);
+    joined.on("setns", "the container's cgroup namespace").step("join the container")
 }
 
 /// The new process. Never returns.
 fn become_process(context: Context<'_>) -> ! {
     let context = std::mem::ManuallyDrop::new(context);
     let request = context.request;
+    if let Err(error) = join_cgroup_namespace(&context) {
+        give_up(context.launcher.as_fd(), &error);
+    }
     let stdio = Stdio {
         stdin: request.stdio.stdin.or(Some(context.null)),
         stdout: request.stdio.stdout.or(Some(context.null)),
