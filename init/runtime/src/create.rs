@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use crate::channel::{self, Message};
 use crate::error::{Context, Error, Step, SystemError};
 use crate::gate::Gate;
-use crate::spec::{Spec, State, Status};
+use crate::spec::{Seccomp, Spec, State, Status};
 use crate::sys::clone::{self, PidfdNamespace, Side};
 use crate::{idmap, launcher};
 
@@ -141,8 +141,14 @@ pub enum Executed {
 /// Begins to make a container. Returns as soon as the launcher is there.
 pub fn create(request: &Request<'_>) -> Result<Creating, Error> {
     crate::validate::request(request)?;
+    compile_filter(request.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()))?;
     let (gate, containers_gate) = channel::pair()?;
     begin(request, Gate::Connected(containers_gate), gate)
+}
+
+/// Before the launcher is made: the next one finds it done.
+pub(crate) fn compile_filter(profile: Option<&Seccomp>) -> Result<(), Error> {
+    profile.map(crate::seccomp::compiled).transpose().map(drop).step("compile the seccomp profile")
 }
 
 fn begin(request: &Request<'_>, containers_gate: Gate, gate: OwnedFd) -> Result<Creating, Error> {

@@ -15,11 +15,11 @@ use crate::gate::{Gate, give_up};
 use crate::labels::Labels;
 use crate::launcher::Failure;
 use crate::program::Program;
-use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Seccomp};
+use crate::seccomp::{Filter, Installer};
+use crate::spec::{NamespaceKind, Process, Seccomp, State};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{descriptors, identity, idmap, launcher, limits, namespaces, terminal};
+use crate::{descriptors, identity, idmap, launcher, limits, namespaces, seccomp, terminal};
 
 /// What is wanted. Only borrowed for the length of [`exec`].
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct ExecRequest<'a> {
     pub process: &'a Process,
     /// The container's filter.
     pub seccomp: Option<&'a Seccomp>,
+    /// The container, for who answers SCMP_ACT_NOTIFY; needed with a profile that asks somebody.
+    pub container: Option<&'a State>,
     /// The container's cgroup.
     pub cgroup: Option<PathBuf>,
     /// Not used with `process.terminal`.
@@ -45,6 +47,7 @@ pub struct ExecRequest<'a> {
 /// Begins to make a process in a container. Advance and start it as a container.
 pub fn exec(request: &ExecRequest<'_>) -> Result<Creating, Error> {
     crate::validate::process(request.process)?;
+    crate::create::compile_filter(request.seccomp)?;
     let (gate, process_gate) = channel::pair()?;
     begin_with(gate, |report| run(request, report, Gate::Connected(process_gate)))
 }
@@ -66,7 +69,15 @@ fn run(request: &ExecRequest<'_>, report: OwnedFd, gate: Gate) -> ! {
 
 fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Result<(i32, OwnedFd), Failure> {
     let process = request.process;
-    let filter = request.seccomp.map(Filter::compile).transpose().step("compile the seccomp profile")?;
+    let filter = request.seccomp.map(seccomp::compiled).transpose().step("compile the seccomp profile")?;
+    let agent = match (&filter, request.seccomp) {
+        (Some(filter), Some(profile)) if request.container.is_some() => seccomp::connect(filter, profile)?,
+        (Some(filter), _) if filter.notifies() => {
+            let must = "needs the container's state to be given with the request";
+            return Err(Error::configuration("linux.seccomp.listenerPath", must).into());
+        }
+        _ => None,
+    };
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     // The host's: inside, the name may mean anything.
     let null = rustix::fs::open("/dev/null", flags, Mode::empty()).on("open", "/dev/null")?;
@@ -76,12 +87,12 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
         .chain(request.console)
         .chain(request.inherited.iter().map(|(descriptor, _)| *descriptor))
         .collect();
-    let procfs = match Labels::are_wanted(process) {
+    let procfs = match Labels::are_wanted(process) || agent.is_some() {
         true => Some(rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", "/proc")?),
         false => None,
     };
     kept.extend([caller, gate.as_fd(), request.pidfd, null.as_fd()]);
-    kept.extend(procfs.as_ref().map(AsFd::as_fd));
+    kept.extend(procfs.iter().chain(&agent).map(AsFd::as_fd));
     descriptors::close_all_but(&kept)?;
     privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
     let cgroup = match &request.cgroup {
@@ -113,9 +124,10 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
     let others = joined & !cgroup_namespace;
     clone::setns(request.pidfd, others).on("setns", "the container's namespaces").step("join the container")?;
     let (ours, theirs) = channel::pair()?;
-    let (null, procfs) = (null.as_fd(), procfs.as_ref().map(AsFd::as_fd));
-    let context =
-        Context { request, gate, launcher: theirs, null, procfs, filter: filter.as_ref(), sets, cgroup_namespace };
+    let (procfs, agent) = (procfs.as_ref().map(AsFd::as_fd), agent.as_ref().map(AsFd::as_fd));
+    let filter = filter.as_deref();
+    let null = null.as_fd();
+    let context = Context { request, gate, launcher: theirs, null, procfs, agent, filter, sets, cgroup_namespace };
     let side = clone::clone3(libc::CLONE_PARENT as u64, cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "a process in the container")
         .step("make the process")?;
@@ -169,6 +181,8 @@ struct Context<'a> {
     null: BorrowedFd<'a>,
     /// The host's, where the program is to have labels.
     procfs: Option<BorrowedFd<'a>>,
+    /// Who answers SCMP_ACT_NOTIFY.
+    agent: Option<BorrowedFd<'a>>,
     filter: Option<&'a Filter>,
     sets: Sets,
     /// The flag of the namespace that is still to be joined; 0 if there is none.
@@ -195,13 +209,16 @@ fn become_process(context: Context<'_>) -> ! {
         stdout: request.stdio.stdout.or(Some(context.null)),
         stderr: request.stdio.stderr.or(Some(context.null)),
     };
-    let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console, context.procfs];
-    let (launcher, gate, console, procfs) = match descriptors::arrange(stdio, &request.inherited, kept) {
-        Ok([Some(launcher), Some(gate), console, procfs]) => (launcher, context.gate.moved(gate), console, procfs),
+    let (launcher, gate) = (Some(context.launcher.as_fd()), Some(context.gate.as_fd()));
+    let kept = [launcher, gate, request.console, context.procfs, context.agent];
+    let (launcher, gate, ends) = match descriptors::arrange(stdio, &request.inherited, kept) {
+        Ok([Some(launcher), Some(gate), console, procfs, agent]) => {
+            (launcher, context.gate.moved(gate), Ends { console, procfs, agent })
+        }
         Ok(_) => give_up(context.launcher.as_fd(), &Error::Died { process: "launching" }),
         Err(error) => give_up(context.launcher.as_fd(), &error.into()),
     };
-    let (program, labels) = match set_up(&context, console, procfs) {
+    let prepared = match set_up(&context, ends) {
         Ok(prepared) => prepared,
         Err(error) => give_up(launcher.as_fd(), &error),
     };
@@ -210,24 +227,35 @@ fn become_process(context: Context<'_>) -> ! {
     }
     drop(launcher);
     let Some(starter) = gate.wait() else { clone::exit_now(1) };
-    match finish(&context, &program, labels.as_ref()) {
+    match finish(prepared) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
 }
 
-fn set_up(
-    context: &Context<'_>,
+/// What is left of the launcher's descriptors, besides those of the report and the gate.
+struct Ends {
     console: Option<OwnedFd>,
     procfs: Option<OwnedFd>,
-) -> Result<(Program, Option<Labels>), Error> {
+    agent: Option<OwnedFd>,
+}
+
+/// What is there when the process is set up.
+struct Prepared<'a> {
+    program: Program,
+    labels: Option<Labels>,
+    /// A filter that comes last of all.
+    filter: Option<Installer<'a>>,
+}
+
+fn set_up<'a>(context: &Context<'a>, ends: Ends) -> Result<Prepared<'a>, Error> {
     let process = context.request.process;
     clone::reset_signals();
     match rustix::process::setsid() {
         Ok(_) | Err(Errno::PERM) => {}
         failed => drop(failed.on("setsid", "the process")?),
     }
-    if let Some(console) = console {
+    if let Some(console) = ends.console {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", "/")?;
         let terminal = terminal::make(root.as_fd(), process, console.as_fd()).step("set up the terminal")?;
         terminal::take(terminal.as_fd()).step("set up the terminal")?;
@@ -236,22 +264,28 @@ fn set_up(
         limits::pin(last).step("set the final CPU affinity")?;
     }
     limits::apply_own(process)?;
-    let labels = procfs.map(|procfs| Labels::open(process, procfs.as_fd())).transpose()?;
+    let (mut labels, mut pid) = (None, 0);
+    if let Some(procfs) = &ends.procfs {
+        labels = Labels::are_wanted(process).then(|| Labels::open(process, procfs.as_fd())).transpose()?;
+        let own = rustix::fs::readlinkat(procfs, "self", Vec::new()).on("readlink", "/proc/self")?;
+        pid = own.to_str().ok().and_then(|pid| pid.parse().ok()).unwrap_or_default();
+    }
     let program = Program::prepare(process)?;
-    identity::restrict(context.sets, process, context.filter)?;
+    let metadata = context.request.seccomp.and_then(|profile| profile.listener_metadata.as_deref());
+    let state = || context.request.container.cloned();
+    let filter = context.filter.map(|filter| Installer { filter, agent: ends.agent, metadata, state: state(), pid });
+    let filter = identity::restrict(context.sets, process, filter)?;
     program.check()?;
-    Ok((program, labels))
+    Ok(Prepared { program, labels, filter })
 }
 
 /// After the start: what has to be last.
-fn finish(
-    context: &Context<'_>,
-    program: &Program,
-    labels: Option<&Labels>,
-) -> Result<std::convert::Infallible, Error> {
-    if let Some(labels) = labels {
+fn finish(prepared: Prepared<'_>) -> Result<std::convert::Infallible, Error> {
+    if let Some(labels) = prepared.labels {
         labels.apply()?;
     }
-    identity::filter_last(context.request.process, context.filter)?;
-    program.execute()
+    if let Some(filter) = prepared.filter {
+        filter.install()?;
+    }
+    prepared.program.execute()
 }

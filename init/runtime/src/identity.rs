@@ -5,7 +5,7 @@ use rustix::thread::{Gid, Uid};
 
 use crate::capabilities::Sets;
 use crate::error::{Context, Error, Step};
-use crate::seccomp::Filter;
+use crate::seccomp::Installer;
 use crate::spec::{Process, User};
 use crate::sys::privileges;
 
@@ -16,8 +16,12 @@ pub(crate) fn become_root() -> Result<(), Error> {
 
 /// Takes away what the program is not to have. The order is the kernel's: the bounding set needs CAP_SETPCAP, ids need
 /// CAP_SETUID, a filter without no_new_privs needs CAP_SYS_ADMIN. With no_new_privs the filter comes last of all, by
-/// [`filter_last`].
-pub(crate) fn restrict(sets: Sets, process: &Process, filter: Option<&Filter>) -> Result<(), Error> {
+/// whom this gives it back to.
+pub(crate) fn restrict<'a>(
+    sets: Sets,
+    process: &Process,
+    mut filter: Option<Installer<'a>>,
+) -> Result<Option<Installer<'a>>, Error> {
     let groups: Vec<Gid> = process.user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
     sets.apply_bounding().step("drop capabilities")?;
     privileges::keep_capabilities(true).on("prctl", "PR_SET_KEEPCAPS")?;
@@ -26,25 +30,15 @@ pub(crate) fn restrict(sets: Sets, process: &Process, filter: Option<&Filter>) -
     privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
     if process.no_new_privileges {
         privileges::no_new_privileges().on("prctl", "PR_SET_NO_NEW_PRIVS")?;
-    } else if let Some(filter) = filter {
+    } else if let Some(filter) = filter.take() {
         let permitted = privileges::permitted_capabilities().on("capget", "own process")?;
         privileges::set_capabilities(permitted, permitted, sets.inheritable).on("capset", "own process")?;
-        filter.install().step("install the seccomp filter")?;
+        filter.install()?;
     }
     privileges::keep_capabilities(false).on("prctl", "PR_SET_KEEPCAPS")?;
     sets.apply().step("set capabilities")?;
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
-    Ok(())
-}
-
-/// The filter of a process with no_new_privs.
-pub(crate) fn filter_last(process: &Process, filter: Option<&Filter>) -> Result<(), Error> {
-    if process.no_new_privileges
-        && let Some(filter) = filter
-    {
-        filter.install().step("install the seccomp filter")?;
-    }
-    Ok(())
+    Ok(filter)
 }
 
 fn set_ids(user: &User, groups: &[Gid]) -> Result<(), Error> {

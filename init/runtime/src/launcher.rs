@@ -31,7 +31,7 @@ use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{descriptors, hooks, idmap, limits};
+use crate::{descriptors, hooks, idmap, limits, seccomp};
 
 /// A container's process that waits at its gate.
 #[derive(Debug)]
@@ -116,9 +116,9 @@ pub(crate) fn launch(
     let empty = Linux::default();
     let linux = request.spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = Namespaces::open(&linux.namespaces)?;
-    let filter = linux.seccomp.as_ref().map(Filter::compile).transpose().step("compile the seccomp profile")?;
-    let holdings = Holdings::prepare(request, linux)?;
-    let result = launch_into(request, gate, place, caller, &namespaces, filter.as_ref(), &holdings);
+    let filter = linux.seccomp.as_ref().map(seccomp::compiled).transpose().step("compile the seccomp profile")?;
+    let holdings = Holdings::prepare(request, linux, filter.as_deref())?;
+    let result = launch_into(request, gate, place, caller, &namespaces, filter.as_deref(), &holdings);
     if result.is_err() {
         holdings.discard();
     }
@@ -128,13 +128,19 @@ pub(crate) fn launch(
 /// What a container has on the host besides its process.
 #[derive(Debug)]
 struct Holdings {
+    /// Who answers SCMP_ACT_NOTIFY.
+    agent: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
     class: Option<Class>,
 }
 
 impl Holdings {
-    fn prepare(request: &Request<'_>, linux: &Linux) -> Result<Self, Error> {
-        let mut this = Self { cgroup: None, class: None };
+    fn prepare(request: &Request<'_>, linux: &Linux, filter: Option<&Filter>) -> Result<Self, Error> {
+        let agent = match (filter, &linux.seccomp) {
+            (Some(filter), Some(profile)) => seccomp::connect(filter, profile)?,
+            _ => None,
+        };
+        let mut this = Self { agent, cgroup: None, class: None };
         if let Some(path) = &request.cgroup {
             let resources = linux.resources.as_ref();
             this.cgroup = Some(Cgroup::create(path, resources, &linux.devices).step("set up the cgroup")?);
@@ -178,7 +184,8 @@ fn launch_into(
     let own_user_namespace = namespaces.has(NamespaceKind::User);
     let sets = capability_sets(request, own_user_namespace)?;
     let parent = if place == Place::Own { libc::CLONE_PARENT as u64 } else { 0 };
-    let context = process::Context { request, namespaces, filter, sets, launcher: theirs, gate };
+    let agent = holdings.agent.as_ref().map(AsFd::as_fd);
+    let context = process::Context { request, namespaces, filter, agent, sets, launcher: theirs, gate };
     let side = clone::clone3(namespaces.clone_flags() | parent, holdings.cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "the container's process")
         .step("make the container's process")?;

@@ -19,7 +19,7 @@ use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::Namespaces;
 use crate::program::Program;
 use crate::rootfs::{Kind, Masks, Root};
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Installer};
 use crate::spec::{Linux, NamespaceKind, Process, Spec, Status};
 use crate::sys::{clone, privileges};
 use crate::{descriptors, devices, hooks, identity, idmap, limits, terminal};
@@ -31,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub request: &'a Request<'a>,
     pub namespaces: &'a Namespaces,
     pub filter: Option<&'a Filter>,
+    /// Who answers SCMP_ACT_NOTIFY.
+    pub agent: Option<BorrowedFd<'a>>,
     pub sets: Sets,
     pub launcher: OwnedFd,
     pub gate: &'a Gate,
@@ -41,24 +43,27 @@ struct Ends {
     launcher: OwnedFd,
     gate: Gate,
     console: Option<OwnedFd>,
+    agent: Option<OwnedFd>,
 }
 
 /// What is there when the process is set up.
-struct Prepared {
+struct Prepared<'a> {
     program: Program,
     /// Its own, as the host sees it; 0 where nobody asks.
     pid: i32,
     labels: Option<Labels>,
+    /// A filter that comes last of all.
+    filter: Option<Installer<'a>>,
 }
 
 /// Never returns: it becomes the program, or ends.
 pub(crate) fn run(context: Context<'_>) -> ! {
     let context = std::mem::ManuallyDrop::new(context);
-    let ends = match isolate(&context) {
+    let mut ends = match isolate(&context) {
         Ok(ends) => ends,
         Err(error) => give_up(context.launcher.as_fd(), &error),
     };
-    let Prepared { program, pid, labels } = match set_up(&context, &ends) {
+    let prepared = match set_up(&context, &mut ends) {
         Ok(prepared) => prepared,
         Err(error) => give_up(ends.launcher.as_fd(), &error),
     };
@@ -67,7 +72,7 @@ pub(crate) fn run(context: Context<'_>) -> ! {
     }
     drop(ends.launcher);
     let Some(starter) = ends.gate.wait() else { clone::exit_now(1) };
-    match finish(&context, &program, pid, &labels) {
+    match finish(&context, prepared) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
@@ -79,17 +84,17 @@ fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
     privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
     clone::reset_signals();
     rustix::process::setsid().on("setsid", "the container's process")?;
-    let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console];
-    let [launcher, gate, console] = descriptors::arrange(request.stdio, &request.inherited, kept)?;
+    let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console, context.agent];
+    let [launcher, gate, console, agent] = descriptors::arrange(request.stdio, &request.inherited, kept)?;
     let process = "launching";
     match (launcher, gate.map(|gate| context.gate.moved(gate))) {
-        (Some(launcher), Some(gate)) => Ok(Ends { launcher, gate, console }),
+        (Some(launcher), Some(gate)) => Ok(Ends { launcher, gate, console, agent }),
         _ => Err(Error::Died { process }),
     }
 }
 
 /// Everything up to the start.
-fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Prepared, Error> {
+fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Error> {
     let request = context.request;
     let spec = request.spec;
     let empty = Linux::default();
@@ -130,7 +135,8 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Prepared, Error> {
     for path in &linux.masked_paths {
         root.mask(path, &mut masks).step("mask paths")?;
     }
-    let pid = run_hooks(request, ends.launcher.as_fd())?;
+    let pid = own_pid(context)?;
+    run_hooks(request, ends.launcher.as_fd(), pid)?;
     let labels = open_labels(process)?;
     root.enter().step("enter the root")?;
     finish_root(spec, &root).step("finish the root")?;
@@ -144,9 +150,28 @@ fn set_up(context: &Context<'_>, ends: &Ends) -> Result<Prepared, Error> {
         limits::memory_policy(policy).step("set the memory policy")?;
     }
     let program = Program::prepare(process)?;
-    identity::restrict(context.sets, process, context.filter)?;
+    let filter = installer(context, process, ends.agent.take(), pid);
+    let filter = identity::restrict(context.sets, process, filter)?;
     program.check()?;
-    Ok(Prepared { program, pid, labels })
+    Ok(Prepared { program, pid, labels, filter })
+}
+
+/// Its own process id as the host sees it, where somebody is told; by the host's /proc, which is still there.
+fn own_pid(context: &Context<'_>) -> Result<i32, Error> {
+    if context.request.spec.hooks.is_none() && context.agent.is_none() {
+        return Ok(0);
+    }
+    let own = rustix::fs::readlink("/proc/self", Vec::new()).on("readlink", "/proc/self")?;
+    Ok(own.to_str().ok().and_then(|pid| pid.parse().ok()).unwrap_or_default())
+}
+
+fn installer<'a>(context: &Context<'a>, process: &Process, agent: Option<OwnedFd>, pid: i32) -> Option<Installer<'a>> {
+    let request = context.request;
+    let profile = request.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let metadata = profile.and_then(|profile| profile.listener_metadata.as_deref());
+    // With no_new_privs it is installed after the start.
+    let status = if process.no_new_privileges { Status::Created } else { Status::Creating };
+    context.filter.map(|filter| Installer { filter, agent, metadata, state: Some(request.state(status, pid)), pid })
 }
 
 /// By the host's /proc, which is still there.
@@ -160,12 +185,9 @@ fn open_labels(process: &Process) -> Result<Option<Labels>, Error> {
 }
 
 /// The hooks before the root is exchanged: those of the runtime's namespaces by the launcher, then those of the
-/// container's. Returns this process's id as the host sees it.
-fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<i32, Error> {
-    let Some(hooks) = &request.spec.hooks else { return Ok(0) };
-    // The host's /proc is still there.
-    let own = rustix::fs::readlink("/proc/self", Vec::new()).on("readlink", "/proc/self")?;
-    let pid = own.to_str().ok().and_then(|pid| pid.parse().ok()).unwrap_or_default();
+/// container's.
+fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>, pid: i32) -> Result<(), Error> {
+    let Some(hooks) = &request.spec.hooks else { return Ok(()) };
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel::send(launcher, &Message::RunHooks, &[])?;
         match channel::receive(launcher).on("recvmsg", "hooks")? {
@@ -173,25 +195,20 @@ fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<i32, Err
             _ => return Err(Error::Died { process: "launching" }),
         }
     }
-    hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid))?;
-    Ok(pid)
+    Ok(hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid))?)
 }
 
 /// After the start: what has to be last.
-fn finish(
-    context: &Context<'_>,
-    program: &Program,
-    pid: i32,
-    labels: &Option<Labels>,
-) -> Result<std::convert::Infallible, Error> {
+fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert::Infallible, Error> {
+    let Prepared { program, pid, labels, filter } = prepared;
     if let Some(hooks) = &context.request.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid))?;
     }
     if let Some(labels) = labels {
         labels.apply()?;
     }
-    if let Some(process) = &context.request.spec.process {
-        identity::filter_last(process, context.filter)?;
+    if let Some(filter) = filter {
+        filter.install()?;
     }
     program.execute()
 }

@@ -74,6 +74,8 @@ impl Supervisor {
             pidfd: running.pidfd.as_fd(),
             process: &process,
             seccomp: spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
+            // No profile of ours asks anybody.
+            container: None,
             cgroup: Some(container.cgroup.clone()),
             stdio,
             inherited: Vec::<(BorrowedFd<'_>, i32)>::new(),

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::SeccompError;
-use super::table::SYSCALLS;
+use super::architecture::{ARM_PRIVATE_BASE, Machine, Numbers, THIS_MACHINE, X32_BIT, chosen, number};
 use crate::spec::{Action, ArgumentRule, Operator, Seccomp, SyscallRule};
 use crate::sys::privileges::Instruction;
 
@@ -41,71 +41,13 @@ const RETURN_ALLOW: u32 = 0x7fff_0000;
 /// The kernel's largest error number (MAX_ERRNO); larger ones it cuts itself.
 const MAXIMUM_ERRNO: u32 = 4095;
 
-/// Bit that marks a call of the x32 ABI.
-const X32_BIT: u32 = 0x4000_0000;
-
-/// A column of the table of system calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Numbers {
-    X86_64,
-    X32,
-    I386,
-    Aarch64,
-}
-
-/// Name, AUDIT_ARCH value (linux/audit.h) and numbers. x32 shares its value with x86_64.
-const ARCHITECTURES: &[(&str, u32, Numbers)] = &[
-    ("SCMP_ARCH_X86_64", 0xc000_003e, Numbers::X86_64),
-    ("SCMP_ARCH_X32", 0xc000_003e, Numbers::X32),
-    ("SCMP_ARCH_X86", 0x4000_0003, Numbers::I386),
-    ("SCMP_ARCH_AARCH64", 0xc000_00b7, Numbers::Aarch64),
-];
-
-/// What libseccomp knows but no program on this machine can use: taken and left out.
-const FOREIGN: &[&str] = &[
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_M68K",
-    "SCMP_ARCH_SH",
-    "SCMP_ARCH_SHEB",
-];
-
-#[cfg(target_arch = "x86_64")]
-const NATIVE: &str = "SCMP_ARCH_X86_64";
-#[cfg(target_arch = "aarch64")]
-const NATIVE: &str = "SCMP_ARCH_AARCH64";
-
-pub(super) fn known_architectures() -> Vec<&'static str> {
-    ARCHITECTURES.iter().map(|(name, ..)| *name).collect()
-}
-
-/// Compiles a profile.
+/// Compiles a profile for this machine.
 pub(super) fn program(profile: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
-    let mut wanted = Vec::new();
-    for name in profile.architectures.iter().map(String::as_str).chain([NATIVE]) {
-        match ARCHITECTURES.iter().find(|(known, ..)| *known == name) {
-            Some(found) if !wanted.contains(found) => wanted.push(*found),
-            Some(_) => {}
-            None if FOREIGN.contains(&name) => {}
-            None => return Err(SeccompError::Architecture { name: name.to_owned() }),
-        }
-    }
-    // The machine's own architecture is asked for first: nearly every call is of it.
-    wanted.sort_by_key(|(name, ..)| *name != NATIVE);
+    program_for(profile, THIS_MACHINE)
+}
+
+fn program_for(profile: &Seccomp, machine: Machine) -> Result<Vec<Instruction>, SeccompError> {
+    let wanted = chosen(&profile.architectures, machine)?;
     let mut out = vec![load(OFFSET_ARCHITECTURE)];
     let mut done = Vec::new();
     for (_, audit, _) in &wanted {
@@ -136,30 +78,32 @@ fn ranges(profile: &Seccomp, sharing: &[Numbers]) -> Result<Vec<(u32, Vec<Instru
         }
     }
     let unknown = unknown_action(profile, default);
-    let beyond = |numbers: Numbers| {
-        let base = if numbers == Numbers::X32 { X32_BIT } else { 0 };
-        rules.keys().filter(|number| *number & X32_BIT == base).max().map_or(base, |last| last + 1)
-    };
-    let mut points: Vec<(u32, Vec<Instruction>)> = vec![(0, vec![give(default)])];
+    let mut points: Vec<(u32, Vec<Instruction>)> = Vec::new();
     let mut add = |start: u32, block: Vec<Instruction>| match points.last_mut() {
         Some((last, old)) if *last == start => *old = block,
         _ => points.push((start, block)),
     };
-    for (number, rules) in rules.range(..X32_BIT) {
-        add(*number, decide(rules, default)?);
-        add(*number + 1, vec![give(default)]);
-    }
-    add(beyond(Numbers::X86_64), vec![give(unknown)]);
-    if sharing.contains(&Numbers::X32) {
-        add(X32_BIT, vec![give(default)]);
-        for (number, rules) in rules.range(X32_BIT..) {
-            add(*number, decide(rules, default)?);
-            add(*number + 1, vec![give(default)]);
+    // A table, what arm has beyond its own, and the table of x32.
+    for (base, end) in [(0, ARM_PRIVATE_BASE), (ARM_PRIVATE_BASE, X32_BIT), (X32_BIT, u32::MAX)] {
+        match base {
+            ARM_PRIVATE_BASE if !sharing.contains(&Numbers::Arm) => continue,
+            X32_BIT if sharing.contains(&Numbers::X32) => {}
+            X32_BIT if sharing.contains(&Numbers::X86_64) => {
+                // Calls of an ABI that the profile does not name.
+                add(base, vec![give(RETURN_KILL_PROCESS)]);
+                continue;
+            }
+            X32_BIT => continue,
+            _ => {}
         }
-        add(beyond(Numbers::X32), vec![give(unknown)]);
-    } else if sharing.contains(&Numbers::X86_64) {
-        // Calls of an ABI that the profile does not name.
-        add(X32_BIT, vec![give(RETURN_KILL_PROCESS)]);
+        add(base, vec![give(default)]);
+        let mut beyond = base;
+        for (number, rules) in rules.range(base..end) {
+            add(*number, decide(rules, default)?);
+            beyond = *number + 1;
+            add(beyond, vec![give(default)]);
+        }
+        add(beyond, vec![give(unknown)]);
     }
     points.dedup_by(|next, kept| next.1 == kept.1);
     Ok(points)
@@ -315,18 +259,6 @@ fn action(action: Action, errno: Option<u32>) -> u32 {
         Action::Log => RETURN_LOG,
         Action::Notify => RETURN_NOTIFY,
     }
-}
-
-fn number(name: &str, numbers: Numbers) -> Option<u32> {
-    let position = SYSCALLS.binary_search_by(|(known, ..)| (*known).cmp(name)).ok()?;
-    let (_, x86_64, i386, aarch64) = SYSCALLS.get(position)?;
-    let number = match numbers {
-        Numbers::X86_64 => u32::try_from(*x86_64).ok()?,
-        Numbers::X32 => u32::try_from(*x86_64).ok()? | X32_BIT,
-        Numbers::I386 => u32::try_from(*i386).ok()?,
-        Numbers::Aarch64 => u32::try_from(*aarch64).ok()?,
-    };
-    Some(number)
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 //! [`Filter::compile`] does all the work that can fail for the profile's sake, before the container's process is
 //! made; installing it is one system call.
 
+mod architecture;
+mod cache;
 mod compile;
 mod default;
+mod listener;
 mod table;
 
 use std::os::fd::OwnedFd;
@@ -13,7 +16,9 @@ use crate::error::{Context, SystemError};
 use crate::spec::{Action, Seccomp};
 use crate::sys::privileges::{Instruction, install_filter};
 
+pub(crate) use cache::compiled;
 pub use default::default_profile;
+pub(crate) use listener::{Installer, connect};
 
 /// The kernel takes at most this many instructions (BPF_MAXINSNS of linux/bpf_common.h).
 const MAXIMUM_INSTRUCTIONS: usize = 4096;
@@ -45,11 +50,13 @@ pub enum SeccompError {
         /// Its length.
         count: usize,
     },
-    /// `SCMP_ACT_NOTIFY` as the default would stop the notification itself.
-    #[error("linux.seccomp: {reason}")]
-    Listener {
-        /// What is wrong.
-        reason: &'static str,
+    /// What does not go together.
+    #[error("linux.seccomp.{field} {must}")]
+    Profile {
+        /// Which.
+        field: String,
+        /// What it must be.
+        must: &'static str,
     },
     /// A system call failed.
     #[error(transparent)]
@@ -70,7 +77,43 @@ const FLAGS: &[(&str, u64)] = &[
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 4),
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 32),
 ];
+const THREAD_SYNC: u64 = 1;
 const NEW_LISTENER: u64 = 8;
+const WAIT_KILLABLE: u64 = 32;
+
+/// What the specification forbids, and what could not work.
+fn check(profile: &Seccomp) -> Result<(), SeccompError> {
+    let wrong = |field: String, must| Err(SeccompError::Profile { field, must });
+    let takes_errno = |action| matches!(action, Action::Errno | Action::Trace);
+    if profile.default_errno_ret.is_some() && !takes_errno(profile.default_action) {
+        return wrong("defaultErrnoRet".into(), "needs SCMP_ACT_ERRNO or SCMP_ACT_TRACE as defaultAction");
+    }
+    if profile.default_action == Action::Notify {
+        return wrong("defaultAction".into(), "must not be SCMP_ACT_NOTIFY: the runtime could not go on after it");
+    }
+    if profile.listener_metadata.is_some() && profile.listener_path.is_none() {
+        return wrong("listenerMetadata".into(), "needs listenerPath");
+    }
+    for (position, rule) in profile.syscalls.iter().enumerate() {
+        let field = |name| format!("syscalls[{position}].{name}");
+        if rule.names.is_empty() {
+            return wrong(field("names"), "must name a system call");
+        }
+        if rule.errno_ret.is_some() && !takes_errno(rule.action) {
+            return wrong(field("errnoRet"), "needs SCMP_ACT_ERRNO or SCMP_ACT_TRACE as action");
+        }
+        if rule.action != Action::Notify {
+            continue;
+        }
+        if profile.listener_path.is_none() {
+            return wrong(field("action"), "needs listenerPath");
+        }
+        if rule.names.iter().any(|name| name == "sendmsg") {
+            return wrong(field("names"), "must not have sendmsg with SCMP_ACT_NOTIFY: the listener is sent by it");
+        }
+    }
+    Ok(())
+}
 
 impl Filter {
     /// Compiles a profile for this machine.
@@ -80,17 +123,13 @@ impl Filter {
             let known = FLAGS.iter().find(|(flag, _)| flag == name);
             flags |= known.map(|(_, value)| *value).ok_or_else(|| SeccompError::Flag { name: name.clone() })?;
         }
-        let notifies = profile.syscalls.iter().any(|rule| rule.action == Action::Notify);
-        if notifies {
+        check(profile)?;
+        if profile.syscalls.iter().any(|rule| rule.action == Action::Notify) {
             flags |= NEW_LISTENER;
-            if profile.listener_path.is_none() {
-                return Err(SeccompError::Listener { reason: "SCMP_ACT_NOTIFY needs a listenerPath" });
-            }
+            // The kernel does not take both; with one thread there is nothing to synchronize.
+            flags &= !THREAD_SYNC;
         } else {
-            flags &= !32;
-        }
-        if profile.default_action == Action::Notify {
-            return Err(SeccompError::Listener { reason: "SCMP_ACT_NOTIFY cannot be the default action" });
+            flags &= !WAIT_KILLABLE;
         }
         let instructions = compile::program(profile)?;
         if instructions.len() > MAXIMUM_INSTRUCTIONS {
@@ -105,20 +144,80 @@ impl Filter {
         &self.instructions
     }
 
+    /// Whether somebody has to answer.
+    pub(crate) fn notifies(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
+
     /// Puts the filter in force for the calling process, for good. A profile with `SCMP_ACT_NOTIFY` gives a listener.
     pub(crate) fn install(&self) -> Result<Option<OwnedFd>, SeccompError> {
         Ok(install_filter(&self.instructions, self.flags).on("seccomp", "install the filter")?)
     }
 }
 
-/// Flags, actions, operators and architectures that profiles may use, for `features`.
+/// Flags that profiles may use, for `features`.
 #[must_use]
 pub fn known_flags() -> Vec<&'static str> {
     FLAGS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Architectures that profiles may name on this machine.
+/// Architectures that profiles may name.
 #[must_use]
 pub fn known_architectures() -> Vec<&'static str> {
-    compile::known_architectures()
+    architecture::names()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(text: &str) -> Seccomp {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named() {
+        let wrong = [
+            (r#"{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}"#, "linux.seccomp.defaultErrnoRet needs"),
+            (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "linux.seccomp.defaultAction must not be"),
+            (r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}"#, "listenerMetadata needs listenerPath"),
+            (r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["NONE"]}"#, "linux.seccomp.flags: NONE"),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_KILL"}]}"#,
+                "linux.seccomp.syscalls[0].names must name",
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["a"], "action": "SCMP_ACT_KILL", "errnoRet": 1}]}"#,
+                "linux.seccomp.syscalls[0].errnoRet needs",
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["a"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+                "linux.seccomp.syscalls[0].action needs listenerPath",
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x",
+                    "syscalls": [{"names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+                "syscalls[0].names must not have sendmsg",
+            ),
+        ];
+        for (text, expected) in wrong {
+            let error = Filter::compile(&profile(text)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_are_those_that_the_kernel_takes_together() {
+        let flags = |action: &str| {
+            let text = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x",
+                     "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
+                               "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+                     "syscalls": [{{"names": ["getcwd"], "action": "{action}"}}]}}"#
+            );
+            Filter::compile(&profile(&text)).unwrap().flags
+        };
+        assert_eq!(flags("SCMP_ACT_LOG"), 1 | 2 | 4);
+        assert_eq!(flags("SCMP_ACT_NOTIFY"), 2 | 4 | 8 | 32);
+    }
 }

@@ -22,7 +22,7 @@ pub use parse::{ParseError, parse};
 pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, ResourceLimit, Scheduler, User};
 pub use resources::{BlockIo, BlockRate, BlockWeight, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Rdma, Resources};
 pub use seccomp::{Action, ArgumentRule, Operator, Seccomp, SyscallRule};
-pub use state::{State, Status};
+pub use state::{ContainerProcessState, State, Status};
 
 /// The version of the specification that we write into what we produce.
 pub const VERSION: &str = "1.2.1";

@@ -25,6 +25,24 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// What is told to who answers SCMP_ACT_NOTIFY, with the descriptors that it names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerProcessState {
+    /// The version of the specification.
+    pub oci_version: String,
+    /// Names of the descriptors, in their order.
+    #[serde(default)]
+    pub fds: Vec<String>,
+    /// The process that the filter is of, in the host's ids.
+    pub pid: i32,
+    /// `linux.seccomp.listenerMetadata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// The container.
+    pub state: State,
+}
+
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,10 +3,11 @@
 mod confinement;
 mod lifecycle;
 mod mounts;
+mod notify;
 
 /// A name and what is to hold.
 pub type Test = (&'static str, fn());
 
 /// All of them.
 pub static ALL: std::sync::LazyLock<Vec<Test>> =
-    std::sync::LazyLock::new(|| [lifecycle::CASES, confinement::CASES, mounts::CASES].concat());
+    std::sync::LazyLock::new(|| [lifecycle::CASES, confinement::CASES, mounts::CASES, notify::CASES].concat());

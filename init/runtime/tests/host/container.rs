@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use berth_runtime::spec::{
-    Capabilities, IdMapping, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Root, Spec,
+    Capabilities, IdMapping, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Root, Spec, State, Status,
 };
 use berth_runtime::{Created, Error, Request, Rootfs, Running, Stdio};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -167,11 +167,20 @@ impl Case {
     /// Runs a further process in a container that is running or created.
     pub fn exec(&self, created: (i32, std::os::fd::BorrowedFd<'_>), process: &Process) -> Result<Outcome, Error> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let state = State {
+            oci_version: self.spec.oci_version.clone(),
+            id: "test".into(),
+            status: Status::Running,
+            pid: created.0,
+            bundle: self.directory.path().into(),
+            annotations: Default::default(),
+        };
         let request = berth_runtime::ExecRequest {
             pid: created.0,
             pidfd: created.1,
             process,
             seccomp: self.spec.linux.as_ref().unwrap().seccomp.as_ref(),
+            container: Some(&state),
             cgroup: Some(self.cgroup.clone()),
             stdio: Stdio { stdin: None, stdout: Some(writer.as_fd()), stderr: Some(writer.as_fd()) },
             inherited: Vec::new(),

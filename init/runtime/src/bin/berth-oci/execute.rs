@@ -33,11 +33,13 @@ pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
         (None, true) => terminal::pair().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
         (_, false) => (None, None),
     };
+    let state = crate::lifecycle::state(&record, store.status(&record));
     let request = ExecRequest {
         pid: record.pid,
         pidfd: pidfd.as_fd(),
         process: &process,
         seccomp: record.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
+        container: Some(&state),
         cgroup: record.cgroup.clone(),
         stdio: if console.is_some() { Stdio::default() } else { own_stdio() },
         inherited: inherited.iter().map(AsFd::as_fd).zip(3..).collect(),
