@@ -1,6 +1,7 @@
 # The commands people type; README.md says what each is for. Everything behind them is Rust or a small script.
 
 image_build = cargo run --profile fast --package berth-image-build --
+bench_runtime = cargo bench --quiet --package berth-runtime --features cli --target x86_64-unknown-linux-musl --bench containers
 tests = cargo run --quiet --profile fast --package berth-tests
 
 .PHONY: deps kernel image run test check bench clean
@@ -26,6 +27,7 @@ check: deps
 
 bench: image
 	@$(tests) --bin berth-bench
+	@$(bench_runtime)
 
 clean:
 	@rm -rf out target

@@ -1,0 +1,84 @@
+//! The library as PID 1 uses it: create, start, wait and delete inside one process. And the floor below everything.
+
+use std::io::{Error, Result};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use berth_runtime::spec::Spec;
+use berth_runtime::{Chain, Request, Rootfs, Stdio, cgroup};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use crate::bundle::{VARIANTS, Variant};
+use crate::measure::{Runtime, figure, median, milliseconds, ratio, succeed};
+use crate::sys;
+
+/// Where the containers of the library go.
+const CGROUP: &str = "/sys/fs/cgroup/berth-bench";
+
+/// Of issue 3: the library's time, of crun's `run`.
+const BAR: f64 = 0.4;
+
+/// The namespaces of the plain bundle: mount, cgroup, uts, ipc, pid, network.
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
+
+/// In turns with crun's `run`, and with a bare clone of the same namespaces.
+pub fn measure(runtimes: &[Runtime], runs: usize) -> Result<()> {
+    let crun = runtimes.iter().find(|runtime| runtime.name == "crun");
+    for variant in VARIANTS {
+        let spec: Spec = serde_json::from_slice(&std::fs::read(variant.path().join("config.json"))?)?;
+        let (mut library, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            library.push(once(&spec, *variant)?);
+            if let Some(crun) = crun {
+                theirs.push(succeed(&mut crun.run(&variant.path(), "bench"))?.0);
+            }
+        }
+        let name = format!("library, {}", variant.name);
+        figure(&name, &milliseconds(median(&library)), None);
+        if crun.is_some() {
+            ratio(&format!("{name}: of crun's run"), seconds(&library), seconds(&theirs), BAR);
+        }
+    }
+    let Some(plain) = VARIANTS.first() else { return Ok(()) };
+    let program = plain.path().join("rootfs/bin/true").display().to_string();
+    let floor = |flags| (0..runs).map(|_| sys::clone_and_execute(&program, flags)).collect::<Result<Vec<Duration>>>();
+    figure("floor: clone3, exec of true, wait", &milliseconds(median(&floor(0)?)), None);
+    figure("floor: the same with the plain bundle's namespaces", &milliseconds(median(&floor(NAMESPACES)?)), None);
+    Ok(())
+}
+
+fn seconds(times: &[Duration]) -> f64 {
+    median(times).as_secs_f64()
+}
+
+/// One container, from nothing to nothing.
+fn once(spec: &Spec, variant: Variant) -> Result<Duration> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = Some(null.as_fd());
+    let request = Request {
+        id: "bench",
+        spec,
+        rootfs: Rootfs::Path(variant.path().join("rootfs")),
+        bundle: variant.path(),
+        cgroup: Some(CGROUP.into()),
+        stdio: Stdio { stdin: null, stdout: null, stderr: null },
+        inherited: Vec::new(),
+        console: None,
+        keep_keyring: false,
+    };
+    let failed = |error: berth_runtime::Error| Error::other(Chain::of(&error).to_string());
+    let begin = Instant::now();
+    let running = berth_runtime::create(&request).and_then(|creating| creating.wait()?.start()).map_err(failed)?;
+    rustix::process::waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    running.wait_executed().map_err(failed)?;
+    match cgroup::remove(Path::new(CGROUP)).map_err(Error::other)? {
+        cgroup::Removal::Done => Ok(begin.elapsed()),
+        cgroup::Removal::Busy => Err(Error::other("a process is left in the cgroup")),
+    }
+}

@@ -1,0 +1,85 @@
+//! The machine that the runtimes are measured on: a small root with the reference's programs and libraries, in a mount
+//! namespace of its own, with cgroup v2 where runtimes look for it.
+//!
+//! It is the root, not a directory with a root changed to it: a runtime copies its caller's mounts for every
+//! container, so the number of them is part of what is measured.
+
+use std::io::Result;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::bundle;
+use crate::measure::{Runtime, skipped};
+use crate::sys;
+
+/// Where the container's root and configuration are, on the stage.
+pub const BUNDLES: &str = "/bundles";
+
+/// The command under test, on the stage.
+const COMMAND: &str = "/berth-oci";
+
+/// Links that Debian has in its root.
+const LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
+
+/// Puts the files of the stage into `folder`. Further command lines may be compared: `--beside=PATH`.
+pub fn build(folder: &Path, arguments: &[&str]) -> Result<Vec<Runtime>> {
+    for directory in ["usr", "etc", "proc", "sys", "dev", "run", "tmp"] {
+        std::fs::create_dir(folder.join(directory))?;
+    }
+    for link in LINKS {
+        std::os::unix::fs::symlink(format!("usr/{link}"), folder.join(link))?;
+    }
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), folder.join(COMMAND.trim_start_matches('/')))?;
+    let mut runtimes = vec![Runtime { name: "berth-oci".to_owned(), path: COMMAND.into() }];
+    for path in arguments.iter().filter_map(|argument| argument.strip_prefix("--beside=")) {
+        let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        std::fs::copy(path, folder.join(&name))?;
+        runtimes.push(Runtime { path: Path::new("/").join(&name), name });
+    }
+    let reference = reference();
+    for (name, place) in [("crun", "usr/bin/crun"), ("runc", "usr/sbin/runc"), ("runc", "usr/bin/runc")] {
+        if reference.join(place).is_file() && runtimes.iter().all(|runtime| runtime.name != name) {
+            runtimes.push(Runtime { name: name.to_owned(), path: Path::new("/").join(place) });
+        }
+    }
+    if runtimes.len() == 1 {
+        skipped("crun and runc", &format!("they are not in {}", reference.display()));
+    }
+    bundle::write_all(&folder.join(BUNDLES.trim_start_matches('/')))?;
+    Ok(runtimes)
+}
+
+/// What the build cache keeps of Debian's packages.
+fn reference() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    cache.unwrap_or_else(home).join("berth/reference/root")
+}
+
+/// Makes `folder` the root of this process, which must be the only thread.
+pub fn enter(folder: &Path) -> Result<()> {
+    sys::leave_mount_namespace()?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    rustix::mount::mount_bind(folder, folder)?;
+    let reference = reference();
+    for (from, to) in [("usr", "usr"), ("etc", "etc")] {
+        let from = if reference.join(from).exists() { reference.join(from) } else { Path::new("/").join(from) };
+        rustix::mount::mount_bind_recursive(from, folder.join(to))?;
+    }
+    rustix::mount::mount_bind_recursive("/dev", folder.join("dev"))?;
+    for directory in ["run", "tmp"] {
+        rustix::mount::mount("tmpfs", folder.join(directory), "tmpfs", MountFlags::empty(), None)?;
+    }
+    rustix::mount::mount("proc", folder.join("proc"), "proc", MountFlags::empty(), None)?;
+    rustix::mount::mount("sysfs", folder.join("sys"), "sysfs", MountFlags::empty(), None)?;
+    rustix::mount::mount("cgroup2", folder.join("sys/fs/cgroup"), "cgroup2", MountFlags::empty(), None)?;
+    rustix::process::chdir(folder)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    debug_assert!(rustix::fs::statat(CWD, BUNDLES, rustix::fs::AtFlags::empty()).is_ok());
+    Ok(())
+}
