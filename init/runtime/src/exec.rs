@@ -112,8 +112,8 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
         limits::pin(initial).step("set the initial CPU affinity")?;
     }
     let joined = differing_namespaces(request)?;
-    let in_user_namespace = joined & namespaces::flag(NamespaceKind::User) != 0;
-    let available = match in_user_namespace {
+    let user_namespace = joined & namespaces::flag(NamespaceKind::User) != 0;
+    let available = match user_namespace {
         true => u64::MAX,
         false => privileges::permitted_capabilities().on("capget", "own process")?,
     };
@@ -127,7 +127,18 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
     let (procfs, agent) = (procfs.as_ref().map(AsFd::as_fd), agent.as_ref().map(AsFd::as_fd));
     let filter = filter.as_deref();
     let null = null.as_fd();
-    let context = Context { request, gate, launcher: theirs, null, procfs, agent, filter, sets, cgroup_namespace };
+    let context = Context {
+        request,
+        gate,
+        launcher: theirs,
+        null,
+        procfs,
+        agent,
+        filter,
+        sets,
+        user_namespace,
+        cgroup_namespace,
+    };
     let side = clone::clone3(libc::CLONE_PARENT as u64, cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "a process in the container")
         .step("make the process")?;
@@ -185,6 +196,8 @@ struct Context<'a> {
     agent: Option<BorrowedFd<'a>>,
     filter: Option<&'a Filter>,
     sets: Sets,
+    /// Whether the container has one of its own.
+    user_namespace: bool,
     /// The flag of the namespace that is still to be joined; 0 if there is none.
     cgroup_namespace: u64,
 }
@@ -256,6 +269,10 @@ fn set_up<'a>(context: &Context<'a>, ends: Ends) -> Result<Prepared<'a>, Error> 
         failed => drop(failed.on("setsid", "the process")?),
     }
     if let Some(console) = ends.console {
+        if context.user_namespace {
+            // Here it is nobody yet, and the terminal belongs to whom its opener is.
+            identity::become_root().step("become root of the user namespace")?;
+        }
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", "/")?;
         let terminal = terminal::make(root.as_fd(), process, console.as_fd()).step("set up the terminal")?;
         terminal::take(terminal.as_fd()).step("set up the terminal")?;

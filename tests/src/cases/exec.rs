@@ -94,7 +94,7 @@ fn terminal(bench: &Bench) -> Result<()> {
 
 fn without_control(bench: &Bench) -> Result<()> {
     let mut machine = running(bench, "")?;
-    let script = "berth exec a sh -c 'echo begun > /tmp/begun; while [ ! -e /tmp/go ]; do sleep 1; done; echo ended > /tmp/ended' &";
+    let script = "berth exec a sh -c 'echo begun > /tmp/begun; while [ ! -e /tmp/go ]; do sleep 1; done; echo ended > /tmp/ended' > /dev/null 2>&1 &";
     machine.guest.shell(script)?;
     machine.guest.read_in("a", "/tmp/begun")?;
     let before = machine.guest.container("control")?["pid"].clone();

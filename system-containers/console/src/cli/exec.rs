@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
     user: Option<(u32, Option<u32>)>,
     /// Where the program starts
-    #[arg(short, long = "workdir", value_name = "PATH")]
+    #[arg(short = 'w', long = "workdir", value_name = "PATH")]
     directory: Option<String>,
     /// The container
     #[arg(value_name = "NAME")]
