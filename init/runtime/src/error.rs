@@ -162,6 +162,9 @@ pub enum Error {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
+    /// Network devices.
+    #[error(transparent)]
+    NetDevice(#[from] crate::netdevices::NetDeviceError),
     /// Cache and memory bandwidth.
     #[error(transparent)]
     Rdt(#[from] crate::resctrl::RdtError),

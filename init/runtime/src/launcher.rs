@@ -11,6 +11,7 @@
 //! put together; and undoes everything if the container does not come to be. It may wait and may hang: nobody
 //! waits for it but an event loop.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
@@ -23,15 +24,15 @@ use crate::channel::{self, Message};
 use crate::create::{Request, Rootfs};
 use crate::error::{Chain, Context, Error, Step, SystemError};
 use crate::gate::Gate;
-use crate::mounts::{Sources, attach, need_launcher};
+use crate::mounts::{Sources, attach};
 use crate::namespaces::{Namespaces, flag};
-use crate::process;
+use crate::process::{self, waits_for_launcher};
 use crate::resctrl::Class;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{descriptors, hooks, idmap, limits, seccomp};
+use crate::{descriptors, hooks, idmap, limits, netdevices, seccomp};
 
 /// A container's process that waits at its gate.
 #[derive(Debug)]
@@ -173,6 +174,9 @@ fn launch_into(
     holdings: &Holdings,
 ) -> Result<Launched, Failure> {
     let mut sources = None;
+    let empty = BTreeMap::new();
+    let devices = request.spec.linux.as_ref().map_or(&empty, |linux| &linux.net_devices);
+    let host = if devices.is_empty() { None } else { Some(netdevices::Side::own()?) };
     if namespaces.any_joined() {
         // Once in the user namespace, this process has no way to the host's files.
         if let Some(user) = namespaces.joined(NamespaceKind::User) {
@@ -196,10 +200,24 @@ fn launch_into(
     drop(context);
     let launched = Launched { pid, pidfd };
     let assigned = holdings.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt");
-    let result = assigned.and_then(|()| supervise(request, &launched, namespaces, sources, ours.as_fd(), caller));
+    let mut moved = None;
+    let result = assigned.and_then(|()| {
+        if let Some(host) = &host {
+            let joined = namespaces.joined(NamespaceKind::Network);
+            let target = netdevices::namespace_of(joined, pid, launched.pidfd.as_fd())?;
+            moved = Some(netdevices::move_in(host, target, devices).step("move linux.netDevices")?);
+        }
+        supervise(request, &launched, namespaces, sources, ours.as_fd(), caller)
+    });
     match result {
         Ok(()) => Ok(launched),
-        Err(error) => Err(undo(launched.pidfd, error)),
+        Err(error) => {
+            let failure = undo(launched.pidfd, error);
+            if let (Some(host), Some(moved)) = (&host, &moved) {
+                moved.give_back(host);
+            }
+            Err(failure)
+        }
     }
 }
 
@@ -230,7 +248,7 @@ fn supervise(
         send_trees(process, &sources)?;
     } else if let Some(sources) = sources {
         send_trees(process, &sources)?;
-    } else if need_launcher(&request.spec.mounts) {
+    } else if waits_for_launcher(request.spec) {
         send_trees(process, &open_sources(request, None)?)?;
     }
     loop {

@@ -105,7 +105,7 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
 
     context.namespaces.enter_late().step("enter namespaces")?;
     set_time_offsets(linux).step("set time offsets")?;
-    let sources = if user_namespace || need_launcher(&spec.mounts) {
+    let sources = if user_namespace || waits_for_launcher(spec) {
         received_sources(ends.launcher.as_fd())?
     } else {
         Sources::open(spec, &request.rootfs, &request.bundle, None).step("prepare mounts")?
@@ -154,6 +154,12 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let filter = identity::restrict(context.sets, process, filter)?;
     program.check()?;
     Ok(Prepared { program, pid, labels, filter })
+}
+
+/// Whether there is something that only the launcher can do; the mounts that it sends are the word to go on. With a
+/// user namespace there always is.
+pub(crate) fn waits_for_launcher(spec: &Spec) -> bool {
+    need_launcher(&spec.mounts) || spec.linux.as_ref().is_some_and(|linux| !linux.net_devices.is_empty())
 }
 
 /// Its own process id as the host sees it, where somebody is told; by the host's /proc, which is still there.

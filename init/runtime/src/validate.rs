@@ -51,6 +51,14 @@ pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
     if !linux.time_offsets.is_empty() && !is_new(NamespaceKind::Time) {
         return Err(Error::configuration("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
     }
+    if !linux.net_devices.is_empty() && !has(NamespaceKind::Network) {
+        return Err(Error::configuration("linux.netDevices", "needs a network namespace in linux.namespaces"));
+    }
+    if !linux.net_devices.is_empty() && has(NamespaceKind::User) && !is_new(NamespaceKind::User) {
+        let must = "cannot be moved into a container that joins a user namespace: the runtime has no rights there";
+        return Err(Error::configuration("linux.netDevices", must));
+    }
+    crate::netdevices::check(&linux.net_devices)?;
     for device in &linux.devices {
         if !device.path.is_absolute() {
             let must = format!("must be absolute, not {}", device.path.display());

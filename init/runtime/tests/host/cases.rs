@@ -3,11 +3,13 @@
 mod confinement;
 mod lifecycle;
 mod mounts;
+mod netdevices;
 mod notify;
 
 /// A name and what is to hold.
 pub type Test = (&'static str, fn());
 
 /// All of them.
-pub static ALL: std::sync::LazyLock<Vec<Test>> =
-    std::sync::LazyLock::new(|| [lifecycle::CASES, confinement::CASES, mounts::CASES, notify::CASES].concat());
+pub static ALL: std::sync::LazyLock<Vec<Test>> = std::sync::LazyLock::new(|| {
+    [lifecycle::CASES, confinement::CASES, mounts::CASES, netdevices::CASES, notify::CASES].concat()
+});

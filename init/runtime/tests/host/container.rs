@@ -15,10 +15,11 @@ use rustix::process::{WaitId, WaitIdOptions};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// A mount namespace in which cgroup v2 is where Berth has it.
+/// A mount namespace in which cgroup v2 is where Berth has it, and a network namespace for tests with devices.
 pub fn enter_private_machine() {
+    let kinds = rustix::thread::UnshareFlags::NEWNS | rustix::thread::UnshareFlags::NEWNET;
     // SAFETY: unshare(2) of the mount namespace is unsafe only for what other threads share; there are none.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    unsafe { rustix::thread::unshare_unsafe(kinds) }.unwrap();
     let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).unwrap();
     rustix::mount::mount("cgroup2", CGROUPS, "cgroup2", rustix::mount::MountFlags::empty(), None).unwrap();

@@ -47,7 +47,7 @@ pub fn print() -> Result<u8, Failure> {
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
     });
     println!("{}", serde_json::to_string_pretty(&features).unwrap_or_default());
