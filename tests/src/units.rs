@@ -14,7 +14,8 @@ use crate::runner::Tally;
 /// If cargo cannot be started.
 pub fn run() -> Result<Tally> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(repository());
+    // The feature builds the command line that tests of the runtime run.
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--features", "berth-runtime/cli"]).current_dir(repository());
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
     let output = child.stdout.take().context("cargo's output")?;
     let mut tally = Tally::default();

@@ -1,7 +1,7 @@
 //! The five capability sets of a process: from names to bits, and into force.
 
 use crate::error::{Context, SystemError};
-use crate::spec::Capabilities;
+use crate::spec::{Capabilities, NamespaceKind, Spec};
 use crate::sys::privileges;
 
 /// Names in the order of their numbers (linux/capability.h, Linux 6.18).
@@ -73,6 +73,30 @@ pub fn names() -> &'static [&'static str] {
     &NAMES
 }
 
+/// The names in a configuration that its process will not have: those that nobody knows, and those that the calling
+/// process does not have itself and so cannot give. The specification wants a warning of them, and no error.
+#[must_use]
+pub fn not_granted(spec: &Spec) -> Vec<&str> {
+    let Some(wanted) = spec.process.as_ref().and_then(|process| process.capabilities.as_ref()) else {
+        return Vec::new();
+    };
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let available = match namespaces.any(|namespace| namespace.kind == NamespaceKind::User) {
+        true => u64::MAX,
+        false => privileges::permitted_capabilities().unwrap_or(u64::MAX),
+    };
+    ungranted(wanted, available)
+}
+
+fn ungranted(wanted: &Capabilities, available: u64) -> Vec<&str> {
+    let sets = [&wanted.bounding, &wanted.effective, &wanted.inheritable, &wanted.permitted, &wanted.ambient];
+    let granted = |name: &str| number(name).is_some_and(|number| available & 1 << number != 0);
+    let mut names: Vec<&str> = sets.into_iter().flatten().map(String::as_str).filter(|name| !granted(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 impl Sets {
     /// Names that this kernel or build does not know are left out, as the specification asks (a runtime should warn
     /// and go on). `available` bounds all sets: what the caller itself cannot give is left out as well.
@@ -136,6 +160,17 @@ mod tests {
         assert_eq!(number("CAP_SYS_ADMIN"), Some(21));
         assert_eq!(number("cap_checkpoint_restore"), Some(40));
         assert_eq!(number("CAP_NO_SUCH"), None);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_granted_is_told_once() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let wanted = Capabilities {
+            bounding: list(&["CAP_NO_SUCH", "CAP_CHOWN", "CAP_KILL"]),
+            ambient: list(&["CAP_NO_SUCH"]),
+            ..Capabilities::default()
+        };
+        assert_eq!(ungranted(&wanted, 1), ["CAP_KILL", "CAP_NO_SUCH"]);
     }
 
     #[test]

@@ -64,10 +64,11 @@ mod rootfs;
 pub mod seccomp;
 pub mod spec;
 mod sys;
+mod sysctl;
 mod terminal;
 mod validate;
 
-pub use capabilities::{CapabilityError, names as capability_names};
+pub use capabilities::{CapabilityError, names as capability_names, not_granted as capabilities_not_granted};
 pub use create::{Created, Creating, Executed, Progress, Request, Rootfs, Running, Stdio, create, send_signal};
 pub use devices::DeviceError;
 pub use error::{Chain, Error, SystemError};

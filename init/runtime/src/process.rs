@@ -14,7 +14,7 @@ use crate::create::Request;
 use crate::error::{Context as _, Error, Step};
 use crate::gate::{Gate, give_up};
 use crate::labels::Labels;
-use crate::mounts::container::{Surroundings, attach_all, procfs, write_proc};
+use crate::mounts::container::{Surroundings, attach_all, procfs};
 use crate::mounts::{Sources, attach, need_launcher};
 use crate::namespaces::Namespaces;
 use crate::program::Program;
@@ -22,7 +22,7 @@ use crate::rootfs::{Kind, Masks, Root};
 use crate::seccomp::{Filter, Installer};
 use crate::spec::{Linux, NamespaceKind, Process, Spec, Status};
 use crate::sys::{clone, privileges};
-use crate::{descriptors, devices, hooks, identity, idmap, limits, terminal};
+use crate::{descriptors, devices, hooks, identity, idmap, limits, sysctl, terminal};
 
 /// What the process needs to know. A copy of the launcher's memory; its descriptors are closed without its owners
 /// knowing, so it must never be dropped.
@@ -118,16 +118,17 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let root = Root::attach(sources.root).step("attach the root")?;
     let mut masks = Masks::new(linux.mount_label.as_ref()).step("prepare masks")?;
     let surroundings = surroundings(context);
-    let mounted = attach_all(&root, &spec.mounts, sources.binds, surroundings).step("set up mounts")?;
+    let mut mounted = attach_all(&root, &spec.mounts, sources.binds, surroundings).step("set up mounts")?;
     devices::populate(&root, &spec.mounts, &linux.devices, user_namespace).step("set up devices")?;
     if let Some(console) = &ends.console {
         set_up_terminal(&root, process, console.as_fd()).step("set up the terminal")?;
     }
     make_working_directory(&root, process)?;
+    mounted.finish().step("set up mounts")?;
     bring_up_loopback(context.namespaces).step("bring up the loopback")?;
     set_names(spec).step("set host name")?;
     if !linux.sysctl.is_empty() {
-        set_sysctl(linux, procfs(mounted)?).step("set sysctl")?;
+        sysctl::set(linux, &procfs(mounted.procfs)?).step("set sysctl")?;
     }
     for path in &linux.readonly_paths {
         root.make_read_only(path).step("make paths read-only")?;
@@ -283,22 +284,6 @@ fn set_names(spec: &Spec) -> Result<(), Error> {
     }
     if let Some(name) = &spec.domainname {
         rustix::system::setdomainname(name.as_bytes()).on("setdomainname", name)?;
-    }
-    Ok(())
-}
-
-fn set_sysctl(linux: &Linux, procfs: OwnedFd) -> Result<(), Error> {
-    for (key, value) in &linux.sysctl {
-        // Dots and slashes change places, as in sysctl(8): a slash in a name is a dot in the file's.
-        let path: String = key
-            .chars()
-            .map(|character| match character {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect();
-        write_proc(&procfs, &format!("sys/{path}"), value.as_bytes())?;
     }
     Ok(())
 }

@@ -59,6 +59,7 @@ pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
         return Err(Error::configuration("linux.netDevices", must));
     }
     crate::netdevices::check(&linux.net_devices)?;
+    crate::sysctl::check(linux)?;
     for device in &linux.devices {
         if !device.path.is_absolute() {
             let must = format!("must be absolute, not {}", device.path.display());

@@ -26,29 +26,50 @@ pub(crate) struct Surroundings<'a> {
     pub label: Option<&'a String>,
 }
 
-/// Mounts everything, in order. `binds` are the trees of the bind mounts among `mounts`. Returns the container's
-/// procfs, if one is mounted.
+/// What of the mounts is still needed.
+#[derive(Debug, Default)]
+pub(crate) struct Mounted {
+    /// The container's procfs, if one is mounted.
+    pub procfs: Option<OwnedFd>,
+    /// What is to become read-only at the end.
+    late: Vec<(OwnedFd, String)>,
+}
+
+impl Mounted {
+    /// Puts read-only in force where it had to wait.
+    pub(crate) fn finish(&mut self) -> Result<(), SystemError> {
+        self.late.drain(..).try_for_each(|(tree, destination)| attach::make_read_only(tree, false, &destination))
+    }
+}
+
+/// Mounts everything, in order. `binds` are the trees of the bind mounts among `mounts`.
 pub(crate) fn attach_all(
     root: &Root,
     mounts: &[Mount],
     binds: Vec<OwnedFd>,
     surroundings: Surroundings<'_>,
-) -> Result<Option<OwnedFd>, MountError> {
+) -> Result<Mounted, MountError> {
     let mut binds = binds.into_iter();
-    let mut procfs = None;
+    let mut mounted = Mounted::default();
     for mount in mounts {
         let options = Options::parse(mount.options());
-        let bind = if is_bind(mount, &options) { binds.next() } else { None };
+        let is_bind = is_bind(mount, &options);
+        let bind = if is_bind { binds.next() } else { None };
         let tree = one(root, mount, &options, bind, surroundings).map_err(|error| MountError::Mount {
             source_name: mount.source.clone().or_else(|| mount.kind.clone()).unwrap_or_default(),
             destination: mount.destination.clone(),
             source: Box::new(error),
         })?;
-        if mount.kind.as_deref() == Some("proc") {
-            procfs = Some(tree);
+        match mount.kind.as_deref() {
+            _ if is_bind => {}
+            Some("proc") => mounted.procfs = Some(tree),
+            Some(kind) if filesystem::is_late(kind) && options.read_only() => {
+                mounted.late.push((tree, mount.destination.clone()));
+            }
+            _ => {}
         }
     }
-    Ok(procfs)
+    Ok(mounted)
 }
 
 fn one(
@@ -80,7 +101,7 @@ fn one(
     if options.copy_up && kind == "tmpfs" {
         super::copy_up::fill(target.as_fd(), tree.as_fd(), destination)?;
     }
-    if is_bind || options.copy_up {
+    if is_bind {
         attach::change(tree.as_fd(), options, destination)?;
     } else {
         // The attributes are there from the beginning.

@@ -95,13 +95,17 @@ pub(crate) fn make(kind: &str, source: Option<&str>, options: &Options) -> Resul
             Some(value) => filesystem.set(key, value)?,
         }
     }
-    if options.read_only() && !options.copy_up && !SHARED.contains(&kind) {
+    let mut attributes = options.attributes.set | options.recursive.set;
+    if is_late(kind) {
+        attributes &= !crate::sys::mount::attribute::READ_ONLY;
+    } else if options.read_only() && !SHARED.contains(&kind) {
         filesystem.set_flag("ro")?;
     }
-    let mut attributes = options.attributes.set | options.recursive.set;
-    if options.copy_up {
-        // Set once it is filled.
-        attributes &= !crate::sys::mount::attribute::READ_ONLY;
-    }
     filesystem.mount(attributes)
+}
+
+/// Whether a read-only file system of this kind becomes so only when everything in it is in its place: an empty one is
+/// where mount points and device nodes are made.
+pub(crate) fn is_late(kind: &str) -> bool {
+    kind == "tmpfs"
 }

@@ -92,8 +92,6 @@ const OTHERS: &[(&str, Effect)] = &[
     ("dirsync", Effect::Superblock("dirsync")),
     ("lazytime", Effect::Superblock("lazytime")),
     ("mand", Effect::Superblock("mand")),
-    ("iversion", Effect::Superblock("iversion")),
-    ("silent", Effect::Superblock("silent")),
     ("idmap", Effect::IdMap(false)),
     ("ridmap", Effect::IdMap(true)),
     ("tmpcopyup", Effect::CopyUp),
@@ -102,6 +100,9 @@ const OTHERS: &[(&str, Effect)] = &[
     ("loud", Effect::Nothing),
     ("nolazytime", Effect::Nothing),
     ("nomand", Effect::Nothing),
+    // fsconfig(2) has nothing for these two of mount(2)'s flags: file systems decide the one, the other is about messages.
+    ("iversion", Effect::Nothing),
+    ("silent", Effect::Nothing),
     ("noiversion", Effect::Nothing),
     ("remount", Effect::Nothing),
     ("copy-symlink", Effect::Nothing),

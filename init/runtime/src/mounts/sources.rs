@@ -43,7 +43,9 @@ impl Sources {
                 overlay::make(layers, mapping.map(|namespace| mapping_to(namespace, spec)))?
             }
         };
-        attach::set_propagation(root.as_fd(), propagation, true, "root")?;
+        // pivot_root(2) refuses a shared root; it becomes shared when it is in place.
+        let at_first = if propagation == libc::MS_SHARED { libc::MS_PRIVATE } else { propagation };
+        attach::set_propagation(root.as_fd(), at_first, true, "root")?;
         let mut binds = Vec::new();
         for mount in &spec.mounts {
             let options = Options::parse(mount.options());

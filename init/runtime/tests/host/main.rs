@@ -32,7 +32,8 @@ fn main() {
             }
         }
     }
-    println!("\ntest result: {} passed; {failed} failed; 0 ignored\n", cases.len() - failed);
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {} passed; {} failed; 0 ignored\n", cases.len() - failed, failed);
     if failed > 0 {
         std::process::exit(1);
     }

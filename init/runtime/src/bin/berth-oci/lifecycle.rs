@@ -9,6 +9,7 @@ use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks, resctrl};
 
 use crate::arguments::{Create, Delete, Kill, Run};
 use crate::container::{self, Failure, during, status_name};
+use crate::log::Log;
 use crate::signals;
 use crate::store::{Record, Store, process_start_time, timestamp};
 use crate::terminal;
@@ -24,7 +25,7 @@ struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    fn new(store: &'a Store, options: &'a Create) -> Result<Self, Failure> {
+    fn new(store: &'a Store, log: &Log, options: &'a Create) -> Result<Self, Failure> {
         if options.no_pivot {
             return Err(Failure::NoPivot);
         }
@@ -35,6 +36,10 @@ impl<'a> Claim<'a> {
             .ok_or_else(|| Failure::Option { option: "root", must: "must be in config.json".to_owned() })?;
         let rootfs = bundle.join(&root.path);
         let rootfs = rootfs.canonicalize().map_err(during("find the root", &rootfs))?;
+        if !rootfs.is_dir() {
+            let must = format!("must be a directory, not {}", rootfs.display());
+            return Err(Failure::Option { option: "root.path", must });
+        }
         let record = Record {
             id: options.id.clone(),
             pid: 0,
@@ -46,6 +51,9 @@ impl<'a> Claim<'a> {
             owner: owner(),
             spec,
         };
+        for name in berth_runtime::capabilities_not_granted(&record.spec) {
+            log.warning(&format!("warning: process.capabilities: {name} cannot be granted and is left out"));
+        }
         store.claim(&options.id)?;
         Ok(Self { store, options, record })
     }
@@ -106,9 +114,9 @@ pub fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
     std::fs::rename(&new, path).map_err(during("rename", path))
 }
 
-pub fn create(store: &Store, options: &Create) -> Result<u8, Failure> {
+pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure> {
     let inherited = signals::inherited(options.preserve_fds)?;
-    let mut claim = Claim::new(store, options)?;
+    let mut claim = Claim::new(store, log, options)?;
     let console = options.console_socket.as_deref().map(terminal::connect).transpose();
     let result = console.and_then(|console| {
         let gate = detached::gate(&store.gate(&options.id)?)?;
@@ -154,9 +162,9 @@ pub fn state(record: &Record, status: Status) -> State {
     }
 }
 
-pub fn run(store: &Store, options: &Run) -> Result<u8, Failure> {
+pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
     let inherited = signals::inherited(options.create.preserve_fds)?;
-    let mut claim = Claim::new(store, &options.create)?;
+    let mut claim = Claim::new(store, log, &options.create)?;
     signals::block_all();
     let wants_terminal = terminal_wanted(&claim.record.spec);
     let result = (|| -> Result<u8, Failure> {
@@ -178,7 +186,7 @@ pub fn run(store: &Store, options: &Run) -> Result<u8, Failure> {
         }
         let code = signals::wait_for(&running.pidfd, master)?;
         if !options.keep {
-            destroy(store, &claim.record)?;
+            destroy(store, log, &claim.record)?;
         }
         Ok(code)
     })();
@@ -207,7 +215,7 @@ pub fn kill(store: &Store, options: &Kill) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub fn delete(store: &Store, options: &Delete) -> Result<u8, Failure> {
+pub fn delete(store: &Store, log: &Log, options: &Delete) -> Result<u8, Failure> {
     let record = match store.load(&options.id) {
         Err(Failure::NotFound { .. }) if options.force => {
             // A create that was killed may have left its directory.
@@ -227,12 +235,12 @@ pub fn delete(store: &Store, options: &Delete) -> Result<u8, Failure> {
         _ => signals::send(record.pid, rustix::process::Signal::KILL.as_raw())?,
     }
     signals::await_end(record.pid, record.start_time, KILL_LIMIT)?;
-    destroy(store, &record)?;
+    destroy(store, log, &record)?;
     Ok(0)
 }
 
 /// Removes a container whose first process has ended.
-fn destroy(store: &Store, record: &Record) -> Result<(), Failure> {
+fn destroy(store: &Store, log: &Log, record: &Record) -> Result<(), Failure> {
     if let Some(path) = &record.cgroup
         && cgroup::remove_blocking(path, KILL_LIMIT)? == cgroup::Removal::Busy
     {
@@ -245,7 +253,7 @@ fn destroy(store: &Store, record: &Record) -> Result<(), Failure> {
     if let Some(hooks) = &record.spec.hooks {
         // The specification: failures are logged, and do not keep anything from going on.
         for failure in hooks::run_all("poststop", &hooks.poststop, &state(record, Status::Stopped)) {
-            eprintln!("berth-oci: warning: {}", Failure::from(failure).chain());
+            log.warning(&format!("warning: {}", Failure::from(failure).chain()));
         }
     }
     Ok(())

@@ -33,10 +33,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match run(&arguments) {
+    let log = log::Log::new(&arguments);
+    match run(&arguments, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            log::failure(&arguments, &error);
+            log.error(&error.chain());
             // As runc has it: 255 where the container's own exit code would be, 1 elsewhere.
             let code = if matches!(arguments.command, Command::Exec(_)) { 255 } else { 1 };
             ExitCode::from(code)
@@ -44,17 +45,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<u8, container::Failure> {
+fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> {
     if arguments.systemd_cgroup {
         return Err(container::Failure::SystemdCgroup);
     }
     let store = store::Store::new(arguments.root.clone());
     match &arguments.command {
-        Command::Create(options) => lifecycle::create(&store, options),
+        Command::Create(options) => lifecycle::create(&store, log, options),
         Command::Start(options) => lifecycle::start(&store, &options.id),
-        Command::Run(options) => lifecycle::run(&store, options),
+        Command::Run(options) => lifecycle::run(&store, log, options),
         Command::Kill(options) => lifecycle::kill(&store, options),
-        Command::Delete(options) => lifecycle::delete(&store, options),
+        Command::Delete(options) => lifecycle::delete(&store, log, options),
         Command::Exec(options) => execute::exec(&store, options),
         Command::State(options) => show::state(&store, &options.id),
         Command::List(options) => show::list(&store, options),

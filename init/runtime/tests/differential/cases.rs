@@ -1,0 +1,13 @@
+//! The cases, by topic.
+
+mod mounts;
+mod namespaces;
+mod process;
+
+/// A name and what is to hold.
+pub type Test = (&'static str, fn());
+
+/// All of them.
+pub fn all() -> Vec<Test> {
+    [process::CASES, namespaces::CASES, mounts::CASES].concat()
+}

@@ -1,0 +1,90 @@
+//! A private view of this machine that all three runtimes share: the peers' files as the root (on a tmpfs, so that
+//! nothing of it is kept), pure cgroup v2, the host's programs at /host/usr for the containers to run.
+#![allow(unsafe_code)]
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+/// Where the containers' programs come from.
+pub const PROGRAMS: &str = "/host/usr";
+
+/// Moves this process into the private view. The error is why the cases cannot run.
+pub fn enter() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("needs root".to_owned());
+    }
+    let peers = fetch_peers()?;
+    let runtime = std::fs::read(env!("CARGO_BIN_EXE_berth-oci")).map_err(|error| format!("no berth-oci: {error}"))?;
+    build(&peers, &runtime).map_err(|error| format!("cannot build the private machine: {error}"))
+}
+
+fn fetch_peers() -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/fetch-peers.sh");
+    let output = Command::new(&script).output().map_err(|error| format!("cannot run {}: {error}", script.display()))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("no crun and runc: {}", text.lines().last().unwrap_or("fetch-peers.sh failed")));
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+fn build(peers: &Path, runtime: &[u8]) -> std::io::Result<()> {
+    // SAFETY: unshare(2) of the mount namespace is unsafe only for what other threads share; there are none.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // The cache may be below what is mounted over next.
+    let peers = std::fs::File::open(peers)?;
+    let lower = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&peers));
+    let base = Path::new("/tmp");
+    rustix::mount::mount("tmpfs", base, "tmpfs", MountFlags::empty(), c"mode=755")?;
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| base.join(name));
+    for directory in [&upper, &work, &root] {
+        std::fs::create_dir(directory)?;
+    }
+    let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+    for name in ["proc", "sys", "dev", "tmp", "run", "old", "host/usr", "host/tmp"] {
+        std::fs::create_dir_all(root.join(name))?;
+    }
+    for (from, to) in [("/proc", "proc"), ("/sys", "sys"), ("/dev", "dev"), ("/usr", "host/usr")] {
+        rustix::mount::mount_bind_recursive(from, root.join(to))?;
+    }
+    for name in ["tmp", "run"] {
+        rustix::mount::mount("tmpfs", root.join(name), "tmpfs", MountFlags::empty(), c"mode=755")?;
+    }
+    let cgroups = root.join("sys/fs/cgroup");
+    // Version 1, where the host has it. Not there is fine.
+    let _ = rustix::mount::unmount(&cgroups, UnmountFlags::DETACH);
+    rustix::mount::mount("cgroup2", &cgroups, "cgroup2", MountFlags::empty(), None)?;
+    let program = root.join("usr/bin/berth-oci");
+    std::fs::write(&program, runtime)?;
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    for link in ["bin", "lib", "lib64", "sbin"] {
+        std::os::unix::fs::symlink(format!("usr/{link}"), root.join("host").join(link))?;
+    }
+    rustix::mount::mount_bind(root.join("tmp"), root.join("host/tmp"))?;
+    // Not chroot(2): user namespaces can only be made where the root is that of the mount namespace.
+    rustix::process::pivot_root(&root, root.join("old"))?;
+    rustix::process::chdir("/")?;
+    rustix::mount::unmount("/old", UnmountFlags::DETACH)?;
+    std::fs::remove_dir("/old")
+}
+
+/// The host's shell in `directory`, with the host's programs at their places and the private /tmp at its own.
+pub fn host_shell(script: &str, directory: &Path) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-euc", script]).env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    let directory = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: chroot(2) and chdir(2) may be called between fork and exec; the closure allocates nothing.
+    unsafe {
+        shell.pre_exec(move || {
+            rustix::process::chroot(c"/host")?;
+            Ok(rustix::process::chdir(directory.as_c_str())?)
+        });
+    }
+    shell
+}
