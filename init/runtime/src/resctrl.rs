@@ -126,6 +126,15 @@ impl Class {
     }
 }
 
+/// Writes the schemata of a container's class anew.
+pub fn update(rdt: &IntelRdt, container: &str) -> Result<(), RdtError> {
+    update_below(&mounted().ok_or(RdtError::NotMounted)?, rdt, container)
+}
+
+fn update_below(root: &Path, rdt: &IntelRdt, container: &str) -> Result<(), RdtError> {
+    Class { directory: directory(root, rdt, container)?, monitor: None, made: false }.write_schemata(&lines(rdt)?)
+}
+
 /// Takes back what was made for a container that has ended.
 pub fn remove(rdt: &IntelRdt, container: &str) -> Result<(), RdtError> {
     match mounted() {
@@ -277,6 +286,13 @@ mod tests {
         let error = Class::prepare_below(root.path(), &rdt(None, &["L3:0=f"]), "web").unwrap_err();
         assert!(error.to_string().starts_with("open "), "{error}");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn schemata_are_written_anew() {
+        let root = tree(&[("web", "L3:0=7ff\n")]);
+        update_below(root.path(), &rdt(None, &["L3:0=1ff"]), "web").unwrap();
+        assert_eq!(std::fs::read_to_string(root.path().join("web/schemata")).unwrap(), "L3:0=1ff\n");
     }
 
     #[test]

@@ -153,3 +153,34 @@ fn an_invalid_configuration_is_told_by_its_field() {
     let expected = "process.rlimits[0].hard must be a whole number from 0 to 18446744073709551615, not string \"many\"";
     assert!(code == 1 && error.contains(expected), "{error}");
 }
+
+#[test]
+fn device_rules_and_limits_are_changed_in_place() {
+    let Some(bench) = Bench::new(&["/bin/sleep", "100"]) else { return };
+    // A device that no container has by itself, and everybody may open: /dev/net/tun.
+    let id = bench.id("update");
+    bench.change(|config| {
+        config["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_MKNOD"]);
+        config["process"]["capabilities"]["effective"] = serde_json::json!(["CAP_MKNOD"]);
+        config["process"]["capabilities"]["permitted"] = serde_json::json!(["CAP_MKNOD"]);
+    });
+    let mut run = bench.command(&["run", "--detach", &id]);
+    assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let attempt = || bench.says(&["exec", &id, "sh", "-c", "test -e /dev/x || mknod /dev/x c 10 200; : < /dev/x"]);
+    assert!(attempt().2.contains("Operation not permitted"), "{:?}", attempt());
+    let file = bench.path("resources.json");
+    let rules = |allow: bool| {
+        let rule = serde_json::json!({ "allow": allow, "type": "c", "major": 10, "minor": 200, "access": "rw" });
+        let none = serde_json::json!({ "allow": false, "access": "rwm" });
+        std::fs::write(&file, serde_json::json!({ "devices": [none, rule] }).to_string()).unwrap();
+        bench.says(&["update", "--resources", file.to_str().unwrap(), &id])
+    };
+    assert_eq!(rules(true), (0, String::new(), String::new()));
+    assert_eq!(attempt().0, 0, "{:?}", attempt());
+    assert_eq!(rules(false).0, 0);
+    assert!(attempt().2.contains("Operation not permitted"));
+    assert!(bench.says(&["update", "--memory", "12 apples", &id]).2.contains("not a number of bytes"));
+    let text = bench.says(&["update", "--cpu-rt-runtime", "5", &id]).2;
+    assert!(text.contains("cannot be set with cgroup v2"), "{text}");
+    assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
+}

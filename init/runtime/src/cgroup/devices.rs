@@ -4,9 +4,13 @@
 //! first with the set of accesses that no rule has answered yet: a rule that denies one of them ends it with no, one
 //! that allows takes its own out, and when none is left it is a yes.
 
-use super::LimitError;
-use crate::spec::{Device, DeviceRule};
-use crate::sys::bpf::Instruction;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::{CgroupError, LimitError};
+use crate::error::Context;
+use crate::spec::{Device, DeviceRule, Resources};
+use crate::sys::bpf::{self, Instruction};
 
 /// The most rules that are taken; far more than anybody has, and small enough for 16-bit jumps.
 const MAXIMUM_RULES: usize = 2000;
@@ -77,6 +81,36 @@ pub(crate) fn program(rules: &[DeviceRule], nodes: &[Device]) -> Result<Option<V
         return Ok(None);
     }
     Ok(Some(compile(relevant)))
+}
+
+/// Puts the rules in force for a cgroup, besides what is in force already. Gives the program, if there is need of one.
+pub(crate) fn restrict(
+    cgroup: BorrowedFd<'_>,
+    path: &Path,
+    resources: &Resources,
+    nodes: &[Device],
+) -> Result<Option<OwnedFd>, CgroupError> {
+    let Some(program) = program(&resources.devices, nodes)? else { return Ok(None) };
+    let program = bpf::load_device_program(&program).on("bpf", "load the device program")?;
+    bpf::attach_device_program(cgroup, program.as_fd())
+        .context("bpf", || format!("attach the device program to {}", path.display()))?;
+    Ok(Some(program))
+}
+
+/// The same in place of what is in force. In between both are, so that nothing is allowed that neither allows.
+pub(crate) fn replace(
+    cgroup: BorrowedFd<'_>,
+    path: &Path,
+    resources: &Resources,
+    nodes: &[Device],
+) -> Result<(), CgroupError> {
+    let subject = || format!("replace the device program of {}", path.display());
+    let old = bpf::device_programs(cgroup).context("bpf", subject)?;
+    restrict(cgroup, path, resources, nodes)?;
+    for program in old {
+        bpf::detach_device_program(cgroup, program.as_fd()).context("bpf", subject)?;
+    }
+    Ok(())
 }
 
 fn from_spec(rule: &DeviceRule) -> Result<Rule, LimitError> {

@@ -6,6 +6,7 @@
 pub(crate) mod devices;
 pub(crate) mod limits;
 mod remove;
+mod update;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::spec::{Device, Resources};
 
 pub use limits::LimitError;
 pub use remove::{Removal, kill, remove, remove_blocking};
+pub use update::update;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: u64 = 0x6367_7270;
@@ -76,7 +78,9 @@ impl Cgroup {
         let settings = limits::settings(resources)?;
         let made = make(&root, path)?;
         let this = Self::open(path, made)?;
-        let result = this.limit(&root, &settings).and_then(|()| this.restrict_devices(resources, device_nodes));
+        let result = this
+            .limit(&root, &settings)
+            .and_then(|()| devices::restrict(this.as_fd(), path, resources, device_nodes).map(drop));
         match result {
             Ok(()) => Ok(this),
             Err(error) => {
@@ -101,14 +105,6 @@ impl Cgroup {
         apply(self.as_fd(), &self.path, settings)
     }
 
-    fn restrict_devices(&self, resources: &Resources, device_nodes: &[Device]) -> Result<(), CgroupError> {
-        let Some(program) = devices::program(&resources.devices, device_nodes)? else { return Ok(()) };
-        let program = crate::sys::bpf::load_device_program(&program).on("bpf", "load the device program")?;
-        crate::sys::bpf::attach_device_program(self.as_fd(), program.as_fd())
-            .context("bpf", || format!("attach the device program to {}", self.path.display()))?;
-        Ok(())
-    }
-
     /// Removes it again if it is ours; after a failure that is reported already.
     pub(crate) fn discard(&self) {
         if self.made {
@@ -122,16 +118,6 @@ impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
-}
-
-/// Writes limits into an existing cgroup whose controllers are enabled; for `update`.
-pub fn update(path: &Path, resources: &Resources) -> Result<(), CgroupError> {
-    let settings = limits::settings(resources)?;
-    let root = root_of(path)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty()).context("open", || path.display().to_string())?;
-    enable(&root, path, &settings)?;
-    apply(directory.as_fd(), path, &settings)
 }
 
 /// Lets the children of `path` have every controller that `path` itself has. For whoever lays out the tree.

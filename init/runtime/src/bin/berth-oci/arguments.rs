@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::update::bytes;
+
 /// An OCI runtime for Linux with cgroup v2.
 #[derive(Debug, Parser)]
 #[command(name = "berth-oci", version)]
@@ -210,14 +212,26 @@ pub struct Update {
     /// A file with `resources` of a config.json; - for standard input
     #[arg(short, long)]
     pub resources: Option<PathBuf>,
-    /// In bytes, -1 for none
-    #[arg(short, long, allow_hyphen_values = true)]
+    /// In bytes or with a unit as 64m, -1 for none
+    #[arg(short, long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory: Option<i64>,
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory_reservation: Option<i64>,
     /// Memory and swap together
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory_swap: Option<i64>,
+    /// Refused but for -1: not in cgroup v2
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
+    pub kernel_memory: Option<i64>,
+    /// Refused but for -1: not in cgroup v2
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
+    pub kernel_memory_tcp: Option<i64>,
+    /// Refused: not in cgroup v2
+    #[arg(long)]
+    pub cpu_rt_period: Option<u64>,
+    /// Refused: not in cgroup v2
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
     #[arg(long)]
     pub cpu_share: Option<u64>,
     #[arg(long, allow_hyphen_values = true)]
@@ -236,6 +250,12 @@ pub struct Update {
     pub pids_limit: Option<i64>,
     #[arg(long)]
     pub blkio_weight: Option<u16>,
+    /// Intel RDT: a line as L3:0=7f0;1=1f
+    #[arg(long)]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT: a line as MB:0=20;1=70
+    #[arg(long)]
+    pub mem_bw_schema: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,16 +1,15 @@
-//! pause, resume, update, events: the container's cgroup at work.
+//! pause, resume, events: the container's cgroup at work.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use berth_runtime::cgroup;
-use berth_runtime::spec::{Cpu, Memory, Pids, Resources, Status};
+use berth_runtime::spec::Status;
 use serde_json::{Value, json};
 
-use crate::arguments::{Events, Update};
-use crate::container::{Failure, during, parse, status_name};
+use crate::arguments::Events;
+use crate::container::{Failure, during, status_name};
 use crate::store::{Record, Store};
 
 /// How long freezing may take.
@@ -24,7 +23,7 @@ pub fn resume(store: &Store, id: &str) -> Result<u8, Failure> {
     freeze(store, id, false)
 }
 
-fn cgroup_of(record: &Record) -> Result<PathBuf, Failure> {
+pub fn cgroup_of(record: &Record) -> Result<PathBuf, Failure> {
     record.cgroup.clone().ok_or(Failure::NoCgroup)
 }
 
@@ -59,55 +58,6 @@ fn await_event(path: &Path, wanted: &str) -> Result<(), Failure> {
         let polled = rustix::event::PollFd::new(&file, rustix::event::PollFlags::PRI);
         // Event or not, the file tells.
         let _ = rustix::event::poll(&mut [polled], Some(&moment));
-    }
-}
-
-pub fn update(store: &Store, options: &Update) -> Result<u8, Failure> {
-    let record = store.load(&options.id)?;
-    let resources = match &options.resources {
-        Some(path) => read_resources(path)?,
-        None => from_options(options),
-    };
-    cgroup::update(&cgroup_of(&record)?, &resources)?;
-    Ok(0)
-}
-
-fn read_resources(path: &Path) -> Result<Resources, Failure> {
-    let mut text = Vec::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut text).map_err(during("read", path))?;
-    } else {
-        text = std::fs::read(path).map_err(during("read", path))?;
-    }
-    parse(&text, path)
-}
-
-fn from_options(options: &Update) -> Resources {
-    let memory = Memory {
-        limit: options.memory,
-        reservation: options.memory_reservation,
-        swap: options.memory_swap,
-        ..Memory::default()
-    };
-    let cpu = Cpu {
-        shares: options.cpu_share,
-        quota: options.cpu_quota,
-        period: options.cpu_period,
-        burst: options.cpu_burst,
-        idle: options.cpu_idle,
-        cpus: options.cpuset_cpus.clone(),
-        mems: options.cpuset_mems.clone(),
-        ..Cpu::default()
-    };
-    let block_io = options
-        .blkio_weight
-        .map(|weight| berth_runtime::spec::BlockIo { weight: Some(weight), ..berth_runtime::spec::BlockIo::default() });
-    Resources {
-        memory: (memory != Memory::default()).then_some(memory),
-        cpu: (cpu != Cpu::default()).then_some(cpu),
-        pids: options.pids_limit.map(|limit| Pids { limit: Some(limit) }),
-        block_io,
-        ..Resources::default()
     }
 }
 

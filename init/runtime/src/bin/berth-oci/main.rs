@@ -17,6 +17,7 @@ mod specimen;
 mod store;
 mod sys;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
@@ -62,7 +63,7 @@ fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> 
         Command::Ps(options) => processes::ps(&store, options),
         Command::Pause(options) => cgroups::pause(&store, &options.id),
         Command::Resume(options) => cgroups::resume(&store, &options.id),
-        Command::Update(options) => cgroups::update(&store, options),
+        Command::Update(options) => update::update(&store, options),
         Command::Events(options) => cgroups::events(&store, options),
         Command::Spec(options) => specimen::write(options),
         Command::Features => features::print(),
