@@ -61,7 +61,7 @@ impl Chain {
     #[must_use]
     pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut texts = vec![error.to_string()];
-        let mut errno = 0;
+        let mut errno = reported(error).unwrap_or_default();
         let mut next = error.source();
         while let Some(cause) = next {
             let of_io = || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
@@ -70,11 +70,21 @@ impl Chain {
                 errno = number.raw_os_error();
                 texts.push(errno_text(number));
             } else {
+                errno = reported(cause).unwrap_or(errno);
                 texts.push(cause.to_string());
             }
             next = cause.source();
         }
         Self { texts, errno }
+    }
+}
+
+/// The number in what another process has sent.
+fn reported(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    // The source of a step is in a box, which is an error of its own type.
+    match error.downcast_ref::<Error>().or_else(|| error.downcast_ref::<Box<Error>>().map(AsRef::as_ref)) {
+        Some(Error::Reported(chain)) => Some(chain.errno),
+        _ => None,
     }
 }
 
@@ -210,5 +220,14 @@ mod tests {
         let chain = Chain::of(&error);
         assert_eq!(chain.to_string(), "open /no/where: no such file or directory");
         assert_eq!(chain.errno, libc::ENOENT);
+    }
+
+    #[test]
+    fn the_number_survives_a_report_and_a_step() {
+        let chain = Chain { texts: vec!["exec /x".to_owned()], errno: libc::EACCES };
+        let reported = Error::Reported(chain);
+        assert_eq!(Chain::of(&reported).errno, libc::EACCES);
+        let step = Error::Step { step: "run it", source: Box::new(reported) };
+        assert_eq!(Chain::of(&step).errno, libc::EACCES);
     }
 }

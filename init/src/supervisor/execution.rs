@@ -209,10 +209,7 @@ fn process(spec: &Spec, wanted: &message::Execution) -> Result<Process, String> 
 
 /// With the exit codes of shells (POSIX, Shell Command Language, 2.8.2).
 fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
-    let errno = match error {
-        berth_runtime::Error::Reported(chain) => chain.errno,
-        other => Chain::of(other).errno,
-    };
+    let errno = Chain::of(error).errno;
     let exit_code = if Errno::from_raw(errno) == Errno::ENOENT { 127 } else { 126 };
     ExecutionEnd { exit_code, reason: crate::chain(error) }
 }
