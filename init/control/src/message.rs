@@ -9,12 +9,17 @@
 mod container;
 mod execution;
 mod machine;
+mod statistics;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::container::{Container, ContainerState, Declaration, Kind, Port, PreparedImage, PreparedMount};
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
+pub use self::statistics::Statistics;
+
+/// The most containers in one answer: with the longest reasons they fit a message ([`crate::channel::MAXIMUM_MESSAGE`]).
+pub const CONTAINERS_AT_ONCE: usize = 64;
 
 /// From a system container to PID 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +56,18 @@ pub enum Request {
     Machine,
     /// [control] The boot's steps; answered by [`Reply::Timeline`].
     Timeline,
-    /// [control] Every container; answered by [`Reply::Containers`].
-    Containers,
+    /// [control] The next [`CONTAINERS_AT_ONCE`] containers in the order of their names; answered by
+    /// [`Reply::Containers`], with fewer at the end.
+    Containers {
+        /// The last name that is known already; empty at the beginning.
+        after: String,
+    },
+    /// [control] What the next [`CONTAINERS_AT_ONCE`] containers use, as with [`Request::Containers`]; answered by
+    /// [`Reply::Statistics`], where those that do not run are absent.
+    Statistics {
+        /// The last name that is known already; empty at the beginning.
+        after: String,
+    },
     /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
     Configuration,
     /// [control] Start a stopped container; answered by [`Reply::Done`] as soon as it is under way.
@@ -144,8 +159,15 @@ pub enum Reply {
     Machine(Box<Machine>),
     /// To [`Request::Timeline`].
     Timeline(Vec<Step>),
-    /// To [`Request::Containers`], in the order of their names, system containers first.
+    /// To [`Request::Containers`].
     Containers(Vec<Container>),
+    /// To [`Request::Statistics`].
+    Statistics {
+        /// What each uses.
+        statistics: Vec<Statistics>,
+        /// The name to go on after; absent at the end.
+        next: Option<String>,
+    },
     /// To [`Request::Configuration`].
     Text(String),
     /// To [`Request::Declared`].

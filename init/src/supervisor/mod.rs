@@ -13,6 +13,7 @@ mod launch;
 mod output;
 mod peer;
 mod requests;
+mod statistics;
 mod stop;
 pub mod system_spec;
 mod user_spec;

@@ -4,10 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
-use berth_control::message::{Declaration, FromInit, Kind, Link, Notice, PowerAction, Reply, Request, Stream, ToInit};
+use berth_control::message::{
+    CONTAINERS_AT_ONCE, Declaration, FromInit, Kind, Link, Notice, PowerAction, Reply, Request, Stream, ToInit,
+};
 
-use super::Supervisor;
 use super::container::{Goal, State};
+use super::{Supervisor, statistics};
 use crate::reactor::Token;
 
 /// What a request wants of the machine as a whole; the caller carries it out.
@@ -87,7 +89,15 @@ impl Supervisor {
             Request::Machine => return Some(Outcome::Machine { container: from, id }),
             Request::Timeline => return Some(Outcome::Timeline { container: from, id }),
             Request::Configuration => return Some(Outcome::Configuration { container: from, id }),
-            Request::Containers => Reply::Containers(self.list().into_iter().map(super::Container::describe).collect()),
+            Request::Containers { after } => {
+                Reply::Containers(self.some_after(&after).into_iter().map(super::Container::describe).collect())
+            }
+            Request::Statistics { after } => {
+                let some = self.some_after(&after);
+                let more = some.len() == CONTAINERS_AT_ONCE;
+                let next = some.last().filter(|_| more).map(|container| container.name.clone());
+                Reply::Statistics { statistics: some.into_iter().filter_map(statistics::of).collect(), next }
+            }
             Request::Declared => Reply::Declared(self.declarations()),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.network.clone())),
             Request::Power(action) => {
@@ -234,6 +244,14 @@ impl Supervisor {
         self.notify(Role::Control, Notice::MachineChanged(state));
     }
 
+    /// The next containers in the order of their names.
+    fn some_after(&self, name: &str) -> Vec<&super::Container> {
+        let mut some: Vec<_> = self.containers.values().filter(|container| container.name.as_str() > name).collect();
+        some.sort_by(|left, right| left.name.cmp(&right.name));
+        some.truncate(CONTAINERS_AT_ONCE);
+        some
+    }
+
     fn declarations(&self) -> Vec<Declaration> {
         let declared = self.list().into_iter().filter(|container| container.goal != Goal::Remove);
         let declaration = |container: &super::Container| {
@@ -260,7 +278,8 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         Request::Ready => return role.is_some(),
         Request::Machine
         | Request::Timeline
-        | Request::Containers
+        | Request::Containers { .. }
+        | Request::Statistics { .. }
         | Request::Configuration
         | Request::Start { .. }
         | Request::Stop { .. }

@@ -115,8 +115,11 @@ fn two_containers_never_share_a_range_of_ids() {
 fn a_role_does_not_include_what_another_may() {
     let mut supervisor = supervisor();
     let network = service(&mut supervisor, "network");
-    for request in [Request::Containers, Request::Declared, Request::Power(berth_control::message::PowerAction::Reboot)]
-    {
+    for request in [
+        Request::Containers { after: String::new() },
+        Request::Declared,
+        Request::Power(berth_control::message::PowerAction::Reboot),
+    ] {
         assert!(matches!(ask(&mut supervisor, &network, request), Reply::Refused { .. }));
     }
     assert!(matches!(ask(&mut supervisor, &network, Request::NetworkConfiguration), Reply::NetworkConfiguration(_)));

@@ -10,11 +10,13 @@ mod config;
 mod containers;
 mod error;
 mod exec;
+mod follow;
 mod format;
 mod logs;
 mod power;
 mod ps;
 mod snapshot;
+mod stats;
 mod status;
 mod table;
 mod terminal;
@@ -62,6 +64,14 @@ enum Command {
     Status,
     /// List the containers
     Ps(ps::Arguments),
+    /// Everything about containers, as JSON
+    Inspect(Names),
+    /// What containers use: processor, memory, disks
+    Stats(stats::Arguments),
+    /// Follow what happens to containers
+    Events(follow::Events),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(Names),
     /// Run a further program in a running container
     Exec(exec::Arguments),
     /// Show what a container has printed
@@ -149,6 +159,10 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
         Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
         Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
+        Command::Inspect(names) => containers::inspect(&api, &names).await,
+        Command::Stats(arguments) => stats::run(&api, &arguments, json).await.map(|()| String::new()),
+        Command::Events(arguments) => follow::events(&api, &arguments, json).await.map(|()| String::new()),
+        Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) => Ok(String::new()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use std::os::fd::AsFd;
 
-use berth_control::dbus::{ApiError, Container, Execution, LogQuery};
+use berth_control::dbus::{ApiError, Container, Execution, LogQuery, Statistics};
 use berth_control::message::Request;
 use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
@@ -34,6 +34,10 @@ impl Containers1 {
         found.map(Container::from).ok_or_else(|| {
             ApiError::Refused(format!("there is no container named '{name}'; `berth ps --all` lists what there is"))
         })
+    }
+
+    async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
+        Ok(self.init.statistics().await?.into_iter().map(Statistics::from).collect())
     }
 
     async fn start(&self, name: String) -> Result<(), ApiError> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::ApiError;
-use berth_control::message::{Container, FromInit, Machine, Notice, Reply, Request, ToInit};
+use berth_control::message::{
+    CONTAINERS_AT_ONCE, Container, FromInit, Machine, Notice, Reply, Request, Statistics, ToInit,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -90,12 +92,40 @@ impl Init {
         }
     }
 
-    /// Every container as it is now.
+    /// Every container as it is now, system containers first, by name.
     pub async fn containers(&self) -> Result<Vec<Container>, ApiError> {
-        match self.call(Request::Containers).await? {
-            Reply::Containers(containers) => Ok(containers),
-            other => Err(unexpected(&other)),
+        let mut all: Vec<Container> = Vec::new();
+        loop {
+            let after = all.last().map(|container| container.name.clone()).unwrap_or_default();
+            match self.call(Request::Containers { after }).await? {
+                Reply::Containers(some) => {
+                    let more = some.len() == CONTAINERS_AT_ONCE;
+                    all.extend(some);
+                    if !more {
+                        break;
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
         }
+        all.sort_by(|left, right| (left.kind, &left.name).cmp(&(right.kind, &right.name)));
+        Ok(all)
+    }
+
+    /// What those that run use.
+    pub async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
+        let mut all = Vec::new();
+        let mut after = Some(String::new());
+        while let Some(last) = after.take() {
+            match self.call(Request::Statistics { after: last }).await? {
+                Reply::Statistics { statistics, next } => {
+                    all.extend(statistics);
+                    after = next;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(all)
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.

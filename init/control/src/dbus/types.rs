@@ -76,6 +76,21 @@ pub struct Port {
     pub protocol: String,
 }
 
+/// What a container uses; see [`message::Statistics`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Statistics {
+    pub name: String,
+    pub cpu_us: u64,
+    pub memory_bytes: u64,
+    pub memory_reclaimable_bytes: u64,
+    pub memory_limit_bytes: Option<u64>,
+    pub tasks: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
 /// Which lines of a log are wanted. Keys that are left out do not restrict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "dict", rename_all = "PascalCase")]
@@ -154,6 +169,9 @@ same_fields!(Link { name, mac, carrier, addresses; });
 same_fields!(Step { name, start_us, duration_us, outcome, failed; });
 same_fields!(Container {
     name, kind, state, image, reason, pid, restarts, started_us, exit_code, addresses; ports
+});
+same_fields!(Statistics {
+    name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes;
 });
 same_fields!(Port { host_address, host_port, container_port, protocol; });
 

@@ -18,7 +18,7 @@ use super::{format, json_text};
 pub struct Names {
     /// The containers
     #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Which containers, and the signal.
@@ -115,6 +115,15 @@ fn end(action: Action, before: &Container, now: &Container) -> Option<Result<(),
         (_, ContainerState::Backoff) => failed(&format!("It will be tried again. {look}")),
         _ => None,
     }
+}
+
+/// Everything about each, as a list.
+pub async fn inspect(api: &Api, names: &Names) -> Result<String, Error> {
+    let mut found: Vec<Container> = Vec::new();
+    for name in &names.names {
+        found.push(api.containers.inspect(name).await?.into());
+    }
+    json_text(&found)
 }
 
 /// Sends the signal; there is nothing to wait for.

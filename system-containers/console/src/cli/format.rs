@@ -1,5 +1,7 @@
 //! Times and states in the words that people read.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use berth_control::message::{Container, ContainerState, MachineState, Port};
 
 /// A span of time with its two largest units: `3d 4h`, `5m 10s`, `12s`.
@@ -76,6 +78,27 @@ pub fn port(port: &Port) -> String {
     }
 }
 
+/// An amount of bytes in the largest unit of 1,024s that leaves a whole number: `512 B`, `2.0 MiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut tenths = u128::from(count) * 10;
+    let mut unit = "B";
+    for larger in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths /= 1_024;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
+/// Now, in microseconds since 1970; 0 on a machine whose clock is before that.
+pub fn now_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A moment as RFC 3339 with microseconds, UTC. From the days since 1970 by Howard Hinnant's `civil_from_days`.
 pub fn moment(us: u64) -> String {
     let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
@@ -121,6 +144,15 @@ pub fn parse_moment(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_one_digit_behind_the_point() {
+        let expected = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_600, "1.5 KiB"), (2 << 20, "2.0 MiB")];
+        for (count, text) in expected {
+            assert_eq!(bytes(count), text);
+        }
+        assert_eq!(bytes(u64::MAX), "16383.9 PiB");
+    }
 
     #[test]
     fn a_span_has_its_two_largest_units() {

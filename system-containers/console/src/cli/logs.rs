@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_control::dbus::LogQuery;
 use berth_control::logs::Line;
@@ -51,8 +50,7 @@ fn tail(text: &str) -> Result<Tail, String> {
 
 /// In microseconds since 1970.
 fn since(text: &str) -> Result<u64, String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_micros()).unwrap_or(0);
-    since_from(text, u64::try_from(now).unwrap_or(u64::MAX))
+    since_from(text, format::now_us())
         .ok_or_else(|| "neither a moment like 2026-11-22T10:30 (UTC) nor a time like 90s, 10m, 2h, 1d".to_owned())
 }
 

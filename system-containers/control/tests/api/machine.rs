@@ -87,7 +87,7 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
         let reply = match request {
             Request::Machine => Reply::Machine(Box::new(machine())),
             Request::Timeline => Reply::Timeline(timeline()),
-            Request::Containers => {
+            Request::Containers { .. } => {
                 Reply::Containers(vec![container("control", Kind::System), container("web", Kind::User)])
             }
             Request::Configuration => Reply::Text("hostname = \"dock1\"\n".into()),

@@ -1,0 +1,132 @@
+//! `berth stats`: what containers use, as docker's has it; redrawn every second on a terminal.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use berth_control::message::Statistics;
+use clap::Args;
+use serde::Serialize;
+
+use super::api::Api;
+use super::error::Error;
+use super::{format, json_text, table};
+
+/// Between two looks, in which the processor's use is measured.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Which containers.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Look once and end
+    #[arg(long)]
+    no_stream: bool,
+    /// The containers; all that run if there is none
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Of one container.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    statistics: Statistics,
+    /// Of one processor, in per cent, since the last look.
+    cpu_percent: f64,
+}
+
+/// Prints until it is interrupted, or once.
+pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
+    let mut output = io::stdout().lock();
+    let live = !arguments.no_stream && !json && output.is_terminal();
+    let mut before = look(api, arguments).await?;
+    for name in &arguments.names {
+        if !before.1.contains_key(name) {
+            // Says that there is none, or else it does not run.
+            api.containers.inspect(name).await?;
+            return Err(Error::Refused(format!("container {name} is not running")));
+        }
+    }
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let now = look(api, arguments).await?;
+        let rows = rows(&before, &now);
+        let mut text = if json { json_text(&rows)? } else { render(&rows, table::terminal_width()) };
+        if live {
+            // To the upper left, and everything below is erased (ECMA-48, CUP and ED).
+            text.insert_str(0, "\x1b[H\x1b[J");
+        }
+        output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)?;
+        if arguments.no_stream || !live {
+            return Ok(());
+        }
+        before = now;
+    }
+}
+
+type Look = (Instant, BTreeMap<String, Statistics>);
+
+async fn look(api: &Api, arguments: &Arguments) -> Result<Look, Error> {
+    let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+    let all: Vec<Statistics> = api.containers.statistics().await?.into_iter().map(Into::into).collect();
+    let named = all.into_iter().filter(|one| wanted(&one.name)).map(|one| (one.name.clone(), one));
+    Ok((Instant::now(), named.collect()))
+}
+
+fn rows(before: &Look, now: &Look) -> Vec<Row> {
+    let elapsed = now.0.duration_since(before.0).as_secs_f64();
+    let row = |statistics: &Statistics| {
+        // One that has been started again in between counts from 0.
+        let earlier = before.1.get(&statistics.name).map_or(0, |one| one.cpu_us);
+        let used = Duration::from_micros(statistics.cpu_us.saturating_sub(earlier)).as_secs_f64();
+        Row { statistics: statistics.clone(), cpu_percent: if elapsed > 0.0 { used / elapsed * 100.0 } else { 0.0 } }
+    };
+    now.1.values().map(row).collect()
+}
+
+fn render(rows: &[Row], width: Option<usize>) -> String {
+    let cells = rows.iter().map(|row| {
+        let one = &row.statistics;
+        // What docker counts: without what the kernel can drop at once.
+        let used = one.memory_bytes.saturating_sub(one.memory_reclaimable_bytes);
+        vec![
+            one.name.clone(),
+            format!("{:.1}%", row.cpu_percent),
+            format::bytes(used),
+            one.memory_limit_bytes.map_or_else(|| "none".to_owned(), format::bytes),
+            one.tasks.to_string(),
+            format::bytes(one.read_bytes),
+            format::bytes(one.written_bytes),
+        ]
+    });
+    let heading = ["NAME", "CPU", "MEMORY", "LIMIT", "TASKS", "READ", "WRITTEN"];
+    table::render(&heading, &cells.collect::<Vec<_>>(), width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(cpu_us: u64, at: Instant) -> Look {
+        let web = Statistics {
+            name: "web".into(),
+            cpu_us,
+            memory_bytes: 3 << 20,
+            memory_reclaimable_bytes: 1 << 20,
+            tasks: 2,
+            ..Statistics::default()
+        };
+        (at, BTreeMap::from([("web".to_owned(), web)]))
+    }
+
+    #[test]
+    fn the_processors_use_is_that_between_two_looks() {
+        let begin = Instant::now();
+        let rows = rows(&look(1_000_000, begin), &look(1_500_000, begin + Duration::from_secs(2)));
+        let expected = "\
+NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN
+web   25.0%  2.0 MiB  none   2      0 B   0 B
+";
+        assert_eq!(render(&rows, None), expected);
+    }
+}
