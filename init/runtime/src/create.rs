@@ -170,9 +170,13 @@ pub(crate) fn begin_with(gate: OwnedFd, body: impl FnOnce(OwnedFd)) -> Result<Cr
 }
 
 /// Makes a container whose gate is not the caller's, by a launcher, and waits until it is there.
-pub(crate) fn through_launcher(request: &Request<'_>, containers_gate: Gate) -> Result<(i32, OwnedFd), Error> {
+pub(crate) fn through_launcher(
+    request: &Request<'_>,
+    containers_gate: Gate,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<(i32, OwnedFd), Error> {
     let (unused, _) = channel::pair()?;
-    let created = begin(request, containers_gate, unused)?.wait()?;
+    let created = begin(request, containers_gate, unused)?.wait_unless(interrupt)?;
     Ok((created.pid, created.pidfd))
 }
 
@@ -205,14 +209,20 @@ impl Creating {
 
     /// For a caller without an event loop: waits for the launcher and reaps it.
     pub fn wait(self) -> Result<Created, Error> {
+        self.wait_unless(None)
+    }
+
+    /// The same, unless `interrupt` becomes readable: then everything is undone.
+    pub(crate) fn wait_unless(self, interrupt: Option<BorrowedFd<'_>>) -> Result<Created, Error> {
         let launcher = self.launcher.try_clone().context("dup", || "pidfd")?;
         let mut this = self;
         let result = loop {
             match this.advance() {
-                Ok(Progress::Pending(pending)) => {
-                    wait_readable(pending.as_fd())?;
-                    this = pending;
-                }
+                // The launcher sees that nobody wants it any more, undoes what it has done, and ends.
+                Ok(Progress::Pending(pending)) => match wait_unless(pending.as_fd(), interrupt) {
+                    Ok(()) => this = pending,
+                    Err(error) => break Err(error),
+                },
                 Ok(Progress::Created(created)) => break Ok(created),
                 Err(error) => break Err(error),
             }
@@ -271,7 +281,12 @@ impl Running {
 
     /// For a caller without an event loop: waits until the program runs.
     pub fn wait_executed(&self) -> Result<(), Error> {
-        await_executed(self.report.as_fd())
+        await_executed(self.report.as_fd(), None)
+    }
+
+    /// The same, unless `interrupt` becomes readable first.
+    pub fn wait_executed_unless(&self, interrupt: BorrowedFd<'_>) -> Result<(), Error> {
+        await_executed(self.report.as_fd(), Some(interrupt))
     }
 
     /// Sends a signal to the first process; one that has ended is fine.
@@ -298,10 +313,10 @@ fn executed(report: BorrowedFd<'_>) -> Executed {
     }
 }
 
-pub(crate) fn await_executed(report: BorrowedFd<'_>) -> Result<(), Error> {
+pub(crate) fn await_executed(report: BorrowedFd<'_>, interrupt: Option<BorrowedFd<'_>>) -> Result<(), Error> {
     loop {
         match executed(report) {
-            Executed::Pending => wait_readable(report)?,
+            Executed::Pending => wait_unless(report, interrupt)?,
             Executed::Yes => return Ok(()),
             Executed::No(error) => return Err(error),
         }
@@ -319,6 +334,21 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match result {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         failed => Ok(failed.context("pidfd_send_signal", || format!("signal {signal}"))?),
+    }
+}
+
+/// Waits until a descriptor is readable or its other side is gone; an error if `interrupt` is first.
+fn wait_unless(descriptor: BorrowedFd<'_>, interrupt: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    use rustix::event::{PollFd, PollFlags};
+    loop {
+        let mut polled = vec![PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+        polled.extend(interrupt.map(|interrupt| PollFd::from_borrowed_fd(interrupt, PollFlags::IN)));
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) if polled.first().is_some_and(|first| !first.revents().is_empty()) => return Ok(()),
+            Ok(_) => return Err(Error::Interrupted),
+            Err(Errno::INTR) => {}
+            failed => drop(failed.on("poll", "report")?),
+        }
     }
 }
 

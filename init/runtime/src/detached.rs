@@ -3,7 +3,7 @@
 //! There is no event loop to keep free, so the calling process is the launcher itself where it can be: one process
 //! less for every container. Everything here waits.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -24,24 +24,26 @@ pub struct Waiting {
 }
 
 /// Makes a container that waits for [`start`] on `gate`, a socket of [`gate`]; then the caller may end.
-pub fn create(request: &Request<'_>, gate: OwnedFd) -> Result<Waiting, Error> {
+///
+/// Where `interrupt` becomes readable before it is there (a signalfd, say), everything is undone.
+pub fn create(request: &Request<'_>, gate: OwnedFd, interrupt: Option<BorrowedFd<'_>>) -> Result<Waiting, Error> {
     crate::validate::request(request)?;
     if changes_caller(request) {
-        let (pid, pidfd) = through_launcher(request, Gate::Listening(gate))?;
+        let (pid, pidfd) = through_launcher(request, Gate::Listening(gate), interrupt)?;
         return Ok(Waiting { pid, pidfd });
     }
-    let launched = in_place(request, &Gate::Listening(gate))?;
+    let launched = in_place(request, &Gate::Listening(gate), interrupt)?;
     Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd })
 }
 
-/// Makes a container that the caller itself starts, and is the parent of.
-pub fn create_connected(request: &Request<'_>) -> Result<Created, Error> {
+/// Makes a container that the caller itself starts, and is the parent of. For `interrupt` see [`create`].
+pub fn create_connected(request: &Request<'_>, interrupt: Option<BorrowedFd<'_>>) -> Result<Created, Error> {
     crate::validate::request(request)?;
     if changes_caller(request) {
-        return crate::create::create(request)?.wait();
+        return crate::create::create(request)?.wait_unless(interrupt);
     }
     let (gate, containers_gate) = channel::pair()?;
-    let launched = in_place(request, &Gate::Connected(containers_gate))?;
+    let launched = in_place(request, &Gate::Connected(containers_gate), interrupt)?;
     Ok(Created { pid: launched.pid, pidfd: launched.pidfd, gate })
 }
 
@@ -52,8 +54,8 @@ fn changes_caller(request: &Request<'_>) -> bool {
         || matches!(request.rootfs, Rootfs::Overlay { mapped: true, .. })
 }
 
-fn in_place(request: &Request<'_>, gate: &Gate) -> Result<Launched, Error> {
-    launcher::launch(request, gate, Place::Caller, None).map_err(|failure| {
+fn in_place(request: &Request<'_>, gate: &Gate, interrupt: Option<BorrowedFd<'_>>) -> Result<Launched, Error> {
+    launcher::launch(request, gate, Place::Caller, interrupt).map_err(|failure| {
         failure.process.iter().for_each(reap_ended);
         failure.error
     })
@@ -78,5 +80,5 @@ pub fn start(path: &Path) -> Result<(), Error> {
     let address = SocketAddrUnix::new(path).context("connect", name)?;
     rustix::net::connect(&socket, &address).context("connect", name).step("start the container")?;
     channel::send(socket.as_fd(), &Message::Start, &[]).step("start the container")?;
-    await_executed(socket.as_fd())
+    await_executed(socket.as_fd(), None)
 }

@@ -148,6 +148,9 @@ pub enum Error {
         /// Which.
         process: &'static str,
     },
+    /// The caller was told to stop.
+    #[error("interrupted by a signal")]
+    Interrupted,
     /// It said what was not expected.
     #[error("an unexpected message from the {process} process")]
     Protocol {

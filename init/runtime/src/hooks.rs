@@ -1,15 +1,18 @@
 //! Hooks: programs that config.json wants to be run at points of the life cycle, with the state on their input.
 
 use std::io::Write as _;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Context, SystemError};
 use crate::spec::{Hook, State};
+use crate::sys;
 
 /// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,14 @@ pub enum HookError {
         /// How.
         outcome: String,
     },
+    /// The caller was told to stop; the hook was killed.
+    #[error("interrupted by a signal during the {kind} hook {}", path.display())]
+    Interrupted {
+        /// When.
+        kind: &'static str,
+        /// The program.
+        path: PathBuf,
+    },
     /// It took longer than its `timeout`, and was killed.
     #[error("the {kind} hook {} took longer than {seconds} s", path.display())]
     TimedOut {
@@ -49,16 +60,26 @@ pub enum HookError {
 
 /// Runs hooks one after the other; the first failure ends it. Waits for each.
 pub fn run(kind: &'static str, hooks: &[Hook], state: &State) -> Result<(), HookError> {
-    hooks.iter().try_for_each(|hook| one(kind, hook, state))
+    run_until(kind, hooks, state, None)
+}
+
+/// The same, until `abort` has something to say.
+pub(crate) fn run_until(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &State,
+    abort: Option<BorrowedFd<'_>>,
+) -> Result<(), HookError> {
+    hooks.iter().try_for_each(|hook| one(kind, hook, state, abort))
 }
 
 /// Runs all hooks, whatever becomes of each, and returns the failures: for poststop, which only warns.
 #[must_use]
 pub fn run_all(kind: &'static str, hooks: &[Hook], state: &State) -> Vec<HookError> {
-    hooks.iter().filter_map(|hook| one(kind, hook, state).err()).collect()
+    hooks.iter().filter_map(|hook| one(kind, hook, state, None).err()).collect()
 }
 
-fn one(kind: &'static str, hook: &Hook, state: &State) -> Result<(), HookError> {
+fn one(kind: &'static str, hook: &Hook, state: &State, abort: Option<BorrowedFd<'_>>) -> Result<(), HookError> {
     let path = &hook.path;
     let failed = |source| HookError::Run { kind, path: path.clone(), source };
     let mut command = Command::new(path);
@@ -66,19 +87,24 @@ fn one(kind: &'static str, hook: &Hook, state: &State) -> Result<(), HookError> 
         command.arg0(name).args(arguments);
     }
     command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+    // What the caller blocks or ignores is its own affair.
+    sys::exec::with_default_signals(&mut command);
     let mut child =
         command.stdin(Stdio::piped()).spawn().context("exec", || path.display().to_string()).map_err(failed)?;
     if let Some(mut input) = child.stdin.take() {
         // A hook need not read its state.
         let _ = input.write_all(&serde_json::to_vec(state).unwrap_or_default());
     }
-    if let Some(seconds) = hook.timeout
-        && !ends_within(child.id(), seconds).map_err(failed)?
-    {
+    let stopped = match ends(child.id(), hook.timeout, abort).map_err(failed)? {
+        End::Own => None,
+        End::Limit(seconds) => Some(HookError::TimedOut { kind, path: path.clone(), seconds }),
+        End::Abort => Some(HookError::Interrupted { kind, path: path.clone() }),
+    };
+    if let Some(error) = stopped {
         // It may have ended in this moment; either way it is waited for.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(HookError::TimedOut { kind, path: path.clone(), seconds });
+        return Err(error);
     }
     let status = child.wait().context("wait", || path.display().to_string()).map_err(failed)?;
     match (status.code(), status.signal()) {
@@ -91,15 +117,31 @@ fn one(kind: &'static str, hook: &Hook, state: &State) -> Result<(), HookError> 
     }
 }
 
-fn ends_within(pid: u32, seconds: i64) -> Result<bool, SystemError> {
+/// What ended the wait for a hook.
+enum End {
+    Own,
+    Limit(i64),
+    Abort,
+}
+
+fn ends(pid: u32, limit: Option<i64>, abort: Option<BorrowedFd<'_>>) -> Result<End, SystemError> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap_or(Pid::INIT);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).on("pidfd_open", "a hook")?;
-    let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let deadline = limit.map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
     loop {
-        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) {
-            Ok(ready) => return Ok(ready > 0),
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        polled.extend(abort.map(|abort| PollFd::from_borrowed_fd(abort, PollFlags::IN)));
+        match rustix::event::poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => {}
+            Ok(_) if polled.first().is_some_and(|pidfd| !pidfd.revents().is_empty()) => return Ok(End::Own),
+            Ok(_) => return Ok(End::Abort),
             Err(rustix::io::Errno::INTR) => {}
-            failed => return failed.map(|_| false).on("poll", "a hook"),
+            failed => drop(failed.on("poll", "a hook")?),
+        }
+        if let (Some(limit), Some(true)) = (limit, left.map(|left| left.is_zero())) {
+            return Ok(End::Limit(limit));
         }
     }
 }

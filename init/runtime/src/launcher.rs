@@ -107,7 +107,7 @@ pub(crate) fn undo(pidfd: OwnedFd, error: Error) -> Failure {
 }
 
 /// Makes the process and waits until it is set up. On failure nothing is left. `caller` is the caller's end: if it
-/// closes, the container is not wanted any more.
+/// closes, or has something to say (it is told of a signal), the container is not wanted any more.
 pub(crate) fn launch(
     request: &Request<'_>,
     gate: &Gate,
@@ -255,7 +255,7 @@ fn supervise(
         match next_report(process, caller)? {
             Message::Ready => break,
             Message::RunHooks => {
-                run_hooks(request, pid)?;
+                run_hooks(request, pid, caller)?;
                 channel::send(process, &Message::HooksDone, &[])?;
             }
             _ => return Err(Error::Protocol { process: "container" }),
@@ -289,11 +289,11 @@ fn open_sources(request: &Request<'_>, user: Option<BorrowedFd<'_>>) -> Result<S
 }
 
 /// The hooks of the runtime's namespaces.
-fn run_hooks(request: &Request<'_>, pid: i32) -> Result<(), Error> {
+fn run_hooks(request: &Request<'_>, pid: i32, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
     let Some(hooks) = &request.spec.hooks else { return Ok(()) };
     let state = request.state(Status::Creating, pid);
-    hooks::run("prestart", &hooks.prestart, &state)?;
-    hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+    hooks::run_until("prestart", &hooks.prestart, &state, caller)?;
+    hooks::run_until("createRuntime", &hooks.create_runtime, &state, caller)?;
     Ok(())
 }
 
@@ -319,18 +319,20 @@ fn next_report(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Resul
 fn wait(process: BorrowedFd<'_>, caller: Option<BorrowedFd<'_>>) -> Result<(), Error> {
     loop {
         let mut polled = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
-        polled.extend(caller.map(|caller| PollFd::from_borrowed_fd(caller, PollFlags::empty())));
+        polled.extend(caller.map(|caller| PollFd::from_borrowed_fd(caller, PollFlags::IN)));
         match rustix::event::poll(&mut polled, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             failed => drop(failed.on("poll", "report")?),
         }
-        let mut events = polled.iter().map(|polled| !polled.revents().is_empty());
-        if events.next() == Some(true) {
+        let mut events = polled.iter().map(PollFd::revents);
+        if events.next().is_some_and(|events| !events.is_empty()) {
             return Ok(());
         }
-        if events.next() == Some(true) {
-            return Err(Error::Died { process: "calling" });
+        match events.next() {
+            Some(events) if events.contains(PollFlags::HUP) => return Err(Error::Died { process: "calling" }),
+            Some(events) if !events.is_empty() => return Err(Error::Interrupted),
+            _ => {}
         }
     }
 }

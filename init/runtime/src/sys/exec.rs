@@ -3,6 +3,8 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use rustix::io::Errno;
 
@@ -18,6 +20,18 @@ pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString
     // them are borrowed for the length of this function.
     unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     check(-1).err().unwrap_or(Errno::IO)
+}
+
+/// Has a command start with every signal at its default and none blocked.
+pub(crate) fn with_default_signals(command: &mut Command) {
+    // SAFETY: `pre_exec` wants a function that does nothing between fork and exec that other threads' locks could stop:
+    // this one makes system calls only, and neither allocates nor panics.
+    unsafe {
+        command.pre_exec(|| {
+            super::clone::reset_signals();
+            Ok(())
+        })
+    };
 }
 
 /// Makes `terminal` the controlling terminal of the calling session leader.

@@ -83,6 +83,10 @@ impl<'a> Claim<'a> {
 
     /// Takes everything back; the first error is the one to hear of.
     fn undo(&self, error: Failure) -> Failure {
+        if self.record.pid > 0 {
+            // Without a cgroup nothing else would end it.
+            let _ = signals::send(self.record.pid, rustix::process::Signal::KILL.as_raw());
+        }
         if let Some(path) = &self.record.cgroup {
             let _ = cgroup::remove_blocking(path, KILL_LIMIT);
         }
@@ -116,12 +120,13 @@ pub fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
 
 pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure> {
     let inherited = signals::inherited(options.preserve_fds)?;
+    let interruption = signals::interruption()?;
     let mut claim = Claim::new(store, log, options)?;
     let console = options.console_socket.as_deref().map(terminal::connect).transpose();
     let result = console.and_then(|console| {
         let gate = detached::gate(&store.gate(&options.id)?)?;
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
-        Ok(detached::create(&request, gate)?)
+        Ok(detached::create(&request, gate, Some(interruption.as_fd()))?)
     });
     match result.and_then(|waiting| claim.settle(waiting.pid)) {
         Ok(()) => Ok(0),
@@ -164,8 +169,9 @@ pub fn state(record: &Record, status: Status) -> State {
 
 pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
     let inherited = signals::inherited(options.create.preserve_fds)?;
-    let mut claim = Claim::new(store, log, &options.create)?;
     signals::block_all();
+    let interruption = signals::interruption()?;
+    let mut claim = Claim::new(store, log, &options.create)?;
     let wants_terminal = terminal_wanted(&claim.record.spec);
     let result = (|| -> Result<u8, Failure> {
         let (console, ours) = match (&options.create.console_socket, wants_terminal) {
@@ -174,12 +180,12 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
             (None, false) => (None, None),
         };
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
-        let created = detached::create_connected(&request)?;
+        let created = detached::create_connected(&request, Some(interruption.as_fd()))?;
         drop(console);
         let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
         claim.settle(created.pid())?;
         let running = created.start()?;
-        running.wait_executed()?;
+        running.wait_executed_unless(interruption.as_fd())?;
         poststart(&claim.record)?;
         if options.detach {
             return Ok(0);

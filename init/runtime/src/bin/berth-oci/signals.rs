@@ -91,6 +91,18 @@ pub fn block_all() {
     let _ = SigSet::all().thread_block();
 }
 
+/// Readable when somebody wants this command to end. From here on such signals do not end it by themselves; those that
+/// nobody has read [`wait_for`] passes on.
+pub fn interruption() -> Result<SignalFd, Failure> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        set.add(signal);
+    }
+    let failed = |call| move |errno| system(call)(errno_of(errno));
+    set.thread_block().map_err(failed("sigprocmask"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed("signalfd"))
+}
+
 /// Waits for a child's end, passing on signals and, with a terminal's master, what is typed and printed. The exit code
 /// as a shell counts it.
 pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<u8, Failure> {
