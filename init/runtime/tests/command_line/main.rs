@@ -1,5 +1,6 @@
 //! `berth-oci` as scripts use it: exit codes, outputs, what is left behind. Needs root; ignored visibly without it.
 
+mod activation;
 mod bench;
 mod undone;
 

@@ -51,7 +51,7 @@ pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
     let running = created.start()?;
     running.wait_executed()?;
     write_pid_file(options.pid_file.as_deref(), running.pid)?;
-    if options.detach { Ok(0) } else { signals::wait_for(&running.pidfd, master) }
+    if options.detach { Ok(0) } else { signals::wait_for(&running.pidfd, master, None) }
 }
 
 /// What runs: from a file, or the container's own process with what the options change.

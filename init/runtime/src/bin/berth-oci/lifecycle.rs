@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use berth_runtime::spec::{Spec, State, Status};
 use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks, resctrl};
 
+use crate::activation::{self, Readiness};
 use crate::arguments::{Create, Delete, Kill, Run};
 use crate::container::{self, Failure, during, status_name};
 use crate::log::Log;
@@ -25,7 +26,8 @@ struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    fn new(store: &'a Store, log: &Log, options: &'a Create) -> Result<Self, Failure> {
+    /// `listeners` is how many of the descriptors that the container gets are sockets of systemd's.
+    fn new(store: &'a Store, log: &Log, options: &'a Create, listeners: i32) -> Result<Self, Failure> {
         if options.no_pivot {
             return Err(Failure::NoPivot);
         }
@@ -54,8 +56,15 @@ impl<'a> Claim<'a> {
         for name in berth_runtime::capabilities_not_granted(&record.spec) {
             log.warning(&format!("warning: process.capabilities: {name} cannot be granted and is left out"));
         }
-        store.claim(&options.id)?;
-        Ok(Self { store, options, record })
+        let directory = store.claim(&options.id)?;
+        let mut this = Self { store, options, record };
+        activation::announce_listeners(&mut this.record.spec, listeners);
+        if activation::is_awaited()
+            && let Err(error) = activation::prepare(&mut this.record.spec, &directory)
+        {
+            return Err(this.undo(error));
+        }
+        Ok(this)
     }
 
     fn request<'b>(&'b self, console: Option<BorrowedFd<'b>>, inherited: &'b [OwnedFd]) -> Request<'b> {
@@ -119,9 +128,10 @@ pub fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
 }
 
 pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure> {
-    let inherited = signals::inherited(options.preserve_fds)?;
+    let listeners = activation::listeners();
+    let inherited = signals::inherited(listeners + options.preserve_fds)?;
     let interruption = signals::interruption()?;
-    let mut claim = Claim::new(store, log, options)?;
+    let mut claim = Claim::new(store, log, options, listeners)?;
     let console = options.console_socket.as_deref().map(terminal::connect).transpose();
     let result = console.and_then(|console| {
         let gate = detached::gate(&store.gate(&options.id)?)?;
@@ -141,11 +151,16 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         status => return Err(Failure::State { action: "start", status: status_name(status) }),
     }
     let gate = store.gate(id)?;
+    let readiness = Readiness::open(&store.directory(id)?, record.pid)?;
+    let waiting = readiness.map(|readiness| Ok::<_, Failure>((readiness, signals::open(record.pid)?))).transpose()?;
     let started = detached::start(&gate);
     // Whatever came of it, it is no longer waiting.
     std::fs::remove_file(&gate).map_err(during("remove", &gate))?;
     started?;
     poststart(&record)?;
+    if let Some((readiness, pidfd)) = waiting {
+        readiness.wait(&pidfd, signals::interruption()?.as_fd())?;
+    }
     Ok(0)
 }
 
@@ -168,10 +183,11 @@ pub fn state(record: &Record, status: Status) -> State {
 }
 
 pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
-    let inherited = signals::inherited(options.create.preserve_fds)?;
+    let listeners = activation::listeners();
+    let inherited = signals::inherited(listeners + options.create.preserve_fds)?;
     signals::block_all();
     let interruption = signals::interruption()?;
-    let mut claim = Claim::new(store, log, &options.create)?;
+    let mut claim = Claim::new(store, log, &options.create, listeners)?;
     let wants_terminal = terminal_wanted(&claim.record.spec);
     let result = (|| -> Result<u8, Failure> {
         let (console, ours) = match (&options.create.console_socket, wants_terminal) {
@@ -184,13 +200,15 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
         drop(console);
         let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
         claim.settle(created.pid())?;
+        let readiness = Readiness::open(&store.directory(&claim.record.id)?, created.pid())?;
         let running = created.start()?;
         running.wait_executed_unless(interruption.as_fd())?;
         poststart(&claim.record)?;
         if options.detach {
+            readiness.map_or(Ok(()), |readiness| readiness.wait(&running.pidfd, interruption.as_fd()))?;
             return Ok(0);
         }
-        let code = signals::wait_for(&running.pidfd, master)?;
+        let code = signals::wait_for(&running.pidfd, master, readiness)?;
         if !options.keep {
             destroy(store, log, &claim.record)?;
         }

@@ -3,6 +3,7 @@
 //! Every command is one function of one module; this file chooses it and reports its error. Scripts written for runc
 //! rely on names, exit codes and outputs: where they differ from runc's it is a defect.
 
+mod activation;
 mod arguments;
 mod cgroups;
 mod container;

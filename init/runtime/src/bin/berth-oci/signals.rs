@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
+use crate::activation::Readiness;
 use crate::container::Failure;
 use crate::store::process_start_time;
 use crate::sys;
@@ -52,12 +53,17 @@ pub fn inherited(count: i32) -> Result<Vec<OwnedFd>, Failure> {
 
 /// Sends a signal to a process; one that has ended is an error.
 pub fn send(pid: i32, signal: i32) -> Result<(), Failure> {
-    let Some(pid) = Pid::from_raw(pid) else { return Err(Failure::NotRunning) };
-    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Err(Failure::NotRunning),
-        result => result.map_err(system("pidfd_open"))?,
-    };
+    let pidfd = open(pid)?;
     Ok(berth_runtime::send_signal(pidfd.as_fd(), signal)?)
+}
+
+/// A process by its number; one that has ended is an error.
+pub fn open(pid: i32) -> Result<OwnedFd, Failure> {
+    let Some(pid) = Pid::from_raw(pid) else { return Err(Failure::NotRunning) };
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => Err(Failure::NotRunning),
+        result => result.map_err(system("pidfd_open")),
+    }
 }
 
 fn system(call: &'static str) -> impl Fn(Errno) -> Failure {
@@ -103,14 +109,16 @@ pub fn interruption() -> Result<SignalFd, Failure> {
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed("signalfd"))
 }
 
-/// Waits for a child's end, passing on signals and, with a terminal's master, what is typed and printed. The exit code
-/// as a shell counts it.
-pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<u8, Failure> {
+/// Waits for a child's end, passing on signals, that it is ready where somebody waits for that, and, with a terminal's
+/// master, what is typed and printed. The exit code as a shell counts it.
+pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>, mut readiness: Option<Readiness>) -> Result<u8, Failure> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let arriving = SignalFd::with_flags(&SigSet::all(), flags).map_err(|errno| system("signalfd")(errno_of(errno)))?;
     let mut proxy = master.map(Proxy::new);
     loop {
         let mut polled = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&arriving, PollFlags::IN)];
+        polled.extend(readiness.as_ref().map(|readiness| PollFd::new(readiness, PollFlags::IN)));
+        let others = polled.len();
         if let Some(proxy) = &proxy {
             polled.extend(proxy.polled());
         }
@@ -121,7 +129,10 @@ pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<u8, Failure>
         let ready: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
         drop(polled);
         if let Some(proxy) = &mut proxy {
-            proxy.copy(ready.get(2..).unwrap_or_default());
+            proxy.copy(ready.get(others..).unwrap_or_default());
+        }
+        if let Some(readiness) = &mut readiness {
+            readiness.pass_on()?;
         }
         pass_on(&arriving, pidfd.as_fd(), proxy.as_ref());
         if ready.first() == Some(&true) {
