@@ -3,6 +3,7 @@
 //! Runs in a task, since user data may be slow, broken or hostile. A configuration with a mistake is refused as a
 //! whole; the last good one stays in force, from memory or from the state partition.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,6 +30,8 @@ pub struct Report {
     pub sources: Vec<String>,
     /// What is wrong and what to do; some of several lines.
     pub problems: Vec<String>,
+    /// The containers that stay stopped: see [`crate::stopped`].
+    pub stopped: BTreeSet<String>,
     /// In a few words, for the log.
     pub outcome: String,
     /// When reading began, in microseconds of [`crate::clock`].
@@ -51,6 +54,10 @@ impl Report {
 pub fn read(none: bool) -> Report {
     let start_us = clock::microseconds();
     let mut report = Report { start_us, ..Report::default() };
+    match crate::stopped::read(Path::new(crate::stopped::PATH)) {
+        Ok(names) => report.stopped = names,
+        Err(problem) => report.problems.push(problem),
+    }
     if none {
         report.outcome = "none, as the kernel command line says".to_owned();
         return report;

@@ -18,6 +18,7 @@ pub mod power_button;
 pub mod reactor;
 pub mod shutdown;
 pub mod status;
+mod stopped;
 pub mod storage;
 pub mod supervisor;
 pub mod sys;

@@ -1,7 +1,8 @@
 //! The machine as PID 1 keeps it, and the loop that everything happens in.
 
+mod work;
+
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use self::work::Work;
+use crate::clock;
 use crate::command_line::CommandLine;
 use crate::configuration;
 use crate::power_button::PowerButton;
@@ -17,10 +20,9 @@ use crate::reactor::{Reactor, Token};
 use crate::shutdown::Shutdown;
 use crate::storage;
 use crate::supervisor::{Outcome, Supervisor};
-use crate::task::{Task, TaskError};
+use crate::task::Task;
 use crate::timeline::Timeline;
 use crate::uevent::Uevents;
-use crate::{chain, clock};
 
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
 const BOOT_TIME: Duration = Duration::from_secs(120);
@@ -31,19 +33,6 @@ const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
 /// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, and busybox's three for going down.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPWR, Signal::SIGUSR1, Signal::SIGUSR2];
-
-/// Work that is under way in a child.
-#[derive(Debug)]
-enum Work {
-    /// State and user data at boot.
-    Storage(Task<storage::Report>),
-    /// User data that came later.
-    UserData(Task<storage::Report>),
-    /// Reading the configuration.
-    Configuration(Task<configuration::Report>),
-    /// The last unmounts.
-    Unmount(Task<Vec<String>>),
-}
 
 /// Everything that PID 1 knows.
 #[derive(Debug)]
@@ -124,6 +113,7 @@ impl Machine {
             self.supervisor.configured |= clock::since_boot() >= CONFIGURATION_TIME;
             self.supervisor.settle();
             self.update_state();
+            self.write_stopped();
             if let Some(action) = self.advance_shutdown() {
                 return action;
             }
@@ -206,80 +196,6 @@ impl Machine {
         }
     }
 
-    fn start_task(&mut self, start: impl FnOnce() -> Result<Work, TaskError>) {
-        let started = start().and_then(|work| {
-            let number = self.next_task;
-            self.reactor.add(work.descriptor(), Token::Task(number)).map_err(TaskError::Start)?;
-            self.tasks.insert(number, work);
-            self.next_task = number.wrapping_add(1);
-            Ok(())
-        });
-        if let Err(error) = started {
-            log::error!("{error}");
-            self.problems.push(format!("{error}"));
-        }
-    }
-
-    /// Finds state and user data.
-    pub fn start_storage(&mut self) {
-        let in_memory = self.command_line.state_in_memory;
-        self.start_task(|| Task::start(move || storage::prepare(in_memory)).map(Work::Storage));
-    }
-
-    /// Reads the configuration.
-    pub fn start_configuration(&mut self) {
-        let none = self.command_line.no_configuration;
-        self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
-    }
-
-    fn handle_task(&mut self, number: u32) {
-        let Some(work) = self.tasks.get_mut(&number) else { return };
-        let finished = match work {
-            Work::Storage(task) => task.advance().map(|result| Finished::Storage(report_or_problem(result))),
-            Work::UserData(task) => task.advance().map(|result| Finished::UserData(report_or_problem(result))),
-            Work::Configuration(task) => task.advance().map(|result| {
-                Finished::Configuration(Box::new(result.unwrap_or_else(|error| {
-                    configuration::Report::failed(format!("read the configuration: {}", chain(&error)))
-                })))
-            }),
-            Work::Unmount(task) => {
-                task.advance().map(|result| Finished::Unmount(result.unwrap_or_else(|error| vec![chain(&error)])))
-            }
-        };
-        let Some(finished) = finished else { return };
-        self.reactor.remove(work.descriptor());
-        self.tasks.remove(&number);
-        match finished {
-            Finished::Storage(report) => self.storage_is_ready(report),
-            Finished::UserData(report) => self.user_data_came(report),
-            Finished::Configuration(report) => self.configure(*report),
-            Finished::Unmount(problems) => {
-                problems.iter().for_each(|problem| log::warn!("{problem}"));
-                if let Some(shutdown) = self.shutdown.as_mut() {
-                    shutdown.unmounted();
-                }
-            }
-        }
-    }
-
-    fn storage_is_ready(&mut self, report: storage::Report) {
-        report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
-        self.storage = report;
-        crate::boot::after_storage(self);
-    }
-
-    fn user_data_came(&mut self, report: storage::Report) {
-        if report.user_data.is_none() && report.problems.is_empty() {
-            return;
-        }
-        report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
-        self.storage.problems.extend(report.problems);
-        self.storage.user_data = report.user_data;
-        if self.storage.user_data.is_some() {
-            self.start_configuration();
-        }
-    }
-
     fn carry_out(&mut self, outcome: Outcome) {
         use berth_control::message::Reply;
         match outcome {
@@ -351,30 +267,4 @@ impl Machine {
         self.state = state;
         self.supervisor.machine_changed(state);
     }
-}
-
-/// What a task brought.
-enum Finished {
-    Storage(storage::Report),
-    UserData(storage::Report),
-    Configuration(Box<configuration::Report>),
-    Unmount(Vec<String>),
-}
-
-impl Work {
-    fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Storage(task) | Self::UserData(task) => task.as_fd(),
-            Self::Configuration(task) => task.as_fd(),
-            Self::Unmount(task) => task.as_fd(),
-        }
-    }
-}
-
-fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Report {
-    result.unwrap_or_else(|error| storage::Report {
-        problems: vec![format!("prepare the storage: {}", chain(&error))],
-        state: "memory".to_owned(),
-        ..storage::Report::default()
-    })
 }

@@ -69,6 +69,10 @@ impl Machine {
         for line in report.problems.iter().flat_map(|problem| problem.lines()) {
             log::warn!("{line}");
         }
+        if self.configuration.is_none() {
+            // Later ones bring what was read before the last change.
+            self.supervisor.stopped = std::mem::take(&mut report.stopped);
+        }
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
         }

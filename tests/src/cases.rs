@@ -4,6 +4,7 @@ use crate::runner::Case;
 
 mod archives;
 mod boot;
+mod commands;
 mod configuration;
 mod containers;
 mod exec;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Case> {
         boot::CASES,
         containers::CASES,
         exec::CASES,
+        commands::CASES,
         isolation::CASES,
         configuration::CASES,
         archives::CASES,

@@ -39,6 +39,13 @@ impl Supervisor {
         }
     }
 
+    /// Notes, or forgets, that a container was stopped by hand.
+    pub(super) fn keep_stopped(&mut self, name: &str, stopped: bool) {
+        let kept = stopped && self.find(name).is_some_and(Container::stays_stopped);
+        let changed = if kept { self.stopped.insert(name.to_owned()) } else { self.stopped.remove(name) };
+        self.stopped_changed |= changed;
+    }
+
     fn declare_user(&mut self, name: &str, wanted: &berth_config::Container) {
         let known =
             self.containers.values_mut().find(|container| container.name == name && container.goal != Goal::Remove);
@@ -48,6 +55,7 @@ impl Supervisor {
                 log::info!("container {name} has a new definition");
                 let id = container.id;
                 self.stop(id, Goal::Remove);
+                self.keep_stopped(name, false);
                 self.declare(name, Definition::User(Box::new(wanted.clone())));
             }
             // berth-config refuses the names of system containers; this is the second lock on that door.
@@ -65,7 +73,11 @@ impl Supervisor {
         self.next_id = self.next_id.wrapping_add(1);
         let used: BTreeSet<u32> = self.containers.values().map(|container| container.slot).collect();
         let slot = (0..u32::MAX).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX);
-        self.containers.insert(id, Container::new(id, name.to_owned(), definition, output, slot));
+        let mut container = Container::new(id, name.to_owned(), definition, output, slot);
+        if container.stays_stopped() && self.stopped.contains(name) {
+            container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
+        }
+        self.containers.insert(id, container);
         self.offer_pipes(id);
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::SystemContainer;
+use berth_config::{RestartPolicy, SystemContainer};
 use berth_control::message::{self, ContainerState, Kind, Port, PreparedImage};
 use berth_runtime::{Created, Creating, Running};
 
@@ -200,6 +200,19 @@ impl Container {
             }
             _ => None,
         }
+    }
+
+    /// Whether it stays stopped over a reboot, once somebody has stopped it.
+    pub fn stays_stopped(&self) -> bool {
+        self.user().is_some_and(|user| user.restart == RestartPolicy::UnlessStopped)
+    }
+
+    /// Does not run until somebody says so.
+    pub fn rest(&mut self, reason: String) {
+        self.goal = Goal::Stop;
+        self.state = State::Stopped;
+        self.reason = reason;
+        self.tried = true;
     }
 
     /// Whether it stands still until something from outside happens to it.

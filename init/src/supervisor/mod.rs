@@ -21,7 +21,7 @@ mod user_spec;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,6 +51,10 @@ pub struct Supervisor {
     pub output_to_kernel: bool,
     /// The configuration has been read, or is not waited for any longer.
     pub configured: bool,
+    /// The containers that somebody stopped and that stay so over a reboot.
+    pub stopped: BTreeSet<String>,
+    /// Whether `stopped` has changed since it was last written.
+    pub stopped_changed: bool,
     /// What is wanted.
     pub configuration: berth_config::Configuration,
 }
@@ -68,6 +72,8 @@ impl Supervisor {
             shutting_down: false,
             output_to_kernel: false,
             configured: false,
+            stopped: BTreeSet::new(),
+            stopped_changed: false,
             configuration: berth_config::Configuration::default(),
         }
     }

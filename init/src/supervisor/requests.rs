@@ -124,8 +124,14 @@ impl Supervisor {
         match request {
             Request::Ready => self.service_ready(from),
             Request::Start { name } => self.start_by_name(&name)?,
-            Request::Stop { name } => self.stop(self.id_of(&name)?, Goal::Stop),
-            Request::Restart { name } => self.stop(self.id_of(&name)?, Goal::Restart),
+            Request::Stop { name } => {
+                self.stop(self.id_of(&name)?, Goal::Stop);
+                self.keep_stopped(&name, true);
+            }
+            Request::Restart { name } => {
+                self.stop(self.id_of(&name)?, Goal::Restart);
+                self.keep_stopped(&name, false);
+            }
             Request::Kill { name, signal } => self.signal(&name, signal)?,
             Request::Prepared { name, image } => {
                 let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
@@ -165,6 +171,7 @@ impl Supervisor {
     }
 
     fn start_by_name(&mut self, name: &str) -> Result<(), String> {
+        self.keep_stopped(name, false);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         if container.pid().is_some() {
             return Ok(());

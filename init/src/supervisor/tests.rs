@@ -184,3 +184,27 @@ fn a_condition_that_is_not_met_is_no_failure() {
     assert_eq!(supervisor.problems(), [""; 0]);
     assert_eq!(supervisor.find("agent").unwrap().reason, "the machine has no /no/such/path");
 }
+
+#[test]
+fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
+    let text = "[containers.a]\nimage = \"a\"\nrestart = \"unless-stopped\"\n[containers.b]\nimage = \"b\"\n";
+    let mut before = supervisor();
+    let control = service(&mut before, "control");
+    before.apply(configuration(text));
+    for name in ["a", "b"] {
+        assert_eq!(ask(&mut before, &control, Request::Stop { name: name.into() }), Reply::Done);
+    }
+    assert_eq!(before.stopped.iter().collect::<Vec<_>>(), ["a"]);
+    assert!(std::mem::take(&mut before.stopped_changed));
+
+    let mut after = supervisor();
+    let control = service(&mut after, "control");
+    after.stopped = before.stopped.clone();
+    after.apply(configuration(text));
+    after.settle();
+    assert!(matches!(after.find("a").unwrap().state, State::Stopped));
+    assert!(matches!(after.find("b").unwrap().state, State::Preparing));
+    assert_eq!(ask(&mut after, &control, Request::Start { name: "a".into() }), Reply::Done);
+    assert!(after.stopped.is_empty() && after.stopped_changed);
+    assert!(matches!(after.find("a").unwrap().state, State::Preparing));
+}

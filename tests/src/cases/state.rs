@@ -17,6 +17,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "state/survives-a-reboot", memory: 256, run: survives_a_reboot },
     Case { name: "state/survives-a-reset", memory: 256, run: survives_a_reset },
+    Case { name: "state/stopped-by-hand", memory: 256, run: stopped_by_hand },
     Case { name: "state/grows-into-a-larger-disk", memory: 256, run: grows },
     Case { name: "state/no-partition", memory: 256, run: no_partition },
     Case { name: "state/foreign-partition-is-left-alone", memory: 256, run: foreign_partition },
@@ -50,6 +51,27 @@ fn survives_a_reboot(bench: &Bench) -> Result<()> {
     machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = 2 ]; do usleep 100000; done"))?;
     ensure!(machine.guest.shell(unpacked)? == before, "the layer was unpacked again");
     Ok(())
+}
+
+fn stopped_by_hand(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.docker_archive();
+    let container =
+        |name: &str, policy: &str| format!("[containers.{name}]\nimage = \"localhost/a:1\"\nrestart = \"{policy}\"\n");
+    let configuration = container("kept", "unless-stopped") + &container("again", "always");
+    let files = Files::new().with("berth.toml", configuration.as_str()).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.wait()?;
+    machine.guest.shell("berth stop kept again")?;
+    let mark = machine.console.mark();
+    machine.guest.shutdown("reboot")?;
+    machine.wait_until_settled_after(mark)?;
+    machine.guest.wait()?;
+    machine.guest.wait_for_state("again", "running")?;
+    let kept = machine.guest.container("kept")?;
+    ensure!(kept["state"] == "stopped" && kept["reason"].to_string().contains("berth start kept"), "{kept}");
+    machine.guest.shell("berth start kept")?;
+    machine.guest.wait_for_state("kept", "running").map(drop)
 }
 
 fn survives_a_reset(bench: &Bench) -> Result<()> {

@@ -1,0 +1,64 @@
+//! What the `berth` command tells of containers, and waits for.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::disks::Files;
+use crate::machine::Machine;
+use crate::runner::Case;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case { name: "commands/inspect-wait-events", memory: 256, run: follow },
+    Case { name: "commands/stats", memory: 256, run: stats },
+];
+
+fn follow(bench: &Bench) -> Result<()> {
+    let script = "while [ ! -e /tmp/go ]; do sleep 1; done; exit 3";
+    let job = bench.shell_image("localhost/job:1", script)?.docker_archive();
+    let other = bench.shell_image("localhost/other:1", "exec sleep 100000")?.docker_archive();
+    let configuration = "[containers.job]\nimage = \"localhost/job:1\"\nrestart = \"no\"\n\
+        [containers.other]\nimage = \"localhost/other:1\"\n";
+    let files =
+        Files::new().with("berth.toml", configuration).with("images/job.tar", job).with("images/other.tar", other);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    let inspected = machine.guest.berth(&["inspect", "job", "engine"])?;
+    ensure!(inspected[0]["state"] == "running" && inspected[1]["kind"] == "system", "{inspected}");
+    // The job's end is told to those who listen, so something happens until the first event has come.
+    let script = "berth events --json > /run/events & events=$!; berth wait job > /run/code & wait=$!; \
+        until [ -s /run/events ]; do berth restart other > /dev/null; done; \
+        berth exec job touch /tmp/go; wait $wait; until grep -q '\"state\":\"failed\"' /run/events; do :; done; \
+        kill $events; cat /run/code";
+    ensure!(machine.guest.shell(script)?.trim() == "3", "another code");
+    let text = machine.guest.read("/run/events")?;
+    let events = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let end = events.iter().find(|event| event["name"] == "job").with_context(|| format!("no event: {text}"))?;
+    ensure!(end["state"] == "failed" && end["exit_code"] == 3, "{end}");
+    // One that has ended is not waited for.
+    ensure!(machine.guest.shell("berth wait job")?.trim() == "3", "another code");
+    Ok(())
+}
+
+fn stats(bench: &Bench) -> Result<()> {
+    let busy = bench.shell_image("localhost/busy:1", "while true; do :; done")?.docker_archive();
+    let idle = bench.shell_image("localhost/idle:1", "exec sleep 100000")?.docker_archive();
+    let configuration = "[containers.busy]\nimage = \"localhost/busy:1\"\nmemory = \"32M\"\n\
+        [containers.idle]\nimage = \"localhost/idle:1\"\n";
+    let files =
+        Files::new().with("berth.toml", configuration).with("images/busy.tar", busy).with("images/idle.tar", idle);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    let (busy, idle) = (row(&mut machine, "busy")?, row(&mut machine, "idle")?);
+    let percent = |row: &Value| row["cpu_percent"].as_f64().unwrap_or(-1.0);
+    ensure!(percent(&busy) > 4.0 * percent(&idle) && percent(&idle) >= 0.0, "{busy} {idle}");
+    ensure!(busy["memory_limit_bytes"] == 32 << 20 && idle["memory_limit_bytes"].is_null(), "{busy} {idle}");
+    ensure!(idle["tasks"] == 1 && idle["memory_bytes"].as_u64() > Some(4096), "{idle}");
+    Ok(())
+}
+
+fn row(machine: &mut Machine, name: &str) -> Result<Value> {
+    let rows = machine.guest.berth(&["stats", "--no-stream", name])?;
+    rows.get(0).cloned().with_context(|| format!("no row for {name}"))
+}
