@@ -280,7 +280,7 @@ fn set_up<'a>(context: &Context<'a>, ends: Ends) -> Result<Prepared<'a>, Error> 
     if let Some(last) = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.last.as_deref()) {
         limits::pin(last).step("set the final CPU affinity")?;
     }
-    limits::apply_own(process)?;
+    limits::prioritize(0, process)?;
     let (mut labels, mut pid) = (None, 0);
     if let Some(procfs) = &ends.procfs {
         labels = Labels::are_wanted(process).then(|| Labels::open(process, procfs.as_fd())).transpose()?;

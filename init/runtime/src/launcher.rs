@@ -263,6 +263,7 @@ fn supervise(
     }
     if let Some(program) = &request.spec.process {
         limits::apply(pid, &program.rlimits).step("set resource limits")?;
+        limits::prioritize(pid, program)?;
         if let Some(score) = program.oom_score_adj {
             let path = format!("/proc/{pid}/oom_score_adj");
             idmap::write_file(&path, score.to_string().as_bytes()).step("set the OOM score")?;

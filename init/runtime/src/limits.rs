@@ -39,13 +39,13 @@ pub(crate) fn apply(pid: i32, limits: &[ResourceLimit]) -> Result<(), SystemErro
     Ok(())
 }
 
-/// What the calling thread is to have itself: scheduling and I/O priority.
-pub(crate) fn apply_own(process: &Process) -> Result<(), Error> {
+/// Scheduling and I/O priority of the thread `pid`, 0 for the caller. Better than usual takes the host's privileges.
+pub(crate) fn prioritize(pid: i32, process: &Process) -> Result<(), Error> {
     if let Some(scheduler) = &process.scheduler {
-        schedule(scheduler).step("set the scheduler")?;
+        schedule(pid, scheduler).step("set the scheduler")?;
     }
     if let Some(priority) = &process.io_priority {
-        prioritize(priority).step("set the I/O priority")?;
+        prioritize_io(pid, priority).step("set the I/O priority")?;
     }
     Ok(())
 }
@@ -88,8 +88,7 @@ const SCHEDULER_FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
-/// Schedules the calling thread.
-fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
+fn schedule(pid: i32, scheduler: &Scheduler) -> Result<(), Error> {
     let policy = find(&POLICIES, &scheduler.policy, "process.scheduler.policy")?;
     let mut flags = 0;
     for flag in &scheduler.flags {
@@ -105,18 +104,17 @@ fn schedule(scheduler: &Scheduler) -> Result<(), Error> {
         period: scheduler.period.unwrap_or_default(),
         ..SchedulerAttributes::default()
     };
-    Ok(sys::set_scheduler(attributes).on("sched_setattr", &scheduler.policy)?)
+    Ok(sys::set_scheduler(pid, attributes).on("sched_setattr", &scheduler.policy)?)
 }
 
-/// Sets the calling thread's I/O priority.
-fn prioritize(priority: &IoPriority) -> Result<(), Error> {
+fn prioritize_io(pid: i32, priority: &IoPriority) -> Result<(), Error> {
     let classes = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     let class = find(&classes, &priority.class, "process.ioPriority.class")?;
     let level = u32::try_from(priority.priority)
         .ok()
         .filter(|level| *level < 8)
         .ok_or_else(|| Error::configuration("process.ioPriority.priority", "must be from 0 to 7"))?;
-    Ok(sys::set_io_priority(class, level).on("ioprio_set", &priority.class)?)
+    Ok(sys::set_io_priority(pid, class, level).on("ioprio_set", &priority.class)?)
 }
 
 /// Sets the execution domain of the calling process.

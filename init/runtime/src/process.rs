@@ -143,7 +143,6 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     finish_root(spec, &root).step("finish the root")?;
     drop((root, masks));
 
-    limits::apply_own(process)?;
     if let Some(personality) = &linux.personality {
         limits::personality(personality).step("set the personality")?;
     }

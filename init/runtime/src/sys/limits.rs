@@ -27,19 +27,19 @@ pub(crate) struct SchedulerAttributes {
     pub period: u64,
 }
 
-/// Sets the calling thread's scheduling.
-pub(crate) fn set_scheduler(mut attributes: SchedulerAttributes) -> Result<(), Errno> {
+/// Sets the scheduling of the thread `pid`, 0 for the caller.
+pub(crate) fn set_scheduler(pid: i32, mut attributes: SchedulerAttributes) -> Result<(), Errno> {
     attributes.size = std::mem::size_of::<SchedulerAttributes>() as u32;
     // SAFETY: sched_setattr(2) reads `size` bytes of the structure, which is what it has; it lives on this stack.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&attributes), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, std::ptr::from_ref(&attributes), 0) }).map(drop)
 }
 
-/// Sets the calling thread's I/O priority.
-pub(crate) fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
+/// Sets the I/O priority of the thread `pid`, 0 for the caller.
+pub(crate) fn set_io_priority(pid: i32, class: u32, level: u32) -> Result<(), Errno> {
     const WHO_PROCESS: libc::c_long = 1;
     const CLASS_SHIFT: u32 = 13;
     // SAFETY: ioprio_set(2) takes three integers.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, class << CLASS_SHIFT | level) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, class << CLASS_SHIFT | level) }).map(drop)
 }
 
 /// Sets the execution domain.

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod netdevices;
 mod notify;
@@ -11,5 +12,5 @@ pub type Test = (&'static str, fn());
 
 /// All of them.
 pub static ALL: std::sync::LazyLock<Vec<Test>> = std::sync::LazyLock::new(|| {
-    [lifecycle::CASES, confinement::CASES, mounts::CASES, netdevices::CASES, notify::CASES].concat()
+    [lifecycle::CASES, confinement::CASES, mounts::CASES, netdevices::CASES, limits::CASES, notify::CASES].concat()
 });
