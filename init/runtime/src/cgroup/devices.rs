@@ -142,8 +142,15 @@ fn from_spec(rule: &DeviceRule) -> Result<Rule, LimitError> {
     Ok(Rule { allow: rule.allow, kind, major, minor, access })
 }
 
-/// Registers: 1 context, 2 type, 3 accesses not answered yet, 4 major, 5 minor, 6 scratch.
+/// Registers: 1 context, 2 type, 3 accesses not answered yet, 4 major, 5 minor, 6 scratch, 7 both numbers in one.
+///
+/// The kernel's verifier follows every branch before it takes the program, which is most of what a program costs: so
+/// the two types go their own ways at the beginning, and a device's numbers are compared in one go.
 fn compile(rules: &[Rule]) -> Vec<Instruction> {
+    let of_kind = |kind| {
+        section(rules.iter().filter(move |rule| is_possible(rule) && rule.kind.is_none_or(|wanted| wanted == kind)))
+    };
+    let (block, character) = (of_kind(BLOCK), of_kind(CHARACTER));
     let mut out = vec![
         load_word(2, 0),
         register(MOVE, 3, 2),
@@ -151,35 +158,73 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
         constant(AND, 2, 0xffff),
         load_word(4, 4),
         load_word(5, 8),
+        register(MOVE, 7, 4),
+        constant(SHIFT_LEFT, 7, MINOR_BITS),
+        register(OR, 7, 5),
+        // At most 2000 rules of seven instructions, so the length fits.
+        jump(JUMP_NOT_EQUAL, 2, BLOCK, i16::try_from(block.len()).unwrap_or(i16::MAX)),
     ];
-    for rule in rules.iter().rev() {
-        let mut body = if rule.allow {
-            vec![constant(AND, 3, !rule.access), jump(JUMP_NOT_EQUAL, 3, 0, 2), constant(MOVE, 0, 1), EXIT]
-        } else {
-            vec![
+    out.extend(block);
+    out.extend(character);
+    out
+}
+
+/// The rules of one type, which they do not ask for any more.
+fn section<'a>(rules: impl DoubleEndedIterator<Item = &'a Rule>) -> Vec<Instruction> {
+    const EVERY_ACCESS: i32 = MAKE | READ | WRITE;
+    let mut out = Vec::new();
+    for rule in rules.rev() {
+        let test = test(rule);
+        let body = match (rule.allow, rule.access) {
+            (allow, EVERY_ACCESS) => vec![constant(MOVE, 0, i32::from(allow)), EXIT],
+            (true, access) => {
+                vec![constant(AND, 3, !access), jump(JUMP_NOT_EQUAL, 3, 0, 2), constant(MOVE, 0, 1), EXIT]
+            }
+            (false, access) => vec![
                 register(MOVE, 6, 3),
-                constant(AND, 6, rule.access),
+                constant(AND, 6, access),
                 jump(JUMP_EQUAL, 6, 0, 2),
                 constant(MOVE, 0, 0),
                 EXIT,
-            ]
+            ],
         };
-        for (number, wanted) in [(2, rule.kind), (4, rule.major), (5, rule.minor)] {
-            if let Some(wanted) = wanted {
-                // At most eight instructions, so the length fits.
-                let skip = i16::try_from(body.len()).unwrap_or(i16::MAX);
-                body.insert(0, jump(JUMP_NOT_EQUAL, number, wanted, skip));
-            }
+        // At most five instructions.
+        let skip = i16::try_from(body.len()).unwrap_or(i16::MAX);
+        out.extend(test.map(|(number, wanted)| jump(JUMP_NOT_EQUAL, number, wanted, skip)));
+        out.extend(body);
+        if test.is_none() && rule.access == EVERY_ACCESS {
+            // What would follow is never reached, which the verifier does not take.
+            return out;
         }
-        out.append(&mut body);
     }
     out.extend([constant(MOVE, 0, 0), EXIT]);
     out
 }
 
+/// Whether there can be such a device; rules about others would only be in the way.
+fn is_possible(rule: &Rule) -> bool {
+    rule.major.is_none_or(|major| major < 1 << MAJOR_BITS) && rule.minor.is_none_or(|minor| minor < 1 << MINOR_BITS)
+}
+
+/// The register that tells a rule's devices, and its value; none for a rule about all devices.
+fn test(rule: &Rule) -> Option<(u8, i32)> {
+    match (rule.major, rule.minor) {
+        (None, None) => None,
+        (Some(major), None) => Some((4, major)),
+        (None, Some(minor)) => Some((5, minor)),
+        (Some(major), Some(minor)) => Some((7, major << MINOR_BITS | minor)),
+    }
+}
+
+/// How wide a device's numbers are inside the kernel: linux/kdev_t.h.
+const MAJOR_BITS: i32 = 12;
+const MINOR_BITS: i32 = 20;
+
 /// Operation codes of linux/bpf.h: BPF_ALU (32 bits) and BPF_JMP32, with BPF_K or BPF_X.
 const MOVE: u8 = 0xb0;
 const AND: u8 = 0x50;
+const OR: u8 = 0x40;
+const SHIFT_LEFT: u8 = 0x60;
 const SHIFT_RIGHT: u8 = 0x70;
 const JUMP_EQUAL: u8 = 0x10;
 const JUMP_NOT_EQUAL: u8 = 0x50;

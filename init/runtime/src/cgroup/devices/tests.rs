@@ -16,6 +16,8 @@ fn run(program: &[Instruction], kind: i32, access: i32, major: i32, minor: i32) 
             0xb4 => registers[to] = step.immediate,
             0xbc => registers[to] = registers[from],
             0x54 => registers[to] &= step.immediate,
+            0x4c => registers[to] |= registers[from],
+            0x64 => registers[to] = (registers[to].cast_unsigned() << step.immediate).cast_signed(),
             0x74 => registers[to] = (registers[to].cast_unsigned() >> step.immediate).cast_signed(),
             0x16 if registers[to] == step.immediate => at += usize::try_from(step.offset).unwrap(),
             0x56 if registers[to] != step.immediate => at += usize::try_from(step.offset).unwrap(),
@@ -60,6 +62,19 @@ proptest! {
         kind in 1_i32..3, access in 1_i32..8, major in 0_i32..3, minor in 0_i32..3,
     ) {
         prop_assert_eq!(run(&compile(&rules), kind, access, major, minor), expected(&rules, kind, access, major, minor));
+    }
+}
+
+#[test]
+fn the_numbers_of_two_devices_are_not_mixed_up() {
+    let rule = |major, minor| Rule { allow: true, kind: None, major: Some(major), minor: Some(minor), access: 7 };
+    let program = compile(&[rule(1, 3), rule(4095, 1 << 19), rule(0, 1 << 20), rule(1 << 12, 5)]);
+    for kind in [BLOCK, CHARACTER] {
+        assert!(run(&program, kind, READ, 1, 3));
+        assert!(run(&program, kind, READ, 4095, 1 << 19));
+        // A minor number that is too wide for a device is not the next major number's.
+        assert!(!run(&program, kind, READ, 1, 0));
+        assert!(!run(&program, kind, READ, 0, 5));
     }
 }
 
