@@ -16,8 +16,8 @@ use crate::error::{Chain, Context, Error, SystemError};
 /// The kernel passes at most 253 descriptors a message (SCM_MAX_FD).
 const MAXIMUM_DESCRIPTORS: usize = 250;
 
-/// Longer than any chain of errors, shorter than a socket's buffer.
-const MAXIMUM_LENGTH: usize = 32 * 1024;
+/// Longer than any chain of errors, and short enough not to cost every message a mapping of its own.
+const MAXIMUM_LENGTH: usize = 8 * 1024;
 
 /// What is said, and by whom to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,7 +49,7 @@ impl Bench {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth-oci"));
         command.arg("--root").arg(self.path("state")).args(arguments);
-        if let Some("create" | "run") = arguments.first().copied() {
+        if arguments.iter().any(|argument| matches!(*argument, "create" | "run")) {
             command.arg("--bundle").arg(self.path("bundle"));
         }
         command.stdin(Stdio::null());

@@ -51,7 +51,7 @@ fn a_failed_create_is_logged_and_leaves_nothing() {
     let Some(bench) = Bench::new(&["no-such-program"]) else { return };
     let id = bench.id("fail");
     let log = bench.path("log");
-    let (code, _, error) = bench.says(&["create", &id, "--log", log.to_str().unwrap(), "--log-format", "json"]);
+    let (code, _, error) = bench.says(&["--log", log.to_str().unwrap(), "--log-format", "json", "create", &id]);
     assert!(code == 1 && error.contains("no-such-program: executable file not found in $PATH"), "{error}");
     let line: serde_json::Value = serde_json::from_str(std::fs::read_to_string(log).unwrap().trim()).unwrap();
     assert!(line["level"] == "error" && line["msg"].as_str().unwrap().contains("no-such-program"));

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
+use crate::commands::Command;
 use crate::update::bytes;
 
 /// An OCI runtime for Linux with cgroup v2.
@@ -11,19 +12,19 @@ use crate::update::bytes;
 #[command(name = "berth-oci", version)]
 pub struct Arguments {
     /// Where the state of containers is kept
-    #[arg(long, default_value = "/run/berth-oci", global = true)]
+    #[arg(long, default_value = "/run/berth-oci")]
     pub root: PathBuf,
     /// A file to write errors to
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub log: Option<PathBuf>,
     /// How to write them
-    #[arg(long, default_value = "text", global = true)]
+    #[arg(long, default_value = "text")]
     pub log_format: LogFormat,
     /// Taken and ignored: there is nothing more to say
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub debug: bool,
     /// Refused: cgroups are made directly
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub systemd_cgroup: bool,
     /// Taken and ignored
     #[arg(long = "rootless")]
@@ -36,40 +37,6 @@ pub struct Arguments {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Make a container, which waits for its start
-    Create(Create),
-    /// Run the program of a container that was created
-    Start(Id),
-    /// Create, start, wait and delete
-    Run(Run),
-    /// Send a signal to a container
-    Kill(Kill),
-    /// Remove what is left of a container
-    Delete(Delete),
-    /// Run a further program in a container
-    Exec(Exec),
-    /// Print the state of a container as JSON
-    State(Id),
-    /// Print all containers
-    List(List),
-    /// Print the processes of a container
-    Ps(Ps),
-    /// Stop all processes of a container for the time being
-    Pause(Id),
-    /// Let them go on
-    Resume(Id),
-    /// Change the limits of a container
-    Update(Update),
-    /// Print what a container uses
-    Events(Events),
-    /// Write a config.json to begin with
-    Spec(Spec),
-    /// Print what this runtime can do as JSON
-    Features,
 }
 
 #[derive(Debug, Args)]

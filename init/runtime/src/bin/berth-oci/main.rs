@@ -6,6 +6,7 @@
 mod activation;
 mod arguments;
 mod cgroups;
+mod commands;
 mod container;
 mod execute;
 mod features;
@@ -22,8 +23,12 @@ mod update;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
+use arguments::Arguments;
 use clap::Parser as _;
+use commands::Command;
+
+#[global_allocator]
+static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -67,6 +72,6 @@ fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> 
         Command::Update(options) => update::update(&store, options),
         Command::Events(options) => cgroups::events(&store, options),
         Command::Spec(options) => specimen::write(options),
-        Command::Features => features::print(),
+        Command::Features(_) => features::print(),
     }
 }

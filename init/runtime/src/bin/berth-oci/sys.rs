@@ -1,5 +1,7 @@
-//! Taking over descriptors that the caller of the command left open. The only file with unsafe code.
+//! Taking over descriptors that the caller of the command left open. With [`heap`] the only unsafe code.
 #![allow(unsafe_code)]
+
+pub mod heap;
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
