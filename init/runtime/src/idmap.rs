@@ -39,6 +39,14 @@ pub enum IdMapError {
         /// Which entry.
         position: usize,
     },
+    /// Without the right to map ids, a program that has it is asked.
+    #[error("{program}, which maps ids for who is not root, said: {message}")]
+    Helper {
+        /// newuidmap or newgidmap.
+        program: &'static str,
+        /// Its words.
+        message: String,
+    },
     /// A system call failed.
     #[error(transparent)]
     System(#[from] SystemError),
@@ -91,10 +99,36 @@ fn text(mappings: &[IdMapping]) -> String {
 
 /// Writes both maps of the process `pid`, which is alone in a new user namespace.
 pub(crate) fn write(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), IdMapError> {
-    for (name, mappings) in [("uid_map", uids), ("gid_map", gids)] {
-        write_file(&format!("/proc/{pid}/{name}"), text(mappings).as_bytes())?;
+    for (name, program, mappings) in [("uid_map", "newuidmap", uids), ("gid_map", "newgidmap", gids)] {
+        let path = format!("/proc/{pid}/{name}");
+        match write_file(&path, text(mappings).as_bytes()) {
+            Err(error) if error.source == Errno::PERM => {
+                // Its own group alone everybody may map who gives up setgroups(2).
+                let own = rustix::process::getegid().as_raw();
+                if name == "gid_map" && matches!(mappings, [IdMapping { host_id, size: 1, .. }] if *host_id == own) {
+                    write_file(&format!("/proc/{pid}/setgroups"), b"deny")?;
+                    write_file(&path, text(mappings).as_bytes())?;
+                } else {
+                    by_helper(program, pid, mappings)?;
+                }
+            }
+            result => result?,
+        }
     }
     Ok(())
+}
+
+/// newuidmap(1), newgidmap(1): what /etc/subuid and /etc/subgid give to the calling user.
+fn by_helper(program: &'static str, pid: i32, mappings: &[IdMapping]) -> Result<(), IdMapError> {
+    let numbers = mappings.iter().flat_map(|mapping| [mapping.container_id, mapping.host_id, mapping.size]);
+    let mut command = std::process::Command::new(program);
+    command.arg(pid.to_string()).args(numbers.map(|number| number.to_string()));
+    sys::exec::with_default_signals(&mut command);
+    let output = command.output().on("run", program)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(IdMapError::Helper { program, message: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 /// Writes a file of procfs or cgroupfs in one write, as these take their values.

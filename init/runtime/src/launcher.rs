@@ -189,7 +189,8 @@ fn launch_into(
     let sets = capability_sets(request, own_user_namespace)?;
     let parent = if place == Place::Own { libc::CLONE_PARENT as u64 } else { 0 };
     let agent = holdings.agent.as_ref().map(AsFd::as_fd);
-    let context = process::Context { request, namespaces, filter, agent, sets, launcher: theirs, gate };
+    let administrator = privileges::is_administrator();
+    let context = process::Context { request, namespaces, filter, agent, sets, administrator, launcher: theirs, gate };
     let side = clone::clone3(namespaces.clone_flags() | parent, holdings.cgroup.as_ref().map(AsFd::as_fd))
         .on("clone3", "the container's process")
         .step("make the container's process")?;
@@ -243,9 +244,15 @@ fn supervise(
     let pid = launched.pid;
     if namespaces.is_new(NamespaceKind::User) {
         idmap::write(pid, &linux.uid_mappings, &linux.gid_mappings).step("map ids")?;
-        let user = idmap::user_namespace(pid, launched.pidfd.as_fd())?;
-        let sources = open_sources(request, Some(user.as_fd()))?;
-        send_trees(process, &sources)?;
+        if privileges::is_administrator() {
+            let user = idmap::user_namespace(pid, launched.pidfd.as_fd())?;
+            send_trees(process, &open_sources(request, Some(user.as_fd()))?)?;
+        } else {
+            // Only the process itself, root of its namespace, can open them; and only before it goes on it is open to
+            // its own user.
+            set_oom_score(request, pid)?;
+            send_none(process)?;
+        }
     } else if let Some(sources) = sources {
         send_trees(process, &sources)?;
     } else if waits_for_launcher(request.spec) {
@@ -264,17 +271,30 @@ fn supervise(
     if let Some(program) = &request.spec.process {
         limits::apply(pid, &program.rlimits).step("set resource limits")?;
         limits::prioritize(pid, program)?;
-        if let Some(score) = program.oom_score_adj {
-            let path = format!("/proc/{pid}/oom_score_adj");
-            idmap::write_file(&path, score.to_string().as_bytes()).step("set the OOM score")?;
-        }
+    }
+    if privileges::is_administrator() || !namespaces.is_new(NamespaceKind::User) {
+        set_oom_score(request, pid)?;
     }
     Ok(())
 }
 
+fn set_oom_score(request: &Request<'_>, pid: i32) -> Result<(), Error> {
+    let Some(score) = request.spec.process.as_ref().and_then(|program| program.oom_score_adj) else { return Ok(()) };
+    idmap::write_file(&format!("/proc/{pid}/oom_score_adj"), score.to_string().as_bytes()).step("set the OOM score")
+}
+
 /// A process that has failed is no longer there to receive: what it said is worth more than that.
 fn send_trees(process: BorrowedFd<'_>, sources: &Sources) -> Result<(), Error> {
-    match channel::send_trees(process, &sources.descriptors()) {
+    unless_gone(channel::send_trees(process, &sources.descriptors()))
+}
+
+/// The word to go on without.
+fn send_none(process: BorrowedFd<'_>) -> Result<(), Error> {
+    unless_gone(channel::send_trees(process, &[]))
+}
+
+fn unless_gone(sent: Result<(), SystemError>) -> Result<(), Error> {
+    match sent {
         Err(SystemError { source: Errno::PIPE | Errno::CONNRESET, .. }) => Ok(()),
         result => result.step("hand over the mounts"),
     }

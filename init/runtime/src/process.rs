@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     /// Who answers SCMP_ACT_NOTIFY.
     pub agent: Option<BorrowedFd<'a>>,
     pub sets: Sets,
+    /// Whether the launcher has rights over the host.
+    pub administrator: bool,
     pub launcher: OwnedFd,
     pub gate: &'a Gate,
 }
@@ -81,7 +83,10 @@ pub(crate) fn run(context: Context<'_>) -> ! {
 /// Away from the caller: its signals, its session, its descriptors.
 fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
     let request = context.request;
-    privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
+    // Whoever is not root must reach /proc/PID/uid_map, which belongs to root otherwise; until the ids are mapped the
+    // process has nothing that its user does not have.
+    let mapped_by_user = context.namespaces.is_new(NamespaceKind::User) && !context.administrator;
+    privileges::set_dumpable(mapped_by_user).on("prctl", "PR_SET_DUMPABLE")?;
     clone::reset_signals();
     rustix::process::setsid().on("setsid", "the container's process")?;
     let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console, context.agent];
@@ -105,14 +110,19 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
 
     context.namespaces.enter_late().step("enter namespaces")?;
     set_time_offsets(linux).step("set time offsets")?;
-    let sources = if user_namespace || waits_for_launcher(spec) {
-        received_sources(ends.launcher.as_fd())?
+    let received = if user_namespace || waits_for_launcher(spec) {
+        channel::receive_trees(ends.launcher.as_fd())?
     } else {
-        Sources::open(spec, &request.rootfs, &request.bundle, None).step("prepare mounts")?
+        Vec::new()
     };
     if user_namespace {
         identity::become_root().step("become root of the user namespace")?;
+        privileges::set_dumpable(false).on("prctl", "PR_SET_DUMPABLE")?;
     }
+    let sources = match Sources::received(received) {
+        Some(sources) => sources,
+        None => Sources::open(spec, &request.rootfs, &request.bundle, None).step("prepare mounts")?,
+    };
     join_keyring(request).step("join a session keyring")?;
 
     let root = Root::attach(sources.root).step("attach the root")?;
@@ -217,10 +227,6 @@ fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert:
         filter.install()?;
     }
     program.execute()
-}
-
-fn received_sources(launcher: BorrowedFd<'_>) -> Result<Sources, Error> {
-    Sources::received(channel::receive_trees(launcher)?).ok_or(Error::Protocol { process: "launching" })
 }
 
 /// Of the time namespace just made, which nobody is in before the program. By the host's /proc, whose file is still

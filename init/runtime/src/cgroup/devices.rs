@@ -7,10 +7,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use super::{CgroupError, LimitError};
 use crate::error::Context;
 use crate::spec::{Device, DeviceRule, Resources};
 use crate::sys::bpf::{self, Instruction};
+use crate::sys::privileges;
 
 /// The most rules that are taken; far more than anybody has, and small enough for 16-bit jumps.
 const MAXIMUM_RULES: usize = 2000;
@@ -91,7 +94,11 @@ pub(crate) fn restrict(
     nodes: &[Device],
 ) -> Result<Option<OwnedFd>, CgroupError> {
     let Some(program) = program(&resources.devices, nodes)? else { return Ok(None) };
-    let program = bpf::load_device_program(&program).on("bpf", "load the device program")?;
+    let program = match bpf::load_device_program(&program) {
+        // Who has no right to it is no more than a user, and can make no devices, and open none that are not his.
+        Err(Errno::PERM) if !privileges::is_administrator() => return Ok(None),
+        result => result.on("bpf", "load the device program")?,
+    };
     bpf::attach_device_program(cgroup, program.as_fd())
         .context("bpf", || format!("attach the device program to {}", path.display()))?;
     Ok(Some(program))

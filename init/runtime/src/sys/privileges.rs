@@ -48,6 +48,12 @@ pub(crate) fn permitted_capabilities() -> Result<u64, Errno> {
     Ok(u64::from(low.permitted) | u64::from(high.permitted) << 32)
 }
 
+/// Whether the calling thread has CAP_SYS_ADMIN, and with it a way to the host's mounts.
+pub(crate) fn is_administrator() -> bool {
+    const SYS_ADMIN: u32 = 21;
+    permitted_capabilities().is_ok_and(|permitted| permitted & 1 << SYS_ADMIN != 0)
+}
+
 /// A prctl(2) that takes integers only.
 fn prctl(option: libc::c_int, first: u64, second: u64) -> Result<libc::c_int, Errno> {
     // SAFETY: the callers below pass options whose arguments are integers, so no memory is involved; unused ones must

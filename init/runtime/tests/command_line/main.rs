@@ -2,6 +2,7 @@
 
 mod activation;
 mod bench;
+mod rootless;
 mod undone;
 
 use std::process::Stdio;

@@ -12,8 +12,9 @@ use crate::update::bytes;
 #[command(name = "berth-oci", version)]
 pub struct Arguments {
     /// Where the state of containers is kept
-    #[arg(long, default_value = "/run/berth-oci")]
-    pub root: PathBuf,
+    /// [default: /run/berth-oci, or berth-oci in $XDG_RUNTIME_DIR for who is not root]
+    #[arg(long)]
+    pub root: Option<PathBuf>,
     /// A file to write errors to
     #[arg(long)]
     pub log: Option<PathBuf>,

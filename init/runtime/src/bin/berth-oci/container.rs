@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_runtime::spec::{ParseError, Spec, Status};
+use berth_runtime::spec::{ParseError, Resources, Spec, Status};
 use berth_runtime::{Chain, Error};
 
 /// Why a command failed; texts as scripts written for runc know them, where they look for any.
@@ -39,6 +39,11 @@ pub enum Failure {
     Option { option: &'static str, must: String },
     #[error("no cgroup2 file system is mounted")]
     NoCgroup,
+    #[error(
+        "linux.resources needs a cgroup that this user may write to, which {} is not: have one delegated, or leave the limits out",
+        path.display()
+    )]
+    NotDelegated { path: PathBuf },
     #[error("container not running")]
     NotRunning,
     #[error("the container's processes did not end")]
@@ -114,5 +119,23 @@ pub fn cgroup(spec: &Spec, id: &str) -> Result<Option<PathBuf>, Failure> {
         let must = format!("must stay below the cgroup root, not {}", wanted.display());
         return Err(Failure::Option { option: "linux.cgroupsPath", must });
     }
-    Ok(Some(root.join(wanted)))
+    let path = root.join(wanted);
+    let limited = linux.and_then(|linux| linux.resources.as_ref()).is_some_and(has_limits);
+    match is_ours(&path) {
+        true => Ok(Some(path)),
+        false if limited => Err(Failure::NotDelegated { path }),
+        false => Ok(None),
+    }
+}
+
+/// Whether the caller may make a cgroup there. Root may; and somebody else below one that was given to him.
+fn is_ours(path: &Path) -> bool {
+    let nearest = path.ancestors().find(|ancestor| ancestor.exists());
+    rustix::process::geteuid().is_root()
+        || nearest.is_some_and(|nearest| rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok())
+}
+
+/// Whether there is anything that only a cgroup can keep. Device rules are no limits for who can make no devices.
+fn has_limits(resources: &Resources) -> bool {
+    Resources { devices: Vec::new(), ..resources.clone() } != Resources::default()
 }

@@ -56,7 +56,7 @@ fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> 
     if arguments.systemd_cgroup {
         return Err(container::Failure::SystemdCgroup);
     }
-    let store = store::Store::new(arguments.root.clone());
+    let store = store::Store::new(arguments.root.clone().unwrap_or_else(store::default_root));
     match &arguments.command {
         Command::Create(options) => lifecycle::create(&store, log, options),
         Command::Start(options) => lifecycle::start(&store, &options.id),

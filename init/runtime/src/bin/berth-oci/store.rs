@@ -25,6 +25,12 @@ pub struct Record {
     pub spec: Spec,
 }
 
+/// Where state is kept if nobody says.
+pub fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
+    own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("berth-oci")
+}
+
 /// All containers below one root.
 #[derive(Debug)]
 pub struct Store {
