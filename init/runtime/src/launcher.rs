@@ -32,7 +32,7 @@ use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{descriptors, hooks, idmap, limits, netdevices, seccomp};
+use crate::{cgroup, descriptors, hooks, idmap, limits, netdevices, seccomp};
 
 /// A container's process that waits at its gate.
 #[derive(Debug)]
@@ -144,7 +144,13 @@ impl Holdings {
         let mut this = Self { agent, cgroup: None, class: None };
         if let Some(path) = &request.cgroup {
             let resources = linux.resources.as_ref();
-            this.cgroup = Some(Cgroup::create(path, resources, &linux.devices).step("set up the cgroup")?);
+            let cgroup = Cgroup::create(path, resources, &linux.devices).step("set up the cgroup")?;
+            let given = cgroup::wanted_owner(request.spec).map_or(Ok(()), |owner| cgroup.give_to(owner));
+            this.cgroup = Some(cgroup);
+            if let Err(error) = given.step("give the container its cgroup") {
+                this.discard();
+                return Err(error);
+            }
         }
         if let Some(rdt) = &linux.intel_rdt {
             match Class::prepare(rdt, request.id).step("set up linux.intelRdt") {

@@ -126,22 +126,31 @@ pub(crate) fn personality(personality: &Personality) -> Result<(), Error> {
     Ok(sys::set_personality(domain).on("personality", &personality.domain)?)
 }
 
+/// Numbers of linux/mempolicy.h.
+const MEMORY_MODES: [(&str, u32); 7] = [
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+const MEMORY_FLAGS: [(&str, u32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// Modes and flags of `linux.memoryPolicy`, for `features`.
+#[must_use]
+pub fn known_memory_policies() -> (Vec<&'static str>, Vec<&'static str>) {
+    (MEMORY_MODES.map(|(name, _)| name).to_vec(), MEMORY_FLAGS.map(|(name, _)| name).to_vec())
+}
+
 /// Sets the NUMA policy of the calling process.
 pub(crate) fn memory_policy(policy: &MemoryPolicy) -> Result<(), Error> {
-    let modes = [
-        ("MPOL_DEFAULT", 0),
-        ("MPOL_PREFERRED", 1),
-        ("MPOL_BIND", 2),
-        ("MPOL_INTERLEAVE", 3),
-        ("MPOL_LOCAL", 4),
-        ("MPOL_PREFERRED_MANY", 5),
-        ("MPOL_WEIGHTED_INTERLEAVE", 6),
-    ];
-    let flags =
-        [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
-    let mut mode: u32 = find(&modes, &policy.mode, "linux.memoryPolicy.mode")?;
+    let mut mode: u32 = find(&MEMORY_MODES, &policy.mode, "linux.memoryPolicy.mode")?;
     for flag in &policy.flags {
-        mode |= find(&flags, flag, "linux.memoryPolicy.flags")?;
+        mode |= find(&MEMORY_FLAGS, flag, "linux.memoryPolicy.flags")?;
     }
     let nodes = bit_list(&policy.nodes)
         .ok_or_else(|| Error::configuration("linux.memoryPolicy.nodes", "must be a list as 0-3,7"))?;

@@ -5,6 +5,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod limits;
+mod ownership;
 mod remove;
 mod update;
 
@@ -18,6 +19,7 @@ use crate::error::{Context, SystemError};
 use crate::spec::{Device, Resources};
 
 pub use limits::LimitError;
+pub(crate) use ownership::wanted_owner;
 pub use remove::{Removal, kill, remove, remove_blocking};
 pub use update::update;
 

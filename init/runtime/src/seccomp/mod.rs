@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 
 use crate::error::{Context, SystemError};
 use crate::spec::{Action, Seccomp};
-use crate::sys::privileges::{Instruction, install_filter};
+use crate::sys::privileges::{Instruction, install_filter, knows_filter_flag};
 
 pub(crate) use cache::compiled;
 pub use default::default_profile;
@@ -159,6 +159,15 @@ impl Filter {
 #[must_use]
 pub fn known_flags() -> Vec<&'static str> {
     FLAGS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Those of them that this kernel knows.
+#[must_use]
+pub fn supported_flags() -> Vec<&'static str> {
+    // This one goes with a listener only.
+    let asked = |flag: u64| if flag == WAIT_KILLABLE { flag | NEW_LISTENER } else { flag };
+    let known = FLAGS.iter().filter(|(_, flag)| knows_filter_flag(asked(*flag)));
+    known.map(|(name, _)| *name).collect()
 }
 
 /// Architectures that profiles may name.

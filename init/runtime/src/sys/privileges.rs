@@ -129,6 +129,15 @@ struct Program {
     instructions: *const Instruction,
 }
 
+/// Whether the kernel knows a flag of [`install_filter`]: it looks at the flags before the program.
+pub(crate) fn knows_filter_flag(flag: u64) -> bool {
+    const SET_MODE_FILTER: libc::c_long = 1;
+    let none = std::ptr::null::<Program>();
+    // SAFETY: seccomp(2) reads a program through the pointer, and a null one gives EFAULT and changes nothing.
+    let result = check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flag, none) });
+    result == Err(Errno::FAULT)
+}
+
 /// Installs a filter for good; with the flag for a listener its descriptor comes back.
 pub(crate) fn install_filter(instructions: &[Instruction], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     const NEW_LISTENER: u64 = 1 << 3;

@@ -14,6 +14,7 @@ pub const CASES: &[Test] = &[
         a_further_process_has_priorities_and_processors_of_its_own,
     ),
     ("memory_policy_and_personality_are_the_programs", memory_policy_and_personality_are_the_programs),
+    ("a_writable_cgroup_belongs_to_the_program", a_writable_cgroup_belongs_to_the_program),
     ("what_cannot_be_is_named", what_cannot_be_is_named),
 ];
 
@@ -112,5 +113,18 @@ fn what_cannot_be_is_named() {
         change(&mut case);
         let text = case.fails();
         assert!(text.contains(expected), "{text}");
+    }
+}
+
+fn a_writable_cgroup_belongs_to_the_program() {
+    let script = "cd /sys/fs/cgroup; mkdir below && echo $$ > below/cgroup.procs && cat /proc/self/cgroup; \
+                  stat -c %u . cgroup.procs cgroup.max.depth";
+    for (option, expected) in [("rw", "0::/below\n33\n33\n65534\n"), ("ro", "65534\n65534\n65534\n")] {
+        let mut case = Case::unprivileged(script);
+        (case.process().user.uid, case.process().user.gid) = (33, 33);
+        let mount = case.spec.mounts.iter_mut().find(|mount| mount.destination == "/sys/fs/cgroup").unwrap();
+        mount.options = Some(vec![option.to_owned()]);
+        let output = case.run().output;
+        assert!(output.ends_with(expected), "{option}: {output}");
     }
 }
