@@ -151,6 +151,7 @@ impl Machine {
             }
             Token::Task(number) => self.handle_task(number),
             Token::Setup(id) => self.supervisor.set_up(id),
+            Token::Health(id) => self.supervisor.health_connection(id),
             Token::Execution(number) => self.supervisor.execution_reports(number),
             Token::Channel(id) => {
                 for outcome in self.supervisor.message(id) {

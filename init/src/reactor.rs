@@ -23,6 +23,8 @@ pub enum Token {
     Channel(u32),
     /// The runtime's report about the execution with this number.
     Execution(u32),
+    /// The connection of the health check of the container with this number.
+    Health(u32),
 }
 
 impl Token {
@@ -35,6 +37,7 @@ impl Token {
             Self::Setup(number) => (3, number),
             Self::Channel(number) => (4, number),
             Self::Execution(number) => (6, number),
+            Self::Health(number) => (7, number),
         };
         (kind << 32) | u64::from(number)
     }
@@ -49,6 +52,7 @@ impl Token {
             4 => Some(Self::Channel(low)),
             5 => Some(Self::PowerButton),
             6 => Some(Self::Execution(low)),
+            7 => Some(Self::Health(low)),
             _ => None,
         }
     }
@@ -118,6 +122,7 @@ mod tests {
             Token::Setup(u32::MAX),
             Token::Channel(1),
             Token::Execution(9),
+            Token::Health(2),
         ] {
             assert_eq!(Token::from_number(token.to_number()), Some(token));
         }

@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod containers;
 mod exec;
+mod health;
 mod isolation;
 mod operation;
 mod state;
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Case> {
         containers::CASES,
         exec::CASES,
         commands::CASES,
+        health::CASES,
         isolation::CASES,
         configuration::CASES,
         archives::CASES,

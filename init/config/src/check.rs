@@ -1,6 +1,7 @@
 //! What single values cannot show: keys that contradict each other, names that lead nowhere.
 
 mod dependencies;
+mod health;
 mod network;
 mod ports;
 mod sysctls;
@@ -29,6 +30,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
         check.published_without_bridge(report);
         check.destinations(report);
         sysctls::check(&check, report);
+        health::check(&check, report);
     }
     dependencies::check(configuration, declared, root, report);
     ports::check(configuration, root, report);

@@ -4,6 +4,7 @@ mod capability;
 mod command;
 mod device;
 mod environment;
+mod health;
 mod port;
 mod restart;
 mod security;
@@ -22,6 +23,7 @@ pub use self::capability::{Capability, CapabilityChoice};
 pub use self::command::Command;
 pub use self::device::Device;
 pub use self::environment::Environment;
+pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::restart::RestartPolicy;
 pub use self::security::{NetworkMode, Seccomp, Security, UserNamespace};
@@ -59,12 +61,15 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
 
-    /// Containers that must run before this one starts.
+    /// Containers that must run, and be healthy if they have a health check, before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ContainerName>,
     /// What happens when the process ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: RestartPolicy,
+    /// How Berth finds out whether the container does its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What asks the process to end. The image's choice if absent, else SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
@@ -142,6 +147,7 @@ impl Container {
             hostname: None,
             depends_on: Vec::new(),
             restart: RestartPolicy::default(),
+            health: None,
             stop_signal: None,
             stop_grace_period: None,
             network_mode: NetworkMode::default(),

@@ -100,6 +100,12 @@ impl Report<'_> {
         }
     }
 
+    /// Whether something below `path` was wrong in itself, and is therefore missing from the values.
+    pub fn has_mistake_below(&self, path: &Path) -> bool {
+        let below = format!("{path}.");
+        self.mistakes.iter().any(|mistake| mistake.diagnostic.key.starts_with(&below))
+    }
+
     /// A mistake that was found in the values that were read from `root`.
     pub fn about(&self, root: &Node, path: &Path, message: impl Into<String>) -> Mistake {
         let (place, path) = root.find(path);

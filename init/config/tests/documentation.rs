@@ -51,6 +51,11 @@ fn schema_tables(schema: &Value, root: &Value, path: &str, found: &mut BTreeMap<
             schema_tables(property, root, &path, found);
         }
     }
+    // A table that may be absent; of several forms the one without keys stands for all.
+    let choices = schema["anyOf"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if choices.iter().any(|choice| choice["type"] == "null") {
+        choices.iter().for_each(|choice| schema_tables(choice, root, path, found));
+    }
     for below in [&schema["items"], &schema["additionalProperties"]] {
         let path = if below == &schema["items"] { path.to_owned() } else { format!("{path}.<name>") };
         if below.is_object() {
@@ -71,6 +76,11 @@ fn around(heading: &str, line: &str) -> String {
         "" => format!("{line}\n"),
         "containers.<name>" => format!("[containers.db]\nimage = 'x'\n[containers.web]\n{without_image}{line}\n"),
         "containers.<name>.security" => format!("[containers.web]\nimage = 'x'\n[containers.web.security]\n{line}\n"),
+        "containers.<name>.health" => {
+            let kind =
+                if ["exec", "http", "tcp"].iter().any(|kind| line.starts_with(kind)) { "" } else { "tcp = 80\n" };
+            format!("[containers.web]\nimage = 'x'\n[containers.web.health]\n{kind}{line}\n")
+        }
         "network.links.<name>.routes" => {
             let destination = if line.starts_with("destination") { "" } else { "destination = '10.0.0.0/8'\n" };
             format!("[[network.links.eth0.routes]]\n{destination}{line}\n")

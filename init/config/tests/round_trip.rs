@@ -49,10 +49,27 @@ fn process() -> impl Strategy<Value = Container> {
         option::of(of("[a-zA-Z0-9]{1,9}(\\.[a-z]-?[a-z])?")),
         vec(of("[a-z][a-z0-9._-]{0,9}[a-z0-9]"), 0..3),
         of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
+        option::of(one_of(&[
+            "{ exec = ['true', 'a b'] }",
+            "{ http = 'http://localhost:8080/x?y=1', interval = '10s', retries = 4294967295 }",
+            "{ tcp = 5432, timeout = '100ms', start_period = '1h', start_interval = '1s' }",
+        ])),
         option::of(of("SIG(HUP|TERM|KILL|RTMIN\\+[0-9]|RTMAX)|[1-9]|3[0-9]|6[0-4]")),
     );
     values.prop_map(
-        |(image, command, entrypoint, environment, user, working_dir, hostname, depends_on, restart, signal)| {
+        |(
+            image,
+            command,
+            entrypoint,
+            environment,
+            user,
+            working_dir,
+            hostname,
+            depends_on,
+            restart,
+            health,
+            signal,
+        )| {
             Container {
                 command,
                 entrypoint,
@@ -62,6 +79,7 @@ fn process() -> impl Strategy<Value = Container> {
                 hostname,
                 depends_on,
                 restart,
+                health,
                 stop_signal: signal,
                 ..Container::new(image)
             }

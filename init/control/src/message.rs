@@ -13,7 +13,7 @@ mod statistics;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::container::{Container, ContainerState, Declaration, Kind, Port, PreparedImage, PreparedMount};
+pub use self::container::{Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount};
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
 pub use self::statistics::Statistics;

@@ -20,6 +20,7 @@ use berth_config::{RestartPolicy, SystemContainer};
 use berth_control::message::{self, ContainerState, Kind, Port, PreparedImage};
 use berth_runtime::{Created, Creating, Running};
 
+use super::health::Health;
 use super::output::Output;
 use super::peer::Peer;
 
@@ -118,6 +119,8 @@ pub struct Container {
     pub network: Option<OwnedFd>,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// What its health check has found, while it runs with one.
+    pub health: Option<Health>,
     /// Its range of host ids: see [`super::user_spec`].
     pub slot: u32,
     /// A system container that said so, or a user container that runs.
@@ -156,6 +159,7 @@ impl Container {
             output,
             network: None,
             addresses: Vec::new(),
+            health: None,
             slot,
             ready: false,
             tried: false,
@@ -202,6 +206,16 @@ impl Container {
         }
     }
 
+    /// Whether those that depend on it may start.
+    pub fn is_usable(&self) -> bool {
+        self.ready && self.health.as_ref().is_none_or(|health| health.status() == message::Health::Healthy)
+    }
+
+    /// Whether its health check fails.
+    pub fn is_unhealthy(&self) -> bool {
+        self.health.as_ref().is_some_and(|health| health.status() == message::Health::Unhealthy)
+    }
+
     /// Whether it stays stopped over a reboot, once somebody has stopped it.
     pub fn stays_stopped(&self) -> bool {
         self.user().is_some_and(|user| user.restart == RestartPolicy::UnlessStopped)
@@ -228,6 +242,7 @@ impl Container {
             | State::Executing { deadline, .. } => Some(*deadline),
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
+            State::Running(_) => self.health.as_ref().map(Health::deadline),
             _ => None,
         }
     }
@@ -253,12 +268,14 @@ impl Container {
                 State::Preparing => ContainerState::Preparing,
                 State::Waiting => ContainerState::Waiting,
                 State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
+                State::Running(_) if self.is_unhealthy() => ContainerState::Unhealthy,
                 State::Running(_) => ContainerState::Running,
                 State::Stopping { .. } => ContainerState::Stopping,
                 State::Backoff { .. } => ContainerState::Backoff,
                 State::Stopped => ContainerState::Stopped,
                 State::Failed => ContainerState::Failed,
             },
+            health: self.health.as_ref().map(Health::status).unwrap_or_default(),
             image: self.user().map(|user| user.image.to_string()).unwrap_or_default(),
             reason: self.reason.clone(),
             pid: self.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),

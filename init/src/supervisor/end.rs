@@ -85,6 +85,7 @@ impl Supervisor {
         if let State::Creating { creating: Some(creating), .. } = &container.state {
             self.reactor.remove(creating);
         }
+        container.health = None;
         let attached = container.network.take().is_some();
         let name = container.name.clone();
         container.state = next_state(container, success, self.shutting_down);

@@ -26,8 +26,8 @@ const MAXIMUM: usize = 1024;
 #[derive(Debug)]
 pub struct Execution {
     stage: Stage,
-    /// A pipe for the [`ExecutionEnd`].
-    result: File,
+    /// A client's pipe for the [`ExecutionEnd`]; a health check has none.
+    result: Option<File>,
 }
 
 /// How far it is.
@@ -53,6 +53,41 @@ impl Execution {
 impl Supervisor {
     /// Starts a program in a running container. For the descriptors see [`message::Request::Execute`].
     pub(super) fn execute(&mut self, wanted: &message::Execution, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let (streams, result) = take_apart(descriptors, wanted.terminal.is_some())?;
+        let stream = |position: usize| streams.get(position).map(AsFd::as_fd);
+        let (stdio, console) = match wanted.terminal {
+            Some(_) => (Stdio::default(), stream(0)),
+            None => (Stdio { stdin: stream(0), stdout: stream(1), stderr: stream(2) }, None),
+        };
+        self.begin_execution(wanted, stdio, console, Some(result)).map(drop)
+    }
+
+    /// Starts the program of a health check, whose end is told to [`Supervisor::check_ended`] under the number.
+    pub(super) fn execute_for_check(
+        &mut self,
+        wanted: &message::Execution,
+        [stdin, stdout, stderr]: [Option<BorrowedFd<'_>>; 3],
+    ) -> Result<u32, String> {
+        self.begin_execution(wanted, Stdio { stdin, stdout, stderr }, None, None)
+    }
+
+    /// Ends the program of a health check; nobody waits for it any more.
+    pub(super) fn give_up_execution(&mut self, number: u32) {
+        // One that is still set up ends when its gate is closed.
+        let Some(execution) = self.executions.remove(&number) else { return };
+        if let Stage::Executing(running) | Stage::Running(running) = &execution.stage {
+            self.reactor.remove(running.report());
+            let _ = running.signal(nix::libc::SIGKILL);
+        }
+    }
+
+    fn begin_execution(
+        &mut self,
+        wanted: &message::Execution,
+        stdio: Stdio<'_>,
+        console: Option<BorrowedFd<'_>>,
+        result: Option<File>,
+    ) -> Result<u32, String> {
         let name = &wanted.container;
         if self.executions.len() >= MAXIMUM {
             return Err(format!("{MAXIMUM} programs are being executed in containers already; wait until some end"));
@@ -61,14 +96,8 @@ impl Supervisor {
         let State::Running(running) = &container.state else {
             return Err(format!("container {name} is not running"));
         };
-        let (streams, result) = take_apart(descriptors, wanted.terminal.is_some())?;
         let spec = specification(container)?;
         let process = process(&spec, wanted)?;
-        let stream = |position: usize| streams.get(position).map(AsFd::as_fd);
-        let (stdio, console) = match wanted.terminal {
-            Some(_) => (Stdio::default(), stream(0)),
-            None => (Stdio { stdin: stream(0), stdout: stream(1), stderr: stream(2) }, None),
-        };
         let creating = berth_runtime::exec(&ExecRequest {
             pid: running.pid,
             pidfd: running.pidfd.as_fd(),
@@ -86,7 +115,7 @@ impl Supervisor {
         self.reactor.add(&creating, Token::Execution(number)).map_err(|error| format!("watch it: {error}"))?;
         self.next_execution = number.wrapping_add(1);
         self.executions.insert(number, Execution { stage: Stage::Creating(Some(creating)), result });
-        Ok(())
+        Ok(number)
     }
 
     /// The runtime reports about an execution that is being set up.
@@ -143,10 +172,11 @@ impl Supervisor {
         if let Stage::Executing(running) = &execution.stage {
             self.reactor.remove(running.report());
         }
+        let Some(result) = execution.result.as_mut() else { return self.check_ended(number, &end) };
         let mut line = serde_json::to_vec(&end).unwrap_or_default();
         line.push(b'\n');
         // A client that has gone does not want to know.
-        let _ = execution.result.write_all(&line);
+        let _ = result.write_all(&line);
     }
 }
 

@@ -12,6 +12,7 @@ use berth_runtime::{Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
+use super::health::Health;
 use super::peer::Peer;
 use super::{Supervisor, system_spec, user_spec};
 use crate::clock;
@@ -103,6 +104,7 @@ impl Supervisor {
         let by_notice = container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
         container.ready |= !by_notice;
         container.tried |= container.ready;
+        container.health = container.user().and_then(|user| user.health.as_ref()).map(Health::begin);
         log::info!("container {} runs", container.name);
         self.changed(id);
     }

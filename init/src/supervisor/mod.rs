@@ -9,6 +9,7 @@ mod container;
 mod devices;
 mod end;
 mod execution;
+mod health;
 mod launch;
 mod output;
 mod peer;
@@ -111,6 +112,7 @@ impl Supervisor {
         let wrong = self.list().into_iter().filter(|container| match container.state {
             State::Failed | State::Backoff { .. } => true,
             State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
+            State::Running(_) => container.is_unhealthy(),
             _ => false,
         });
         wrong.map(|container| format!("container {}: {}", container.name, container.reason)).collect()
@@ -149,6 +151,10 @@ impl Supervisor {
                 if *deadline <= now =>
             {
                 self.set_up_failed(id, "setting it up took too long".to_owned());
+                true
+            }
+            State::Running(_) if container.health.as_ref().is_some_and(|health| health.deadline() <= now) => {
+                self.check_health(id, now);
                 true
             }
             State::Stopping { deadline: Some(deadline), .. } if *deadline <= now => {
@@ -213,10 +219,11 @@ impl Supervisor {
                 return Some(format!("waits for {name}, which does not exist"));
             };
             // A system container that this machine has no use for holds nobody up.
-            let met =
-                dependency.ready || (dependency.kind() == Kind::System && matches!(dependency.state, State::Stopped));
+            let met = dependency.is_usable()
+                || (dependency.kind() == Kind::System && matches!(dependency.state, State::Stopped));
             if !met {
-                return Some(format!("waits for {name}"));
+                let health = if dependency.ready { ", which is not healthy yet" } else { "" };
+                return Some(format!("waits for {name}{health}"));
             }
         }
         let needs_network = container.user().is_some_and(|user| user.network_mode == berth_config::NetworkMode::Bridge);

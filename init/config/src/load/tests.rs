@@ -416,3 +416,15 @@ readiness = 'started'
         load_system_container(&Source::new("container.toml", "capabilities = ['X']\n")).expect_err("it is wrong");
     assert!(mistakes.iter().any(|mistake| mistake.message.contains("the key `command` is missing")), "{mistakes:#?}");
 }
+
+#[test]
+fn a_health_check_is_of_one_kind() {
+    let check = |text: &str| mistake(&format!("[containers.a]\nimage = 'x'\n[containers.a.health]\n{text}\n"));
+    assert!(check("interval = '1s'").contains("exactly one of"));
+    assert!(check("tcp = 1\nexec = 'true'").contains("exactly one of"));
+    assert!(check("exec = []").contains("no program"));
+    assert!(check("tcp = 80\ninterval = '1ms'").contains("health.interval"));
+    assert!(check("http = 'https://localhost/'").contains("http://"));
+    let none = "[containers.a]\nimage = 'x'\nnetwork_mode = 'none'\nhealth = { tcp = '192.0.2.1:80' }\n";
+    assert!(mistake(none).contains("no network"));
+}

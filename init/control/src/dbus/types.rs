@@ -5,7 +5,7 @@
 
 use zbus::{DeserializeDict, SerializeDict, Type};
 
-use crate::message::{self, ContainerState, Kind, MachineState};
+use crate::message::{self, ContainerState, Health, Kind, MachineState};
 
 /// The machine as a whole; see [`message::Machine`] for the fields.
 #[derive(Clone, Debug, PartialEq, SerializeDict, DeserializeDict, Type)]
@@ -55,6 +55,7 @@ pub struct Container {
     pub name: String,
     pub kind: Kind,
     pub state: ContainerState,
+    pub health: Health,
     pub image: String,
     pub reason: String,
     pub pid: u32,
@@ -168,7 +169,7 @@ same_fields!(Machine {
 same_fields!(Link { name, mac, carrier, addresses; });
 same_fields!(Step { name, start_us, duration_us, outcome, failed; });
 same_fields!(Container {
-    name, kind, state, image, reason, pid, restarts, started_us, exit_code, addresses; ports
+    name, kind, state, health, image, reason, pid, restarts, started_us, exit_code, addresses; ports
 });
 same_fields!(Statistics {
     name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes;
@@ -186,6 +187,7 @@ mod tests {
             name: "web".into(),
             kind: Kind::User,
             state: ContainerState::Backoff,
+            health: Health::Unhealthy,
             image: "nginx:1.27".into(),
             reason: "exited with 1".into(),
             pid: 0,

@@ -29,6 +29,8 @@ pub enum ContainerState {
     Starting,
     /// Its process runs.
     Running,
+    /// Its process runs, and its health check fails.
+    Unhealthy,
     /// It was told to stop.
     Stopping,
     /// Ended, and going to be started again.
@@ -37,6 +39,22 @@ pub enum ContainerState {
     Stopped,
     /// Not running, and not going to by itself.
     Failed,
+}
+
+/// What a container's health check says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
+pub enum Health {
+    /// There is none, or the container does not run.
+    #[default]
+    None,
+    /// No check has passed yet, and failures do not count yet.
+    Starting,
+    /// The last check passed, or too few have failed since.
+    Healthy,
+    /// Too many have failed in a row.
+    Unhealthy,
 }
 
 /// A container as a client sees it.
@@ -50,6 +68,8 @@ pub struct Container {
     pub state: ContainerState,
     /// The image's name; empty for system containers.
     pub image: String,
+    /// What its health check says.
+    pub health: Health,
     /// Why it is in this state, in one sentence; empty where the state says all.
     pub reason: String,
     /// Its first process as the host sees it; 0 if none.

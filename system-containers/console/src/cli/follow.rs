@@ -94,6 +94,7 @@ mod tests {
             name: "job".into(),
             kind: Kind::User,
             state,
+            health: berth_control::message::Health::None,
             image: String::new(),
             reason: "exited with code 3".into(),
             pid: 0,

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_control::message::{Container, ContainerState, MachineState, Port};
+use berth_control::message::{Container, ContainerState, Health, MachineState, Port};
 
 /// A span of time with its two largest units: `3d 4h`, `5m 10s`, `12s`.
 pub fn span(seconds: u64) -> String {
@@ -47,6 +47,7 @@ pub fn container_state(state: ContainerState) -> &'static str {
         ContainerState::Preparing => "preparing",
         ContainerState::Starting => "starting",
         ContainerState::Running => "running",
+        ContainerState::Unhealthy => "unhealthy",
         ContainerState::Stopping => "stopping",
         ContainerState::Backoff => "backoff",
         ContainerState::Stopped => "stopped",
@@ -60,7 +61,11 @@ pub fn condition(container: &Container, uptime_ms: u64) -> String {
     match container.state {
         ContainerState::Running => {
             let since = (uptime_ms / 1_000).saturating_sub(container.started_us / 1_000_000);
-            format!("{state} {}", span(since))
+            match container.health {
+                Health::Starting => format!("{state} {}, starting", span(since)),
+                Health::Healthy => format!("{state} {}, healthy", span(since)),
+                Health::None | Health::Unhealthy => format!("{state} {}", span(since)),
+            }
         }
         _ if !container.reason.is_empty() => format!("{state}: {}", container.reason),
         ContainerState::Stopped if container.exit_code >= 0 => format!("{state}, exit code {}", container.exit_code),

@@ -81,6 +81,7 @@ mod tests {
             name: "web".into(),
             kind: Kind::User,
             state: ContainerState::Running,
+            health: berth_control::message::Health::None,
             image: "nginx:1.27".into(),
             reason: String::new(),
             pid: 312,

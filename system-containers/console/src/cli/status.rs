@@ -91,6 +91,7 @@ mod tests {
             name: "web".into(),
             kind: Kind::User,
             state,
+            health: berth_control::message::Health::None,
             image: String::new(),
             reason: String::new(),
             pid: 0,

@@ -138,6 +138,7 @@ pub fn container(name: &str, kind: Kind) -> Container {
         name: name.into(),
         kind,
         state: ContainerState::Running,
+        health: berth_control::message::Health::None,
         image: "nginx:1.27".into(),
         reason: String::new(),
         pid: 123,

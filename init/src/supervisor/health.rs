@@ -1,0 +1,258 @@
+//! Whether running containers do their work: `[containers.<name>.health]`.
+//!
+//! ```text
+//!             passes                 `retries` failures in a row
+//! Starting ───────────▶ Healthy ───────────────────────────────▶ Unhealthy
+//!     │                    ▲                                        │  ▲
+//!     │                    └──────────────── passes ────────────────┘  │
+//!     └──────────── `retries` failures after the start period ─────────┘
+//! ```
+//! A program runs as an execution in the container; a page or a port is looked at by a task that joins the container's
+//! network, so nothing that a container answers is read by PID 1 itself.
+
+mod probe;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use berth_control::message::{self, Execution, ExecutionEnd};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
+
+use super::Supervisor;
+use super::container::{Container, State};
+use crate::clock;
+use crate::reactor::Token;
+use crate::task::Task;
+
+/// How much of what a check's program has printed is told, in bytes.
+const OUTPUT: usize = 512;
+
+/// What the checks of one run of a container have found.
+#[derive(Debug)]
+pub struct Health {
+    settings: berth_config::Health,
+    status: message::Health,
+    /// Failed checks in a row.
+    failures: u32,
+    /// Until then failures do not count, on [`crate::clock`].
+    grace: Duration,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Between two checks.
+    Pause { until: Duration },
+    /// A program runs in the container.
+    Program { number: u32, output: File, deadline: Duration },
+    /// A task looks at the container's network.
+    Network { task: Task<Result<(), String>>, deadline: Duration },
+}
+
+impl Health {
+    /// Of a container that begins to run.
+    pub fn begin(settings: &berth_config::Health) -> Self {
+        let now = clock::since_boot();
+        let first = settings.start_interval().duration().min(settings.interval().duration());
+        Self {
+            settings: settings.clone(),
+            status: message::Health::Starting,
+            failures: 0,
+            grace: now + settings.start_period().duration(),
+            stage: Stage::Pause { until: now + first },
+        }
+    }
+
+    /// What they have found so far.
+    pub fn status(&self) -> message::Health {
+        self.status
+    }
+
+    /// When something has to be done.
+    pub fn deadline(&self) -> Duration {
+        match &self.stage {
+            Stage::Pause { until } => *until,
+            Stage::Program { deadline, .. } | Stage::Network { deadline, .. } => *deadline,
+        }
+    }
+
+    /// Counts a check; says whether the status is another one now.
+    fn count(&mut self, passed: bool, now: Duration) -> bool {
+        let before = self.status;
+        let in_grace = self.status == message::Health::Starting && now < self.grace;
+        if passed {
+            self.failures = 0;
+            self.status = message::Health::Healthy;
+        } else if !in_grace {
+            self.failures = self.failures.saturating_add(1);
+            if self.failures >= self.settings.retries() {
+                self.status = message::Health::Unhealthy;
+            }
+        }
+        let starting = self.status == message::Health::Starting && now < self.grace;
+        let pause = if starting { self.settings.start_interval() } else { self.settings.interval() };
+        self.stage = Stage::Pause { until: now + pause.duration() };
+        self.status != before
+    }
+}
+
+impl Supervisor {
+    /// The time of a container's health check has come: to begin one, or to give it up.
+    pub(super) fn check_health(&mut self, id: u32, now: Duration) {
+        let Some(health) = self.containers.get(&id).and_then(|container| container.health.as_ref()) else { return };
+        let took_too_long = || format!("it took longer than {}", health.settings.timeout());
+        match &health.stage {
+            Stage::Pause { .. } => {
+                if let Err(reason) = self.begin_check(id, now) {
+                    self.checked(id, Err(reason));
+                }
+            }
+            Stage::Program { number, .. } => {
+                let (number, reason) = (*number, took_too_long());
+                self.give_up_execution(number);
+                self.checked(id, Err(reason));
+            }
+            Stage::Network { task, .. } => {
+                // ESRCH: it has ended in this moment.
+                let _ = kill(task.pid(), Signal::SIGKILL);
+                let reason = took_too_long();
+                self.reactor.remove(task);
+                self.checked(id, Err(reason));
+            }
+        }
+    }
+
+    fn begin_check(&mut self, id: u32, now: Duration) -> Result<(), String> {
+        let Some(container) = self.containers.get(&id) else { return Ok(()) };
+        let (Some(health), State::Running(running)) = (&container.health, &container.state) else { return Ok(()) };
+        let (settings, pid) = (health.settings.clone(), running.pid);
+        let deadline = now + settings.timeout().duration();
+        let stage = if let Some(command) = &settings.exec {
+            let name = container.name.clone();
+            let (number, output) = self.execute_check(&name, command.words())?;
+            Stage::Program { number, output, deadline }
+        } else {
+            let target = probe::Target::of(&settings).ok_or("it says nothing to look at")?;
+            let patience = settings.timeout().duration();
+            let task = Task::start(move || target.look(pid, patience)).map_err(|error| crate::chain(&error))?;
+            self.reactor.add(&task, Token::Health(id)).map_err(|error| format!("watch it: {error}"))?;
+            Stage::Network { task, deadline }
+        };
+        if let Some(health) = self.containers.get_mut(&id).and_then(|container| container.health.as_mut()) {
+            health.stage = stage;
+        }
+        Ok(())
+    }
+
+    /// Runs the program of a check, with what it prints in a file in memory, which counts as the container's.
+    fn execute_check(&mut self, name: &str, arguments: &[String]) -> Result<(u32, File), String> {
+        let failed = |error: nix::Error| format!("make a file for its output: {error}");
+        let output = memfd_create("health", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+        let wanted = Execution { container: name.to_owned(), arguments: arguments.to_vec(), ..Execution::default() };
+        let streams: [Option<BorrowedFd<'_>>; 3] = [None, Some(output.as_fd()), Some(output.as_fd())];
+        let number = self.execute_for_check(&wanted, streams)?;
+        Ok((number, File::from(output)))
+    }
+
+    /// The program of a check has ended.
+    pub(super) fn check_ended(&mut self, number: u32, end: &ExecutionEnd) {
+        let is_waited_for = |container: &Container| match container.health.as_ref().map(|health| &health.stage) {
+            Some(Stage::Program { number: waited_for, .. }) => *waited_for == number,
+            _ => false,
+        };
+        let Some(container) = self.containers.values().find(|container| is_waited_for(container)) else { return };
+        let id = container.id;
+        let Some(Stage::Program { output, .. }) = container.health.as_ref().map(|health| &health.stage) else { return };
+        let result = match (end.exit_code, end.reason.as_str()) {
+            (0, _) => Ok(()),
+            (code, "") => Err(format!("its program exited with code {code}{}", told(output))),
+            (_, reason) => Err(reason.to_owned()),
+        };
+        self.checked(id, result);
+    }
+
+    /// The task of a check has something to say.
+    pub fn health_connection(&mut self, id: u32) {
+        let Some(health) = self.containers.get_mut(&id).and_then(|container| container.health.as_mut()) else { return };
+        let Stage::Network { task, .. } = &mut health.stage else { return };
+        let Some(result) = task.advance() else { return };
+        self.reactor.remove(&*task);
+        self.checked(id, result.unwrap_or_else(|error| Err(crate::chain(&error))));
+    }
+
+    fn checked(&mut self, id: u32, result: Result<(), String>) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(health) = container.health.as_mut() else { return };
+        let changed = health.count(result.is_ok(), clock::since_boot());
+        let unhealthy = health.status == message::Health::Unhealthy;
+        container.reason = match result {
+            Err(reason) if unhealthy => format!("its health check fails: {reason}"),
+            _ => String::new(),
+        };
+        if changed {
+            let name = &container.name;
+            match unhealthy {
+                true => log::warn!("container {name} is unhealthy: {}", container.reason),
+                false => log::info!("container {name} is healthy"),
+            }
+            self.changed(id);
+        }
+    }
+}
+
+/// The beginning of what a program has printed, for a sentence.
+fn told(output: &File) -> String {
+    let mut bytes = [0; OUTPUT];
+    let length = output.read_at(&mut bytes, 0).unwrap_or_default();
+    let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn health(text: &str) -> Health {
+        let configuration = format!("[containers.a]\nimage = 'x'\n[containers.a.health]\ntcp = 80\n{text}");
+        let source = berth_config::Source::new("test".to_owned(), configuration.into_bytes());
+        let loaded = berth_config::load(&[source]).unwrap().configuration;
+        Health::begin(loaded.containers.values().next().unwrap().health.as_ref().unwrap())
+    }
+
+    #[test]
+    fn only_failures_in_a_row_make_it_unhealthy() {
+        let mut health = health("retries = 2\n");
+        let now = clock::since_boot();
+        assert!(!health.count(false, now));
+        assert!(health.count(true, now) && health.status == message::Health::Healthy);
+        assert!(!health.count(false, now));
+        assert!(!health.count(true, now));
+        assert!(!health.count(false, now));
+        assert!(health.count(false, now) && health.status == message::Health::Unhealthy);
+        assert!(health.count(true, now) && health.status == message::Health::Healthy);
+    }
+
+    #[test]
+    fn failures_do_not_count_in_the_start_period_until_it_was_healthy_once() {
+        let mut health = health("retries = 1\nstart_period = '1h'\nstart_interval = '2s'\ninterval = '9s'\n");
+        let now = clock::since_boot();
+        assert!(!health.count(false, now) && health.status == message::Health::Starting);
+        assert_eq!(health.deadline(), now + Duration::from_secs(2));
+        assert!(health.count(true, now));
+        assert_eq!(health.deadline(), now + Duration::from_secs(9));
+        assert!(health.count(false, now) && health.status == message::Health::Unhealthy);
+    }
+
+    #[test]
+    fn what_was_printed_becomes_part_of_a_sentence() {
+        let mut file = tempfile::tempfile().unwrap();
+        assert_eq!(told(&file), "");
+        file.write_all(b"no\n  database\n").unwrap();
+        assert_eq!(told(&file), ": no database");
+    }
+}
