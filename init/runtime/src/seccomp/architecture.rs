@@ -1,7 +1,7 @@
 //! Architectures: their names in profiles, their marks in the kernel's data, their system calls' numbers.
 
 use super::SeccompError;
-use super::table::{ARM_PRIVATE, SYSCALLS, X32};
+use super::table::{ARM_PRIVATE, Row, SYSCALLS, X32};
 
 /// Bit that marks a call of the x32 ABI.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
@@ -79,26 +79,43 @@ pub(super) fn chosen(wanted: &[String], machine: Machine) -> Result<Vec<Architec
     Ok(machine.iter().enumerate().filter(is_chosen).map(|(_, architecture)| *architecture).collect())
 }
 
-/// The number of a call; none where the architecture does not have it.
-pub(super) fn number(name: &str, numbers: Numbers) -> Option<u32> {
-    if numbers == Numbers::Arm
-        && let Some((_, number)) = ARM_PRIVATE.iter().find(|(known, _)| *known == name)
-    {
-        return Some(*number);
-    }
-    let position = SYSCALLS.binary_search_by(|(known, ..)| (*known).cmp(name)).ok()?;
-    let (_, x86_64, i386, aarch64, arm) = SYSCALLS.get(position)?;
-    let number = match numbers {
-        Numbers::X86_64 => u32::try_from(*x86_64).ok()?,
-        Numbers::X32 => {
-            let own = X32.iter().find(|(known, _)| *known == name).map(|(_, number)| number);
-            u32::try_from(*own.unwrap_or(x86_64)).ok()? | X32_BIT
+/// A system call that is known, by its name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Call {
+    row: Option<&'static Row>,
+    x32: Option<i16>,
+    arm_private: Option<u32>,
+}
+
+/// Looks a name up.
+pub(super) fn call(name: &str) -> Option<Call> {
+    match SYSCALLS.binary_search_by(|(known, ..)| (*known).cmp(name)) {
+        Ok(position) => {
+            let own = X32.binary_search_by(|(known, _)| (*known).cmp(name)).ok().and_then(|own| X32.get(own));
+            Some(Call { row: SYSCALLS.get(position), x32: own.map(|(_, number)| *number), arm_private: None })
         }
-        Numbers::I386 => u32::try_from(*i386).ok()?,
-        Numbers::Aarch64 => u32::try_from(*aarch64).ok()?,
-        Numbers::Arm => u32::try_from(*arm).ok()?,
-    };
-    Some(number)
+        Err(_) => {
+            let (_, number) = ARM_PRIVATE.iter().find(|(known, _)| *known == name)?;
+            Some(Call { arm_private: Some(*number), ..Call::default() })
+        }
+    }
+}
+
+impl Call {
+    /// Its number; none where the architecture does not have it.
+    pub(super) fn number(&self, numbers: Numbers) -> Option<u32> {
+        let Some((_, x86_64, i386, aarch64, arm)) = self.row else {
+            return self.arm_private.filter(|_| numbers == Numbers::Arm);
+        };
+        let (number, mark) = match numbers {
+            Numbers::X86_64 => (*x86_64, 0),
+            Numbers::X32 => (self.x32.unwrap_or(*x86_64), X32_BIT),
+            Numbers::I386 => (*i386, 0),
+            Numbers::Aarch64 => (*aarch64, 0),
+            Numbers::Arm => (*arm, 0),
+        };
+        u32::try_from(number).ok().map(|number| number | mark)
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +126,10 @@ mod tests {
     fn the_tables_are_sorted_by_name() {
         assert!(SYSCALLS.is_sorted_by(|(one, ..), (next, ..)| one < next));
         assert!(NAMES.is_sorted() && X32.is_sorted() && ARM_PRIVATE.is_sorted());
+    }
+
+    fn number(name: &str, numbers: Numbers) -> Option<u32> {
+        call(name)?.number(numbers)
     }
 
     #[test]

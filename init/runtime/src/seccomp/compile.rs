@@ -7,10 +7,8 @@
 //! Every block ends with a return on all of its paths, so blocks are put one after the other without fix-ups. A jump
 //! that is too long for its 8 bits goes by an unconditional one, which has 32.
 
-use std::collections::BTreeMap;
-
 use super::SeccompError;
-use super::architecture::{ARM_PRIVATE_BASE, Machine, Numbers, THIS_MACHINE, X32_BIT, chosen, number};
+use super::architecture::{ARM_PRIVATE_BASE, Call, Machine, Numbers, THIS_MACHINE, X32_BIT, call, chosen};
 use crate::spec::{Action, ArgumentRule, Operator, Seccomp, SyscallRule};
 use crate::sys::privileges::Instruction;
 
@@ -48,6 +46,9 @@ pub(super) fn program(profile: &Seccomp) -> Result<Vec<Instruction>, SeccompErro
 
 fn program_for(profile: &Seccomp, machine: Machine) -> Result<Vec<Instruction>, SeccompError> {
     let wanted = chosen(&profile.architectures, machine)?;
+    let named = |rule| move |name: &String| Some((call(name)?, rule));
+    let calls: Vec<(Call, &SyscallRule)> =
+        profile.syscalls.iter().flat_map(|rule| rule.names.iter().filter_map(named(rule))).collect();
     let mut out = vec![load(OFFSET_ARCHITECTURE)];
     let mut done = Vec::new();
     for (_, audit, _) in &wanted {
@@ -57,56 +58,112 @@ fn program_for(profile: &Seccomp, machine: Machine) -> Result<Vec<Instruction>, 
         done.push(*audit);
         let sharing: Vec<Numbers> =
             wanted.iter().filter(|(_, other, _)| other == audit).map(|(.., numbers)| *numbers).collect();
-        let mut block = vec![load(OFFSET_NUMBER)];
-        block.extend(search(&ranges(profile, &sharing)?));
-        out.extend(skip_unless(JUMP_EQUAL, *audit, &block));
-        out.extend(block);
+        let ranges = Ranges::of(profile, &calls, &sharing)?;
+        out.extend(skip_unless(JUMP_EQUAL, *audit, 1 + ranges.size(&ranges.points)));
+        out.push(load(OFFSET_NUMBER));
+        ranges.search(&ranges.points, &mut out);
     }
     out.push(give(RETURN_KILL_PROCESS));
     Ok(out)
 }
 
-/// Ranges of numbers, by their first one, each with the block that decides. The first begins at 0.
-fn ranges(profile: &Seccomp, sharing: &[Numbers]) -> Result<Vec<(u32, Vec<Instruction>)>, SeccompError> {
-    let default = action(profile.default_action, profile.default_errno_ret);
-    let mut rules: BTreeMap<u32, Vec<&SyscallRule>> = BTreeMap::new();
-    for rule in &profile.syscalls {
-        for (name, numbers) in rule.names.iter().flat_map(|name| sharing.iter().map(move |numbers| (name, *numbers))) {
-            if let Some(number) = number(name, numbers) {
-                rules.entry(number).or_default().push(rule);
+/// A range of numbers: the first one, and where the block that decides is in the code.
+type Point = (u32, std::ops::Range<usize>);
+
+/// All numbers, in ranges with the same outcome. The first begins at 0, each ends where the next one begins.
+#[derive(Default)]
+struct Ranges {
+    points: Vec<Point>,
+    code: Vec<Instruction>,
+}
+
+impl Ranges {
+    fn of(profile: &Seccomp, calls: &[(Call, &SyscallRule)], sharing: &[Numbers]) -> Result<Self, SeccompError> {
+        let default = action(profile.default_action, profile.default_errno_ret);
+        let unknown = unknown_action(profile, default);
+        let each = |(call, rule)| sharing.iter().filter_map(move |numbers| Some((Call::number(call, *numbers)?, rule)));
+        let mut rules: Vec<(u32, &SyscallRule)> = calls.iter().flat_map(|(call, rule)| each((call, *rule))).collect();
+        // Stable: the rules for one number stay in their order.
+        rules.sort_by_key(|(number, _)| *number);
+        let mut this = Self::default();
+        // A table, what arm has beyond its own, and the table of x32.
+        for (base, end) in [(0, ARM_PRIVATE_BASE), (ARM_PRIVATE_BASE, X32_BIT), (X32_BIT, u32::MAX)] {
+            match base {
+                ARM_PRIVATE_BASE if !sharing.contains(&Numbers::Arm) => continue,
+                X32_BIT if sharing.contains(&Numbers::X32) => {}
+                X32_BIT if sharing.contains(&Numbers::X86_64) => {
+                    // Calls of an ABI that the profile does not name.
+                    this.give_from(base, RETURN_KILL_PROCESS);
+                    continue;
+                }
+                X32_BIT => continue,
+                _ => {}
+            }
+            let within = rules.partition_point(|(number, _)| *number < base)..;
+            let within = rules.get(within).unwrap_or_default();
+            let mut next = base;
+            for same in within.chunk_by(|one, other| one.0 == other.0) {
+                let Some((number, _)) = same.first().filter(|(number, _)| *number < end) else { break };
+                if *number > next {
+                    this.give_from(next, default);
+                }
+                let start = this.code.len();
+                decide(same.iter().map(|(_, rule)| *rule), default, &mut this.code)?;
+                this.add(*number, start);
+                next = number + 1;
+            }
+            this.give_from(next, unknown);
+        }
+        Ok(this)
+    }
+
+    fn give_from(&mut self, number: u32, value: u32) {
+        let start = self.code.len();
+        self.code.push(give(value));
+        self.add(number, start);
+    }
+
+    /// A range whose block is the code from `start` on, unless the range before has the same.
+    fn add(&mut self, number: u32, start: usize) {
+        let block = start..self.code.len();
+        let of = |block: &std::ops::Range<usize>| self.code.get(block.clone()).unwrap_or_default();
+        if self.points.last().is_some_and(|(_, last)| of(last) == of(&block)) {
+            self.code.truncate(start);
+        } else {
+            self.points.push((number, block));
+        }
+    }
+
+    /// How many instructions [`Self::search`] makes.
+    fn size(&self, points: &[Point]) -> usize {
+        match points {
+            [] => 0,
+            [(_, block)] => block.len(),
+            _ => {
+                let (left, right) = points.split_at(points.len() / 2);
+                let left = self.size(left);
+                left + self.size(right) + if u8::try_from(left).is_ok() { 1 } else { 2 }
             }
         }
     }
-    let unknown = unknown_action(profile, default);
-    let mut points: Vec<(u32, Vec<Instruction>)> = Vec::new();
-    let mut add = |start: u32, block: Vec<Instruction>| match points.last_mut() {
-        Some((last, old)) if *last == start => *old = block,
-        _ => points.push((start, block)),
-    };
-    // A table, what arm has beyond its own, and the table of x32.
-    for (base, end) in [(0, ARM_PRIVATE_BASE), (ARM_PRIVATE_BASE, X32_BIT), (X32_BIT, u32::MAX)] {
-        match base {
-            ARM_PRIVATE_BASE if !sharing.contains(&Numbers::Arm) => continue,
-            X32_BIT if sharing.contains(&Numbers::X32) => {}
-            X32_BIT if sharing.contains(&Numbers::X86_64) => {
-                // Calls of an ABI that the profile does not name.
-                add(base, vec![give(RETURN_KILL_PROCESS)]);
-                continue;
+
+    /// A binary search: at each step the number is compared with the first one of the right half.
+    fn search(&self, points: &[Point], out: &mut Vec<Instruction>) {
+        let (left, right) = points.split_at(points.len() / 2);
+        match (left, right) {
+            ([], [(_, block)]) => out.extend_from_slice(self.code.get(block.clone()).unwrap_or_default()),
+            (_, [(pivot, _), ..]) => {
+                let size = self.size(left);
+                match u8::try_from(size) {
+                    Ok(distance) => out.push(test(JUMP_GREATER_OR_EQUAL, *pivot, distance, 0)),
+                    Err(_) => out.extend([test(JUMP_GREATER_OR_EQUAL, *pivot, 0, 1), jump(size)]),
+                }
+                self.search(left, out);
+                self.search(right, out);
             }
-            X32_BIT => continue,
-            _ => {}
+            (_, []) => {}
         }
-        add(base, vec![give(default)]);
-        let mut beyond = base;
-        for (number, rules) in rules.range(base..end) {
-            add(*number, decide(rules, default)?);
-            beyond = *number + 1;
-            add(beyond, vec![give(default)]);
-        }
-        add(beyond, vec![give(unknown)]);
     }
-    points.dedup_by(|next, kept| next.1 == kept.1);
-    Ok(points)
 }
 
 /// What becomes of calls that are newer than every one the profile names: if it answers the unknown with an error,
@@ -120,8 +177,11 @@ fn unknown_action(profile: &Seccomp, default: u32) -> u32 {
 }
 
 /// The block for one system call: rules with conditions in their order, then the one without.
-fn decide(rules: &[&SyscallRule], default: u32) -> Result<Vec<Instruction>, SeccompError> {
-    let mut out = Vec::new();
+fn decide<'a>(
+    rules: impl Iterator<Item = &'a SyscallRule>,
+    default: u32,
+    out: &mut Vec<Instruction>,
+) -> Result<(), SeccompError> {
     let mut otherwise = default;
     for rule in rules {
         let outcome = action(rule.action, rule.errno_ret);
@@ -132,7 +192,7 @@ fn decide(rules: &[&SyscallRule], default: u32) -> Result<Vec<Instruction>, Secc
         out.extend(conditions(&rule.args, outcome)?);
     }
     out.push(give(otherwise));
-    Ok(out)
+    Ok(())
 }
 
 /// Returns `outcome` if all conditions hold and falls through otherwise.
@@ -203,30 +263,11 @@ fn condition(argument: &ArgumentRule, rest: usize) -> Vec<Instruction> {
     }
 }
 
-/// A binary search: at each step the number is compared with the first one of the right half.
-fn search(points: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
-    let (left, right) = points.split_at(points.len() / 2);
-    match (left, right) {
-        ([], [(_, block)]) => block.clone(),
-        (_, [(pivot, _), ..]) => {
-            let left = search(left);
-            let mut out = match u8::try_from(left.len()) {
-                Ok(distance) => vec![test(JUMP_GREATER_OR_EQUAL, *pivot, distance, 0)],
-                Err(_) => vec![test(JUMP_GREATER_OR_EQUAL, *pivot, 0, 1), jump(left.len())],
-            };
-            out.extend(left);
-            out.extend(search(right));
-            out
-        }
-        (_, []) => Vec::new(),
-    }
-}
-
-/// Goes into the block that follows if the test holds, and over it otherwise.
-fn skip_unless(code: u16, operand: u32, block: &[Instruction]) -> Vec<Instruction> {
-    match u8::try_from(block.len()) {
+/// Goes into the block of `size` that follows if the test holds, and over it otherwise.
+fn skip_unless(code: u16, operand: u32, size: usize) -> Vec<Instruction> {
+    match u8::try_from(size) {
         Ok(distance) => vec![test(code, operand, 0, distance)],
-        Err(_) => vec![test(code, operand, 1, 0), jump(block.len())],
+        Err(_) => vec![test(code, operand, 1, 0), jump(size)],
     }
 }
 

@@ -4,8 +4,11 @@
 //! Data only.
 
 /// Name, and the numbers of x86_64, i386, aarch64 and arm (EABI).
+pub(super) type Row = (&'static str, i16, i16, i16, i16);
+
+/// All of them.
 #[rustfmt::skip]
-pub(super) const SYSCALLS: &[(&str, i16, i16, i16, i16)] = &[
+pub(super) const SYSCALLS: &[Row] = &[
     ("_llseek", -1, 140, -1, 140), ("_newselect", -1, 142, -1, 142), ("_sysctl", 156, 149, -1, 149),
     ("accept", 43, -1, 202, 285), ("accept4", 288, 364, 242, 366), ("access", 21, 33, -1, 33),
     ("acct", 163, 51, 89, 51), ("add_key", 248, 286, 217, 309), ("adjtimex", 159, 124, 171, 124),
