@@ -213,7 +213,7 @@ impl Creating {
     }
 
     /// The same, unless `interrupt` becomes readable: then everything is undone.
-    pub(crate) fn wait_unless(self, interrupt: Option<BorrowedFd<'_>>) -> Result<Created, Error> {
+    pub fn wait_unless(self, interrupt: Option<BorrowedFd<'_>>) -> Result<Created, Error> {
         let launcher = self.launcher.try_clone().context("dup", || "pidfd")?;
         let mut this = self;
         let result = loop {

@@ -45,6 +45,14 @@ pub enum CgroupError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The controller is there, but without this limit: an older kernel, or one built without it.
+    #[error("the limit {file} is not one that this kernel's cgroup controller {controller} has")]
+    NoFile {
+        /// The limit's file.
+        file: String,
+        /// The controller.
+        controller: String,
+    },
     /// Somebody is in it.
     #[error("the cgroup {} is in use", path.display())]
     InUse {
@@ -212,6 +220,10 @@ fn apply(directory: BorrowedFd<'_>, path: &Path, settings: &[limits::Setting]) -
         let file = match rustix::fs::openat(directory, setting.file.as_str(), flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) if setting.optional => continue,
+            Err(Errno::NOENT) => {
+                let (file, controller) = (setting.file.clone(), setting.controller().to_owned());
+                return Err(CgroupError::NoFile { file, controller });
+            }
             failed => failed.context("open for writing", subject)?,
         };
         match rustix::io::write(&file, setting.value.as_bytes()) {

@@ -63,7 +63,7 @@ s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\"; exec sleep 100";
         let state: serde_json::Value = serde_json::from_slice(&bench.run(&["state", &id]).stdout).unwrap();
         let expected = format!("MAINPID={}\nREADY=1\n", state["pid"]);
         assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
-        assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
+        assert_eq!(bench.says(&["delete", "--force", &id]), (0, String::new(), String::new()));
         for child in &mut waiting {
             child.wait().unwrap();
         }

@@ -109,3 +109,32 @@ fn device_rules_and_limits_are_changed_in_place() {
     assert!(text.contains("cannot be set with cgroup v2"), "{text}");
     assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
 }
+
+#[test]
+fn a_further_process_runs_below_the_containers_cgroup_and_its_pidfd_is_sent() {
+    let Some(bench) = Bench::new(&["/bin/sleep", "100"]) else { return };
+    let (id, path) = (bench.id("below"), bench.path("pidfd.sock"));
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let run = ["run", "--detach", "--pidfd-socket", path.to_str().unwrap(), &id];
+    assert!(bench.command(&run).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let (connection, _) = socket.accept().unwrap();
+    let mut name = [0; 16];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [std::io::IoSliceMut::new(&mut name)];
+    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
+    assert_eq!(rustix::net::recvmsg(&connection, parts, &mut control, flags).unwrap().bytes, 5);
+    let rustix::net::RecvAncillaryMessage::ScmRights(mut rights) = control.drain().next().unwrap() else {
+        panic!("no descriptor")
+    };
+    let pidfd = rights.next().unwrap();
+    let text = |arguments: &[&str]| bench.says(&[&["exec"], arguments].concat());
+    let (code, _, error) = text(&["--cgroup", "below", &id, "true"]);
+    assert!(code == 255 && error.contains("below"), "{error}");
+    std::fs::create_dir(bench.cgroup(&id).join("below")).unwrap();
+    let inside = text(&["--cgroup", "/below", &id, "grep", "0::", "/proc/self/cgroup"]);
+    assert_eq!(inside, (0, "0::/below\n".to_owned(), String::new()));
+    assert!(text(&["--cgroup", "../x", &id, "true"]).2.contains("--cgroup must be below"));
+    rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
+}

@@ -66,6 +66,9 @@ pub struct Create {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
+    /// A socket to send the process's pidfd to
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +150,12 @@ pub struct Exec {
     /// Although the container is paused
     #[arg(long)]
     pub ignore_paused: bool,
+    /// A socket to send the process's pidfd to
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// A cgroup below the container's own, which is there
+    #[arg(long)]
+    pub cgroup: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

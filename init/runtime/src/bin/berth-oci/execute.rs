@@ -1,6 +1,7 @@
 //! exec: a further process in a container.
 
 use std::os::fd::AsFd;
+use std::path::{Component, PathBuf};
 
 use berth_runtime::spec::{Process, Status, User};
 use berth_runtime::{ExecRequest, Stdio};
@@ -40,18 +41,33 @@ pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
         process: &process,
         seccomp: record.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
         container: Some(&state),
-        cgroup: record.cgroup.clone(),
+        cgroup: cgroup(options, &record)?,
         stdio: if console.is_some() { Stdio::default() } else { own_stdio() },
         inherited: inherited.iter().map(AsFd::as_fd).zip(3..).collect(),
         console: console.as_ref().map(AsFd::as_fd),
     };
-    let created = berth_runtime::exec(&request)?.wait()?;
+    let interruption = signals::interruption()?;
+    let created = berth_runtime::exec(&request)?.wait_unless(Some(interruption.as_fd()))?;
     drop(console);
     let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
     let running = created.start()?;
-    running.wait_executed()?;
+    running.wait_executed_unless(interruption.as_fd())?;
+    if let Some(socket) = &options.pidfd_socket {
+        terminal::send_pidfd(socket, &running.pidfd)?;
+    }
     write_pid_file(options.pid_file.as_deref(), running.pid)?;
     if options.detach { Ok(0) } else { signals::wait_for(&running.pidfd, master, None) }
+}
+
+/// Where it runs: in the container's cgroup, or one below that somebody has made.
+fn cgroup(options: &Exec, record: &Record) -> Result<Option<PathBuf>, Failure> {
+    let Some(wanted) = &options.cgroup else { return Ok(record.cgroup.clone()) };
+    let below = wanted.strip_prefix("/").unwrap_or(wanted);
+    if !below.components().all(|part| matches!(part, Component::Normal(_))) {
+        let must = format!("must be below the container's cgroup, not {}", wanted.display());
+        return Err(Failure::Option { option: "--cgroup", must });
+    }
+    Ok(Some(record.cgroup.as_ref().ok_or(Failure::NoCgroup)?.join(below)))
 }
 
 /// What runs: from a file, or the container's own process with what the options change.

@@ -83,10 +83,13 @@ impl<'a> Claim<'a> {
     }
 
     /// The process is there.
-    fn settle(&mut self, pid: i32) -> Result<(), Failure> {
+    fn settle(&mut self, pid: i32, pidfd: &OwnedFd) -> Result<(), Failure> {
         self.record.pid = pid;
         self.record.start_time = process_start_time(pid).unwrap_or_default();
         self.store.save(&self.record)?;
+        if let Some(socket) = &self.options.pidfd_socket {
+            terminal::send_pidfd(socket, pidfd)?;
+        }
         write_pid_file(self.options.pid_file.as_deref(), pid)
     }
 
@@ -95,6 +98,8 @@ impl<'a> Claim<'a> {
         if self.record.pid > 0 {
             // Without a cgroup nothing else would end it.
             let _ = signals::send(self.record.pid, rustix::process::Signal::KILL.as_raw());
+            // A process leaves its cgroup before it has quite ended.
+            let _ = signals::await_end(self.record.pid, self.record.start_time, KILL_LIMIT);
         }
         if let Some(path) = &self.record.cgroup {
             let _ = cgroup::remove_blocking(path, KILL_LIMIT);
@@ -138,7 +143,7 @@ pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure>
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
         Ok(detached::create(&request, gate, Some(interruption.as_fd()))?)
     });
-    match result.and_then(|waiting| claim.settle(waiting.pid)) {
+    match result.and_then(|waiting| claim.settle(waiting.pid, &waiting.pidfd)) {
         Ok(()) => Ok(0),
         Err(error) => Err(claim.undo(error)),
     }
@@ -199,7 +204,8 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
         let created = detached::create_connected(&request, Some(interruption.as_fd()))?;
         drop(console);
         let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
-        claim.settle(created.pid())?;
+        let pidfd = created.pidfd().try_clone_to_owned().map_err(during("dup", Path::new("pidfd")))?;
+        claim.settle(created.pid(), &pidfd)?;
         let readiness = Readiness::open(&store.directory(&claim.record.id)?, created.pid())?;
         let running = created.start()?;
         running.wait_executed_unless(interruption.as_fd())?;

@@ -86,7 +86,11 @@ impl Store {
 
     pub fn forget(&self, id: &str) -> Result<(), Failure> {
         let directory = self.directory(id)?;
-        std::fs::remove_dir_all(&directory).map_err(during("remove", &directory))
+        match std::fs::remove_dir_all(&directory) {
+            // `run` in the foreground and `delete --force` see the same end.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(during("remove", &directory)),
+        }
     }
 
     /// Every container that can be read, by name.

@@ -1,13 +1,14 @@
-//! Terminals: the socket to send one to, and standing in for one in the foreground.
+//! Terminals: the socket to send one to, and standing in for one in the foreground. pidfds go the same way.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use rustix::termios::{OptionalActions, Termios};
 
@@ -25,6 +26,20 @@ pub fn connect(path: &Path) -> Result<OwnedFd, Failure> {
     let address = SocketAddrUnix::new(path).map_err(failed("connect", path))?;
     rustix::net::connect(&socket, &address).map_err(failed("connect", path))?;
     Ok(socket)
+}
+
+/// Sends a process's pidfd, as runc does: one message with the descriptor and a name.
+pub fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<(), Failure> {
+    let socket = connect(path)?;
+    let descriptors = [pidfd.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(failed("sendmsg", path)(rustix::io::Errno::NOBUFS));
+    }
+    let name = [IoSlice::new(b"pidfd")];
+    rustix::net::sendmsg(&socket, &name, &mut control, SendFlags::NOSIGNAL).map_err(failed("sendmsg", path))?;
+    Ok(())
 }
 
 /// The container's end, and ours.
