@@ -89,9 +89,11 @@ fn make(root: &Root, mounts: &[Mount], devices: &[Device], bind: bool) -> Result
         gid: Some(0),
     });
     let configured = |path: &std::path::Path| devices.iter().any(|device| device.path == path);
-    for device in default.filter(|device| !configured(&device.path)).chain(devices.iter().cloned()) {
-        let path = device.path.to_string_lossy().into_owned();
-        if bind { from_host(root, &device, &path)? } else { node(root, &device, &path)? }
+    for device in default.filter(|device| !configured(&device.path)) {
+        place(root, &device, bind, Other::Replaced)?;
+    }
+    for device in devices {
+        place(root, device, bind, Other::Refused)?;
     }
     for (path, target) in LINKS {
         if *path == "/dev/core" && rustix::fs::stat("/proc/kcore").is_err() {
@@ -105,6 +107,30 @@ fn make(root: &Root, mounts: &[Mount], devices: &[Device], bind: bool) -> Result
         replace_with_link(root, "/dev/ptmx", "pts/ptmx")?;
     }
     Ok(())
+}
+
+/// What happens to another file that is where a device is to be: images have files at the places of default devices,
+/// at that of a configured one the specification wants an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    Replaced,
+    Refused,
+}
+
+fn place(root: &Root, device: &Device, bind: bool, other: Other) -> Result<(), DeviceError> {
+    let path = device.path.to_string_lossy().into_owned();
+    let path = path.as_str();
+    if bind { from_host(root, device, path, other) } else { node(root, device, path, other) }
+}
+
+/// Whether what is there is the device already.
+fn is_same(stat: &rustix::fs::Stat, device: &Device, kind: FileType) -> bool {
+    let same_number = kind == FileType::Fifo || stat.st_rdev == number(device);
+    FileType::from_raw_mode(stat.st_mode) == kind && same_number
+}
+
+fn in_the_way(path: &str) -> DeviceError {
+    RootError::InTheWay { path: path.to_owned(), reason: "it is not the device of linux.devices" }.into()
 }
 
 fn kind_of(device: &Device, path: &str) -> Result<FileType, DeviceError> {
@@ -121,7 +147,7 @@ fn number(device: &Device) -> u64 {
     rustix::fs::makedev(part(device.major), part(device.minor))
 }
 
-fn node(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
+fn node(root: &Root, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
     let kind = kind_of(device, path)?;
     let (directory, name) = root.make_parents(path)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666));
@@ -131,8 +157,10 @@ fn node(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
         // The image has it already: it must then be the same, and gets the mode and owner.
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).on("stat", path)?;
-            let same_device = kind == FileType::Fifo || stat.st_rdev == number(device);
-            if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
+            if !is_same(&stat, device, kind) {
+                if other == Other::Refused {
+                    return Err(in_the_way(path));
+                }
                 rustix::fs::unlinkat(&directory, name, AtFlags::empty()).on("unlink", path)?;
                 rustix::fs::mknodat(&directory, name, kind, mode, number(device)).on("mknod", path)?;
             } else {
@@ -140,7 +168,7 @@ fn node(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
             }
         }
         // Not allowed to make nodes (a machine inside a user namespace): take the host's.
-        Err(Errno::PERM) => return from_host(root, device, path),
+        Err(Errno::PERM) => return from_host(root, device, path, other),
         failed => failed.on("mknod", path)?,
     }
     let owner = (Uid::from_raw(device.uid.unwrap_or(0)), Gid::from_raw(device.gid.unwrap_or(0)));
@@ -152,7 +180,7 @@ fn node(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
 }
 
 /// Mounts the host's node on an empty file.
-fn from_host(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
+fn from_host(root: &Root, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
     let kind = kind_of(device, path)?;
     if kind == FileType::Fifo {
         return node_unprivileged(root, device, path);
@@ -168,6 +196,10 @@ fn from_host(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError
         return Err(missing());
     }
     let tree = attach::clone_of(host.as_fd(), false, path)?;
+    let there = root.open(path, OFlags::PATH).ok().and_then(|there| rustix::fs::fstat(there).ok());
+    if other == Other::Refused && there.is_some_and(|there| !is_same(&there, device, kind)) {
+        return Err(in_the_way(path));
+    }
     let target = root.mount_point(path, Kind::File)?;
     attach::attach(tree.as_fd(), target.as_fd(), path)?;
     Ok(())

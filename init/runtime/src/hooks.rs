@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::error::{Context, SystemError};
-use crate::spec::{Hook, State};
+use crate::error::{Context, Error, SystemError};
+use crate::spec::{Hook, Hooks, State};
 use crate::sys;
 
 /// Why a hook failed.
@@ -56,6 +56,31 @@ pub enum HookError {
         /// Its limit.
         seconds: i64,
     },
+}
+
+/// What the specification demands of every hook.
+pub(crate) fn check(hooks: &Hooks) -> Result<(), Error> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, hooks) in kinds {
+        for (position, hook) in hooks.iter().enumerate() {
+            if !hook.path.is_absolute() {
+                let must = format!("must be absolute, not {}", hook.path.display());
+                return Err(Error::configuration(format!("hooks.{kind}[{position}].path"), must));
+            }
+            if let Some(seconds) = hook.timeout.filter(|seconds| *seconds <= 0) {
+                let must = format!("must be above zero, not {seconds}");
+                return Err(Error::configuration(format!("hooks.{kind}[{position}].timeout"), must));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs hooks one after the other; the first failure ends it. Waits for each.

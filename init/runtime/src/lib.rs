@@ -79,3 +79,4 @@ pub use mounts::{MountError, known_options as known_mount_options};
 pub use namespaces::NamespaceError;
 pub use netdevices::NetDeviceError;
 pub use rootfs::RootError;
+pub use validate::spec as check;

@@ -51,8 +51,6 @@ struct Ends {
 /// What is there when the process is set up.
 struct Prepared<'a> {
     program: Program,
-    /// Its own, as the host sees it; 0 where nobody asks.
-    pid: i32,
     labels: Option<Labels>,
     /// A filter that comes last of all.
     filter: Option<Installer<'a>>,
@@ -147,7 +145,7 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
         root.mask(path, &mut masks).step("mask paths")?;
     }
     let pid = own_pid(context)?;
-    run_hooks(request, ends.launcher.as_fd(), pid)?;
+    run_hooks(request, ends.launcher.as_fd())?;
     let labels = open_labels(process)?;
     root.enter().step("enter the root")?;
     finish_root(spec, &root).step("finish the root")?;
@@ -163,7 +161,7 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let filter = installer(context, process, ends.agent.take(), pid);
     let filter = identity::restrict(context.sets, process, filter)?;
     program.check()?;
-    Ok(Prepared { program, pid, labels, filter })
+    Ok(Prepared { program, labels, filter })
 }
 
 /// Whether there is something that only the launcher can do; the mounts that it sends are the word to go on. With a
@@ -172,9 +170,9 @@ pub(crate) fn waits_for_launcher(spec: &Spec) -> bool {
     need_launcher(&spec.mounts) || spec.linux.as_ref().is_some_and(|linux| !linux.net_devices.is_empty())
 }
 
-/// Its own process id as the host sees it, where somebody is told; by the host's /proc, which is still there.
+/// Its own process id as the host sees it, where a seccomp agent is told; by the host's /proc, which is still there.
 fn own_pid(context: &Context<'_>) -> Result<i32, Error> {
-    if context.request.spec.hooks.is_none() && context.agent.is_none() {
+    if context.agent.is_none() {
         return Ok(0);
     }
     let own = rustix::fs::readlink("/proc/self", Vec::new()).on("readlink", "/proc/self")?;
@@ -202,7 +200,7 @@ fn open_labels(process: &Process) -> Result<Option<Labels>, Error> {
 
 /// The hooks before the root is exchanged: those of the runtime's namespaces by the launcher, then those of the
 /// container's.
-fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>, pid: i32) -> Result<(), Error> {
+fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<(), Error> {
     let Some(hooks) = &request.spec.hooks else { return Ok(()) };
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel::send(launcher, &Message::RunHooks, &[])?;
@@ -211,14 +209,19 @@ fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>, pid: i32) -> Resul
             _ => return Err(Error::Died { process: "launching" }),
         }
     }
-    Ok(hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid))?)
+    Ok(hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid_inside()))?)
+}
+
+/// The specification: for hooks in the container's namespaces the pid is as seen there.
+fn pid_inside() -> i32 {
+    rustix::process::getpid().as_raw_pid()
 }
 
 /// After the start: what has to be last.
 fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert::Infallible, Error> {
-    let Prepared { program, pid, labels, filter } = prepared;
+    let Prepared { program, labels, filter } = prepared;
     if let Some(hooks) = &context.request.spec.hooks {
-        hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid))?;
+        hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid_inside()))?;
     }
     if let Some(labels) = labels {
         labels.apply()?;

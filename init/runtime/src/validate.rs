@@ -19,15 +19,17 @@ pub(crate) fn request(request: &Request<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A whole config.json.
-pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
-    let version = spec.oci_version.split('.').next().unwrap_or_default();
-    if version != "1" {
-        let must = format!("must be a version 1.x of the specification, not {:?}", spec.oci_version);
+/// What can be said of a whole config.json before anything is done.
+pub fn spec(spec: &Spec) -> Result<(), Error> {
+    if !is_version_one(&spec.oci_version) {
+        let must = format!("must be a version 1.x.y of the specification, not {:?}", spec.oci_version);
         return Err(Error::configuration("ociVersion", must));
     }
     if let Some(process) = &spec.process {
         self::process(process)?;
+    }
+    if let Some(hooks) = &spec.hooks {
+        crate::hooks::check(hooks)?;
     }
     for (position, mount) in spec.mounts.iter().enumerate() {
         if mount.destination.is_empty() {
@@ -73,6 +75,14 @@ pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Semantic versioning 2.0.0: three numbers, then perhaps `-` or `+` and more.
+fn is_version_one(version: &str) -> bool {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let is_number = |text: &&str| text.parse::<u32>().is_ok_and(|number| number.to_string() == **text);
+    matches!(numbers.as_slice(), ["1", _, _]) && numbers.iter().all(is_number)
 }
 
 /// The `process` of config.json or of `exec`.
@@ -121,7 +131,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert!(spec(&valid()).is_ok());
-        assert!(message(|spec| spec.oci_version = "2.0.0".into()).contains("ociVersion"));
+        for version in ["2.0.0", "1", "1.2", "1.02.0", "1.2.x", ""] {
+            assert!(message(|spec| spec.oci_version = version.into()).contains("ociVersion"), "{version}");
+        }
+        assert!(is_version_one("1.3.0-rc.1") && is_version_one("1.0.2+dev"));
         assert!(message(|spec| spec.process.as_mut().unwrap().args.clear()).contains("process.args"));
         assert!(message(|spec| spec.process.as_mut().unwrap().cwd = "tmp".into()).contains("process.cwd"));
         let limit = ResourceLimit { kind: "RLIMIT_NONE".into(), hard: 1, soft: 1 };

@@ -63,6 +63,9 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>, LimitError
         let reserved = format!("hugetlb.{}.rsvd.max", limit.page_size);
         out.push(Setting { optional: true, ..Setting::new(reserved, limit.limit.to_string()) });
     }
+    if resources.network.as_ref().is_some_and(|network| network.class_id.is_some() || !network.priorities.is_empty()) {
+        return Err(LimitError::NotInV2 { field: "network" });
+    }
     for (device, limit) in &resources.rdma {
         let part = |name: &str, value: Option<u32>| value.map(|value| format!(" {name}={value}")).unwrap_or_default();
         let value =
@@ -87,6 +90,9 @@ fn memory(memory: &Memory, out: &mut Vec<Setting>) -> Result<(), LimitError> {
     let unsupported = [("memory.kernel", memory.kernel), ("memory.kernelTCP", memory.kernel_tcp)];
     if let Some((field, _)) = unsupported.iter().find(|(_, value)| value.is_some_and(|value| value > 0)) {
         return Err(LimitError::NotInV2 { field });
+    }
+    if memory.swappiness.is_some() {
+        return Err(LimitError::NotInV2 { field: "memory.swappiness" });
     }
     if memory.disable_oom_killer == Some(true) {
         return Err(LimitError::NotInV2 { field: "memory.disableOOMKiller" });

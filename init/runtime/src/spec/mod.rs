@@ -20,7 +20,10 @@ pub use linux::{
 };
 pub use parse::{ParseError, parse};
 pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, ResourceLimit, Scheduler, User};
-pub use resources::{BlockIo, BlockRate, BlockWeight, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Rdma, Resources};
+pub use resources::{
+    BlockIo, BlockRate, BlockWeight, Cpu, DeviceRule, HugepageLimit, Memory, Network, NetworkPriority, Pids, Rdma,
+    Resources,
+};
 pub use seccomp::{Action, ArgumentRule, Operator, Seccomp, SyscallRule};
 pub use state::{ContainerProcessState, State, Status};
 

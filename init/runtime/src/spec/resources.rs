@@ -26,6 +26,9 @@ pub struct Resources {
     /// Huge pages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
+    /// Not in v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// By device.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, Rdma>,
@@ -201,4 +204,24 @@ pub struct Rdma {
     /// Objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
+}
+
+/// Marks of network packets; not in v2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Of net_cls.
+    #[serde(default, rename = "classID", skip_serializing_if = "Option::is_none")]
+    pub class_id: Option<u32>,
+    /// Of net_prio.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<NetworkPriority>,
+}
+
+/// A priority of a link's packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPriority {
+    /// The link.
+    pub name: String,
+    /// Its priority.
+    pub priority: u32,
 }

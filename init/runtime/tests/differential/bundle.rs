@@ -122,7 +122,9 @@ impl Bundle {
         for link in ["bin", "lib", "lib64", "sbin"] {
             std::os::unix::fs::symlink(format!("usr/{link}"), directory.join("rootfs").join(link)).unwrap();
         }
-        std::fs::write(directory.join("config.json"), self.config.to_string()).unwrap();
+        // Hooks outside of the container name the bundle so.
+        let config = self.config.to_string().replace("@BUNDLE@", directory.to_str().unwrap());
+        std::fs::write(directory.join("config.json"), config).unwrap();
         let done = host_shell(&self.preparation, directory).status().unwrap();
         assert!(done.success(), "{}", self.preparation);
     }
@@ -141,8 +143,10 @@ impl Bundle {
     pub fn is_refused(&self, differing: &[(Runtime, &str)]) {
         tool::agree(self, "refused\nnone\n", differing, |tool| {
             let text = tool.run();
-            let cgroup = Path::new("/sys/fs/cgroup").join(&tool.id);
-            assert!(tool.runtime != Runtime::Berth || !cgroup.exists(), "a refused container has left its cgroup");
+            assert!(
+                tool.runtime != Runtime::Berth || !tool.cgroup().exists(),
+                "a refused container has left its cgroup"
+            );
             format!("{text}{}\n", tool.status())
         });
     }

@@ -1,5 +1,9 @@
 //! The cases, by topic.
 
+mod cgroups;
+mod devices;
+mod hooks;
+mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
@@ -9,5 +13,6 @@ pub type Test = (&'static str, fn());
 
 /// All of them.
 pub fn all() -> Vec<Test> {
-    [process::CASES, namespaces::CASES, mounts::CASES].concat()
+    [process::CASES, namespaces::CASES, mounts::CASES, devices::CASES, cgroups::CASES, hooks::CASES, lifecycle::CASES]
+        .concat()
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 
 use crate::bundle::Bundle;
@@ -93,7 +94,7 @@ impl Tool {
         }
         let _ = writeln!(text, "exit {}", output.status.code().unwrap_or(-1));
         // A runtime's own words differ; that it has any, and that the program's do not, is what counts.
-        if !output.stderr.is_empty() && text.starts_with("exit 1\n") {
+        if !output.stderr.is_empty() && (text == "exit 1\n" || text == "exit 255\n") {
             text = "refused\n".to_owned();
         }
         if std::env::var_os("BERTH_SHOW_ERRORS").is_some() {
@@ -102,12 +103,42 @@ impl Tool {
         text
     }
 
+    /// Runs a command in a terminal; everything that it showed.
+    pub fn in_terminal(&self, arguments: &[&str]) -> String {
+        use rustix::pty::OpenptFlags;
+        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let size = rustix::termios::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).unwrap();
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+        let side = || Stdio::from(terminal.try_clone().unwrap());
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        drop((command, terminal));
+        let mut shown = Vec::new();
+        // At its end a terminal gives an error, not an end of file.
+        let _ = std::io::Read::read_to_end(&mut std::fs::File::from(master), &mut shown);
+        child.wait().unwrap();
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
     /// `create` and `start`; the container goes on in the background.
     pub fn start(&self) {
         for arguments in [["create", self.id.as_str()], ["start", self.id.as_str()]] {
             let said = self.say(&arguments);
             assert_eq!(said.code, 0, "{:?} {arguments:?}: {}", self.runtime, said.error);
         }
+    }
+
+    /// What the programs of the container and its hooks wrote to the file `notes` in /notes.
+    pub fn notes(&self) -> String {
+        std::fs::read_to_string(self.bundle.join("notes/notes")).unwrap_or_default()
+    }
+
+    /// The container's cgroup.
+    pub fn cgroup(&self) -> PathBuf {
+        Path::new("/sys/fs/cgroup").join(&self.id)
     }
 
     /// `state` as JSON.
@@ -123,12 +154,22 @@ impl Tool {
     pub fn pid(&self) -> i32 {
         self.query()["pid"].as_i64().unwrap_or_default().try_into().unwrap()
     }
+
+    /// Waits until the container's first process has ended.
+    pub fn await_end(&self) {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid()) else { return };
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+        let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        let ready = rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
+        assert_eq!(ready, 1, "{:?}: the container did not end", self.runtime);
+    }
 }
 
 impl Drop for Tool {
     fn drop(&mut self) {
         // Whatever a failed case has left.
         let _ = self.say(&["delete", "--force", &self.id]);
+        let _ = std::fs::remove_dir(self.cgroup());
         let _ = std::fs::remove_dir_all(&self.bundle);
         let _ = std::fs::remove_dir_all(self.state());
     }

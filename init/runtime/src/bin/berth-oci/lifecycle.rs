@@ -32,6 +32,7 @@ impl<'a> Claim<'a> {
             return Err(Failure::NoPivot);
         }
         let (bundle, spec) = container::bundle(&options.bundle)?;
+        berth_runtime::check(&spec)?;
         let root = spec
             .root
             .as_ref()
@@ -62,7 +63,7 @@ impl<'a> Claim<'a> {
         if activation::is_awaited()
             && let Err(error) = activation::prepare(&mut this.record.spec, &directory)
         {
-            return Err(this.undo(error));
+            return Err(this.undo(log, error));
         }
         Ok(this)
     }
@@ -94,7 +95,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes everything back; the first error is the one to hear of.
-    fn undo(&self, error: Failure) -> Failure {
+    fn undo(&self, log: &Log, error: Failure) -> Failure {
         if self.record.pid > 0 {
             // Without a cgroup nothing else would end it.
             let _ = signals::send(self.record.pid, rustix::process::Signal::KILL.as_raw());
@@ -105,6 +106,8 @@ impl<'a> Claim<'a> {
             let _ = cgroup::remove_blocking(path, KILL_LIMIT);
         }
         let _ = self.store.forget(&self.record.id);
+        // "Continue the lifecycle at step 12": with the hooks of the end.
+        poststop(log, &self.record);
         error
     }
 }
@@ -145,7 +148,7 @@ pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure>
     });
     match result.and_then(|waiting| claim.settle(waiting.pid, &waiting.pidfd)) {
         Ok(()) => Ok(0),
-        Err(error) => Err(claim.undo(error)),
+        Err(error) => Err(claim.undo(log, error)),
     }
 }
 
@@ -162,7 +165,11 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     // Whatever came of it, it is no longer waiting.
     std::fs::remove_file(&gate).map_err(during("remove", &gate))?;
     started?;
-    poststart(&record)?;
+    if let Err(error) = poststart(&record) {
+        signals::send(record.pid, rustix::process::Signal::KILL.as_raw())?;
+        signals::await_end(record.pid, record.start_time, KILL_LIMIT)?;
+        return Err(error);
+    }
     if let Some((readiness, pidfd)) = waiting {
         readiness.wait(&pidfd, signals::interruption()?.as_fd())?;
     }
@@ -220,7 +227,7 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
         }
         Ok(code)
     })();
-    result.map_err(|error| claim.undo(error))
+    result.map_err(|error| claim.undo(log, error))
 }
 
 pub fn terminal_wanted(spec: &Spec) -> bool {
@@ -280,11 +287,14 @@ fn destroy(store: &Store, log: &Log, record: &Record) -> Result<(), Failure> {
         resctrl::remove(rdt, &record.id).map_err(berth_runtime::Error::from)?;
     }
     store.forget(&record.id)?;
-    if let Some(hooks) = &record.spec.hooks {
-        // The specification: failures are logged, and do not keep anything from going on.
-        for failure in hooks::run_all("poststop", &hooks.poststop, &state(record, Status::Stopped)) {
-            log.warning(&format!("warning: {}", Failure::from(failure).chain()));
-        }
-    }
+    poststop(log, record);
     Ok(())
+}
+
+/// The specification: failures are logged, and do not keep anything from going on.
+fn poststop(log: &Log, record: &Record) {
+    let Some(hooks) = &record.spec.hooks else { return };
+    for failure in hooks::run_all("poststop", &hooks.poststop, &state(record, Status::Stopped)) {
+        log.warning(&format!("warning: {}", Failure::from(failure).chain()));
+    }
 }

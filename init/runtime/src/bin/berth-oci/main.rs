@@ -53,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> {
+    sys::close_others_on_exec();
     if arguments.systemd_cgroup {
         return Err(container::Failure::SystemdCgroup);
     }

@@ -1,0 +1,224 @@
+//! `linux.cgroupsPath` and `linux.resources`, as far as this machine has the controllers.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Test;
+use crate::bundle::Bundle;
+use crate::tool::{Crun, Runc, Tool, agree, same};
+
+pub const CASES: &[Test] = &[
+    ("an_absolute_path_is_below_the_mount", an_absolute_path_is_below_the_mount),
+    ("the_same_path_is_the_same_place", the_same_path_is_the_same_place),
+    ("a_path_that_leaves_the_mount_stays_in_it", a_path_that_leaves_the_mount_stays_in_it),
+    ("the_limit_of_tasks", the_limit_of_tasks),
+    ("memory", memory),
+    ("processor_time", processor_time),
+    ("processors", processors),
+    ("huge_pages", huge_pages),
+    ("block_devices", block_devices),
+    ("unified_files_are_written", unified_files_are_written),
+    ("a_file_that_the_runtime_does_not_know_is_written", a_file_that_the_runtime_does_not_know_is_written),
+    ("a_controller_that_is_not_there_is_refused", a_controller_that_is_not_there_is_refused),
+    ("what_version_2_cannot_do_is_refused", what_version_2_cannot_do_is_refused),
+    ("a_memory_limit_below_use_is_refused_on_update", a_memory_limit_below_use_is_refused_on_update),
+    ("the_cgroup_is_gone_with_the_container", the_cgroup_is_gone_with_the_container),
+    ("a_writable_cgroup_belongs_to_the_user", a_writable_cgroup_belongs_to_the_user),
+    ("a_burst_larger_than_the_quota_is_refused", a_burst_larger_than_the_quota_is_refused),
+];
+
+fn has(controller: &str) -> bool {
+    let text = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    let there = text.split_whitespace().any(|name| name == controller);
+    if !there {
+        // Another machine has it; here only the refusal can be compared.
+        eprint!("(no {controller} controller) ");
+    }
+    there
+}
+
+/// What the files of a started container's cgroup say.
+fn files(tool: &Tool, names: &[&str]) -> String {
+    let created = tool.say(&["create", &tool.id]);
+    if created.code != 0 {
+        return "refused\n".to_owned();
+    }
+    let read = |name: &&str| {
+        format!("{name} {}", std::fs::read_to_string(tool.cgroup().join(name)).unwrap_or("none\n".into()))
+    };
+    names.iter().map(read).collect()
+}
+
+/// "the runtime MUST take the path to be relative to the cgroups mount point".
+fn an_absolute_path_is_below_the_mount() {
+    let bundle = Bundle::new("exec sleep 100").set("/linux/cgroupsPath", json!("/differential/inner"));
+    agree(&bundle, "0::/differential/inner\n", &[], |tool| {
+        tool.start();
+        let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", tool.pid())).unwrap();
+        let line = cgroup.lines().find(|line| line.starts_with("0::")).map(|line| format!("{line}\n"));
+        let deleted = tool.say(&["delete", "--force", &tool.id]);
+        assert!(deleted.code == 0 && !Path::new("/sys/fs/cgroup/differential/inner").exists());
+        line.unwrap_or_default()
+    });
+    let _ = std::fs::remove_dir("/sys/fs/cgroup/differential");
+}
+
+/// "the runtime MUST consistently attach to the same place in the cgroups hierarchy given the same value".
+fn the_same_path_is_the_same_place() {
+    let bundle = Bundle::new("exec sleep 100").set("/linux/cgroupsPath", json!("relative-place"));
+    let place = |tool: &Tool| {
+        tool.start();
+        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", tool.pid())).unwrap();
+        assert_eq!(tool.say(&["delete", "--force", &tool.id]).code, 0);
+        text.lines().find(|line| line.starts_with("0::")).unwrap_or_default().to_owned()
+    };
+    agree(&bundle, "true", &[], |tool| (place(tool) == place(tool)).to_string());
+}
+
+fn a_path_that_leaves_the_mount_stays_in_it() {
+    let outside = Path::new("/sys/fs/outside");
+    for path in ["/../outside", "../../outside"] {
+        let bundle = Bundle::new("true").set("/linux/cgroupsPath", json!(path));
+        let cleaned = "takes the path without its dots; runtimes MAY";
+        bundle.is_refused(&[(Runc, cleaned)]);
+        assert!(!outside.exists());
+        let _ = std::fs::remove_dir("/sys/fs/cgroup/outside");
+    }
+}
+
+fn the_limit_of_tasks() {
+    for (limit, text) in [(json!(33), "33"), (json!(-1), "max")] {
+        if has("pids") {
+            let bundle = Bundle::new("true").set("/linux/resources/pids", json!({ "limit": limit }));
+            agree(&bundle, &format!("pids.max {text}\n"), &[], |tool| files(tool, &["pids.max"]));
+        }
+    }
+}
+
+fn memory() {
+    for (limit, reservation, swap) in [(8 << 20, 4 << 20, 16 << 20), (-1, -1, -1), (8 << 20, 0, 8 << 20)] {
+        let values = json!({ "limit": limit, "reservation": reservation, "swap": swap });
+        let bundle = Bundle::new("true").set("/linux/resources/memory", values);
+        same(&bundle, &[], |tool| files(tool, &["memory.max", "memory.low", "memory.swap.max"]));
+    }
+}
+
+fn processor_time() {
+    for values in [
+        json!({ "shares": 2048 }),
+        json!({ "quota": 50_000, "period": 200_000 }),
+        json!({ "quota": -1, "period": 200_000 }),
+        json!({ "quota": 50_000, "burst": 20_000 }),
+        json!({ "idle": 1 }),
+        json!({ "shares": 2 }),
+        json!({ "shares": 262_144 }),
+    ] {
+        let bundle = Bundle::new("true").set("/linux/resources/cpu", values);
+        same(&bundle, &[], |tool| files(tool, &["cpu.weight", "cpu.max", "cpu.max.burst", "cpu.idle"]));
+    }
+}
+
+fn processors() {
+    let bundle = Bundle::new("true").set("/linux/resources/cpu", json!({ "cpus": "0", "mems": "0" }));
+    same(&bundle, &[], |tool| files(tool, &["cpuset.cpus", "cpuset.mems"]));
+}
+
+fn huge_pages() {
+    let bundle =
+        Bundle::new("true").set("/linux/resources/hugepageLimits", json!([{ "pageSize": "2MB", "limit": 4_194_304 }]));
+    let page_faults = [(Crun, "limits page faults only; reservations are to be limited where the kernel can")];
+    same(&bundle, &page_faults, |tool| files(tool, &["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"]));
+}
+
+fn block_devices() {
+    let io = json!({ "throttleReadBpsDevice": [{ "major": 7, "minor": 0, "rate": 1_000_000 }] });
+    let bundle = Bundle::new("true").set("/linux/resources/blockIO", io);
+    same(&bundle, &[], |tool| files(tool, &["io.max"]));
+}
+
+/// "The OCI runtime MUST ensure that the needed cgroup controllers are enabled for the cgroup."
+fn unified_files_are_written() {
+    let bundle = Bundle::new("true").set("/linux/resources/unified", json!({ "pids.max": "44" }));
+    same(&bundle, &[], |tool| files(tool, &["pids.max"]));
+    let bundle = Bundle::new("true")
+        .set("/linux/resources/unified", json!({ "cgroup.max.depth": "3", "cgroup.max.descendants": "7" }));
+    let expected = "cgroup.max.depth 3\ncgroup.max.descendants 7\n";
+    agree(&bundle, expected, &[], |tool| files(tool, &["cgroup.max.depth", "cgroup.max.descendants"]));
+}
+
+/// "Configuration unknown to the runtime MUST still be written to the relevant file."
+fn a_file_that_the_runtime_does_not_know_is_written() {
+    let bundle = Bundle::new("true").set("/linux/resources/unified", json!({ "cgroup.pressure": "0" }));
+    agree(&bundle, "cgroup.pressure 0\n", &[], |tool| files(tool, &["cgroup.pressure"]));
+}
+
+/// "The runtime MUST generate an error when the configuration refers to a cgroup controller that is not present".
+fn a_controller_that_is_not_there_is_refused() {
+    Bundle::new("true").set("/linux/resources/unified", json!({ "nosuch.max": "1" })).is_refused(&[]);
+    if !has("rdma") {
+        let bundle = Bundle::new("true").set("/linux/resources/unified", json!({ "rdma.max": "mlx hca_handle=3" }));
+        bundle.is_refused(&[]);
+    }
+}
+
+/// "If the conversion is not possible the runtime MUST generate an error."
+fn what_version_2_cannot_do_is_refused() {
+    let silent = "leaves it out in silence";
+    for (pointer, value) in [
+        ("/linux/resources/memory", json!({ "kernelTCP": 1_000_000 })),
+        ("/linux/resources/memory", json!({ "swappiness": 50 })),
+        ("/linux/resources/memory", json!({ "disableOOMKiller": true })),
+        ("/linux/resources/cpu", json!({ "realtimeRuntime": 95_000, "realtimePeriod": 100_000 })),
+        ("/linux/resources/network", json!({ "classID": 1 })),
+    ] {
+        Bundle::new("true").set(pointer, value).is_refused(&[(Runc, silent)]);
+    }
+}
+
+/// `checkBeforeUpdate`: "MUST reject the new limit".
+fn a_memory_limit_below_use_is_refused_on_update() {
+    if has("memory") {
+        let bundle = Bundle::new("exec sleep 100").set("/linux/resources/memory", json!({ "limit": 1 << 30 }));
+        agree(&bundle, "refused", &[], |tool| {
+            tool.start();
+            let file = tool.bundle.join("resources.json");
+            let limit = json!({ "memory": { "limit": 4096, "checkBeforeUpdate": true } });
+            std::fs::write(&file, limit.to_string()).unwrap();
+            let said = tool.say(&["update", "-r", file.to_str().unwrap(), &tool.id]);
+            if said.code == 0 { "taken".to_owned() } else { "refused".to_owned() }
+        });
+    }
+}
+
+fn the_cgroup_is_gone_with_the_container() {
+    agree(&Bundle::new("true"), "false", &[], |tool| {
+        tool.run();
+        tool.cgroup().exists().to_string()
+    });
+}
+
+/// "Runtimes SHOULD change the cgroup ownership if and only if the cgroup filesystem is to be mounted read/write".
+fn a_writable_cgroup_belongs_to_the_user() {
+    let names = ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "cgroup.max.depth"];
+    let owners = |tool: &Tool| {
+        assert_eq!(tool.say(&["create", &tool.id]).code, 0);
+        let uid = |name| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(tool.cgroup().join(name)).unwrap());
+        names.map(|name| format!("{} ", uid(name))).concat()
+    };
+    let bundle = Bundle::unprivileged("true");
+    agree(
+        &bundle,
+        "0 0 0 0 0 ",
+        &[(Crun, "gives it away although it is mounted read-only; runtimes SHOULD NOT")],
+        owners,
+    );
+    let writable = bundle.set("/mounts/6/options", json!(["nosuid", "noexec", "nodev", "relatime"]));
+    agree(&writable, "100000 100000 100000 100000 0 ", &[(Runc, "leaves it to root; runtimes SHOULD")], owners);
+}
+
+/// "this value MUST be no larger than any positive `quota` (runtimes MAY generate an error)".
+fn a_burst_larger_than_the_quota_is_refused() {
+    let cpu = json!({ "quota": 10_000, "burst": 20_000, "period": 100_000 });
+    Bundle::new("true").set("/linux/resources/cpu", cpu).is_refused(&[]);
+}
