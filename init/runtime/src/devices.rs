@@ -1,6 +1,8 @@
 //! Device nodes and symbolic links in the container's /dev.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -78,6 +80,29 @@ pub(crate) fn populate(root: &Root, mounts: &[Mount], devices: &[Device], bind: 
     result
 }
 
+/// The directories that nodes and links go into: nearly all of them into one.
+struct Places<'a> {
+    root: &'a Root,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Places<'_> {
+    /// The directory of a path, made if it is not there, and the name in it.
+    fn find<'b>(&mut self, path: &'b str) -> Result<(BorrowedFd<'_>, &'b str), RootError> {
+        let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
+        let name = Path::new(path).file_name().and_then(OsStr::to_str);
+        let is_known = self.last.as_ref().is_some_and(|(known, _)| known == parent);
+        let (last, name) = match (self.last.take(), name) {
+            (Some(last), Some(name)) if is_known => (last, name),
+            _ => {
+                let (directory, name) = self.root.make_parents(path)?;
+                ((parent.to_owned(), directory), name)
+            }
+        };
+        Ok((self.last.insert(last).1.as_fd(), name))
+    }
+}
+
 fn make(root: &Root, mounts: &[Mount], devices: &[Device], bind: bool) -> Result<(), DeviceError> {
     let default = DEFAULT.iter().map(|(path, major, minor)| Device {
         kind: "c".to_owned(),
@@ -89,22 +114,23 @@ fn make(root: &Root, mounts: &[Mount], devices: &[Device], bind: bool) -> Result
         gid: Some(0),
     });
     let configured = |path: &std::path::Path| devices.iter().any(|device| device.path == path);
+    let mut places = Places { root, last: None };
     for device in default.filter(|device| !configured(&device.path)) {
-        place(root, &device, bind, Other::Replaced)?;
+        place(&mut places, &device, bind, Other::Replaced)?;
     }
     for device in devices {
-        place(root, device, bind, Other::Refused)?;
+        place(&mut places, device, bind, Other::Refused)?;
     }
     for (path, target) in LINKS {
         if *path == "/dev/core" && rustix::fs::stat("/proc/kcore").is_err() {
             continue;
         }
-        link(root, path, target)?;
+        link(&mut places, path, target)?;
     }
     // Where the container has a devpts of its own, its multiplexer is the one to use.
     let own_terminals = |mount: &Mount| mount.destination == "/dev/pts" && mount.kind.as_deref() == Some("devpts");
     if mounts.iter().any(own_terminals) {
-        replace_with_link(root, "/dev/ptmx", "pts/ptmx")?;
+        replace_with_link(&mut places, "/dev/ptmx", "pts/ptmx")?;
     }
     Ok(())
 }
@@ -117,10 +143,10 @@ enum Other {
     Refused,
 }
 
-fn place(root: &Root, device: &Device, bind: bool, other: Other) -> Result<(), DeviceError> {
+fn place(places: &mut Places<'_>, device: &Device, bind: bool, other: Other) -> Result<(), DeviceError> {
     let path = device.path.to_string_lossy().into_owned();
     let path = path.as_str();
-    if bind { from_host(root, device, path, other) } else { node(root, device, path, other) }
+    if bind { from_host(places, device, path, other) } else { node(places, device, path, other) }
 }
 
 /// Whether what is there is the device already.
@@ -147,43 +173,43 @@ fn number(device: &Device) -> u64 {
     rustix::fs::makedev(part(device.major), part(device.minor))
 }
 
-fn node(root: &Root, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
+fn node(places: &mut Places<'_>, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
     let kind = kind_of(device, path)?;
-    let (directory, name) = root.make_parents(path)?;
+    let (directory, name) = places.find(path)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666));
-    let made = rustix::fs::mknodat(&directory, name, kind, mode, number(device));
+    let made = rustix::fs::mknodat(directory, name, kind, mode, number(device));
     match made {
         Ok(()) => {}
         // The image has it already: it must then be the same, and gets the mode and owner.
         Err(Errno::EXIST) => {
-            let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).on("stat", path)?;
+            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).on("stat", path)?;
             if !is_same(&stat, device, kind) {
                 if other == Other::Refused {
                     return Err(in_the_way(path));
                 }
-                rustix::fs::unlinkat(&directory, name, AtFlags::empty()).on("unlink", path)?;
-                rustix::fs::mknodat(&directory, name, kind, mode, number(device)).on("mknod", path)?;
+                rustix::fs::unlinkat(directory, name, AtFlags::empty()).on("unlink", path)?;
+                rustix::fs::mknodat(directory, name, kind, mode, number(device)).on("mknod", path)?;
             } else {
-                rustix::fs::chmodat(&directory, name, mode, AtFlags::empty()).on("chmod", path)?;
+                rustix::fs::chmodat(directory, name, mode, AtFlags::empty()).on("chmod", path)?;
             }
         }
         // Not allowed to make nodes (a machine inside a user namespace): take the host's.
-        Err(Errno::PERM) => return from_host(root, device, path, other),
+        Err(Errno::PERM) => return from_host(places, device, path, other),
         failed => failed.on("mknod", path)?,
     }
     let owner = (Uid::from_raw(device.uid.unwrap_or(0)), Gid::from_raw(device.gid.unwrap_or(0)));
     if owner != (Uid::ROOT, Gid::ROOT) {
-        rustix::fs::chownat(&directory, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::chownat(directory, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
             .on("chown", path)?;
     }
     Ok(())
 }
 
 /// Mounts the host's node on an empty file.
-fn from_host(root: &Root, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
+fn from_host(places: &mut Places<'_>, device: &Device, path: &str, other: Other) -> Result<(), DeviceError> {
     let kind = kind_of(device, path)?;
     if kind == FileType::Fifo {
-        return node_unprivileged(root, device, path);
+        return node_unprivileged(places, device, path);
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let missing = || DeviceError::NotOnHost { path: path.to_owned(), major: device.major, minor: device.minor };
@@ -196,38 +222,38 @@ fn from_host(root: &Root, device: &Device, path: &str, other: Other) -> Result<(
         return Err(missing());
     }
     let tree = attach::clone_of(host.as_fd(), false, path)?;
-    let there = root.open(path, OFlags::PATH).ok().and_then(|there| rustix::fs::fstat(there).ok());
+    let there = places.root.open(path, OFlags::PATH).ok().and_then(|there| rustix::fs::fstat(there).ok());
     if other == Other::Refused && there.is_some_and(|there| !is_same(&there, device, kind)) {
         return Err(in_the_way(path));
     }
-    let target = root.mount_point(path, Kind::File)?;
+    let target = places.root.mount_point(path, Kind::File)?;
     attach::attach(tree.as_fd(), target.as_fd(), path)?;
     Ok(())
 }
 
-fn node_unprivileged(root: &Root, device: &Device, path: &str) -> Result<(), DeviceError> {
-    let (directory, name) = root.make_parents(path)?;
+fn node_unprivileged(places: &mut Places<'_>, device: &Device, path: &str) -> Result<(), DeviceError> {
+    let (directory, name) = places.find(path)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666));
-    match rustix::fs::mknodat(&directory, name, FileType::Fifo, mode, 0) {
+    match rustix::fs::mknodat(directory, name, FileType::Fifo, mode, 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         failed => Ok(failed.on("mkfifo", path)?),
     }
 }
 
 /// A link that the image may have already, in its own way.
-fn link(root: &Root, path: &str, target: &str) -> Result<(), DeviceError> {
-    let (directory, name) = root.make_parents(path)?;
-    match rustix::fs::symlinkat(target, &directory, name) {
+fn link(places: &mut Places<'_>, path: &str, target: &str) -> Result<(), DeviceError> {
+    let (directory, name) = places.find(path)?;
+    match rustix::fs::symlinkat(target, directory, name) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         failed => Ok(failed.on("symlink", path)?),
     }
 }
 
-fn replace_with_link(root: &Root, path: &str, target: &str) -> Result<(), DeviceError> {
-    let (directory, name) = root.make_parents(path)?;
-    match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+fn replace_with_link(places: &mut Places<'_>, path: &str, target: &str) -> Result<(), DeviceError> {
+    let (directory, name) = places.find(path)?;
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         failed => failed.on("unlink", path)?,
     }
-    Ok(rustix::fs::symlinkat(target, &directory, name).on("symlink", path)?)
+    Ok(rustix::fs::symlinkat(target, directory, name).on("symlink", path)?)
 }

@@ -81,6 +81,17 @@ impl Root {
         }
     }
 
+    /// Such a place, made if it is not there.
+    pub(crate) fn plain_mount_point(&self, path: &str, kind: Kind) -> Result<OwnedFd, RootError> {
+        match self.open_plain(path) {
+            Err(RootError::System(error)) if error.source == Errno::NOENT => {
+                self.mount_point(path, kind)?;
+                self.open_plain(path)
+            }
+            result => result,
+        }
+    }
+
     /// A mount point, made if it is not there (with the directories above it).
     pub(crate) fn mount_point(&self, path: &str, kind: Kind) -> Result<OwnedFd, RootError> {
         match self.open(path, OFlags::PATH) {
@@ -120,7 +131,13 @@ impl Root {
         let Some((name, above)) = parts.split_last() else {
             return Err(RootError::InTheWay { path: path.to_owned(), reason: "it is the root" });
         };
-        let mut walked = String::new();
+        let mut walked = format!("/{}", above.join("/"));
+        // Nearly always they are all there.
+        match self.open(&walked, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(directory) => return Ok((directory, *name)),
+            Err(Errno::NOENT) => walked.clear(),
+            failed => drop(failed.on("open", &walked)?),
+        }
         let mut directory = self.open("/", OFlags::PATH | OFlags::DIRECTORY).on("open", "/")?;
         for part in above {
             walked.push('/');

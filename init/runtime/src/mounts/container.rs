@@ -92,11 +92,13 @@ fn one(
         RootError::InTheWay { path, reason } => MountError::Option { option: path, reason },
     };
     let point = mount_point_kind(&tree, destination)?;
-    let target = root.mount_point(destination, point).map_err(below)?;
-    if matches!(kind, "proc" | "sysfs") && !is_bind {
+    let target = if matches!(kind, "proc" | "sysfs") && !is_bind {
         // Their files are written and masked by what is expected at the path (CVE-2019-19921).
-        root.open_plain(destination).map_err(below)?;
-    }
+        root.plain_mount_point(destination, point)
+    } else {
+        root.mount_point(destination, point)
+    };
+    let target = target.map_err(below)?;
     attach::attach(tree.as_fd(), target.as_fd(), destination)?;
     if options.copy_up && kind == "tmpfs" {
         super::copy_up::fill(target.as_fd(), tree.as_fd(), destination)?;
