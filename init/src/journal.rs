@@ -25,6 +25,9 @@ struct Journal {
 
 /// Starts the journal; needs /dev, /proc and /sys. What cannot be opened is left out: there is nobody to tell yet.
 pub fn start() {
+    // By default the kernel takes ten lines in five seconds from a writer (admin-guide/sysctl/kernel.rst): less than a
+    // boot has. The line break must be there. A kernel that does not know the setting keeps its limit.
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     let journal = JOURNAL.get_or_init(Journal::open);
     // It can only fail when a logger is set already, which is then this one.
     let _ = log::set_logger(journal);
@@ -63,7 +66,7 @@ impl Log for Journal {
         let seconds = crate::clock::since_boot();
         for line in record.args().to_string().lines() {
             if let Some(mut kernel_log) = self.kernel_log.as_ref() {
-                // One write is one record. A full or rate-limited log drops it: nothing better can be done here.
+                // One write is one record. A log that does not take it drops it: nothing better can be done here.
                 let _ = kernel_log.write_all(format!("<{}>berth: {line}\n", FACILITY_DAEMON | priority).as_bytes());
             }
             if priority < self.console_level {

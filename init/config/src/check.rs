@@ -18,6 +18,9 @@ use crate::tree::{Node, Path};
 /// Names that a user container cannot have: each is a folder of `system-containers/`.
 pub const SYSTEM_CONTAINERS: [&str; 6] = ["console", "control", "engine", "guest-agent", "logs", "network"];
 
+/// Logs beside those of containers, so no container can have these names either.
+const LOGS: [&str; 2] = ["init", "kernel"];
+
 /// Docker's minimum: less does not even hold the process that sets the container up.
 const LEAST_MEMORY: Size = Size::from_bytes(6 << 20);
 
@@ -59,10 +62,12 @@ impl ContainerCheck<'_> {
     }
 
     fn name(&self, report: &mut Report) {
-        if SYSTEM_CONTAINERS.contains(&self.name.as_str()) {
-            let message = format!("\"{}\" is the name of a system container", self.name);
-            self.report(report, &self.path(), message, "give it another name");
-        }
+        let message = match self.name.as_str() {
+            name if SYSTEM_CONTAINERS.contains(&name) => format!("\"{name}\" is the name of a system container"),
+            name if LOGS.contains(&name) => format!("\"{name}\" is the name of a log of the system"),
+            _ => return,
+        };
+        self.report(report, &self.path(), message, "give it another name");
     }
 
     fn memory(&self, report: &mut Report) {

@@ -12,6 +12,12 @@ use crate::message::Stream;
 /// Where `logs` listens.
 pub const SOCKET_PATH: &str = "/run/berth/logs.sock";
 
+/// The name of the kernel's log beside those of containers.
+pub const KERNEL: &str = "kernel";
+
+/// The name of PID 1's.
+pub const INIT: &str = "init";
+
 /// Which lines are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {

@@ -209,6 +209,9 @@ pub enum Notice {
         /// Which of its outputs.
         stream: Stream,
     },
+    /// [logs] Read the kernel's log; its descriptor comes with this message. The same one comes again when `logs` was
+    /// restarted: PID 1 keeps it, so that nothing is read twice.
+    KernelLog,
     /// [all] The machine is about to go down: write what must be written.
     ShuttingDown,
 }

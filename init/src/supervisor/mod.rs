@@ -23,6 +23,7 @@ mod user_spec;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Supervisor {
     /// Further programs in running containers.
     executions: BTreeMap<u32, execution::Execution>,
     next_execution: u32,
+    /// /dev/kmsg, as `logs` reads it; opened when it first comes.
+    kernel_log: Option<File>,
     /// Cgroups of ended containers in which something may still be alive.
     leftovers: Vec<PathBuf>,
     /// Nothing is started any more.
@@ -68,6 +71,7 @@ impl Supervisor {
             containers: BTreeMap::new(),
             next_id: 0,
             executions: BTreeMap::new(),
+            kernel_log: None,
             next_execution: 0,
             leftovers: Vec::new(),
             shutting_down: false,

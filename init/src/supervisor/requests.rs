@@ -1,5 +1,6 @@
 //! What system containers ask of PID 1 and tell it, each as far as its role allows.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_config::Role;
@@ -206,7 +207,10 @@ impl Supervisor {
         let role = container.system().and_then(|system| system.role);
         let others: Vec<u32> = self.containers.keys().copied().collect();
         match role {
-            Some(Role::Logs) => others.into_iter().for_each(|other| self.offer_pipes(other)),
+            Some(Role::Logs) => {
+                others.into_iter().for_each(|other| self.offer_pipes(other));
+                self.offer_kernel_log(id);
+            }
             Some(Role::Network) => {
                 let with_network = others
                     .into_iter()
@@ -237,6 +241,16 @@ impl Supervisor {
                 Err(error) => log::warn!("container {name}: copy a pipe for logs: {error}"),
             }
         }
+    }
+
+    /// Gives `logs` the kernel's log.
+    fn offer_kernel_log(&mut self, logs: u32) {
+        if self.kernel_log.is_none() {
+            self.kernel_log = File::open("/dev/kmsg").inspect_err(|error| log::warn!("open /dev/kmsg: {error}")).ok();
+        }
+        // A copy shares its place in the log with ours.
+        let Some(Ok(copy)) = self.kernel_log.as_ref().map(File::try_clone) else { return };
+        self.send(logs, FromInit::Notice(Notice::KernelLog), &[copy.as_fd()]);
     }
 
     /// Tells `control` that a container has changed.

@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use crate::Error;
 use crate::follower::{Follower, Waits};
+use crate::kernel::Kernel;
 use crate::lines::Lines;
 use crate::store::Log;
 use crate::sys;
@@ -24,6 +25,9 @@ use crate::sys;
 /// and even then what was read at once fits into a file.
 const CHUNK: usize = 32 * 1024;
 const _: () = assert!(CHUNK as u64 * 24 <= crate::store::FILE_SIZE);
+
+/// How many records of the kernel's log are read before it is the pipes' turn.
+const KERNEL_RECORDS: usize = 64;
 
 /// The most readers at once. Each costs two descriptors; `control` alone can ask.
 const FOLLOWERS: usize = 128;
@@ -55,6 +59,7 @@ pub struct Collector {
 #[derive(Debug)]
 enum Source {
     Pipe(Pipe),
+    Kernel(Kernel),
     Asker(Channel),
     Follower(Follower),
 }
@@ -70,6 +75,7 @@ impl Source {
     fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
             Self::Pipe(pipe) => pipe.reader.as_fd(),
+            Self::Kernel(kernel) => kernel.as_fd(),
             Self::Asker(channel) => channel.as_fd(),
             Self::Follower(follower) => follower.as_fd(),
         }
@@ -130,6 +136,11 @@ impl Collector {
                         self.read_from(container.clone(), stream, pipe);
                     }
                 }
+                Ok((FromInit::Notice(Notice::KernelLog), descriptors)) => {
+                    for kmsg in descriptors {
+                        self.add(Source::Kernel(Kernel::new(File::from(kmsg))), EpollFlags::EPOLLIN);
+                    }
+                }
                 Ok((FromInit::Reply { reply: Reply::Refused { reason }, .. }, _)) => {
                     eprintln!("berth-logs: PID 1 refused a message: {reason}");
                 }
@@ -173,6 +184,7 @@ impl Collector {
         let Some(source) = self.sources.remove(&number) else { return };
         let kept = match source {
             Source::Pipe(pipe) => self.read(pipe).map(Source::Pipe),
+            Source::Kernel(kernel) => self.read_kernel(kernel).map(Source::Kernel),
             Source::Asker(channel) => {
                 self.answer(&channel);
                 None
@@ -202,17 +214,41 @@ impl Collector {
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         };
         if !self.records.is_empty() {
-            let log = log_of(&mut self.logs, &self.directory, &pipe.container);
-            let dropping = log.dropped() > 0;
-            // Told once, and again in the log itself when there is room.
-            if let Err(error) = log.append(&self.records, now_us)
-                && !dropping
-            {
-                eprintln!("berth-logs: the output of {} is dropped: {error}", pipe.container);
-            }
-            self.pass_on(&pipe.container);
+            let records = std::mem::take(&mut self.records);
+            self.keep(&pipe.container, &records, now_us);
+            self.records = records;
         }
         (!ended).then_some(pipe)
+    }
+
+    /// Reads some records of the kernel's log; `None` if that is not possible any more.
+    fn read_kernel(&mut self, mut kernel: Kernel) -> Option<Kernel> {
+        for _ in 0..KERNEL_RECORDS {
+            let now_us = now_us();
+            let mut records = Vec::new();
+            match kernel.read(now_us, &mut records) {
+                Ok(Some(log)) => self.keep(log, &records, now_us),
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("berth-logs: read the kernel's log: {error}");
+                    return None;
+                }
+            }
+        }
+        Some(kernel)
+    }
+
+    /// Appends to a log and wakes its followers.
+    fn keep(&mut self, name: &str, records: &[u8], now_us: u64) {
+        let log = log_of(&mut self.logs, &self.directory, name);
+        let dropping = log.dropped() > 0;
+        // Told once, and again in the log itself when there is room.
+        if let Err(error) = log.append(records, now_us)
+            && !dropping
+        {
+            eprintln!("berth-logs: the output of {name} is dropped: {error}");
+        }
+        self.pass_on(name);
     }
 
     /// Wakes those who follow a container.

@@ -8,11 +8,13 @@
 //!
 //! - [`collector`]: the loop
 //! - `lines`: from bytes to lines
+//! - `kernel`: the kernel's log as lines
 //! - [`store`]: the files
 //! - `follower`: from the files to whoever asked
 
 pub mod collector;
 mod follower;
+mod kernel;
 mod lines;
 pub mod store;
 mod sys;

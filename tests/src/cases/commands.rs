@@ -12,6 +12,7 @@ use crate::runner::Case;
 pub const CASES: &[Case] = &[
     Case { name: "commands/inspect-wait-events", memory: 256, run: follow },
     Case { name: "commands/stats", memory: 256, run: stats },
+    Case { name: "commands/logs-of-kernel-and-init", memory: 256, run: system_logs },
 ];
 
 fn follow(bench: &Bench) -> Result<()> {
@@ -61,4 +62,27 @@ fn stats(bench: &Bench) -> Result<()> {
 fn row(machine: &mut Machine, name: &str) -> Result<Value> {
     let rows = machine.guest.berth(&["stats", "--no-stream", name])?;
     rows.get(0).cloned().with_context(|| format!("no row for {name}"))
+}
+
+fn system_logs(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().start()?;
+    machine.wait_until_settled()?;
+    machine.guest.wait()?;
+    // Each comes once, also when `logs` was killed in between and begins anew.
+    let pid = machine.guest.container("logs")?["pid"].clone();
+    machine.guest.shell(&format!("kill -9 {pid}; echo 'from the case' > /dev/kmsg"))?;
+    machine.guest.shell("until berth logs kernel 2>/dev/null | grep -q 'from the case'; do :; done")?;
+    let kernel = machine.guest.shell("berth logs kernel")?;
+    let init = machine.guest.shell("berth logs init")?;
+    let count = |text: &str, part: &str| text.lines().filter(|line| line.contains(part)).count();
+    ensure!(count(&kernel, "Linux version") == 1 && count(&kernel, "from the case") == 1, "{kernel}");
+    ensure!(count(&init, "find state partition") == 1 && count(&init, "container logs is ready") == 2, "{init}");
+    ensure!(count(&kernel, "container logs is ready") == 0, "PID 1's lines are in the kernel's log");
+    // In the order of their times, which are of this year.
+    let stamped = machine.guest.shell("berth logs -t init | cut -d' ' -f1")?;
+    let mut times: Vec<&str> = stamped.lines().collect();
+    let before = times.clone();
+    times.sort_unstable();
+    ensure!(times == before && times.first().is_some_and(|time| *time > "2020"), "{stamped}");
+    Ok(())
 }

@@ -273,6 +273,7 @@ fn contradictions_within_a_container_are_found() {
         let shown = mistake(&format!("{web}{text}\n"));
         assert!(shown.contains(wanted), "{shown}");
     }
+    assert!(mistake("[containers.kernel]\nimage = 'x'\n").contains("the name of a log"));
     assert!(mistake("[containers.logs]\nimage = 'x'\n").contains("the name of a system container"));
     assert!(mistake("[containers.Web]\nimage = 'x'\n").contains("it has 'W'"));
 }

@@ -20,7 +20,7 @@ use super::format;
 /// Which lines.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The containers
+    /// The containers; `kernel` is the kernel's log, `init` that of PID 1
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Go on with new lines until interrupted
