@@ -60,10 +60,9 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
         let (ours, theirs) = terminal::socket_pair().map_err(Error::Output)?;
         let end = api.containers.execute(name, execution, vec![theirs.into()]).await?;
         let end = OwnedFd::from(end);
-        match terminal::receive(&ours).map_err(Error::Output)? {
-            Some(master) => Proxy::new(master, arguments.interactive).run(end.as_fd()).map_err(Error::Output)?,
-            // It ended before it had a terminal; the reason comes through the pipe.
-            None => {}
+        // Without one it ended before it had a terminal; the reason comes through the pipe.
+        if let Some(master) = terminal::receive(&ours).map_err(Error::Output)? {
+            Proxy::new(master, arguments.interactive).run(end.as_fd()).map_err(Error::Output)?;
         }
         end
     } else {
