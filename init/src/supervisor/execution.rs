@@ -243,3 +243,73 @@ fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
     let exit_code = if Errno::from_raw(errno) == Errno::ENOENT { 127 } else { 126 };
     ExecutionEnd { exit_code, reason: crate::chain(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_runtime::spec::Capabilities;
+    use nix::unistd::pipe;
+
+    fn spec() -> Spec {
+        let all = vec!["CAP_CHOWN".to_owned(), "CAP_KILL".to_owned()];
+        let process = Process {
+            args: vec!["server".into()],
+            env: vec!["A=1".into(), "BERTH_CHANNEL=3".into()],
+            cwd: "/srv".into(),
+            user: User { uid: 33, gid: 33, umask: None, additional_gids: vec![4] },
+            capabilities: Some(Capabilities { bounding: all, ..Capabilities::default() }),
+            ..Process::default()
+        };
+        Spec { process: Some(process), ..Spec::default() }
+    }
+
+    fn wanted() -> message::Execution {
+        message::Execution { container: "web".into(), arguments: vec!["id".into()], ..message::Execution::default() }
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_containers_own_but_its_channel() {
+        let process = process(&spec(), &wanted()).unwrap();
+        assert_eq!((process.args, process.env), (vec!["id".to_owned()], vec!["A=1".to_owned()]));
+        assert_eq!((process.cwd.as_str(), process.user.uid, process.terminal), ("/srv", 33, false));
+        assert_eq!(process.user.additional_gids, [4]);
+    }
+
+    #[test]
+    fn another_user_has_no_groups_and_only_root_has_capabilities() {
+        let of = |uid| process(&spec(), &message::Execution { uid: Some(uid), ..wanted() }).unwrap();
+        let (other, root) = (of(1000), of(0));
+        assert_eq!((other.user.uid, other.user.gid, other.user.additional_gids.len()), (1000, 0, 0));
+        assert_eq!(other.capabilities.unwrap().effective, [""; 0]);
+        assert_eq!(root.capabilities.unwrap().effective, ["CAP_CHOWN", "CAP_KILL"]);
+    }
+
+    #[test]
+    fn a_terminal_has_its_size_and_a_kind() {
+        let terminal = Some(message::TerminalSize { rows: 50, columns: 132 });
+        let process = process(&spec(), &message::Execution { terminal, ..wanted() }).unwrap();
+        assert_eq!(process.console_size, Some(ConsoleSize { height: 50, width: 132 }));
+        assert!(process.terminal && process.env.contains(&"TERM=xterm".to_owned()));
+    }
+
+    #[test]
+    fn the_last_descriptor_is_a_pipe_and_does_not_block() {
+        let file = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let (_reader, writer) = pipe().unwrap();
+        let (streams, result) = take_apart(vec![file(), file(), file(), writer], false).unwrap();
+        assert_eq!(streams.len(), 3);
+        let flags = OFlag::from_bits_truncate(fcntl(&result, FcntlArg::F_GETFL).unwrap());
+        assert!(flags.contains(OFlag::O_NONBLOCK));
+        assert!(take_apart(vec![file(), file(), file(), file()], false).unwrap_err().contains("a pipe"));
+        assert!(take_apart(vec![file()], false).unwrap_err().contains("4 descriptors, not 1"));
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_shells() {
+        let code = |errno| {
+            let chain = Chain { texts: vec!["exec".into()], errno };
+            could_not_run(&berth_runtime::Error::Reported(chain)).exit_code
+        };
+        assert_eq!((code(nix::libc::ENOENT), code(nix::libc::EACCES), code(0)), (127, 126, 126));
+    }
+}
