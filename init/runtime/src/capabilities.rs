@@ -153,7 +153,44 @@ fn number(wanted: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Known names, now and then in small letters, and now and then one that nobody knows.
+    fn wanted() -> impl Strategy<Value = Vec<String>> {
+        let name = (0..NAMES.len() + 3, any::<bool>()).prop_map(|(position, small)| {
+            let name = NAMES.get(position).copied().unwrap_or("CAP_NO_SUCH");
+            if small { name.to_lowercase() } else { name.to_owned() }
+        });
+        proptest::collection::vec(name, 0..12)
+    }
+
+    /// The definition: a bit is set if its name is in the list.
+    fn has(list: &[String], bit: usize) -> bool {
+        NAMES.get(bit).is_some_and(|name| list.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)))
+    }
+
+    proptest! {
+        #[test]
+        fn each_bit_is_what_the_lists_and_the_kernel_s_rules_say(
+            bounding in wanted(), effective in wanted(), inheritable in wanted(), permitted in wanted(),
+            ambient in wanted(), available in any::<u64>(),
+        ) {
+            let spec = Capabilities { bounding, effective, inheritable, permitted, ambient };
+            let sets = Sets::from_spec(Some(&spec), available);
+            for bit in 0..64 {
+                let is_set = |set: u64| set & 1 << bit != 0;
+                let given = |list: &[String]| is_set(available) && has(list, bit);
+                prop_assert_eq!(is_set(sets.bounding), given(&spec.bounding));
+                prop_assert_eq!(is_set(sets.permitted), given(&spec.permitted));
+                prop_assert_eq!(is_set(sets.inheritable), given(&spec.inheritable));
+                prop_assert_eq!(is_set(sets.effective), given(&spec.effective) && is_set(sets.permitted));
+                let allowed = is_set(sets.permitted) && is_set(sets.inheritable);
+                prop_assert_eq!(is_set(sets.ambient), given(&spec.ambient) && allowed);
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_those_of_the_kernel() {

@@ -46,6 +46,8 @@ pub mod detached;
 mod devices;
 mod error;
 mod exec;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gate;
 pub mod hooks;
 mod identity;
