@@ -281,6 +281,8 @@ fn set_up<'a>(context: &Context<'a>, ends: Ends) -> Result<Prepared<'a>, Error> 
         limits::pin(last).step("set the final CPU affinity")?;
     }
     limits::prioritize(0, process)?;
+    // The caller's would come along otherwise.
+    privileges::leave_session_keyring().on("keyctl", "the process").step("join a session keyring")?;
     let (mut labels, mut pid) = (None, 0);
     if let Some(procfs) = &ends.procfs {
         labels = Labels::are_wanted(process).then(|| Labels::open(process, procfs.as_fd())).transpose()?;

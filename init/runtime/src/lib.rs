@@ -37,6 +37,7 @@
 //! - A container that could not be made leaves nothing behind.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod binary;
 mod capabilities;
 pub mod cgroup;
 mod channel;

@@ -1,4 +1,4 @@
-//! execve(2), TIOCSCTTY.
+//! execve(2), execveat(2), TIOCSCTTY.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -19,6 +19,22 @@ pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString
     // SAFETY: execve(2) reads a NUL-terminated path and two arrays of such texts that end in a null pointer; all of
     // them are borrowed for the length of this function.
     unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(-1).err().unwrap_or(Errno::IO)
+}
+
+/// Becomes the program of a descriptor; returns only on failure. See execveat(2).
+pub(crate) fn execute_descriptor(program: BorrowedFd<'_>, arguments: &[CString], environment: &[CString]) -> Errno {
+    let pointers = |texts: &[CString]| {
+        texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    let (arguments, environment) = (arguments.as_ptr(), environment.as_ptr());
+    let number = program.as_raw_fd();
+    // SAFETY: execveat(2) reads an empty path, which with AT_EMPTY_PATH stands for the descriptor, and two arrays of
+    // NUL-terminated texts that end in a null pointer; all of them are borrowed for the length of this function.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, number, c"".as_ptr(), arguments, environment, libc::AT_EMPTY_PATH);
+    }
     check(-1).err().unwrap_or(Errno::IO)
 }
 

@@ -102,6 +102,17 @@ pub(crate) fn set_dumpable(dumpable: bool) -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, u64::from(dumpable), 0).map(drop)
 }
 
+/// Gives the process a new session keyring without a name. A kernel without keyrings has none to leave.
+pub(crate) fn leave_session_keyring() -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let none: *const libc::c_char = std::ptr::null();
+    // SAFETY: this keyctl(2) operation takes a null pointer for a keyring without a name.
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) }) {
+        Ok(_) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Gives the process a session keyring of its own, named `name`: keyctl(2) KEYCTL_JOIN_SESSION_KEYRING.
 pub(crate) fn join_session_keyring(name: &std::ffi::CStr) -> Result<(), Errno> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;

@@ -138,3 +138,24 @@ fn a_further_process_runs_below_the_containers_cgroup_and_its_pidfd_is_sent() {
     rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
     assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
 }
+
+/// Where mounting is not allowed, the command begins anew from memory: once, not for ever.
+#[test]
+fn a_user_who_owns_the_binary_executes_a_sealed_copy() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("ignored, needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("berth-oci");
+    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), &binary).unwrap();
+    for path in [directory.path(), &binary] {
+        std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).unwrap();
+    }
+    let mut command = std::process::Command::new(binary);
+    command.uid(65_534).gid(65_534).args(["run", "--bundle", "/no/such/bundle", "x"]);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && error.contains("find the bundle /no/such/bundle"), "{error}");
+}

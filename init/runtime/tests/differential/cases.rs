@@ -7,12 +7,22 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod safety;
 
 /// A name and what is to hold.
 pub type Test = (&'static str, fn());
 
 /// All of them.
 pub fn all() -> Vec<Test> {
-    [process::CASES, namespaces::CASES, mounts::CASES, devices::CASES, cgroups::CASES, hooks::CASES, lifecycle::CASES]
-        .concat()
+    [
+        process::CASES,
+        namespaces::CASES,
+        mounts::CASES,
+        devices::CASES,
+        cgroups::CASES,
+        hooks::CASES,
+        lifecycle::CASES,
+        safety::CASES,
+    ]
+    .concat()
 }

@@ -31,6 +31,7 @@ use commands::Command;
 static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
+    let protected = protect();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
     let log = log::Log::new(&arguments);
-    match run(&arguments, &log) {
+    match protected.and_then(|()| run(&arguments, &log)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             log.error(&error.chain());
@@ -50,6 +51,16 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Before anything else, because it begins the program anew; only what makes processes in containers has to. A
+/// container called `run` costs one more beginning.
+fn protect() -> Result<(), container::Failure> {
+    let makes_processes = |argument: std::ffi::OsString| ["create", "run", "exec"].iter().any(|name| argument == *name);
+    if std::env::args_os().skip(1).any(makes_processes) {
+        berth_runtime::binary::protect()?;
+    }
+    Ok(())
 }
 
 fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> {
