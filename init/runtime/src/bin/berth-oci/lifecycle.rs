@@ -96,14 +96,14 @@ impl<'a> Claim<'a> {
 
     /// Takes everything back; the first error is the one to hear of.
     fn undo(&self, log: &Log, error: Failure) -> Failure {
+        // Before there is a process the library has taken everything back, and a cgroup that is still there is
+        // somebody else's.
         if self.record.pid > 0 {
             // Without a cgroup nothing else would end it.
             let _ = signals::send(self.record.pid, rustix::process::Signal::KILL.as_raw());
-            // A process leaves its cgroup before it has quite ended.
-            let _ = signals::await_end(self.record.pid, self.record.start_time, KILL_LIMIT);
-        }
-        if let Some(path) = &self.record.cgroup {
-            let _ = cgroup::remove_blocking(path, KILL_LIMIT);
+            if let Some(path) = &self.record.cgroup {
+                let _ = cgroup::remove_blocking(path, KILL_LIMIT);
+            }
         }
         let _ = self.store.forget(&self.record.id);
         // "Continue the lifecycle at step 12": with the hooks of the end.

@@ -11,6 +11,7 @@ use crate::tool::{Crun, Runc, Tool, agree, same};
 pub const CASES: &[Test] = &[
     ("an_absolute_path_is_below_the_mount", an_absolute_path_is_below_the_mount),
     ("the_same_path_is_the_same_place", the_same_path_is_the_same_place),
+    ("a_cgroup_in_use_is_refused", a_cgroup_in_use_is_refused),
     ("a_path_that_leaves_the_mount_stays_in_it", a_path_that_leaves_the_mount_stays_in_it),
     ("the_limit_of_tasks", the_limit_of_tasks),
     ("memory", memory),
@@ -74,6 +75,18 @@ fn the_same_path_is_the_same_place() {
         text.lines().find(|line| line.starts_with("0::")).unwrap_or_default().to_owned()
     };
     agree(&bundle, "true", &[], |tool| (place(tool) == place(tool)).to_string());
+}
+
+/// A runtime MAY check whether the cgroup is fit, "and MUST generate an error if such a check fails".
+fn a_cgroup_in_use_is_refused() {
+    let bundle = Bundle::new("exec sleep 100").set("/linux/cgroupsPath", json!("/differential-shared"));
+    agree(&bundle, "refused running", &[(Crun, "does not check")], |tool| {
+        tool.start();
+        let second = tool.another(&bundle);
+        let code = second.say(&["create", &second.id]).code;
+        drop(second);
+        format!("{} {}", if code == 0 { "taken" } else { "refused" }, tool.status())
+    });
 }
 
 fn a_path_that_leaves_the_mount_stays_in_it() {

@@ -28,6 +28,10 @@ pub const CASES: &[Test] = &[
     ("unknown_properties_are_ignored", unknown_properties_are_ignored),
     ("versions_of_the_specification", versions_of_the_specification),
     ("invalid_values_are_refused", invalid_values_are_refused),
+    (
+        "seccomp_profiles_that_contradict_themselves_are_refused",
+        seccomp_profiles_that_contradict_themselves_are_refused,
+    ),
     ("a_limit_named_twice_is_refused", a_limit_named_twice_is_refused),
     ("a_container_without_a_process_does_not_start", a_container_without_a_process_does_not_start),
 ];
@@ -287,6 +291,21 @@ fn invalid_values_are_refused() {
         let text = [(Crun, "takes words for no limit")];
         let differing = if pointer == "/linux/resources/pids" { &text[..] } else { &[] };
         Bundle::new("true").set(pointer, value).is_refused(differing);
+    }
+}
+
+/// "When the action doesn't support an errno, the runtime MUST print and error and fail"; "`names` MUST contain at least
+/// one entry"; `listenerMetadata` "MUST NOT be set if `listenerPath` is not set".
+fn seccomp_profiles_that_contradict_themselves_are_refused() {
+    let rule = |rule: Value| json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    for (profile, reason) in [
+        (rule(json!({ "names": ["getcwd"], "action": "SCMP_ACT_KILL", "errnoRet": 1 })), "ignores the number"),
+        (json!({ "defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1 }), "ignores the number"),
+        (rule(json!({ "names": [], "action": "SCMP_ACT_ERRNO" })), "ignores the rule"),
+        (json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x" }), "ignores the text"),
+    ] {
+        let bundle = Bundle::new("true").set("/linux/seccomp", profile);
+        bundle.is_refused(&[(Crun, reason), (Runc, reason)]);
     }
 }
 
