@@ -4,6 +4,9 @@ image_build = cargo run --profile fast --package berth-image-build --
 bench_runtime = cargo bench --quiet --package berth-runtime --features cli --target x86_64-unknown-linux-musl --bench containers
 tests = cargo run --quiet --profile fast --package berth-tests
 
+# Debian keeps sfdisk, mkfs and their like out of an ordinary user's PATH, though they may all run them.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 .PHONY: deps kernel image run test check bench clean
 .DEFAULT_GOAL := image
 
