@@ -2,13 +2,15 @@
 //!
 //! - [`message`]: the requests, replies and notices, as plain data
 //! - [`channel`]: how they travel: one message a packet, descriptors beside it
+//! - [`listener`]: sockets that only root connects to
 //! - [`logs`]: what is asked of the `logs` system container, and the form of a line
 //! - `dbus` (feature): the D-Bus interfaces of the control API, for clients
 //!
-//! Nothing here does anything on its own: no policy, no file access, no logging.
+//! Nothing here does anything on its own: no policy, no logging.
 
 pub mod channel;
 #[cfg(feature = "dbus")]
 pub mod dbus;
+pub mod listener;
 pub mod logs;
 pub mod message;

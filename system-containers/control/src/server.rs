@@ -3,13 +3,13 @@
 //! A client's task passes PID 1's notices on as signals, once the client has asked for signals. The tasks share the
 //! connection to PID 1 and nothing else, so that one that waits for its client holds up no other.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_control::dbus::{Container, OBJECT_PATH};
 use berth_control::message::Notice;
+use nix::sys::socket::SockType;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast, oneshot};
 use zbus::object_server::SignalEmitter;
@@ -114,17 +114,8 @@ impl Server {
 }
 
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // Nobody connects before the mode is right: bind(2) under this mask makes the socket 0600 from the start.
-    let old = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
-    nix::sys::stat::umask(old);
-    let listener = listener?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let listener = berth_control::listener::listen_on(path, SockType::Stream)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(listener))
 }
 
 /// Whether a client wants signals.

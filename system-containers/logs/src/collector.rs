@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_control::channel::{Channel, ChannelError};
+use berth_control::listener::listen_on;
 use berth_control::logs::{Answer, Query};
 use berth_control::message::{FromInit, Notice, Reply, Request, Stream, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{SockFlag, SockType};
 
 use crate::Error;
 use crate::follower::{Follower, Waits};
@@ -85,7 +86,8 @@ impl Source {
 impl Collector {
     /// Listens for queries and tells PID 1 that pipes can come.
     pub fn new(channel: Channel, directory: PathBuf, socket_path: &Path) -> Result<Self, Error> {
-        let listener = listen_on(socket_path).map_err(|source| Error::Listen { path: socket_path.into(), source })?;
+        let listener = listen_on(socket_path, SockType::SeqPacket)
+            .map_err(|source| Error::Listen { path: socket_path.into(), source })?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::Events)?;
         epoll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL)).map_err(Error::Events)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(Error::Events)?;
@@ -325,18 +327,4 @@ fn is_name(name: &str) -> bool {
 fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn listen_on(path: &Path) -> nix::Result<OwnedFd> {
-    // Of an earlier run; that there is none is as good.
-    let _ = std::fs::remove_file(path);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-    // 0600 from the start.
-    let old = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = bind(listener.as_raw_fd(), &UnixAddr::new(path)?);
-    nix::sys::stat::umask(old);
-    bound?;
-    listen(&listener, Backlog::MAXCONN)?;
-    Ok(listener)
 }

@@ -42,7 +42,7 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         #[source]
-        source: nix::Error,
+        source: std::io::Error,
     },
     /// The event loop failed.
     #[error("wait for events: {0}")]
