@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_runtime::spec::Spec;
-use berth_runtime::{Chain, Request, Rootfs, Stdio, cgroup};
-use rustix::process::{WaitId, WaitIdOptions};
+use berth_runtime::{Chain, Progress, Request, Rootfs, Stdio, cgroup};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::bundle::{VARIANTS, Variant};
 use crate::measure::{Runtime, figure, median, milliseconds, ratio, succeed};
@@ -74,7 +75,18 @@ fn once(spec: &Spec, variant: Variant) -> Result<Duration> {
     };
     let failed = |error: berth_runtime::Error| Error::other(Chain::of(&error).to_string());
     let begin = Instant::now();
-    let running = berth_runtime::create(&request).and_then(|creating| creating.wait()?.start()).map_err(failed)?;
+    let mut creating = berth_runtime::create(&request).map_err(failed)?;
+    let launcher = Pid::from_raw(creating.launcher_pid()).ok_or_else(|| Error::other("no launcher"))?;
+    let created = loop {
+        // As an event loop does: it has other things to do than to wait for the launcher's end.
+        rustix::event::poll(&mut [PollFd::new(&creating, PollFlags::IN)], None)?;
+        match creating.advance().map_err(failed)? {
+            Progress::Pending(pending) => creating = pending,
+            Progress::Created(created) => break created,
+        }
+    };
+    let running = created.start().map_err(failed)?;
+    rustix::process::waitid(WaitId::Pid(launcher), WaitIdOptions::EXITED)?;
     rustix::process::waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)?;
     running.wait_executed().map_err(failed)?;
     match cgroup::remove(Path::new(CGROUP)).map_err(Error::other)? {

@@ -3,11 +3,15 @@
 //! The limit is on a cgroup around the whole command. With cgroup v2 the container's own cgroup is below it, so all of
 //! its processes count; with v1's memory controller, which is a tree of its own, they are all in one.
 
-use std::io::Result;
+use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use berth_runtime::cgroup;
+use rustix::event::{PollFd, PollFlags};
 use rustix::mount::MountFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::bundle::VARIANTS;
 use crate::measure::{Runtime, figure, ratio, run, skipped};
@@ -22,28 +26,34 @@ const STEP: u64 = 4;
 /// A limit is enough if this many runs in a row succeed.
 const ATTEMPTS: usize = 5;
 
+/// How long what was killed for want of memory may take to be gone.
+const REMOVAL: Duration = Duration::from_secs(10);
+
 /// Where v1's memory controller is mounted, on the stage.
 const VERSION_1: &str = "/run/memory";
 
-/// A cgroup with a limit.
-struct Limited {
-    processes: PathBuf,
-    limit: PathBuf,
+/// Where cgroups with a limit can be made, a new one for every trial: what is left of an earlier trial is still counted
+/// in the old one.
+struct Place {
+    parent: PathBuf,
+    /// Below the cgroup that is limited: where its processes go.
+    processes: &'static str,
+    limit: &'static str,
 }
 
 /// The smallest limit of each runtime.
 pub fn measure(runtimes: &[Runtime], _: usize) -> Result<()> {
     let Some(variant) = VARIANTS.first() else { return Ok(()) };
-    let Some(limited) = prepare()? else {
+    let Some(place) = prepare()? else {
         skipped("smallest memory limit", "this machine gives no memory controller");
         return Ok(());
     };
     let program = variant.path().join("rootfs/bin/true");
-    let alone = smallest(&limited, &Command::new(&program))?;
+    let alone = smallest(&place, &Command::new(&program))?;
     figure("smallest memory limit: true alone", &format!("{alone} KiB"), None);
     let mut ours = None;
     for runtime in runtimes {
-        let least = smallest(&limited, &runtime.run(&variant.path(), "bench"))?;
+        let least = smallest(&place, &runtime.run(&variant.path(), "bench"))?;
         figure(&format!("smallest memory limit: {}", runtime.name), &format!("{least} KiB"), None);
         let ours = *ours.get_or_insert(least);
         if runtime.name == "crun" {
@@ -54,11 +64,11 @@ pub fn measure(runtimes: &[Runtime], _: usize) -> Result<()> {
 }
 
 /// The smallest limit under which a command succeeds, by halving.
-fn smallest(limited: &Limited, command: &Command) -> Result<u64> {
+fn smallest(place: &Place, command: &Command) -> Result<u64> {
     let (mut too_little, mut enough) = (LEAST, MOST);
     while enough - too_little > STEP {
         let middle = (too_little + enough) / 2 / STEP * STEP;
-        if suffices(limited, command, middle)? {
+        if suffices(place, command, middle)? {
             enough = middle;
         } else {
             too_little = middle;
@@ -67,22 +77,47 @@ fn smallest(limited: &Limited, command: &Command) -> Result<u64> {
     Ok(enough)
 }
 
-fn suffices(limited: &Limited, command: &Command, kibibytes: u64) -> Result<bool> {
-    std::fs::write(&limited.limit, (kibibytes << 10).to_string())?;
+fn suffices(place: &Place, command: &Command, kibibytes: u64) -> Result<bool> {
+    let group = place.parent.join(format!("berth-bench-{}-{kibibytes}", std::process::id()));
+    std::fs::create_dir(&group)?;
+    let processes = group.join(place.processes);
+    if let Some(inner) = processes.parent().filter(|inner| *inner != group) {
+        std::fs::create_dir(inner)?;
+    }
+    std::fs::write(group.join(place.limit), (kibibytes << 10).to_string())?;
+    let mut enough = true;
     for _ in 0..ATTEMPTS {
         let mut inside = Command::new("/proc/self/exe");
-        inside.arg("limited").arg(&limited.processes).arg(command.get_program()).args(command.get_args());
-        let (_, ended) = run(&mut inside)?;
-        if !ended.success {
+        inside.arg("limited").arg(&processes).arg(command.get_program()).args(command.get_args());
+        enough = run(&mut inside)?.1.success;
+        if !enough {
             clean_up()?;
-            return Ok(false);
+            break;
         }
     }
-    Ok(true)
+    end_all(&processes)?;
+    if let Some(inner) = processes.parent().filter(|inner| *inner != group) {
+        std::fs::remove_dir(inner)?;
+    }
+    std::fs::remove_dir(&group)?;
+    Ok(enough)
 }
 
-/// A runtime that was killed leaves its container behind, and crun and runc refuse the name while its state is there.
+/// Ends what is left in a cgroup, and waits for it: v1 has nothing for that, and these are nobody's children.
+fn end_all(processes: &Path) -> Result<()> {
+    for line in std::fs::read_to_string(processes)?.lines() {
+        let Some(pid) = line.parse().ok().and_then(Pid::from_raw) else { continue };
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // It may have ended by itself.
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+        rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)?;
+    }
+    Ok(())
+}
+
+/// A runtime that was killed leaves its container behind, and the name is taken while its state and cgroup are there.
 fn clean_up() -> Result<()> {
+    cgroup::remove_blocking(Path::new("/sys/fs/cgroup/bench"), REMOVAL).map_err(Error::other)?;
     for entry in std::fs::read_dir("/run")? {
         let path = entry?.path();
         if path != Path::new(VERSION_1) {
@@ -96,20 +131,16 @@ fn missing(error: std::io::Error) -> Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// A cgroup to be limited, by whichever controller there is.
-fn prepare() -> Result<Option<Limited>> {
+/// By whichever controller there is.
+fn prepare() -> Result<Option<Place>> {
     let root = Path::new("/sys/fs/cgroup");
     if std::fs::read_to_string(root.join("cgroup.controllers"))?.contains("memory") {
         std::fs::write(root.join("cgroup.subtree_control"), "+memory")?;
-        let outer = root.join("berth-bench-limit");
-        std::fs::create_dir_all(outer.join("command"))?;
-        return Ok(Some(Limited { processes: outer.join("command/cgroup.procs"), limit: outer.join("memory.max") }));
+        return Ok(Some(Place { parent: root.to_owned(), processes: "command/cgroup.procs", limit: "memory.max" }));
     }
     std::fs::create_dir_all(VERSION_1)?;
     if rustix::mount::mount("memory", VERSION_1, "cgroup", MountFlags::empty(), Some(c"memory")).is_err() {
         return Ok(None);
     }
-    let group = Path::new(VERSION_1).join("berth-bench-limit");
-    std::fs::create_dir_all(&group)?;
-    Ok(Some(Limited { processes: group.join("cgroup.procs"), limit: group.join("memory.limit_in_bytes") }))
+    Ok(Some(Place { parent: VERSION_1.into(), processes: "cgroup.procs", limit: "memory.limit_in_bytes" }))
 }
