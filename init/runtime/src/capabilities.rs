@@ -1,7 +1,7 @@
 //! The five capability sets of a process: from names to bits, and into force.
 
 use crate::error::{Context, SystemError};
-use crate::spec::{Capabilities, NamespaceKind, Spec};
+use crate::spec::{Capabilities, NamespaceKind, Process, Spec};
 use crate::sys::privileges;
 
 /// Names in the order of their numbers (linux/capability.h, Linux 6.18).
@@ -73,11 +73,11 @@ pub fn names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// The names in a configuration that its process will not have: those that nobody knows, and those that the calling
+/// The names in a process's configuration that it will not have in a container of `spec`: those that nobody knows, and those that the calling
 /// process does not have itself and so cannot give. The specification wants a warning of them, and no error.
 #[must_use]
-pub fn not_granted(spec: &Spec) -> Vec<&str> {
-    let Some(wanted) = spec.process.as_ref().and_then(|process| process.capabilities.as_ref()) else {
+pub fn not_granted<'a>(spec: &Spec, process: &'a Process) -> Vec<&'a str> {
+    let Some(wanted) = &process.capabilities else {
         return Vec::new();
     };
     let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);

@@ -1,5 +1,6 @@
 //! The program itself: finding and executing it.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType};
@@ -25,11 +26,10 @@ pub(crate) struct Program {
 impl Program {
     /// In the container's root, before privileges are dropped.
     pub(crate) fn prepare(process: &Process) -> Result<Self, Error> {
-        let texts =
-            |texts: &[String]| texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>();
         let nul = |_| Error::configuration("process", "must not contain NUL");
         let name = process.args.first().cloned().unwrap_or_default();
-        let mut environment = texts(&process.env).map_err(nul)?;
+        let mut environment =
+            latest(&process.env).into_iter().map(CString::new).collect::<Result<Vec<_>, _>>().map_err(nul)?;
         if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
             environment.push(
                 CString::new(format!("HOME={}", home(process.user.uid)))
@@ -40,7 +40,12 @@ impl Program {
         Ok(Self {
             name,
             search: path.unwrap_or(DEFAULT_PATH).to_owned(),
-            arguments: texts(&process.args).map_err(nul)?,
+            arguments: process
+                .args
+                .iter()
+                .map(|text| CString::new(text.as_str()))
+                .collect::<Result<_, _>>()
+                .map_err(nul)?,
             environment,
             directory: process.cwd.clone(),
         })
@@ -124,9 +129,25 @@ fn home_in(passwd: &str, uid: u32) -> String {
         .unwrap_or_else(|| "/".to_owned())
 }
 
+/// What is set twice has its last value: getenv(3) would find the first.
+fn latest(environment: &[String]) -> Vec<&str> {
+    let mut names = BTreeSet::new();
+    let name = |text: &'_ str| text.find('=').unwrap_or(text.len());
+    let mut kept: Vec<&str> = environment.iter().map(String::as_str).rev().collect();
+    kept.retain(|text| names.insert(text.get(..name(text))));
+    kept.reverse();
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_value_of_a_variable_counts() {
+        let environment = ["A=1", "B=2", "A=3=4", "AA=5", "B="].map(str::to_owned);
+        assert_eq!(latest(&environment), ["A=3=4", "AA=5", "B="]);
+    }
 
     #[test]
     fn the_home_directory_is_that_of_the_user() {

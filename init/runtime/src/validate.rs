@@ -97,6 +97,9 @@ pub(crate) fn process(process: &Process) -> Result<(), Error> {
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(Error::configuration("process.args, process.env and process.cwd", "must not contain NUL"));
     }
+    if let Some(text) = process.env.iter().find(|text| text.find('=').is_none_or(|position| position == 0)) {
+        return Err(Error::configuration("process.env", format!("must have the form NAME=value, not {text:?}")));
+    }
     for limit in &process.rlimits {
         if crate::limits::resource(&limit.kind).is_none() {
             return Err(Error::configuration("process.rlimits[].type", format!("is not known: {}", limit.kind)));

@@ -1,6 +1,7 @@
 //! The cases, by topic.
 
 mod cgroups;
+mod commands;
 mod devices;
 mod hooks;
 mod lifecycle;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Test> {
         cgroups::CASES,
         hooks::CASES,
         lifecycle::CASES,
+        commands::CASES,
         safety::CASES,
     ]
     .concat()

@@ -46,7 +46,8 @@ pub struct Said {
 }
 
 impl Tool {
-    fn new(runtime: Runtime, bundle: &Bundle) -> Self {
+    /// A runtime with a bundle of its own.
+    pub fn of(runtime: Runtime, bundle: &Bundle) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let id = format!("differential-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = Path::new("/tmp").join(&id);
@@ -56,7 +57,7 @@ impl Tool {
 
     /// The same runtime with another container.
     pub fn another(&self, bundle: &Bundle) -> Self {
-        Self::new(self.runtime, bundle)
+        Self::of(self.runtime, bundle)
     }
 
     /// A command with a state directory and an environment of its own.
@@ -178,7 +179,7 @@ impl Drop for Tool {
 /// Lets every runtime be observed and compares: berth-oci's must be `expected`, and so must those of the peers that
 /// are not named in `differing` with the reason.
 pub fn agree(bundle: &Bundle, expected: &str, differing: &[(Runtime, &str)], observe: impl Fn(&Tool) -> String) {
-    let seen = [Runtime::Berth, Crun, Runc].map(|runtime| (runtime, observe(&Tool::new(runtime, bundle))));
+    let seen = [Runtime::Berth, Crun, Runc].map(|runtime| (runtime, observe(&Tool::of(runtime, bundle))));
     for (runtime, text) in &seen {
         match differing.iter().find(|(differs, _)| differs == runtime) {
             None => assert_eq!(text, expected, "by {runtime:?}; all three: {seen:#?}"),
@@ -191,7 +192,7 @@ pub fn agree(bundle: &Bundle, expected: &str, differing: &[(Runtime, &str)], obs
 /// The same where what is right depends on the machine: berth-oci's is what the peers' is.
 pub fn same(bundle: &Bundle, differing: &[(Runtime, &str)], observe: impl Fn(&Tool) -> String) {
     let model = if differing.iter().any(|(runtime, _)| *runtime == Crun) { Runc } else { Crun };
-    let expected = observe(&Tool::new(model, bundle));
+    let expected = observe(&Tool::of(model, bundle));
     assert!(!expected.is_empty(), "{model:?} shows nothing");
     agree(bundle, &expected, differing, observe);
 }

@@ -2,15 +2,21 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::commands::Command;
 use crate::update::bytes;
 
+/// After the name; callers look for "version" and a line "spec:" as runc prints them.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+
 /// An OCI runtime for Linux with cgroup v2.
 #[derive(Debug, Parser)]
-#[command(name = "berth-oci", version)]
+#[command(name = "berth-oci", version = VERSION, disable_version_flag = true)]
 pub struct Arguments {
+    /// Print the version, and that of the specification
+    #[arg(short, long, action = ArgAction::Version)]
+    pub version: (),
     /// Where the state of containers is kept
     /// [default: /run/berth-oci, or berth-oci in $XDG_RUNTIME_DIR for who is not root]
     #[arg(long)]

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_runtime::spec::{ParseError, Resources, Spec, Status};
+use berth_runtime::spec::{ParseError, Process, Resources, Spec, Status};
 use berth_runtime::{Chain, Error};
+
+use crate::log::Log;
 
 /// Why a command failed; texts as scripts written for runc know them, where they look for any.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,13 @@ pub fn status_name(status: Status) -> &'static str {
         Status::Running => "running",
         Status::Stopped => "stopped",
         Status::Paused => "paused",
+    }
+}
+
+/// "The runtime SHOULD log a warning" of those that the process does not get.
+pub fn warn_of_capabilities(log: &Log, spec: &Spec, process: &Process) {
+    for name in berth_runtime::capabilities_not_granted(spec, process) {
+        log.warning(&format!("warning: process.capabilities: {name} cannot be granted and is left out"));
     }
 }
 

@@ -8,12 +8,13 @@ use berth_runtime::{ExecRequest, Stdio};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::arguments::Exec;
-use crate::container::{Failure, during, parse, status_name};
+use crate::container::{self, Failure, during, parse, status_name};
 use crate::lifecycle::{own_stdio, write_pid_file};
+use crate::log::Log;
 use crate::store::{Record, Store, process_start_time};
 use crate::{signals, terminal};
 
-pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
+pub fn exec(store: &Store, log: &Log, options: &Exec) -> Result<u8, Failure> {
     let inherited = signals::inherited(options.preserve_fds)?;
     let record = store.load(&options.id)?;
     match store.status(&record) {
@@ -22,6 +23,7 @@ pub fn exec(store: &Store, options: &Exec) -> Result<u8, Failure> {
         status => return Err(Failure::State { action: "exec in", status: status_name(status) }),
     }
     let process = process(options, &record)?;
+    container::warn_of_capabilities(log, &record.spec, &process);
     let pid = Pid::from_raw(record.pid).ok_or(Failure::NotRunning)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Failure::NotRunning)?;
     // Opened by number: still the container's?

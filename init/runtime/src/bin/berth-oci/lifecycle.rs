@@ -54,8 +54,8 @@ impl<'a> Claim<'a> {
             owner: owner(),
             spec,
         };
-        for name in berth_runtime::capabilities_not_granted(&record.spec) {
-            log.warning(&format!("warning: process.capabilities: {name} cannot be granted and is left out"));
+        if let Some(process) = &record.spec.process {
+            container::warn_of_capabilities(log, &record.spec, process);
         }
         let directory = store.claim(&options.id)?;
         let mut this = Self { store, options, record };

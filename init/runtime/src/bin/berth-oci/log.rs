@@ -1,21 +1,32 @@
 //! Errors and warnings for people and, with `--log`, for the programs above.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::arguments::{Arguments, LogFormat};
+use crate::container::{Failure, during};
 use crate::store;
 
 /// Where messages go.
 #[derive(Debug)]
 pub struct Log {
-    path: Option<PathBuf>,
+    file: Option<File>,
     format: LogFormat,
 }
 
 impl Log {
-    pub fn new(arguments: &Arguments) -> Self {
-        Self { path: arguments.log.clone(), format: arguments.log_format }
+    /// Opens the file, and makes it where it is not there: who asked for it reads it whatever comes.
+    pub fn new(arguments: &Arguments) -> Result<Self, Failure> {
+        let open = |path: &PathBuf| {
+            OpenOptions::new().create(true).append(true).open(path).map_err(during("open the log", path))
+        };
+        Ok(Self { file: arguments.log.as_ref().map(open).transpose()?, format: arguments.log_format })
+    }
+
+    /// One for standard error alone.
+    pub fn without_file() -> Self {
+        Self { file: None, format: LogFormat::Text }
     }
 
     /// Why the command ends.
@@ -31,15 +42,14 @@ impl Log {
     /// To standard error, and to the log file in its format.
     fn write(&self, level: &str, text: &str) {
         eprintln!("berth-oci: {text}");
-        let Some(path) = &self.path else { return };
+        let Some(mut file) = self.file.as_ref() else { return };
         let time = store::timestamp(std::time::SystemTime::now());
         let line = match self.format {
             LogFormat::Json => serde_json::json!({ "level": level, "msg": text, "time": time }).to_string(),
             LogFormat::Text => format!("time=\"{time}\" level={level} msg={text:?}"),
         };
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
-            eprintln!("berth-oci: write {}: {error}", path.display());
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+            eprintln!("berth-oci: write the log: {error}");
         }
     }
 }

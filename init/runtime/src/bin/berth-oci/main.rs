@@ -41,7 +41,13 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let log = log::Log::new(&arguments);
+    let log = match log::Log::new(&arguments) {
+        Ok(log) => log,
+        Err(error) => {
+            log::Log::without_file().error(&error.chain());
+            return ExitCode::FAILURE;
+        }
+    };
     match protected.and_then(|()| run(&arguments, &log)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -75,7 +81,7 @@ fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> 
         Command::Run(options) => lifecycle::run(&store, log, options),
         Command::Kill(options) => lifecycle::kill(&store, options),
         Command::Delete(options) => lifecycle::delete(&store, log, options),
-        Command::Exec(options) => execute::exec(&store, options),
+        Command::Exec(options) => execute::exec(&store, log, options),
         Command::State(options) => show::state(&store, &options.id),
         Command::List(options) => show::list(&store, options),
         Command::Ps(options) => processes::ps(&store, options),

@@ -80,6 +80,14 @@ fn make_rootless(value: &mut Value) {
     }
     if let Some(mounts) = value.get_mut("mounts").and_then(Value::as_array_mut) {
         for mount in mounts {
+            if mount["destination"] == "/sys" {
+                // A file system of its own is for the owner of the network namespace, which is shared.
+                mount["type"] = json!("none");
+                mount["source"] = json!("/sys");
+                if let Some(options) = mount["options"].as_array_mut() {
+                    options.insert(0, json!("rbind"));
+                }
+            }
             if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
                 // A group that is not mapped.
                 options.retain(|option| option != "gid=5");

@@ -116,13 +116,15 @@ impl Store {
         if process_start_time(record.pid) != Some(record.start_time) {
             return Status::Stopped;
         }
-        if self.gate(&record.id).is_ok_and(|gate| gate.exists()) {
-            return Status::Created;
-        }
+        // First, as runc has it: what was only created cannot be started while it is paused.
         let frozen = |cgroup: &Path| {
             std::fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
         };
-        if record.cgroup.as_deref().is_some_and(frozen) { Status::Paused } else { Status::Running }
+        if record.cgroup.as_deref().is_some_and(frozen) {
+            return Status::Paused;
+        }
+        let waits = self.gate(&record.id).is_ok_and(|gate| gate.exists());
+        if waits { Status::Created } else { Status::Running }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use berth_runtime::spec::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
+use berth_runtime::spec::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources, Status};
 use berth_runtime::{cgroup, resctrl};
 
 use crate::arguments::Update;
@@ -16,6 +16,9 @@ use crate::store::Store;
 
 pub fn update(store: &Store, options: &Update) -> Result<u8, Failure> {
     let mut record = store.load(&options.id)?;
+    if store.status(&record) == Status::Stopped {
+        return Err(Failure::NotRunning);
+    }
     let change = match &options.resources {
         Some(path) => read_resources(path)?,
         None => from_options(options),
