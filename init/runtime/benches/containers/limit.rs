@@ -14,7 +14,7 @@ use rustix::mount::MountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::bundle::VARIANTS;
-use crate::measure::{Runtime, figure, ratio, run, skipped};
+use crate::measure::{Runtime, figure, median, ratio, run, skipped};
 
 /// Limits in KiB between which the smallest is looked for.
 const LEAST: u64 = 64;
@@ -22,6 +22,9 @@ const MOST: u64 = 64 << 10;
 
 /// The kernel counts whole pages.
 const STEP: u64 = 4;
+
+/// How often each is searched for: what the kernel charges depends on which processor has pages in stock.
+const TURNS: usize = 9;
 
 /// A limit is enough if this many runs in a row succeed.
 const ATTEMPTS: usize = 5;
@@ -48,17 +51,22 @@ pub fn measure(runtimes: &[Runtime], _: usize) -> Result<()> {
         skipped("smallest memory limit", "this machine gives no memory controller");
         return Ok(());
     };
-    let program = variant.path().join("rootfs/bin/true");
-    let alone = smallest(&place, &Command::new(&program))?;
-    figure("smallest memory limit: true alone", &format!("{alone} KiB"), None);
-    let mut ours = None;
-    for runtime in runtimes {
-        let least = smallest(&place, &runtime.run(&variant.path(), "bench"))?;
-        figure(&format!("smallest memory limit: {}", runtime.name), &format!("{least} KiB"), None);
-        let ours = *ours.get_or_insert(least);
-        if runtime.name == "crun" {
-            ratio("smallest memory limit: of crun", ours as f64, least as f64, 1.0);
+    let alone = Command::new(variant.path().join("rootfs/bin/true"));
+    let commands: Vec<Command> = runtimes.iter().map(|runtime| runtime.run(&variant.path(), "bench")).collect();
+    let mut limits = vec![Vec::new(); commands.len() + 1];
+    for _ in 0..TURNS {
+        for (command, limits) in std::iter::once(&alone).chain(&commands).zip(&mut limits) {
+            limits.push(smallest(&place, command)?);
         }
+    }
+    let names = std::iter::once("true alone").chain(runtimes.iter().map(|runtime| runtime.name.as_str()));
+    let medians: Vec<u64> = limits.iter().map(|limits| median(limits)).collect();
+    for (name, least) in names.zip(&medians) {
+        figure(&format!("smallest memory limit: {name}"), &format!("{least} KiB"), None);
+    }
+    let crun = runtimes.iter().position(|runtime| runtime.name == "crun");
+    if let (Some(ours), Some(theirs)) = (medians.get(1), crun.and_then(|position| medians.get(position + 1))) {
+        ratio("smallest memory limit: of crun", *ours as f64, *theirs as f64, 1.0);
     }
     Ok(())
 }
@@ -78,29 +86,27 @@ fn smallest(place: &Place, command: &Command) -> Result<u64> {
 }
 
 fn suffices(place: &Place, command: &Command, kibibytes: u64) -> Result<bool> {
-    let group = place.parent.join(format!("berth-bench-{}-{kibibytes}", std::process::id()));
-    std::fs::create_dir(&group)?;
-    let processes = group.join(place.processes);
-    if let Some(inner) = processes.parent().filter(|inner| *inner != group) {
-        std::fs::create_dir(inner)?;
-    }
-    std::fs::write(group.join(place.limit), (kibibytes << 10).to_string())?;
-    let mut enough = true;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
+        let group = place.parent.join(format!("berth-bench-{}-{kibibytes}-{attempt}", std::process::id()));
+        std::fs::create_dir(&group)?;
+        let processes = group.join(place.processes);
+        let inner = processes.parent().filter(|inner| *inner != group);
+        inner.map_or(Ok(()), std::fs::create_dir)?;
+        std::fs::write(group.join(place.limit), (kibibytes << 10).to_string())?;
         let mut inside = Command::new("/proc/self/exe");
         inside.arg("limited").arg(&processes).arg(command.get_program()).args(command.get_args());
-        enough = run(&mut inside)?.1.success;
+        let enough = run(&mut inside)?.1.success;
         if !enough {
             clean_up()?;
-            break;
+        }
+        end_all(&processes)?;
+        inner.map_or(Ok(()), std::fs::remove_dir)?;
+        std::fs::remove_dir(&group)?;
+        if !enough {
+            return Ok(false);
         }
     }
-    end_all(&processes)?;
-    if let Some(inner) = processes.parent().filter(|inner| *inner != group) {
-        std::fs::remove_dir(inner)?;
-    }
-    std::fs::remove_dir(&group)?;
-    Ok(enough)
+    Ok(true)
 }
 
 /// Ends what is left in a cgroup, and waits for it: v1 has nothing for that, and these are nobody's children.

@@ -6,6 +6,7 @@
 
 use std::io::Result;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -19,6 +20,9 @@ pub const BUNDLES: &str = "/bundles";
 
 /// The command under test, on the stage.
 const COMMAND: &str = "/berth-oci";
+
+/// A link in the stage's folder to where the programs come from.
+const PEERS: &str = "peers";
 
 /// Links that Debian has in its root.
 const LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
@@ -39,24 +43,26 @@ pub fn build(folder: &Path, arguments: &[&str]) -> Result<Vec<Runtime>> {
         std::fs::copy(path, folder.join(&name))?;
         runtimes.push(Runtime { path: Path::new("/").join(&name), name });
     }
-    let reference = reference();
+    let peers = peers()?;
+    std::os::unix::fs::symlink(&peers, folder.join(PEERS))?;
     for (name, place) in [("crun", "usr/bin/crun"), ("runc", "usr/sbin/runc"), ("runc", "usr/bin/runc")] {
-        if reference.join(place).is_file() && runtimes.iter().all(|runtime| runtime.name != name) {
+        if peers.join(place).is_file() && runtimes.iter().all(|runtime| runtime.name != name) {
             runtimes.push(Runtime { name: name.to_owned(), path: Path::new("/").join(place) });
         }
     }
     if runtimes.len() == 1 {
-        skipped("crun and runc", &format!("they are not in {}", reference.display()));
+        skipped("crun and runc", &format!("they are not in {}", peers.display()));
     }
     bundle::write_all(&folder.join(BUNDLES.trim_start_matches('/')))?;
     Ok(runtimes)
 }
 
-/// What the build cache keeps of Debian's packages.
-fn reference() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-    cache.unwrap_or_else(home).join("berth/reference/root")
+/// Debian's packages of the peers, fetched when they are not there yet; the machine's own root if they cannot be had.
+fn peers() -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/fetch-peers.sh");
+    let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Ok(if output.status.success() { PathBuf::from(printed.trim()) } else { PathBuf::from("/") })
 }
 
 /// Makes `folder` the root of this process, which must be the only thread.
@@ -64,10 +70,8 @@ pub fn enter(folder: &Path) -> Result<()> {
     sys::leave_mount_namespace()?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     rustix::mount::mount_bind(folder, folder)?;
-    let reference = reference();
-    for (from, to) in [("usr", "usr"), ("etc", "etc")] {
-        let from = if reference.join(from).exists() { reference.join(from) } else { Path::new("/").join(from) };
-        rustix::mount::mount_bind_recursive(from, folder.join(to))?;
+    for directory in ["usr", "etc"] {
+        rustix::mount::mount_bind_recursive(folder.join(PEERS).join(directory), folder.join(directory))?;
     }
     rustix::mount::mount_bind_recursive("/dev", folder.join("dev"))?;
     for directory in ["run", "tmp"] {
