@@ -13,7 +13,9 @@ mod run;
 mod stage;
 mod sys;
 
-use std::io::Result;
+use std::io::{Error, Result};
+use std::path::Path;
+use std::process::Command;
 
 use measure::{Runtime, skipped};
 
@@ -36,31 +38,42 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // This program again, as the start of a command.
         ["on-stage", folder, command @ ..] => {
-            stage::enter(std::path::Path::new(folder))?;
+            stage::enter(Path::new(folder))?;
             Err(sys::execute(command))
         }
         ["limited", cgroup, command @ ..] => {
             std::fs::write(cgroup, "0")?;
             Err(sys::execute(command))
         }
-        chosen => all(chosen),
+        // And once more for all that is measured on the stage: who enters it cannot tidy it away.
+        ["measure", folder, chosen @ ..] => all(Path::new(folder), chosen),
+        chosen => with_stage(chosen),
     }
 }
 
-fn all(chosen: &[&str]) -> Result<()> {
+fn with_stage(chosen: &[&str]) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         skipped("containers", "needs root");
         return Ok(());
     }
+    let folder = tempfile::Builder::new().prefix("berth-containers.").tempdir()?;
+    stage::build(folder.path(), chosen)?;
+    let status = Command::new(std::env::current_exe()?).arg("measure").arg(folder.path()).args(chosen).status()?;
+    if status.success() { Ok(()) } else { Err(Error::other("not everything could be measured")) }
+}
+
+fn all(folder: &Path, chosen: &[&str]) -> Result<()> {
     let runs = chosen.iter().find_map(|argument| argument.strip_prefix("--runs=")?.parse().ok()).unwrap_or(RUNS);
     let parts: Vec<&str> = chosen.iter().copied().filter(|argument| !argument.starts_with("--")).collect();
     let is_wanted = |part: &str| parts.is_empty() || parts.contains(&part);
-    let folder = tempfile::Builder::new().prefix("berth-bench.").tempdir()?;
-    let runtimes = stage::build(folder.path(), chosen)?;
-    if is_wanted("calls") {
-        calls::measure(folder.path(), &runtimes)?;
+    let runtimes = stage::runtimes(folder, chosen);
+    if runtimes.iter().all(|runtime| runtime.name != "crun") {
+        skipped("crun and runc", "they could not be fetched");
     }
-    stage::enter(folder.path())?;
+    if is_wanted("calls") {
+        calls::measure(folder, &runtimes)?;
+    }
+    stage::enter(folder)?;
     for (part, measure) in PARTS {
         if is_wanted(part) {
             measure(&runtimes, runs)?;

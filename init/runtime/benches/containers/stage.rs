@@ -12,14 +12,14 @@ use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::bundle;
-use crate::measure::{Runtime, skipped};
+use crate::measure::Runtime;
 use crate::sys;
 
 /// Where the container's root and configuration are, on the stage.
 pub const BUNDLES: &str = "/bundles";
 
-/// The command under test, on the stage.
-const COMMAND: &str = "/berth-oci";
+/// The command under test, in the stage's folder.
+const COMMAND: &str = "berth-oci";
 
 /// A link in the stage's folder to where the programs come from.
 const PEERS: &str = "peers";
@@ -28,7 +28,7 @@ const PEERS: &str = "peers";
 const LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
 /// Puts the files of the stage into `folder`. Further command lines may be compared: `--beside=PATH`.
-pub fn build(folder: &Path, arguments: &[&str]) -> Result<Vec<Runtime>> {
+pub fn build(folder: &Path, arguments: &[&str]) -> Result<()> {
     for directory in ["usr", "etc", "proc", "sys", "dev", "run", "tmp"] {
         std::fs::create_dir(folder.join(directory))?;
     }
@@ -36,25 +36,31 @@ pub fn build(folder: &Path, arguments: &[&str]) -> Result<Vec<Runtime>> {
         std::os::unix::fs::symlink(format!("usr/{link}"), folder.join(link))?;
     }
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), folder.join(COMMAND.trim_start_matches('/')))?;
-    let mut runtimes = vec![Runtime { name: "berth-oci".to_owned(), path: COMMAND.into() }];
-    for path in arguments.iter().filter_map(|argument| argument.strip_prefix("--beside=")) {
-        let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        std::fs::copy(path, folder.join(&name))?;
-        runtimes.push(Runtime { path: Path::new("/").join(&name), name });
+    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), folder.join(COMMAND))?;
+    for path in beside(arguments) {
+        std::fs::copy(path, folder.join(path.file_name().unwrap_or_default()))?;
     }
-    let peers = peers()?;
-    std::os::unix::fs::symlink(&peers, folder.join(PEERS))?;
+    std::os::unix::fs::symlink(peers()?, folder.join(PEERS))?;
+    bundle::write_all(&folder.join(BUNDLES.trim_start_matches('/')))
+}
+
+fn beside<'a>(arguments: &[&'a str]) -> impl Iterator<Item = &'a Path> {
+    arguments.iter().filter_map(|argument| argument.strip_prefix("--beside=")).map(Path::new)
+}
+
+/// What is compared on the stage in `folder`; the command under test first.
+pub fn runtimes(folder: &Path, arguments: &[&str]) -> Vec<Runtime> {
+    let ours = std::iter::once(Path::new(COMMAND)).chain(beside(arguments));
+    let mut runtimes: Vec<Runtime> = ours
+        .filter_map(Path::file_name)
+        .map(|name| Runtime { name: name.to_string_lossy().into_owned(), path: Path::new("/").join(name) })
+        .collect();
     for (name, place) in [("crun", "usr/bin/crun"), ("runc", "usr/sbin/runc"), ("runc", "usr/bin/runc")] {
-        if peers.join(place).is_file() && runtimes.iter().all(|runtime| runtime.name != name) {
+        if folder.join(PEERS).join(place).is_file() && runtimes.iter().all(|runtime| runtime.name != name) {
             runtimes.push(Runtime { name: name.to_owned(), path: Path::new("/").join(place) });
         }
     }
-    if runtimes.len() == 1 {
-        skipped("crun and runc", &format!("they are not in {}", peers.display()));
-    }
-    bundle::write_all(&folder.join(BUNDLES.trim_start_matches('/')))?;
-    Ok(runtimes)
+    runtimes
 }
 
 /// Debian's packages of the peers, fetched when they are not there yet; the machine's own root if they cannot be had.
