@@ -9,10 +9,18 @@ use std::ffi::OsStr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_engine::digest::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use support::{Machine, skip};
+
+/// One case at a time: a program that another one starts has, until its exec, a copy of every descriptor, and with it
+/// the lock of a store that its owner has closed.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs a program that must succeed.
 fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) {
@@ -228,6 +236,7 @@ fn archive_layout(machine: &Machine, name: &str) {
 
 #[test]
 fn an_image_of_umoci_unpacks_to_the_same_tree() {
+    let _alone = alone();
     let Some(machine) = bench() else { return };
     let root = machine.path("bundle/rootfs");
     first_layer(&root);
@@ -244,6 +253,7 @@ fn an_image_of_umoci_unpacks_to_the_same_tree() {
 
 #[test]
 fn archives_of_skopeo_unpack_to_the_same_tree() {
+    let _alone = alone();
     let Some(machine) = bench() else { return };
     first_layer(&machine.path("bundle/rootfs"));
     repack(&machine, "one");
@@ -268,6 +278,7 @@ fn archives_of_skopeo_unpack_to_the_same_tree() {
 
 #[test]
 fn sparse_files_of_gnu_tar_keep_their_holes() {
+    let _alone = alone();
     let Some(machine) = bench() else { return };
     let source = machine.path("source");
     std::fs::create_dir(&source).unwrap();
