@@ -70,14 +70,7 @@ fn run(request: &ExecRequest<'_>, report: OwnedFd, gate: Gate) -> ! {
 fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Result<(i32, OwnedFd), Failure> {
     let process = request.process;
     let filter = request.seccomp.map(seccomp::compiled).transpose().step("compile the seccomp profile")?;
-    let agent = match (&filter, request.seccomp) {
-        (Some(filter), Some(profile)) if request.container.is_some() => seccomp::connect(filter, profile)?,
-        (Some(filter), _) if filter.notifies() => {
-            let must = "needs the container's state to be given with the request";
-            return Err(Error::configuration("linux.seccomp.listenerPath", must).into());
-        }
-        _ => None,
-    };
+    let agent = filter.as_deref().map(|filter| connect_agent(request, filter)).transpose()?.flatten();
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     // The host's: inside, the name may mean anything.
     let null = rustix::fs::open("/dev/null", flags, Mode::empty()).on("open", "/dev/null")?;
@@ -102,15 +95,7 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
         }
         None => None,
     };
-    // Inherited by the process; afterwards this one has no right to raise them.
-    limits::apply(0, &process.rlimits).step("set resource limits")?;
-    if let Some(score) = process.oom_score_adj {
-        idmap::write_file("/proc/self/oom_score_adj", score.to_string().as_bytes()).step("set the OOM score")?;
-    }
-    let affinity = process.exec_cpu_affinity.as_ref();
-    if let Some(initial) = affinity.and_then(|affinity| affinity.initial.as_deref()) {
-        limits::pin(initial).step("set the initial CPU affinity")?;
-    }
+    set_inherited(process)?;
     let joined = differing_namespaces(request)?;
     let user_namespace = joined & namespaces::flag(NamespaceKind::User) != 0;
     let available = match user_namespace {
@@ -150,6 +135,31 @@ fn launch(request: &ExecRequest<'_>, gate: &Gate, caller: BorrowedFd<'_>) -> Res
     match launcher::expect_ready(ours.as_fd(), Some(caller)) {
         Ok(()) => Ok((pid, pidfd)),
         Err(error) => Err(launcher::undo(pidfd, error)),
+    }
+}
+
+/// The connection to the filter's agent, if it has one.
+fn connect_agent(request: &ExecRequest<'_>, filter: &Filter) -> Result<Option<OwnedFd>, Error> {
+    match request.seccomp {
+        Some(profile) if request.container.is_some() => seccomp::connect(filter, profile),
+        _ if filter.notifies() => {
+            let must = "needs the container's state to be given with the request";
+            Err(Error::configuration("linux.seccomp.listenerPath", must))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What the process inherits, because the launcher has no right to it once it has joined the container.
+fn set_inherited(process: &Process) -> Result<(), Error> {
+    limits::apply(0, &process.rlimits).step("set resource limits")?;
+    if let Some(score) = process.oom_score_adj {
+        idmap::write_file("/proc/self/oom_score_adj", score.to_string().as_bytes()).step("set the OOM score")?;
+    }
+    let affinity = process.exec_cpu_affinity.as_ref();
+    match affinity.and_then(|affinity| affinity.initial.as_deref()) {
+        Some(initial) => limits::pin(initial).step("set the initial CPU affinity"),
+        None => Ok(()),
     }
 }
 

@@ -35,17 +35,15 @@ pub struct Execution {
 enum Stage {
     /// The runtime sets it up; `None` only while it is being asked.
     Creating(Option<Creating>),
-    /// It has been told to begin; whether it can be run is not known yet.
-    Executing(Running),
-    /// It runs.
-    Running(Running),
+    /// It has been told to begin. Whether it could be run is in its report.
+    Started(Running),
 }
 
 impl Execution {
     fn pid(&self) -> Option<i32> {
         match &self.stage {
             Stage::Creating(_) => None,
-            Stage::Executing(running) | Stage::Running(running) => Some(running.pid),
+            Stage::Started(running) => Some(running.pid),
         }
     }
 }
@@ -75,7 +73,7 @@ impl Supervisor {
     pub(super) fn give_up_execution(&mut self, number: u32) {
         // One that is still set up ends when its gate is closed.
         let Some(execution) = self.executions.remove(&number) else { return };
-        if let Stage::Executing(running) | Stage::Running(running) = &execution.stage {
+        if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
             let _ = running.signal(nix::libc::SIGKILL);
         }
@@ -130,7 +128,7 @@ impl Supervisor {
                         Ok(running) => {
                             // It is reaped in any case; unwatched, a failure would only be told later.
                             let _ = self.reactor.add(running.report(), Token::Execution(number));
-                            execution.stage = Stage::Executing(running);
+                            execution.stage = Stage::Started(running);
                             self.execution_reports(number);
                         }
                         Err(error) => self.finish_execution(number, could_not_run(&error)),
@@ -138,20 +136,11 @@ impl Supervisor {
                     Err(error) => self.finish_execution(number, could_not_run(&error)),
                 }
             }
-            Stage::Executing(running) => match running.executed() {
+            Stage::Started(running) => match running.executed() {
                 Executed::Pending => {}
-                Executed::Yes => {
-                    self.reactor.remove(running.report());
-                    if let Some(mut execution) = self.executions.remove(&number) {
-                        if let Stage::Executing(running) = execution.stage {
-                            execution.stage = Stage::Running(running);
-                        }
-                        self.executions.insert(number, execution);
-                    }
-                }
+                Executed::Yes => self.reactor.remove(running.report()),
                 Executed::No(error) => self.finish_execution(number, could_not_run(&error)),
             },
-            Stage::Running(_) => {}
         }
     }
 
@@ -169,7 +158,7 @@ impl Supervisor {
 
     fn finish_execution(&mut self, number: u32, end: ExecutionEnd) {
         let Some(mut execution) = self.executions.remove(&number) else { return };
-        if let Stage::Executing(running) = &execution.stage {
+        if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
         }
         let Some(result) = execution.result.as_mut() else { return self.check_ended(number, &end) };
