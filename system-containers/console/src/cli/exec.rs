@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::terminal::{self, Proxy};
+use super::terminal;
 
 /// What runs, where and how.
 #[derive(Debug, Args)]
@@ -57,12 +57,12 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
     };
     let name = arguments.name.as_str();
     let end = if arguments.tty {
-        let (ours, theirs) = terminal::socket_pair().map_err(Error::Output)?;
+        let (ours, theirs) = berth_terminal::pair().map_err(|error| Error::Output(error.into()))?;
         let end = api.containers.execute(name, execution, vec![theirs.into()]).await?;
         let end = OwnedFd::from(end);
         // Without one it ended before it had a terminal; the reason comes through the pipe.
-        if let Some(master) = terminal::receive(&ours).map_err(Error::Output)? {
-            Proxy::new(master, arguments.interactive).run(end.as_fd()).map_err(Error::Output)?;
+        if let Some(master) = berth_terminal::receive(&ours).map_err(|error| Error::Output(error.into()))? {
+            terminal::stand_in(master, arguments.interactive, end.as_fd()).map_err(Error::Output)?;
         }
         end
     } else {

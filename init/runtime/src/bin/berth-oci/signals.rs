@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use berth_terminal::Proxy;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -13,7 +14,6 @@ use crate::activation::Readiness;
 use crate::container::Failure;
 use crate::store::process_start_time;
 use crate::sys;
-use crate::terminal::Proxy;
 
 /// The first and last real-time signal, as C libraries count them.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
@@ -114,7 +114,7 @@ pub fn interruption() -> Result<SignalFd, Failure> {
 pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>, mut readiness: Option<Readiness>) -> Result<u8, Failure> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let arriving = SignalFd::with_flags(&SigSet::all(), flags).map_err(|errno| system("signalfd")(errno_of(errno)))?;
-    let mut proxy = master.map(Proxy::new);
+    let mut proxy = master.map(|master| Proxy::new(master, true));
     loop {
         let mut polled = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&arriving, PollFlags::IN)];
         polled.extend(readiness.as_ref().map(|readiness| PollFd::new(readiness, PollFlags::IN)));
