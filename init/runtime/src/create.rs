@@ -16,10 +16,12 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Message};
 use crate::error::{Context, Error, Step, SystemError};
 use crate::gate::Gate;
+use crate::handover::Descriptor;
 use crate::spec::{Seccomp, Spec, State, Status};
 use crate::sys::clone::{self, PidfdNamespace, Side};
 use crate::{idmap, launcher};
@@ -92,12 +94,12 @@ impl Request<'_> {
 }
 
 /// A container that is being made.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Creating {
-    report: OwnedFd,
-    gate: OwnedFd,
+    report: Descriptor,
+    gate: Descriptor,
     launcher_pid: i32,
-    launcher: OwnedFd,
+    launcher: Descriptor,
 }
 
 /// How far a container has come.
@@ -110,21 +112,21 @@ pub enum Progress {
 }
 
 /// A container that waits for its start. Dropped, it ends.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Created {
     pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
-    pub(crate) gate: OwnedFd,
+    pub(crate) pidfd: Descriptor,
+    pub(crate) gate: Descriptor,
 }
 
 /// A container whose program has been told to run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
     /// Of its first process, in the caller's PID namespace.
     pub pid: i32,
     /// Readable when it has ended.
-    pub pidfd: OwnedFd,
-    report: OwnedFd,
+    pub pidfd: Descriptor,
+    report: Descriptor,
 }
 
 /// What became of the start.
@@ -165,7 +167,9 @@ pub(crate) fn begin_with(gate: OwnedFd, body: impl FnOnce(OwnedFd)) -> Result<Cr
             // Bodies end the process themselves; a copy of the caller must never go on as one.
             clone::exit_now(1)
         }
-        Side::Parent { pid, pidfd } => Ok(Creating { report, gate, launcher_pid: pid, launcher: pidfd }),
+        Side::Parent { pid, pidfd } => {
+            Ok(Creating { report: report.into(), gate: gate.into(), launcher_pid: pid, launcher: pidfd.into() })
+        }
     }
 }
 
@@ -177,7 +181,7 @@ pub(crate) fn through_launcher(
 ) -> Result<(i32, OwnedFd), Error> {
     let (unused, _) = channel::pair()?;
     let created = begin(request, containers_gate, unused)?.wait_unless(interrupt)?;
-    Ok((created.pid, created.pidfd))
+    Ok((created.pid, created.pidfd.into()))
 }
 
 impl Creating {
@@ -200,7 +204,7 @@ impl Creating {
                 Err(Error::Reported(chain))
             }
             Ok(Some((Message::Created { pid }, descriptors))) => {
-                let pidfd = descriptors.into_iter().next().ok_or(Error::Protocol { process })?;
+                let pidfd = descriptors.into_iter().next().ok_or(Error::Protocol { process })?.into();
                 Ok(Progress::Created(Created { pid, pidfd, gate: self.gate }))
             }
             Ok(Some(_)) => Err(Error::Protocol { process }),
@@ -214,7 +218,7 @@ impl Creating {
 
     /// The same, unless `interrupt` becomes readable: then everything is undone.
     pub fn wait_unless(self, interrupt: Option<BorrowedFd<'_>>) -> Result<Created, Error> {
-        let launcher = self.launcher.try_clone().context("dup", || "pidfd")?;
+        let launcher = self.launcher.as_fd().try_clone_to_owned().context("dup", || "pidfd")?;
         let mut this = self;
         let result = loop {
             match this.advance() {

@@ -44,7 +44,7 @@ pub fn create_connected(request: &Request<'_>, interrupt: Option<BorrowedFd<'_>>
     }
     let (gate, containers_gate) = channel::pair()?;
     let launched = in_place(request, &Gate::Connected(containers_gate), interrupt)?;
-    Ok(Created { pid: launched.pid, pidfd: launched.pidfd, gate })
+    Ok(Created { pid: launched.pid, pidfd: launched.pidfd.into(), gate: gate.into() })
 }
 
 /// Joining namespaces, and mounts for the sake of an overlay, would change the calling process.

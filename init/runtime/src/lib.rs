@@ -50,6 +50,7 @@ mod exec;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gate;
+pub mod handover;
 pub mod hooks;
 mod identity;
 mod idmap;

@@ -1,5 +1,6 @@
 //! The system calls that rustix does not have, one thin function each. The only files with unsafe code.
 
+pub(crate) mod adopt;
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod exec;

@@ -5,7 +5,7 @@
 //! program starts; of what it says there only the word that it is ready goes on, with the process id that the host
 //! knows it by.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -122,11 +122,11 @@ impl Readiness {
     }
 
     /// For a command that does not stay: until the container is ready or has ended, or somebody wants it to end.
-    pub fn wait(mut self, pidfd: &OwnedFd, interruption: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub fn wait(mut self, pidfd: BorrowedFd<'_>, interruption: BorrowedFd<'_>) -> Result<(), Failure> {
         while !self.told {
             let mut polled = [
                 PollFd::new(&self.socket, PollFlags::IN),
-                PollFd::new(pidfd, PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
                 PollFd::from_borrowed_fd(interruption, PollFlags::IN),
             ];
             match rustix::event::poll(&mut polled, None) {

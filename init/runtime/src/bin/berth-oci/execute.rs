@@ -55,10 +55,10 @@ pub fn exec(store: &Store, log: &Log, options: &Exec) -> Result<u8, Failure> {
     let running = created.start()?;
     running.wait_executed_unless(interruption.as_fd())?;
     if let Some(socket) = &options.pidfd_socket {
-        terminal::send_pidfd(socket, &running.pidfd)?;
+        terminal::send_pidfd(socket, running.pidfd.as_fd())?;
     }
     write_pid_file(options.pid_file.as_deref(), running.pid)?;
-    if options.detach { Ok(0) } else { signals::wait_for(&running.pidfd, master, None) }
+    if options.detach { Ok(0) } else { signals::wait_for(running.pidfd.as_fd(), master, None) }
 }
 
 /// Where it runs: in the container's cgroup, or one below that somebody has made.

@@ -84,7 +84,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The process is there.
-    fn settle(&mut self, pid: i32, pidfd: &OwnedFd) -> Result<(), Failure> {
+    fn settle(&mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
         self.record.pid = pid;
         self.record.start_time = process_start_time(pid).unwrap_or_default();
         self.store.save(&self.record)?;
@@ -146,7 +146,7 @@ pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure>
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
         Ok(detached::create(&request, gate, Some(interruption.as_fd()))?)
     });
-    match result.and_then(|waiting| claim.settle(waiting.pid, &waiting.pidfd)) {
+    match result.and_then(|waiting| claim.settle(waiting.pid, waiting.pidfd.as_fd())) {
         Ok(()) => Ok(0),
         Err(error) => Err(claim.undo(log, error)),
     }
@@ -171,7 +171,7 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         return Err(error);
     }
     if let Some((readiness, pidfd)) = waiting {
-        readiness.wait(&pidfd, signals::interruption()?.as_fd())?;
+        readiness.wait(pidfd.as_fd(), signals::interruption()?.as_fd())?;
     }
     Ok(0)
 }
@@ -212,16 +212,16 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
         drop(console);
         let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
         let pidfd = created.pidfd().try_clone_to_owned().map_err(during("dup", Path::new("pidfd")))?;
-        claim.settle(created.pid(), &pidfd)?;
+        claim.settle(created.pid(), pidfd.as_fd())?;
         let readiness = Readiness::open(&store.directory(&claim.record.id)?, created.pid())?;
         let running = created.start()?;
         running.wait_executed_unless(interruption.as_fd())?;
         poststart(&claim.record)?;
         if options.detach {
-            readiness.map_or(Ok(()), |readiness| readiness.wait(&running.pidfd, interruption.as_fd()))?;
+            readiness.map_or(Ok(()), |readiness| readiness.wait(running.pidfd.as_fd(), interruption.as_fd()))?;
             return Ok(0);
         }
-        let code = signals::wait_for(&running.pidfd, master, readiness)?;
+        let code = signals::wait_for(running.pidfd.as_fd(), master, readiness)?;
         if !options.keep {
             destroy(store, log, &claim.record)?;
         }

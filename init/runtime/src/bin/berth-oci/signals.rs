@@ -111,12 +111,16 @@ pub fn interruption() -> Result<SignalFd, Failure> {
 
 /// Waits for a child's end, passing on signals, that it is ready where somebody waits for that, and, with a terminal's
 /// master, what is typed and printed. The exit code as a shell counts it.
-pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>, mut readiness: Option<Readiness>) -> Result<u8, Failure> {
+pub fn wait_for(
+    pidfd: BorrowedFd<'_>,
+    master: Option<OwnedFd>,
+    mut readiness: Option<Readiness>,
+) -> Result<u8, Failure> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let arriving = SignalFd::with_flags(&SigSet::all(), flags).map_err(|errno| system("signalfd")(errno_of(errno)))?;
     let mut proxy = master.map(|master| Proxy::new(master, true));
     loop {
-        let mut polled = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&arriving, PollFlags::IN)];
+        let mut polled = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN), PollFd::new(&arriving, PollFlags::IN)];
         polled.extend(readiness.as_ref().map(|readiness| PollFd::new(readiness, PollFlags::IN)));
         let others = polled.len();
         if let Some(proxy) = &proxy {
@@ -134,7 +138,7 @@ pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>, mut readiness: Option<
         if let Some(readiness) = &mut readiness {
             readiness.pass_on()?;
         }
-        pass_on(&arriving, pidfd.as_fd(), proxy.as_ref());
+        pass_on(&arriving, pidfd, proxy.as_ref());
         if ready.first() == Some(&true) {
             break;
         }
@@ -142,7 +146,7 @@ pub fn wait_for(pidfd: &OwnedFd, master: Option<OwnedFd>, mut readiness: Option<
     if let Some(proxy) = &mut proxy {
         proxy.drain();
     }
-    reap(pidfd.as_fd())
+    reap(pidfd)
 }
 
 fn errno_of(errno: nix::Error) -> Errno {

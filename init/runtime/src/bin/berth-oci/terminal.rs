@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{
@@ -26,9 +26,9 @@ pub fn connect(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// Sends a process's pidfd, as runc does: one message with the descriptor and a name.
-pub fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<(), Failure> {
+pub fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
     let socket = connect(path)?;
-    let descriptors = [pidfd.as_fd()];
+    let descriptors = [pidfd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
