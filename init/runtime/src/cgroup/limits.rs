@@ -77,7 +77,9 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>, LimitError
             let must = "the name of a file of cgroup v2";
             return Err(LimitError::Value { field: "unified", must, value: file.clone() });
         }
-        out.extend(value.lines().map(|line| Setting::new(file.clone(), line)));
+        // Nothing to write still needs a file to write it to.
+        let lines = if value.is_empty() { vec![""] } else { value.lines().collect() };
+        out.extend(lines.into_iter().map(|line| Setting::new(file.clone(), line)));
     }
     Ok(out)
 }

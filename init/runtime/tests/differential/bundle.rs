@@ -129,25 +129,26 @@ impl Bundle {
         assert!(done.success(), "{}", self.preparation);
     }
 
-    /// All three print this, but those who have a reason.
+    /// All print this, but those who have a reason.
     pub fn prints(&self, expected: &str, differing: &[(Runtime, &str)]) {
         tool::agree(self, expected, differing, Tool::run);
     }
 
-    /// All three print the same.
-    pub fn prints_the_same(&self, differing: &[(Runtime, &str)]) {
-        tool::same(self, differing, Tool::run);
+    /// All refuse it: exit code 1, something on standard error, nothing from the program, nothing left.
+    pub fn is_refused(&self, differing: &[(Runtime, &str)]) {
+        tool::agree(self, REFUSED, differing, refusal);
     }
 
-    /// All three refuse it: exit code 1, something on standard error, nothing from the program, nothing left.
-    pub fn is_refused(&self, differing: &[(Runtime, &str)]) {
-        tool::agree(self, "refused\nnone\n", differing, |tool| {
-            let text = tool.run();
-            assert!(
-                tool.runtime != Runtime::Berth || !tool.cgroup().exists(),
-                "a refused container has left its cgroup"
-            );
-            format!("{text}{}\n", tool.status())
-        });
+    /// The same of what only a command line looks at.
+    pub fn is_refused_by_commands(&self, differing: &[(Runtime, &str)]) {
+        tool::by_commands(self, REFUSED, differing, refusal);
     }
+}
+
+const REFUSED: &str = "refused\nnone\n";
+
+fn refusal(tool: &Tool) -> String {
+    let text = tool.run();
+    assert!(!tool.runtime.is_ours() || !tool.cgroup().exists(), "a refused container has left its cgroup");
+    format!("{text}{}\n", tool.status())
 }

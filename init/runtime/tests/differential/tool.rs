@@ -1,33 +1,96 @@
-//! One of the three runtimes with a bundle of its own, and the comparison of all three.
+//! One of the runtimes with a bundle of its own, and the comparison of all of them.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 
 use crate::bundle::Bundle;
+use crate::library::Container;
 
-/// The runtimes, the one under test first.
+/// The runtimes, those under test first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
+    /// berth-oci.
     Berth,
+    /// The calls that PID 1 makes.
+    Library,
     Crun,
     Runc,
 }
 
-pub use Runtime::{Crun, Runc};
+pub use Runtime::{Crun, Library, Runc};
 
 impl Runtime {
+    pub const ALL: [Self; 4] = [Self::Berth, Self::Library, Self::Crun, Self::Runc];
+
+    /// As `--by` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Berth => "berth-oci",
+            Self::Library => "library",
+            Self::Crun => "crun",
+            Self::Runc => "runc",
+        }
+    }
+
+    /// Whether it is ours: what it does must be right.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Berth | Self::Library)
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Berth => "/usr/bin/berth-oci",
+            Self::Library => panic!("PID 1 runs no command: compare by tool::by_commands"),
             Self::Crun => "/usr/bin/crun",
             Self::Runc => "/usr/sbin/runc",
         }
     }
+}
+
+/// Who takes part in this run.
+static CHOSEN: OnceLock<Vec<Runtime>> = OnceLock::new();
+
+/// Whether the case at hand compared anybody, and the library.
+static COMPARED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+/// Says who takes part; once.
+pub fn choose(runtimes: Vec<Runtime>) {
+    CHOSEN.set(runtimes).unwrap();
+}
+
+/// Why the case at hand cannot be run.
+static SKIPPED: Mutex<Option<String>> = Mutex::new(None);
+
+/// The case cannot be run, and is reported as ignored, unless it has compared something all the same.
+pub fn skip(reason: &str) {
+    *SKIPPED.lock().unwrap() = Some(reason.to_owned());
+}
+
+/// Whether runc takes no part although a case of the command line needs it; the case is skipped then.
+pub fn skip_without_runc() -> bool {
+    let chosen = CHOSEN.get().unwrap();
+    let skips = !chosen.contains(&Runc);
+    if skips && chosen.contains(&Runtime::Berth) {
+        skip("needs runc");
+    }
+    skips
+}
+
+/// Why the case that has just ended could not be run. Forgets it.
+pub fn skipped() -> Option<String> {
+    SKIPPED.lock().unwrap().take()
+}
+
+/// Who took part in the case that has just ended: anybody at all, and the library. Forgets it.
+pub fn compared() -> (bool, bool) {
+    let [anybody, library] = COMPARED.each_ref().map(|flag| flag.swap(false, Ordering::Relaxed));
+    (anybody, library)
 }
 
 /// A runtime, a bundle for it alone, and a container's name.
@@ -35,6 +98,8 @@ pub struct Tool {
     pub runtime: Runtime,
     pub bundle: PathBuf,
     pub id: String,
+    /// The container, where no command keeps it.
+    container: RefCell<Container>,
 }
 
 /// What a program printed and its exit code.
@@ -52,7 +117,8 @@ impl Tool {
         let id = format!("differential-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = Path::new("/tmp").join(&id);
         bundle.write(&directory);
-        Self { runtime, bundle: directory, id }
+        let container = RefCell::new(Container::new(&directory, &id));
+        Self { runtime, bundle: directory, id, container }
     }
 
     /// The same runtime with another container.
@@ -74,6 +140,9 @@ impl Tool {
 
     /// Runs a command to its end. With files for output: a container may keep a pipe open.
     pub fn say(&self, arguments: &[&str]) -> Said {
+        if self.runtime == Library {
+            return self.container.borrow_mut().say(arguments);
+        }
         self.finish(self.command(arguments))
     }
 
@@ -88,25 +157,30 @@ impl Tool {
 
     /// The container from create to delete; what its program printed, then how it ended.
     pub fn run(&self) -> String {
-        let output: Output = self.command(&["run", &self.id]).output().unwrap();
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() {
-            return text;
-        }
-        let _ = writeln!(text, "exit {}", output.status.code().unwrap_or(-1));
-        // A runtime's own words differ; that it has any, and that the program's do not, is what counts.
-        if !output.stderr.is_empty() && (text == "exit 1\n" || text == "exit 255\n") {
-            text = "refused\n".to_owned();
-        }
+        let said = if self.runtime == Library {
+            self.say(&["run", &self.id])
+        } else {
+            let output = self.command(&["run", &self.id]).output().unwrap();
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), error: text(&output.stderr) }
+        };
         if std::env::var_os("BERTH_SHOW_ERRORS").is_some() {
-            eprintln!("{:?}: {}", self.runtime, String::from_utf8_lossy(&output.stderr));
+            eprintln!("{:?}: {}", self.runtime, said.error);
         }
-        text
+        match said.code {
+            0 => said.out,
+            // A runtime's own words differ; that it has any, and that the program's do not, is what counts.
+            1 | 255 if said.out.is_empty() && !said.error.is_empty() => "refused\n".to_owned(),
+            code => format!("{}exit {code}\n", said.out),
+        }
     }
 
-    /// Runs a command in a terminal; everything that it showed.
-    pub fn in_terminal(&self, arguments: &[&str]) -> String {
+    /// Runs the container in a terminal; everything that it showed.
+    pub fn in_terminal(&self) -> String {
         use rustix::pty::OpenptFlags;
+        if self.runtime == Library {
+            return self.container.borrow_mut().run_in_terminal().unwrap_or_default();
+        }
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
         let size = rustix::termios::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
@@ -114,7 +188,7 @@ impl Tool {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
         let side = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = self.command(arguments);
+        let mut command = self.command(&["run", &self.id]);
         let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
         drop((command, terminal));
         let mut shown = Vec::new();
@@ -148,11 +222,17 @@ impl Tool {
     }
 
     pub fn status(&self) -> String {
+        if self.runtime == Library {
+            return self.container.borrow().status().to_owned();
+        }
         self.query()["status"].as_str().unwrap_or("none").to_owned()
     }
 
     /// The container's first process on the host.
     pub fn pid(&self) -> i32 {
+        if self.runtime == Library {
+            return self.container.borrow().pid();
+        }
         self.query()["pid"].as_i64().unwrap_or_default().try_into().unwrap()
     }
 
@@ -176,23 +256,36 @@ impl Drop for Tool {
     }
 }
 
-/// Lets every runtime be observed and compares: berth-oci's must be `expected`, and so must those of the peers that
+/// Lets every runtime be observed and compares: ours must show what is `expected`, and so must those of the peers that
 /// are not named in `differing` with the reason.
 pub fn agree(bundle: &Bundle, expected: &str, differing: &[(Runtime, &str)], observe: impl Fn(&Tool) -> String) {
-    let seen = [Runtime::Berth, Crun, Runc].map(|runtime| (runtime, observe(&Tool::of(runtime, bundle))));
+    compare(&Runtime::ALL, bundle, expected, differing, observe);
+}
+
+/// The same of what only a command line has: it says nothing of the calls that PID 1 makes.
+pub fn by_commands(bundle: &Bundle, expected: &str, differing: &[(Runtime, &str)], observe: impl Fn(&Tool) -> String) {
+    compare(&[Runtime::Berth, Crun, Runc], bundle, expected, differing, observe);
+}
+
+fn compare(
+    concerned: &[Runtime],
+    bundle: &Bundle,
+    expected: &str,
+    differing: &[(Runtime, &str)],
+    observe: impl Fn(&Tool) -> String,
+) {
+    let chosen = CHOSEN.get().unwrap();
+    let mut seen = Vec::new();
+    for runtime in concerned.iter().copied().filter(|runtime| chosen.contains(runtime)) {
+        COMPARED[0].store(true, Ordering::Relaxed);
+        COMPARED[1].fetch_or(runtime == Library, Ordering::Relaxed);
+        seen.push((runtime, observe(&Tool::of(runtime, bundle))));
+    }
     for (runtime, text) in &seen {
         match differing.iter().find(|(differs, _)| differs == runtime) {
-            None => assert_eq!(text, expected, "by {runtime:?}; all three: {seen:#?}"),
+            None => assert_eq!(text, expected, "by {runtime:?}; all: {seen:#?}"),
             Some((_, reason)) if text == expected => eprintln!("{runtime:?} no longer differs: {reason}"),
             Some(_) => {}
         }
     }
-}
-
-/// The same where what is right depends on the machine: berth-oci's is what the peers' is.
-pub fn same(bundle: &Bundle, differing: &[(Runtime, &str)], observe: impl Fn(&Tool) -> String) {
-    let model = if differing.iter().any(|(runtime, _)| *runtime == Crun) { Runc } else { Crun };
-    let expected = observe(&Tool::of(model, bundle));
-    assert!(!expected.is_empty(), "{model:?} shows nothing");
-    agree(bundle, &expected, differing, observe);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Test;
 use crate::bundle::Bundle;
-use crate::tool::{Crun, Runc, Runtime, Said, Tool, agree};
+use crate::tool::{Crun, Runc, Runtime, Said, Tool, by_commands as agree, skip_without_runc};
 
 pub const CASES: &[Test] = &[
     ("the_version_is_told", the_version_is_told),
@@ -242,6 +242,9 @@ fn a_specimen_is_what_runc_writes() {
         }
         value
     };
+    if skip_without_runc() {
+        return;
+    }
     let model = Tool::of(Runc, &sleeper());
     for flags in [&[][..], &["--rootless"]] {
         let expected = format!("{:#}", specimen(&model, flags));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Test;
 use crate::bundle::Bundle;
 use crate::machine::PROGRAMS;
-use crate::tool::{Crun, Runc, Tool, agree};
+use crate::tool::{Crun, Runc, Tool, agree, by_commands};
 
 pub const CASES: &[Test] = &[
     ("hooks_run_in_their_order", hooks_run_in_their_order),
@@ -225,7 +225,7 @@ fn a_failing_poststop_hook_is_warned_of() {
     let hooks = json!({ "poststop": [outside("exit 3"), outside(&write("next"))] });
     let bundle = Bundle::new("exit 5").set("/hooks", hooks);
     let stops = "does not run the hooks after one that failed";
-    agree(&bundle, "code 5 warned true next\n", &[(Crun, "says nothing of it"), (Runc, stops)], |tool| {
+    by_commands(&bundle, "code 5 warned true next\n", &[(Crun, "says nothing of it"), (Runc, stops)], |tool| {
         let said = tool.say(&["run", &tool.id]);
         format!("code {} warned {} {}", said.code, !said.error.is_empty(), tool.notes())
     });

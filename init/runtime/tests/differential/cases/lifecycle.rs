@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Test;
 use crate::bundle::Bundle;
-use crate::tool::{Crun, Runc, agree};
+use crate::tool::{Crun, Runc, agree, by_commands};
 
 pub const CASES: &[Test] = &[
     ("a_container_goes_through_its_states", a_container_goes_through_its_states),
@@ -58,7 +58,7 @@ fn a_container_goes_through_its_states() {
 fn the_state_is_complete() {
     let bundle = sleeper().set("/annotations", json!({ "a.key": "value", "empty": "" }));
     let own = "says the version that it was made for itself";
-    agree(&bundle, "1.2.0 true running true true value ''", &[(Crun, own), (Runc, own)], |tool| {
+    by_commands(&bundle, "1.2.0 true running true true value ''", &[(Crun, own), (Runc, own)], |tool| {
         tool.start();
         let state = tool.query();
         let name = std::fs::read_to_string(format!("/proc/{}/comm", state["pid"])).unwrap_or_default();
@@ -90,7 +90,7 @@ fn later_changes_of_the_configuration_have_no_effect() {
 
 /// "If the ID provided is not unique … a new container MUST NOT be created."
 fn an_id_is_taken_once() {
-    agree(&sleeper(), "1 created true", &[], |tool| {
+    by_commands(&sleeper(), "1 created true", &[], |tool| {
         assert_eq!(tool.say(&["create", &tool.id]).code, 0);
         let pid = tool.pid();
         let code = tool.say(&["create", &tool.id]).code;
@@ -100,7 +100,7 @@ fn an_id_is_taken_once() {
 
 fn invalid_ids_are_refused() {
     for id in ["", ".", "..", "a/b", "../a", "a b", "ä"] {
-        agree(&Bundle::new("true"), "refused", &[], |tool| {
+        by_commands(&Bundle::new("true"), "refused", &[], |tool| {
             if tool.say(&["run", id]).code == 0 { "taken".to_owned() } else { "refused".to_owned() }
         });
     }
@@ -109,12 +109,12 @@ fn invalid_ids_are_refused() {
 /// "Attempting to query/start/kill/delete a container that does not exist MUST generate an error."
 fn what_is_not_there_is_an_error() {
     for command in [&["state"][..], &["start"], &["kill"], &["delete"], &["pause"], &["resume"], &["ps"], &["update"]] {
-        agree(&Bundle::new("true"), "true true", &[], |tool| {
+        by_commands(&Bundle::new("true"), "true true", &[], |tool| {
             let said = tool.say(&[command, &["no-such-container"]].concat());
             format!("{} {}", said.code != 0, !said.error.is_empty())
         });
     }
-    agree(&Bundle::new("true"), "true", &[], |tool| {
+    by_commands(&Bundle::new("true"), "true", &[], |tool| {
         (tool.say(&["exec", "no-such-container", "true"]).code != 0).to_string()
     });
 }
@@ -122,13 +122,13 @@ fn what_is_not_there_is_an_error() {
 /// "This operation MUST generate an error if it is not provided the container ID."
 fn commands_without_an_id_are_refused() {
     for command in ["state", "create", "start", "kill", "delete", "exec", "run"] {
-        agree(&Bundle::new("true"), "true", &[], |tool| (tool.say(&[command]).code != 0).to_string());
+        by_commands(&Bundle::new("true"), "true", &[], |tool| (tool.say(&[command]).code != 0).to_string());
     }
 }
 
 /// "Attempting to `start` a container that is not `created` MUST have no effect on the container".
 fn only_a_created_container_starts() {
-    agree(&sleeper(), "1 running 1 stopped", &[], |tool| {
+    by_commands(&sleeper(), "1 running 1 stopped", &[], |tool| {
         tool.start();
         let again = format!("{} {}", tool.say(&["start", &tool.id]).code, tool.status());
         tool.say(&["kill", &tool.id, "KILL"]);
@@ -139,7 +139,7 @@ fn only_a_created_container_starts() {
 
 /// "Attempting to send a signal to a container that is neither `created` nor `running` MUST … generate an error."
 fn a_stopped_container_gets_no_signal() {
-    agree(&Bundle::new("true"), "1 stopped", &[], |tool| {
+    by_commands(&Bundle::new("true"), "1 stopped", &[], |tool| {
         tool.start();
         tool.await_end();
         format!("{} {}", tool.say(&["kill", &tool.id, "TERM"]).code, tool.status())
@@ -151,7 +151,7 @@ fn signals_have_names_and_numbers() {
     for signal in ["USR1", "SIGUSR1", "10", "usr1"] {
         let bundle = Bundle::new(script);
         let differing: &[_] = if signal == "usr1" { &[(Crun, "wants capital letters")] } else { &[] };
-        agree(&bundle, "0 ready\nusr1\n", differing, |tool| {
+        by_commands(&bundle, "0 ready\nusr1\n", differing, |tool| {
             tool.start();
             while tool.notes().is_empty() {
                 std::thread::yield_now();
@@ -163,7 +163,7 @@ fn signals_have_names_and_numbers() {
             format!("{code} {}", tool.notes())
         });
     }
-    agree(&sleeper(), "1 running", &[], |tool| {
+    by_commands(&sleeper(), "1 running", &[], |tool| {
         tool.start();
         format!("{} {}", tool.say(&["kill", &tool.id, "NOSUCH"]).code, tool.status())
     });
@@ -181,12 +181,12 @@ fn a_created_container_can_be_killed() {
 /// "Attempting to `delete` a container that is not `stopped` MUST have no effect on the container and MUST generate an
 /// error."
 fn a_running_container_is_not_deleted() {
-    agree(&sleeper(), "1 running", &[], |tool| {
+    by_commands(&sleeper(), "1 running", &[], |tool| {
         tool.start();
         format!("{} {}", tool.say(&["delete", &tool.id]).code, tool.status())
     });
     // All three end a container that was only created, as callers of runc expect.
-    agree(&sleeper(), "0 none", &[], |tool| {
+    by_commands(&sleeper(), "0 none", &[], |tool| {
         assert_eq!(tool.say(&["create", &tool.id]).code, 0);
         format!("{} {}", tool.say(&["delete", &tool.id]).code, tool.status())
     });
@@ -203,7 +203,7 @@ fn delete_by_force_ends_it() {
 }
 
 fn delete_by_force_of_nothing_is_fine() {
-    agree(&Bundle::new("true"), "0", &[], |tool| {
+    by_commands(&Bundle::new("true"), "0", &[], |tool| {
         tool.say(&["delete", "--force", "no-such-container"]).code.to_string()
     });
 }

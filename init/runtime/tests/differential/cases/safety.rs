@@ -3,14 +3,13 @@
 
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::json;
 
 use super::Test;
 use crate::bundle::Bundle;
-use crate::tool::{Crun, Runc, Tool, agree};
+use crate::tool::{Crun, Runc, Tool, agree, by_commands};
 
 pub const CASES: &[Test] = &[
     ("cve_2024_21626_a_working_directory_by_descriptor", cve_2024_21626_a_working_directory_by_descriptor),
@@ -91,23 +90,38 @@ fn cve_2021_30465_a_mount_point_exchanged_meanwhile() {
     let bundle = bundle.mount("/volume/point", "bind", "data", &["bind"]);
     let _ = std::fs::create_dir("/away");
     agree(&bundle, "safe", &[], |tool| {
-        let ended = AtomicBool::new(false);
-        let volume = tool.bundle.join("volume");
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(Ordering::Relaxed) {
-                    let (point, link) = (volume.join("point"), volume.join("link"));
-                    rustix::fs::renameat_with(CWD, point, CWD, link, RenameFlags::EXCHANGE).unwrap();
-                }
-            });
-            let outputs: Vec<String> = (0..20).map(|_| tool.run()).collect();
-            ended.store(true, Ordering::Relaxed);
-            // Mounted inside, or refused; never on the host.
-            let inside = outputs.iter().all(|output| matches!(output.as_str(), "1\n" | "refused\n"));
-            let outside = std::fs::read_dir("/away").unwrap().count();
-            if inside && outside == 0 { "safe".to_owned() } else { format!("{outputs:?} {outside}") }
-        })
+        let attacker = Attacker::exchange(&tool.bundle.join("volume"));
+        let outputs: Vec<String> = (0..20).map(|_| tool.run()).collect();
+        drop(attacker);
+        // Mounted inside, or refused; never on the host.
+        let inside = outputs.iter().all(|output| matches!(output.as_str(), "1\n" | "refused\n"));
+        let outside = std::fs::read_dir("/away").unwrap().count();
+        if inside && outside == 0 { "safe".to_owned() } else { format!("{outputs:?} {outside}") }
     });
+}
+
+/// A process that exchanges two names until it is dropped. Not a thread: the library's callers have one only.
+struct Attacker(rustix::process::Pid);
+
+impl Attacker {
+    fn exchange(volume: &std::path::Path) -> Self {
+        let [point, link] = ["point", "link"]
+            .map(|name| std::ffi::CString::new(volume.join(name).into_os_string().into_encoded_bytes()).unwrap());
+        // SAFETY: this process has one thread, so the copy may do anything; it makes system calls until it is killed.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                let _ = rustix::fs::renameat_with(CWD, &point, CWD, &link, RenameFlags::EXCHANGE);
+            },
+            pid => Self(rustix::process::Pid::from_raw(pid).unwrap()),
+        }
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        rustix::process::kill_process(self.0, rustix::process::Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(self.0), rustix::process::WaitOptions::empty()).unwrap();
+    }
 }
 
 fn cve_2019_19921_proc_as_a_link() {
@@ -148,7 +162,7 @@ fn cve_2025_52565_a_console_that_leads_elsewhere() {
     let bundle = without_dev(Bundle::new("grep -c ' /proc/sys/kernel' /proc/self/mountinfo; exit 0").prepare(prepare));
     let bundle = bundle.mount("/dev/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]);
     agree(&bundle.set("/process/terminal", json!(true)), "safe", &[], |tool| {
-        let shown = tool.in_terminal(&["run", &tool.id]);
+        let shown = tool.in_terminal();
         if shown.lines().any(|line| line.trim() == "1") { shown } else { "safe".to_owned() }
     });
 }
@@ -196,7 +210,7 @@ fn the_cgroups_above_are_out_of_reach() {
 fn capabilities_of_the_caller_are_not_inherited() {
     let look = "grep -E 'Cap(Inh|Amb)' /proc/self/status";
     let none = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n";
-    agree(&Bundle::new(&format!("{look}; exec sleep 100")), &none.repeat(3), &[], |tool| {
+    by_commands(&Bundle::new(&format!("{look}; exec sleep 100")), &none.repeat(3), &[], |tool| {
         let said = |arguments: &[&str]| {
             let mut command = tool.command(arguments);
             // SAFETY: the closure makes system calls only; it allocates nothing and takes no lock.
@@ -233,7 +247,7 @@ fn the_callers_keyring_is_not_inherited() {
     let look = r#"$text = "\0" x 200; $length = syscall(250, 6, -3, $text, 200);
         print(($length > 0 && substr($text, 0, $length) =~ /differential-secret/) ? "inherited " : "own ")"#;
     let by_perl = |bundle: Bundle| bundle.set("/process/args", json!(["/usr/bin/perl", "-e", look]));
-    agree(&Bundle::new("exec sleep 100"), "own own ", &[(Crun, "passes it on in exec")], |tool| {
+    by_commands(&Bundle::new("exec sleep 100"), "own own ", &[(Crun, "passes it on in exec")], |tool| {
         let with_keyring = |tool: &Tool, arguments: &[&str]| {
             let mut command = tool.command(arguments);
             // SAFETY: the closure makes one system call with a static text.
