@@ -30,7 +30,10 @@ pub(crate) enum Message {
     RunHooks,
     /// Launcher to container: they have run.
     HooksDone,
-    /// Launcher to caller: the container waits for its start; its pidfd comes along.
+    /// Maker to container, if others are to start it: they can find it now.
+    Keep,
+    /// Launcher to caller: the container waits for its start; its pidfd comes along, and the way to say [`Self::Keep`]
+    /// where that is to be said.
     Created { pid: i32 },
     /// Caller to container: run the program.
     Start,

@@ -116,6 +116,8 @@ pub enum Progress {
 pub struct Created {
     pub(crate) pid: i32,
     pub(crate) pidfd: Descriptor,
+    /// For [`Message::Keep`].
+    pub(crate) link: Option<Descriptor>,
     pub(crate) gate: Descriptor,
 }
 
@@ -178,10 +180,9 @@ pub(crate) fn through_launcher(
     request: &Request<'_>,
     containers_gate: Gate,
     interrupt: Option<BorrowedFd<'_>>,
-) -> Result<(i32, OwnedFd), Error> {
+) -> Result<Created, Error> {
     let (unused, _) = channel::pair()?;
-    let created = begin(request, containers_gate, unused)?.wait_unless(interrupt)?;
-    Ok((created.pid, created.pidfd.into()))
+    begin(request, containers_gate, unused)?.wait_unless(interrupt)
 }
 
 impl Creating {
@@ -204,8 +205,9 @@ impl Creating {
                 Err(Error::Reported(chain))
             }
             Ok(Some((Message::Created { pid }, descriptors))) => {
-                let pidfd = descriptors.into_iter().next().ok_or(Error::Protocol { process })?.into();
-                Ok(Progress::Created(Created { pid, pidfd, gate: self.gate }))
+                let mut descriptors = descriptors.into_iter().map(Descriptor::from);
+                let pidfd = descriptors.next().ok_or(Error::Protocol { process })?;
+                Ok(Progress::Created(Created { pid, pidfd, link: descriptors.next(), gate: self.gate }))
             }
             Ok(Some(_)) => Err(Error::Protocol { process }),
         }

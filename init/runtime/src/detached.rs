@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::channel::{self, Message};
@@ -14,26 +15,39 @@ use crate::error::{Context, Error, Step};
 use crate::gate::Gate;
 use crate::launcher::{self, Launched, Place};
 
-/// A container's first process, a child of the caller.
+/// A container's first process, a child of the caller. Dropped, it ends.
 #[derive(Debug)]
 pub struct Waiting {
     /// In the caller's PID namespace.
     pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
+    link: OwnedFd,
 }
 
-/// Makes a container that waits for [`start`] on `gate`, a socket of [`gate`]; then the caller may end.
+impl Waiting {
+    /// The container is where others find it, and the caller may end: from here on it waits for [`start`], whatever
+    /// becomes of the caller. If it was killed in the meantime, that is for others to see.
+    pub fn keep(self) -> Result<(), Error> {
+        match channel::send(self.link.as_fd(), &Message::Keep, &[]) {
+            Err(error) if error.source == Errno::PIPE => Ok(()),
+            result => result.step("let go of the container"),
+        }
+    }
+}
+
+/// Makes a container that waits for [`start`] on `gate`, a socket of [`gate`].
 ///
 /// Where `interrupt` becomes readable before it is there (a signalfd, say), everything is undone.
 pub fn create(request: &Request<'_>, gate: OwnedFd, interrupt: Option<BorrowedFd<'_>>) -> Result<Waiting, Error> {
     crate::validate::request(request)?;
     if changes_caller(request) {
-        let (pid, pidfd) = through_launcher(request, Gate::Listening(gate), interrupt)?;
-        return Ok(Waiting { pid, pidfd });
+        let created = through_launcher(request, Gate::Listening(gate), interrupt)?;
+        let link = created.link.ok_or(Error::Protocol { process: "launching" })?;
+        return Ok(Waiting { pid: created.pid, pidfd: created.pidfd.into(), link: link.into() });
     }
-    let launched = in_place(request, &Gate::Listening(gate), interrupt)?;
-    Ok(Waiting { pid: launched.pid, pidfd: launched.pidfd })
+    let Launched { pid, pidfd, link } = in_place(request, &Gate::Listening(gate), interrupt)?;
+    Ok(Waiting { pid, pidfd, link })
 }
 
 /// Makes a container that the caller itself starts, and is the parent of. For `interrupt` see [`create`].
@@ -44,7 +58,7 @@ pub fn create_connected(request: &Request<'_>, interrupt: Option<BorrowedFd<'_>>
     }
     let (gate, containers_gate) = channel::pair()?;
     let launched = in_place(request, &Gate::Connected(containers_gate), interrupt)?;
-    Ok(Created { pid: launched.pid, pidfd: launched.pidfd.into(), gate: gate.into() })
+    Ok(Created { pid: launched.pid, pidfd: launched.pidfd.into(), link: None, gate: gate.into() })
 }
 
 /// Joining namespaces, and mounts for the sake of an overlay, would change the calling process.

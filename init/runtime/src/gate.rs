@@ -24,6 +24,11 @@ impl AsFd for Gate {
 }
 
 impl Gate {
+    /// Whether the container waits although the process that made it has ended.
+    pub(crate) fn outlives_the_caller(&self) -> bool {
+        matches!(self, Self::Listening(_))
+    }
+
     /// The same gate by another descriptor.
     pub(crate) fn moved(&self, socket: OwnedFd) -> Self {
         match self {

@@ -1,6 +1,7 @@
 //! Hooks: programs that config.json wants to be run at points of the life cycle, with the state on their input.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Context, Error, SystemError};
@@ -114,12 +116,9 @@ fn one(kind: &'static str, hook: &Hook, state: &State, abort: Option<BorrowedFd<
     command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
     // What the caller blocks or ignores is its own affair.
     sys::exec::with_default_signals(&mut command);
+    let input = input(state).map_err(failed)?;
     let mut child =
-        command.stdin(Stdio::piped()).spawn().context("exec", || path.display().to_string()).map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook need not read its state.
-        let _ = input.write_all(&serde_json::to_vec(state).unwrap_or_default());
-    }
+        command.stdin(Stdio::from(input)).spawn().context("exec", || path.display().to_string()).map_err(failed)?;
     let stopped = match ends(child.id(), hook.timeout, abort).map_err(failed)? {
         End::Own => None,
         End::Limit(seconds) => Some(HookError::TimedOut { kind, path: path.clone(), seconds }),
@@ -140,6 +139,15 @@ fn one(kind: &'static str, hook: &Hook, state: &State, abort: Option<BorrowedFd<
             Err(HookError::Ended { kind, path: path.clone(), outcome })
         }
     }
+}
+
+/// The state as a file. A hook need not read it: a pipe would hold up who writes to it, or end him by SIGPIPE.
+fn input(state: &State) -> Result<File, SystemError> {
+    let file = rustix::fs::memfd_create("state", MemfdFlags::CLOEXEC).on("memfd_create", "the state for a hook")?;
+    let mut file = File::from(file);
+    let written = file.write_all(&serde_json::to_vec(state).unwrap_or_default()).and_then(|()| file.rewind());
+    written.context("write", || "the state for a hook".to_owned())?;
+    Ok(file)
 }
 
 /// What ended the wait for a hook.

@@ -39,6 +39,8 @@ use crate::{cgroup, descriptors, hooks, idmap, limits, netdevices, seccomp};
 pub(crate) struct Launched {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    /// To the process: for [`Message::Keep`], and closed if that is not said.
+    pub link: OwnedFd,
 }
 
 /// Whose process the launcher is.
@@ -59,7 +61,9 @@ pub(crate) fn run(request: &Request<'_>, report: OwnedFd, gate: Gate) -> ! {
     let code = match result {
         Ok(launched) => {
             let message = Message::Created { pid: launched.pid };
-            match channel::send(report.as_fd(), &message, &[launched.pidfd.as_fd()]) {
+            let mut descriptors = vec![launched.pidfd.as_fd()];
+            descriptors.extend(gate.outlives_the_caller().then_some(launched.link.as_fd()));
+            match channel::send(report.as_fd(), &message, &descriptors) {
                 Ok(()) => 0,
                 // Nobody wants it any more. The container's process learns of it at its gate.
                 Err(_) => 1,
@@ -205,7 +209,7 @@ fn launch_into(
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(context);
-    let launched = Launched { pid, pidfd };
+    let launched = Launched { pid, pidfd, link: ours };
     let assigned = holdings.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt");
     let mut moved = None;
     let result = assigned.and_then(|()| {
@@ -214,7 +218,7 @@ fn launch_into(
             let target = netdevices::namespace_of(joined, pid, launched.pidfd.as_fd())?;
             moved = Some(netdevices::move_in(host, target, devices).step("move linux.netDevices")?);
         }
-        supervise(request, &launched, namespaces, sources, ours.as_fd(), caller)
+        supervise(request, &launched, namespaces, sources, caller)
     });
     match result {
         Ok(()) => Ok(launched),
@@ -242,9 +246,9 @@ fn supervise(
     launched: &Launched,
     namespaces: &Namespaces,
     sources: Option<Sources>,
-    process: BorrowedFd<'_>,
     caller: Option<BorrowedFd<'_>>,
 ) -> Result<(), Error> {
+    let process = launched.link.as_fd();
     let empty = Linux::default();
     let linux = request.spec.linux.as_ref().unwrap_or(&empty);
     let pid = launched.pid;

@@ -50,7 +50,8 @@ struct Ends {
 
 /// What is there when the process is set up.
 struct Prepared<'a> {
-    program: Program,
+    /// None if the configuration has none.
+    program: Option<Program>,
     labels: Option<Labels>,
     /// A filter that comes last of all.
     filter: Option<Installer<'a>>,
@@ -70,12 +71,21 @@ pub(crate) fn run(context: Context<'_>) -> ! {
     if channel::send(ends.launcher.as_fd(), &Message::Ready, &[]).is_err() {
         clone::exit_now(1);
     }
+    if ends.gate.outlives_the_caller() && !is_kept(ends.launcher.as_fd()) {
+        clone::exit_now(1);
+    }
     drop(ends.launcher);
     let Some(starter) = ends.gate.wait() else { clone::exit_now(1) };
     match finish(&context, prepared) {
         Ok(never) => match never {},
         Err(error) => give_up(starter.as_fd(), &error),
     }
+}
+
+/// Waits until who makes the container has put down that it is there. If that process ends before, nobody could find
+/// the container.
+fn is_kept(launcher: BorrowedFd<'_>) -> bool {
+    matches!(channel::receive(launcher), Ok(Some((Message::Keep, _))))
 }
 
 /// Away from the caller: its signals, its session, its descriptors.
@@ -103,8 +113,8 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let user_namespace = context.namespaces.has(NamespaceKind::User);
-    let process =
-        spec.process.as_ref().ok_or_else(|| Error::configuration("process", "is needed to create a container"))?;
+    let nothing = Process { cwd: "/".to_owned(), ..Process::default() };
+    let process = spec.process.as_ref().unwrap_or(&nothing);
 
     context.namespaces.enter_late().step("enter namespaces")?;
     set_time_offsets(linux).step("set time offsets")?;
@@ -157,10 +167,10 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     if let Some(policy) = &linux.memory_policy {
         limits::memory_policy(policy).step("set the memory policy")?;
     }
-    let program = Program::prepare(process)?;
+    let program = spec.process.as_ref().map(Program::prepare).transpose()?;
     let filter = installer(context, process, ends.agent.take(), pid);
     let filter = identity::restrict(context.sets, process, filter)?;
-    program.check()?;
+    program.iter().try_for_each(Program::check)?;
     Ok(Prepared { program, labels, filter })
 }
 
@@ -209,7 +219,9 @@ fn run_hooks(request: &Request<'_>, launcher: BorrowedFd<'_>) -> Result<(), Erro
             _ => return Err(Error::Died { process: "launching" }),
         }
     }
-    Ok(hooks::run("createContainer", &hooks.create_container, &request.state(Status::Creating, pid_inside()))?)
+    let state = request.state(Status::Creating, pid_inside());
+    // The launcher says nothing meanwhile; but it may end.
+    Ok(hooks::run_until("createContainer", &hooks.create_container, &state, Some(launcher))?)
 }
 
 /// The specification: for hooks in the container's namespaces the pid is as seen there.
@@ -220,6 +232,7 @@ fn pid_inside() -> i32 {
 /// After the start: what has to be last.
 fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert::Infallible, Error> {
     let Prepared { program, labels, filter } = prepared;
+    let program = program.ok_or_else(|| Error::configuration("process", "is needed to start a container"))?;
     if let Some(hooks) = &context.request.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid_inside()))?;
     }

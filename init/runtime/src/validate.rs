@@ -67,6 +67,9 @@ pub fn spec(spec: &Spec) -> Result<(), Error> {
             let must = format!("must be absolute, not {}", device.path.display());
             return Err(Error::configuration("linux.devices[].path", must));
         }
+        if [device.uid, device.gid].contains(&Some(u32::MAX)) {
+            return Err(Error::configuration("linux.devices[].uid and gid", "must be below 4294967295"));
+        }
     }
     for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
         if !path.starts_with('/') {
@@ -99,6 +102,12 @@ pub(crate) fn process(process: &Process) -> Result<(), Error> {
     }
     if let Some(text) = process.env.iter().find(|text| text.find('=').is_none_or(|position| position == 0)) {
         return Err(Error::configuration("process.env", format!("must have the form NAME=value, not {text:?}")));
+    }
+    let ids = [("uid", process.user.uid), ("gid", process.user.gid)];
+    let further = process.user.additional_gids.iter().map(|gid| ("additionalGids", *gid));
+    if let Some((field, _)) = ids.into_iter().chain(further).find(|(_, id)| *id == u32::MAX) {
+        // setuid(2) and others take it for "no change".
+        return Err(Error::configuration(format!("process.user.{field}"), "must be below 4294967295"));
     }
     for limit in &process.rlimits {
         if crate::limits::resource(&limit.kind).is_none() {
@@ -140,6 +149,10 @@ mod tests {
         assert!(is_version_one("1.3.0-rc.1") && is_version_one("1.0.2+dev"));
         assert!(message(|spec| spec.process.as_mut().unwrap().args.clear()).contains("process.args"));
         assert!(message(|spec| spec.process.as_mut().unwrap().cwd = "tmp".into()).contains("process.cwd"));
+        assert!(message(|spec| spec.process.as_mut().unwrap().user.gid = u32::MAX).contains("process.user.gid"));
+        let groups = vec![7, u32::MAX];
+        let message_of_groups = message(|spec| spec.process.as_mut().unwrap().user.additional_gids = groups);
+        assert!(message_of_groups.contains("process.user.additionalGids"));
         let limit = ResourceLimit { kind: "RLIMIT_NONE".into(), hard: 1, soft: 1 };
         assert!(message(|spec| spec.process.as_mut().unwrap().rlimits = vec![limit]).contains("RLIMIT_NONE"));
     }

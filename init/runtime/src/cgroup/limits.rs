@@ -52,7 +52,8 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>, LimitError
     if let Some(cpu) = &resources.cpu {
         self::cpu(cpu, &mut out)?;
     }
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
+    // 0 is no wish: it is what callers write that have none (runc and crun do the same).
+    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit).filter(|limit| *limit != 0) {
         out.push(Setting::new("pids.max", if limit > 0 { limit.to_string() } else { "max".to_owned() }));
     }
     if let Some(block_io) = &resources.block_io {

@@ -3,14 +3,21 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
 
 /// No state, no cgroup, no process whose root is the bundle's, no mount of it, no pid file.
 fn assert_nothing_is_left(bench: &Bench, id: &str, what: &str) {
+    for pid in processes(id) {
+        // One that is ending leaves its cgroup before it is a zombie; and one that makes a container that nobody wants
+        // any more has something to take back.
+        assert!(ends(pid), "{what}: process {pid} is left");
+    }
     assert!(!bench.path("state").join(id).exists(), "{what}: the state directory is left");
     assert!(!bench.cgroup(id).exists(), "{what}: the cgroup is left");
     assert!(!bench.path("pid").exists(), "{what}: the pid file is left");
@@ -18,12 +25,24 @@ fn assert_nothing_is_left(bench: &Bench, id: &str, what: &str) {
     let bundle = bundle.to_str().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(bundle), "{what}: a mount is left");
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let own = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-        let text = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let mine = own && (text("cmdline").contains(id) || text("cgroup").contains(id));
-        assert!(!mine || text("stat").contains(") Z "), "{what}: process {} is left", text("cmdline"));
-    }
+}
+
+/// Those that the container's name is on, by their words or by their cgroup.
+fn processes(id: &str) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Pid::from_raw);
+    pids.filter(|pid| {
+        let text = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        text("cmdline").contains(id) || text("cgroup").contains(id)
+    })
+    .collect()
+}
+
+/// Waits for a process's end; whether it came.
+fn ends(pid: Pid) -> bool {
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap() == 1
 }
 
 type Change = fn(&mut Value);
@@ -177,5 +196,77 @@ fn a_signal_while_a_container_is_made_leaves_nothing() {
         assert_eq!(running.wait().unwrap().code(), Some(1), "{command} {kind}: {error}");
         assert!(error.contains("interrupted by a signal"), "{command} {kind}: {error}");
         assert_nothing_is_left(&bench, &id, kind);
+    }
+}
+
+/// Somebody kills the command itself: nobody is left to undo anything, so what it has made has to end by itself, and
+/// `delete --force` finds the rest. With a namespace that is joined a second process is at it.
+#[test]
+fn a_create_that_is_killed_leaves_nothing_that_cannot_be_deleted() {
+    const MOMENTS: u32 = 75;
+    for joined in [false, true] {
+        let Some(bench) = Bench::new(&["/bin/sleep", "100"]) else { return };
+        bench.change(|config| {
+            if joined {
+                add(&mut config["linux"]["namespaces"], json!({ "type": "time", "path": "/proc/self/ns/time" }));
+            }
+            config["hooks"] = json!({ "createContainer": [{ "path": "/bin/true" }] });
+        });
+        let id = bench.id("killed");
+        let create = || {
+            let mut command = bench.command(&["create", &id]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let begin = Instant::now();
+        assert!(create().wait().unwrap().success());
+        let whole = begin.elapsed();
+        assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
+        let mut finished = 0;
+        for moment in 0..MOMENTS {
+            let mut running = create();
+            // The test is of moments, so this is no wait for anything.
+            std::thread::sleep(whole * 3 / 2 * moment / MOMENTS);
+            running.kill().unwrap();
+            finished += u32::from(running.wait().unwrap().success());
+            let (code, _, error) = bench.says(&["delete", "--force", &id]);
+            assert!(code == 0, "moment {moment}: {error}");
+            assert_nothing_is_left(&bench, &id, &format!("moment {moment}"));
+        }
+        assert!(finished < MOMENTS, "no create was killed");
+    }
+}
+
+/// The moment that counts: the container waits for its start, and nobody can find it yet. A record that cannot be
+/// written keeps the command there.
+#[test]
+fn a_container_that_nobody_knows_of_ends() {
+    for joined in [false, true] {
+        let Some(bench) = Bench::new(&["/bin/sleep", "100"]) else { return };
+        let id = bench.id("unknown");
+        let record = bench.path("state").join(&id).join("state.json.new");
+        bench.change(|config| {
+            let hook = json!({ "path": "/usr/bin/mkfifo", "args": ["mkfifo", record] });
+            config["hooks"] = json!({ "createRuntime": [hook] });
+            if joined {
+                add(&mut config["linux"]["namespaces"], json!({ "type": "time", "path": "/proc/self/ns/time" }));
+            }
+        });
+        let mut command = bench.command(&["create", &id]);
+        let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // A pipe opens when both sides are there, and nobody reads.
+        let begin = Instant::now();
+        let opening = format!("{} ", libc::SYS_openat);
+        let path = format!("/proc/{}/syscall", running.id());
+        while !(record.exists() && std::fs::read_to_string(&path).unwrap().starts_with(&opening)) {
+            assert!(begin.elapsed().as_secs() < 20, "the command does not come to its record");
+            std::thread::yield_now();
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        for pid in processes(&id) {
+            assert!(ends(pid), "process {pid} waits for a start that nobody can give");
+        }
+        assert_eq!(bench.says(&["delete", "--force", &id]).0, 0);
+        assert_nothing_is_left(&bench, &id, "the record");
     }
 }

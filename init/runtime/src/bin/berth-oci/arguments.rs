@@ -1,10 +1,12 @@
 //! What can be said on the command line; names and letters are runc's.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::commands::Command;
+use crate::events::interval;
 use crate::update::bytes;
 
 /// After the name; callers look for "version" and a line "spec:" as runc prints them.
@@ -12,7 +14,7 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
 
 /// An OCI runtime for Linux with cgroup v2.
 #[derive(Debug, Parser)]
-#[command(name = "berth-oci", version = VERSION, disable_version_flag = true)]
+#[command(name = "berth-oci", version = VERSION, disable_version_flag = true, args_override_self = true)]
 pub struct Arguments {
     /// Print the version, and that of the specification
     #[arg(short, long, action = ArgAction::Version)]
@@ -36,6 +38,9 @@ pub struct Arguments {
     /// Taken and ignored
     #[arg(long = "rootless")]
     pub rootless_mode: Option<String>,
+    /// Taken and ignored
+    #[arg(long, hide = true)]
+    pub criu: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -44,6 +49,13 @@ pub struct Arguments {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Whatever is asked of a command that is not there.
+#[derive(Debug, Args)]
+pub struct Unsupported {
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true, hide = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -129,7 +141,7 @@ pub struct Exec {
     #[arg(short, long)]
     pub env: Vec<String>,
     /// UID[:GID]
-    #[arg(short, long)]
+    #[arg(short, long, allow_hyphen_values = true)]
     pub user: Option<String>,
     #[arg(short = 'g', long)]
     pub additional_gids: Vec<u32>,
@@ -247,9 +259,9 @@ pub struct Events {
     /// Once, and end
     #[arg(long)]
     pub stats: bool,
-    /// In seconds
-    #[arg(long, default_value = "5s")]
-    pub interval: String,
+    /// As 5s, 100ms or 1m30s
+    #[arg(long, default_value = "5s", value_parser = interval)]
+    pub interval: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Error, FromArgMatches, Subcommand};
 
-use crate::arguments::{Create, Delete, Events, Exec, Id, Kill, List, Ps, Run, Spec, Update};
+use crate::arguments::{Create, Delete, Events, Exec, Id, Kill, List, Ps, Run, Spec, Unsupported, Update};
 
 /// `features` has no options.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ macro_rules! commands {
         impl Subcommand for Command {
             fn augment_subcommands(command: clap::Command) -> clap::Command {
                 command.subcommand_required(true).arg_required_else_help(true)
-                    $(.subcommand(clap::Command::new($name).about(concat!($($about),+).trim_ascii_start()).defer(<$options>::augment_args)))+
+                    $(.subcommand(clap::Command::new($name).about(concat!($($about),+).trim_ascii_start()).args_override_self(true).defer(<$options>::augment_args)))+
             }
 
             fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
@@ -81,6 +81,10 @@ commands! {
     "spec" => Spec(Spec),
     /// Print what this runtime can do as JSON
     "features" => Features(None),
+    /// Refused: there is no checkpoint and restore
+    "checkpoint" => Checkpoint(Unsupported),
+    /// Refused: there is no checkpoint and restore
+    "restore" => Restore(Unsupported),
 }
 
 #[cfg(test)]
@@ -94,7 +98,7 @@ mod tests {
         let mut command = Arguments::command();
         // Asks for the descriptions that were put off, and checks all of them.
         command.build();
-        assert_eq!(command.get_subcommands().count(), 16, "with help");
+        assert_eq!(command.get_subcommands().count(), 18, "with help");
         let run = command.find_subcommand("run").unwrap();
         assert!(run.get_arguments().any(|argument| argument.get_long() == Some("bundle")));
         assert_eq!(run.get_about().unwrap().to_string(), "Create, start, wait and delete");

@@ -14,6 +14,8 @@ pub enum Failure {
     SystemdCgroup,
     #[error("--no-pivot is not supported: the root is always exchanged by pivot_root")]
     NoPivot,
+    #[error("cannot {call}: this runtime does not save processes and bring them back")]
+    NoCheckpoint { call: String },
     #[error("invalid container id {id:?}: letters, digits, _, +, - and . only")]
     Id { id: String },
     #[error("container with given ID already exists: {id}")]
@@ -61,6 +63,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// `checkpoint` or `restore`, with what was said besides.
+    pub fn no_checkpoint(command: &str, words: &[String]) -> Self {
+        Self::NoCheckpoint { call: [&[command.to_owned()], words].concat().join(" ") }
+    }
+
     /// The whole story in one line.
     pub fn chain(&self) -> String {
         Chain::of(self).to_string()

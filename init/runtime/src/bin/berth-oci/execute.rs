@@ -30,6 +30,7 @@ pub fn exec(store: &Store, log: &Log, options: &Exec) -> Result<u8, Failure> {
     if process_start_time(record.pid) != Some(record.start_time) {
         return Err(Failure::NotRunning);
     }
+    terminal::check(process.terminal, options.detach, options.console_socket.is_some())?;
     signals::block_all();
     let (console, ours) = match (&options.console_socket, process.terminal) {
         (Some(path), true) => (Some(terminal::connect(path)?), None),
@@ -93,7 +94,9 @@ fn process(options: &Exec, record: &Record) -> Result<Process, Failure> {
         process.cwd.clone_from(cwd);
     }
     if let Some(user) = &options.user {
-        process.user = parse_user(user)?;
+        // As runc has it: what the option does not say stays, the other groups too.
+        let (uid, gid) = parse_user(user)?;
+        process.user = User { uid, gid: gid.unwrap_or(process.user.gid), ..process.user };
     }
     process.user.additional_gids.extend(&options.additional_gids);
     if !options.cap.is_empty() {
@@ -101,15 +104,18 @@ fn process(options: &Exec, record: &Record) -> Result<Process, Failure> {
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(options.cap.iter().map(|name| name.to_ascii_uppercase()));
         }
+        // Nothing can be ambient that is not inheritable, and the option gives nothing of that.
+        let inheritable = |name: &String| sets.inheritable.contains(name);
+        sets.ambient.extend(options.cap.iter().map(|name| name.to_ascii_uppercase()).filter(inheritable));
     }
     Ok(process)
 }
 
-fn parse_user(text: &str) -> Result<User, Failure> {
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), Failure> {
     let wrong = || Failure::Option { option: "--user", must: format!("must be UID[:GID], not {text}") };
     let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
-    let gid = gid.map(str::parse).transpose().map_err(|_| wrong())?.unwrap_or_default();
-    Ok(User { uid: uid.parse().map_err(|_| wrong())?, gid, ..User::default() })
+    let gid = gid.map(str::parse).transpose().map_err(|_| wrong())?;
+    Ok((uid.parse().map_err(|_| wrong())?, gid))
 }
 
 #[cfg(test)]
@@ -118,8 +124,8 @@ mod tests {
 
     #[test]
     fn a_user_is_numbers() {
-        assert_eq!(parse_user("33:44").unwrap(), User { uid: 33, gid: 44, ..User::default() });
-        assert_eq!(parse_user("33").unwrap().gid, 0);
+        assert_eq!(parse_user("33:44").unwrap(), (33, Some(44)));
+        assert_eq!(parse_user("33").unwrap(), (33, None));
         assert!(parse_user("root").is_err() && parse_user("1:x").is_err() && parse_user("").is_err());
     }
 }

@@ -9,6 +9,7 @@ use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks, resctrl};
 
 use crate::activation::{self, Readiness};
 use crate::arguments::{Create, Delete, Kill, Run};
+use crate::cgroups::await_event;
 use crate::container::{self, Failure, during, status_name};
 use crate::log::Log;
 use crate::signals;
@@ -59,6 +60,11 @@ impl<'a> Claim<'a> {
         }
         let directory = store.claim(&options.id)?;
         let mut this = Self { store, options, record };
+        if let Some(cgroup) = &this.record.cgroup
+            && let Err(error) = store.note_cgroup(&options.id, cgroup)
+        {
+            return Err(this.undo(log, error));
+        }
         activation::announce_listeners(&mut this.record.spec, listeners);
         if activation::is_awaited()
             && let Err(error) = activation::prepare(&mut this.record.spec, &directory)
@@ -88,6 +94,7 @@ impl<'a> Claim<'a> {
         self.record.pid = pid;
         self.record.start_time = process_start_time(pid).unwrap_or_default();
         self.store.save(&self.record)?;
+        self.store.forget_cgroup(&self.record.id)?;
         if let Some(socket) = &self.options.pidfd_socket {
             terminal::send_pidfd(socket, pidfd)?;
         }
@@ -146,10 +153,11 @@ pub fn create(store: &Store, log: &Log, options: &Create) -> Result<u8, Failure>
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
         Ok(detached::create(&request, gate, Some(interruption.as_fd()))?)
     });
-    match result.and_then(|waiting| claim.settle(waiting.pid, waiting.pidfd.as_fd())) {
-        Ok(()) => Ok(0),
-        Err(error) => Err(claim.undo(log, error)),
-    }
+    let result = result.and_then(|waiting| {
+        claim.settle(waiting.pid, waiting.pidfd.as_fd())?;
+        Ok(waiting.keep()?)
+    });
+    result.map(|()| 0).map_err(|error| claim.undo(log, error))
 }
 
 pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
@@ -157,6 +165,10 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     match store.status(&record) {
         Status::Created => {}
         status => return Err(Failure::State { action: "start", status: status_name(status) }),
+    }
+    if record.spec.process.is_none() {
+        // Seen here the container stays as it is, created.
+        return Err(Failure::Option { option: "process", must: "must be in config.json to start".to_owned() });
     }
     let gate = store.gate(id)?;
     let readiness = Readiness::open(&store.directory(id)?, record.pid)?;
@@ -202,6 +214,7 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
     let mut claim = Claim::new(store, log, &options.create, listeners)?;
     let wants_terminal = terminal_wanted(&claim.record.spec);
     let result = (|| -> Result<u8, Failure> {
+        terminal::check(wants_terminal, options.detach, options.create.console_socket.is_some())?;
         let (console, ours) = match (&options.create.console_socket, wants_terminal) {
             (Some(path), _) => (Some(terminal::connect(path)?), None),
             (None, true) => terminal::pair().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
@@ -254,13 +267,7 @@ pub fn kill(store: &Store, options: &Kill) -> Result<u8, Failure> {
 
 pub fn delete(store: &Store, log: &Log, options: &Delete) -> Result<u8, Failure> {
     let record = match store.load(&options.id) {
-        Err(Failure::NotFound { .. }) if options.force => {
-            // A create that was killed may have left its directory.
-            if store.directory(&options.id)?.exists() {
-                store.forget(&options.id)?;
-            }
-            return Ok(0);
-        }
+        Err(Failure::NotFound { .. }) if options.force => return delete_unfinished(store, &options.id),
         result => result?,
     };
     match store.status(&record) {
@@ -273,6 +280,25 @@ pub fn delete(store: &Store, log: &Log, options: &Delete) -> Result<u8, Failure>
     }
     signals::await_end(record.pid, record.start_time, KILL_LIMIT)?;
     destroy(store, log, &record)?;
+    Ok(0)
+}
+
+/// What a `create` that was killed has left, if anything.
+fn delete_unfinished(store: &Store, id: &str) -> Result<u8, Failure> {
+    if !store.directory(id)?.exists() {
+        return Ok(0);
+    }
+    if let Some(cgroup) = store.noted_cgroup(id)? {
+        // Its processes end with that of the create. Any others are none of this container's.
+        match await_event(&cgroup.join("cgroup.events"), "populated 0") {
+            Err(Failure::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+        if cgroup::remove(&cgroup)? == cgroup::Removal::Busy {
+            return Err(Failure::Survivors);
+        }
+    }
+    store.forget(id)?;
     Ok(0)
 }
 

@@ -2,9 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
-use crate::arguments::{Arguments, LogFormat};
+use crate::arguments::LogFormat;
 use crate::container::{Failure, during};
 use crate::store;
 
@@ -17,11 +17,10 @@ pub struct Log {
 
 impl Log {
     /// Opens the file, and makes it where it is not there: who asked for it reads it whatever comes.
-    pub fn new(arguments: &Arguments) -> Result<Self, Failure> {
-        let open = |path: &PathBuf| {
-            OpenOptions::new().create(true).append(true).open(path).map_err(during("open the log", path))
-        };
-        Ok(Self { file: arguments.log.as_ref().map(open).transpose()?, format: arguments.log_format })
+    pub fn new(path: Option<&Path>, format: LogFormat) -> Result<Self, Failure> {
+        let open =
+            |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(during("open the log", path));
+        Ok(Self { file: path.map(open).transpose()?, format })
     }
 
     /// One for standard error alone.

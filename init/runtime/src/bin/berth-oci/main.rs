@@ -8,6 +8,7 @@ mod arguments;
 mod cgroups;
 mod commands;
 mod container;
+mod events;
 mod execute;
 mod features;
 mod lifecycle;
@@ -20,11 +21,11 @@ mod store;
 mod sys;
 mod terminal;
 mod update;
+mod usage;
 
 use std::process::ExitCode;
 
 use arguments::Arguments;
-use clap::Parser as _;
 use commands::Command;
 
 #[global_allocator]
@@ -32,16 +33,11 @@ static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
     let protected = protect();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match usage::parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let code = if error.use_stderr() { 1 } else { 0 };
-            // A closed output leaves nobody to tell.
-            let _ = error.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
-    let log = match log::Log::new(&arguments) {
+    let log = match log::Log::new(arguments.log.as_deref(), arguments.log_format) {
         Ok(log) => log,
         Err(error) => {
             log::Log::without_file().error(&error.chain());
@@ -88,8 +84,10 @@ fn run(arguments: &Arguments, log: &log::Log) -> Result<u8, container::Failure> 
         Command::Pause(options) => cgroups::pause(&store, &options.id),
         Command::Resume(options) => cgroups::resume(&store, &options.id),
         Command::Update(options) => update::update(&store, options),
-        Command::Events(options) => cgroups::events(&store, options),
+        Command::Events(options) => events::events(&store, options),
         Command::Spec(options) => specimen::write(options),
         Command::Features(_) => features::print(),
+        Command::Checkpoint(options) => Err(container::Failure::no_checkpoint("checkpoint", &options.words)),
+        Command::Restore(options) => Err(container::Failure::no_checkpoint("restore", &options.words)),
     }
 }

@@ -18,10 +18,10 @@ use crate::sys;
 /// The first and last real-time signal, as C libraries count them.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// A name with or without SIG, in any case, or a number.
+/// A name with or without SIG, in any case, or a number. 0 reaches nobody, and tells whether there is somebody.
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse() {
-        return (1..=64).contains(&number).then_some(number);
+        return (0..=64).contains(&number).then_some(number);
     }
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
@@ -191,13 +191,14 @@ mod tests {
             ("SIGKILL", 9),
             ("sigterm", 15),
             ("10", 10),
+            ("0", 0),
             ("RTMIN", 34),
             ("SIGRTMIN+2", 36),
             ("RTMAX-1", 63),
         ] {
             assert_eq!(parse(text), Some(number), "{text}");
         }
-        for text in ["", "0", "65", "NONE", "RTMIN+31", "-9"] {
+        for text in ["", "65", "NONE", "RTMIN+31", "-9"] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! The state directory: one directory a container, with `state.json` and, until it is started, `start.sock`.
+//! The state directory: one directory a container, with `state.json` and, until it is started, `start.sock`; while it
+//! is made, `cgroup` leads to its cgroup.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,6 +63,31 @@ impl Store {
             }
             Err(error) => Err(during("create", &directory)(error)),
         }
+    }
+
+    /// Puts down the cgroup of a container that has no record yet: should this command be killed, [`Self::noted_cgroup`]
+    /// has what is to be removed.
+    pub fn note_cgroup(&self, id: &str, cgroup: &Path) -> Result<(), Failure> {
+        let link = self.cgroup_note(id)?;
+        std::os::unix::fs::symlink(cgroup, &link).map_err(during("create", &link))
+    }
+
+    /// The record has it now.
+    pub fn forget_cgroup(&self, id: &str) -> Result<(), Failure> {
+        let link = self.cgroup_note(id)?;
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(during("remove", &link)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a container without a record.
+    pub fn noted_cgroup(&self, id: &str) -> Result<Option<PathBuf>, Failure> {
+        Ok(std::fs::read_link(self.cgroup_note(id)?).ok())
+    }
+
+    fn cgroup_note(&self, id: &str) -> Result<PathBuf, Failure> {
+        Ok(self.directory(id)?.join("cgroup"))
     }
 
     /// Writes the record; whole or not at all.

@@ -16,6 +16,17 @@ fn failed(call: &'static str, subject: &Path) -> impl FnOnce(rustix::io::Errno) 
     move |source| berth_runtime::SystemError { call, subject, source }.into()
 }
 
+/// Whether there is somebody for the terminal's other end: a command that ends at once is nobody. And nobody can want
+/// the end of a terminal that is not there.
+pub fn check(terminal: bool, detached: bool, socket: bool) -> Result<(), Failure> {
+    let wrong = |must: &str| Err(Failure::Option { option: "--console-socket", must: must.to_owned() });
+    match (terminal, socket) {
+        (true, false) if detached => wrong("is needed for a terminal that this command does not stay for"),
+        (false, true) => wrong("is only for a process with a terminal"),
+        _ => Ok(()),
+    }
+}
+
 /// The other end of `--console-socket`.
 pub fn connect(path: &Path) -> Result<OwnedFd, Failure> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
