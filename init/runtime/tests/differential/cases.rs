@@ -3,12 +3,15 @@
 mod cgroups;
 mod commands;
 mod devices;
+mod events;
+mod exec;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
 mod safety;
+mod usage;
 
 /// A name and what is to hold.
 pub type Test = (&'static str, fn());
@@ -24,6 +27,9 @@ pub fn all() -> Vec<Test> {
         hooks::CASES,
         lifecycle::CASES,
         commands::CASES,
+        exec::CASES,
+        events::CASES,
+        usage::CASES,
         safety::CASES,
     ]
     .concat()

@@ -113,6 +113,22 @@ fn build(parts: &Parts) -> std::io::Result<()> {
     std::fs::remove_dir("/old")
 }
 
+/// Has a command start with descriptors 3 and up open on /dev/null. The caller has those numbers in use.
+pub fn open_from_three(command: &mut Command, count: i32) {
+    let replace = move || {
+        let null = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+        for number in 3..3 + count {
+            // SAFETY: by this function's contract the number is open. Whoever owns it is the parent's affair: this
+            // process is about to execute a program, and the owner made here is never dropped.
+            let place = unsafe { std::os::fd::FromRawFd::from_raw_fd(number) };
+            rustix::io::dup2(&null, &mut std::mem::ManuallyDrop::new(place))?;
+        }
+        Ok(())
+    };
+    // SAFETY: open(2) and dup2(2) may be called between fork and exec; the closure allocates nothing.
+    unsafe { command.pre_exec(replace) };
+}
+
 /// The host's shell in `directory`, with the host's programs at their places and the private /tmp at its own.
 pub fn host_shell(script: &str, directory: &Path) -> Command {
     let mut shell = Command::new("/bin/sh");

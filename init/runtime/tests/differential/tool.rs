@@ -155,6 +155,24 @@ impl Tool {
         Said { code: status.code().unwrap_or(-1), out: read(&out), error: read(&error) }
     }
 
+    /// The same with descriptors 3 and up open.
+    pub fn finish_with_descriptors(&self, mut command: Command, count: i32) -> Said {
+        // As many again, so that nothing of the standard library's has those numbers.
+        let _occupied: Vec<_> = (0..3 + count).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        crate::machine::open_from_three(&mut command, count);
+        self.finish(command)
+    }
+
+    /// Waits until the container's cgroup has so many processes.
+    pub fn await_processes(&self, count: usize) {
+        let processes = || std::fs::read_to_string(self.cgroup().join("cgroup.procs")).unwrap_or_default();
+        let begin = std::time::Instant::now();
+        while processes().lines().count() < count {
+            assert!(begin.elapsed().as_secs() < 20, "{:?}: no {count} processes", self.runtime);
+            std::thread::yield_now();
+        }
+    }
+
     /// The container from create to delete; what its program printed, then how it ended.
     pub fn run(&self) -> String {
         let said = if self.runtime == Library {
@@ -177,10 +195,15 @@ impl Tool {
 
     /// Runs the container in a terminal; everything that it showed.
     pub fn in_terminal(&self) -> String {
-        use rustix::pty::OpenptFlags;
         if self.runtime == Library {
             return self.container.borrow_mut().run_in_terminal().unwrap_or_default();
         }
+        self.say_in_terminal(&["run", &self.id])
+    }
+
+    /// Runs a command in a terminal; everything that it showed.
+    pub fn say_in_terminal(&self, arguments: &[&str]) -> String {
+        use rustix::pty::OpenptFlags;
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
         let size = rustix::termios::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
@@ -188,7 +211,7 @@ impl Tool {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
         let side = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = self.command(&["run", &self.id]);
+        let mut command = self.command(arguments);
         let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
         drop((command, terminal));
         let mut shown = Vec::new();

@@ -99,9 +99,12 @@ fn a_path_that_leaves_the_mount_stays_in_it() {
 }
 
 fn the_limit_of_tasks() {
-    for (limit, text) in [(33, "33"), (-1, "max")] {
+    for (limit, text) in [(33, "33"), (-1, "max"), (-7, "max")] {
         holds("pids", ("pids", json!({ "limit": limit })), &[("pids.max", text)], &[]);
     }
+    // 0 is what callers write who want nothing: no limit, and no need for the controller.
+    let bundle = Bundle::new("true").set("/linux/resources/pids", json!({ "limit": 0 }));
+    agree(&bundle, "none\n", &[], |tool| files(tool, &["pids.max"]).replace("pids.max ", "").replace("max", "none"));
 }
 
 /// What is to be in the files where the machine has the controller; without it the limit is refused.

@@ -318,9 +318,19 @@ fn a_limit_named_twice_is_refused() {
 
 /// "`process` … is REQUIRED when `start` is called": start "MUST generate an error if `process` was not set".
 fn a_container_without_a_process_does_not_start() {
-    let nothing = "starts nothing, and says that all is well";
-    agree(&Bundle::new("").without("", "process"), "error", &[(Crun, nothing)], |tool| {
-        tool.say(&["create", &tool.id]);
-        if tool.say(&["start", &tool.id]).code == 0 { "none".to_owned() } else { "error".to_owned() }
-    });
+    let nothing = (Crun, "starts nothing, says that all is well, and the container is gone");
+    let early = (Runc, "refuses it at create, where it is not required yet");
+    by_commands(
+        &Bundle::new("").without("", "process"),
+        "0 created|1 error created|0 none",
+        &[nothing, early],
+        |tool| {
+            let create = format!("{} {}", tool.say(&["create", &tool.id]).code, tool.status());
+            let said = tool.say(&["start", &tool.id]);
+            let words = if said.error.is_empty() { "silent" } else { "error" };
+            let start = format!("{} {words} {}", said.code, tool.status());
+            format!("{create}|{start}|{} {}", tool.say(&["delete", "--force", &tool.id]).code, tool.status())
+        },
+    );
+    Bundle::new("").without("", "process").is_refused(&[]);
 }

@@ -9,6 +9,7 @@ use crate::tool::{Crun, Runc, agree, by_commands};
 pub const CASES: &[Test] = &[
     ("arguments_are_as_given", arguments_are_as_given),
     ("environment_is_as_given", environment_is_as_given),
+    ("variables_have_a_name_and_a_value", variables_have_a_name_and_a_value),
     ("the_home_directory_is_the_users", the_home_directory_is_the_users),
     ("the_working_directory_is_made_and_entered", the_working_directory_is_made_and_entered),
     ("the_program_is_searched_in_its_path", the_program_is_searched_in_its_path),
@@ -43,6 +44,16 @@ fn environment_is_as_given() {
     let bundle = Bundle::new("").set("/process/args", json!(["/usr/bin/env"]));
     let environment = json!(["PATH=/bin", "EMPTY=", "A=b=c", "HOME=/nowhere"]);
     bundle.set("/process/env", environment).prints("PATH=/bin\nEMPTY=\nA=b=c\nHOME=/nowhere\n", &[]);
+}
+
+/// `env` is "the same semantics as IEEE Std 1003.1-2008's environ": NAME=value. crun hands on what it is given.
+fn variables_have_a_name_and_a_value() {
+    for variable in ["NAME", "", "=value"] {
+        let bundle = Bundle::new("true").set("/process/env", json!(["PATH=/bin", variable]));
+        bundle.is_refused(&[(Crun, "hands it on, and the program makes of it what it likes")]);
+    }
+    let bundle = Bundle::new("env | grep ^A=").set("/process/env", json!(["PATH=/bin", "A=1", "A=2"]));
+    bundle.prints("A=2\n", &[]);
 }
 
 fn the_home_directory_is_the_users() {
