@@ -48,7 +48,7 @@ pub fn run(machine: &mut Machine) {
         let start_us = clock::microseconds();
         let outcome = step(machine);
         if let Err(reason) = &outcome {
-            machine.problems.push(format!("{name}: {reason}"));
+            machine.facts.problems.push(format!("{name}: {reason}"));
         }
         machine.timeline.record(*name, start_us, outcome);
     }
@@ -70,7 +70,7 @@ fn start_journal(_: &mut Machine) -> Result<String, String> {
 fn read_command_line(machine: &mut Machine) -> Result<String, String> {
     let line = fs::read_to_string("/proc/cmdline").map_err(|error| format!("/proc/cmdline: {error}"))?;
     machine.command_line = CommandLine::parse(&line);
-    machine.supervisor.output_to_kernel = machine.command_line.output_to_kernel;
+    machine.supervisor.facts.output_to_kernel = machine.command_line.output_to_kernel;
     Ok(String::new())
 }
 
@@ -147,7 +147,7 @@ pub fn after_storage(machine: &mut Machine) {
     let start_us = clock::microseconds();
     let outcome = declare_system_containers(machine);
     if let Err(reason) = &outcome {
-        machine.problems.push(reason.clone());
+        machine.facts.problems.push(reason.clone());
     }
     machine.timeline.record("declare system containers", start_us, outcome);
     machine.start_configuration();

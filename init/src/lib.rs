@@ -11,11 +11,13 @@ pub mod boot;
 pub mod clock;
 pub mod command_line;
 pub mod configuration;
+pub mod handover;
 pub mod journal;
 pub mod machine;
 pub mod mounts;
 pub mod power_button;
 pub mod reactor;
+mod registry;
 pub mod shutdown;
 pub mod status;
 mod stopped;
@@ -26,22 +28,29 @@ pub mod task;
 pub mod timeline;
 pub mod uevent;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_control::message::PowerAction;
 
 /// PID 1. Does not return, because the kernel panics when PID 1 ends.
 pub fn main() -> ! {
-    std::panic::set_hook(Box::new(|information| {
-        // Not a kernel panic: the disks get a moment, and the machine comes up again by itself.
-        log::error!("PID 1 has a defect and starts the machine again: {information}");
-        nix::unistd::sync();
-        std::thread::sleep(Duration::from_secs(5));
-        shutdown::end(PowerAction::Reboot);
-    }));
+    std::panic::set_hook(Box::new(|information| die_of(&information.to_string().replace('\n', " "))));
+    let inheritance = handover::resume::record_number().map(handover::resume::inherit).transpose();
+    let inheritance = inheritance.unwrap_or_else(|hopeless| handover::minimal::run(&hopeless));
     match machine::Machine::new() {
         Ok(mut machine) => {
-            boot::run(&mut machine);
+            match inheritance {
+                None => {
+                    boot::run(&mut machine);
+                    machine.begin_handover(Vec::new(), &BTreeMap::new());
+                }
+                Some(inheritance) => {
+                    journal::start();
+                    let resumed = handover::resume::resume(&mut machine, inheritance);
+                    resumed.unwrap_or_else(|hopeless| handover::minimal::run(&hopeless));
+                }
+            }
             let action = machine.run();
             shutdown::end(action);
         }
@@ -55,6 +64,20 @@ pub fn main() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// What a panic comes to: the next program, or the next boot if there is no way to the next program. In a child that PID 1
+/// has forked only the child ends.
+fn die_of(information: &str) {
+    log::error!("a defect: {information}");
+    if sys::crash::is_child() || std::process::id() != 1 {
+        return;
+    }
+    handover::leave_after_defect(information);
+    // Not a kernel panic: the disks get a moment, and the machine comes up again by itself.
+    nix::unistd::sync();
+    std::thread::sleep(Duration::from_secs(5));
+    shutdown::end(PowerAction::Reboot);
 }
 
 /// An error with its causes, in one line.

@@ -1,8 +1,8 @@
 //! The machine as PID 1 keeps it, and the loop that everything happens in.
 
+mod keep;
 mod work;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,13 +10,17 @@ use berth_control::message::{Link, MachineState, PowerAction};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::keep::watched;
 use self::work::Work;
 use crate::clock;
 use crate::command_line::CommandLine;
 use crate::configuration;
+use crate::handover::{self, Handover};
 use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
+use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage;
 use crate::supervisor::{Outcome, Supervisor};
@@ -30,9 +34,17 @@ const BOOT_TIME: Duration = Duration::from_secs(120);
 /// How long the console waits for a configuration that may come from a broken disk.
 const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
 
-/// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, and busybox's three for going down.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPWR, Signal::SIGUSR1, Signal::SIGUSR2];
+/// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, busybox's three for going down, and
+/// the one that tests of defects send (`berth.faults`, see [`crate::command_line`]).
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGPWR,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGHUP,
+];
 
 /// Everything that PID 1 knows.
 #[derive(Debug)]
@@ -41,20 +53,31 @@ pub struct Machine {
     signals: SignalFd,
     uevents: Option<Uevents>,
     power_buttons: Vec<PowerButton>,
-    tasks: BTreeMap<u32, Work>,
-    next_task: u32,
+    tasks: Registry<Work>,
+    handover: Option<Handover>,
+    /// Since it was last written down.
+    pub(crate) configuration_changed: bool,
+    /// Become the next program at the end of this round.
+    reexecute: bool,
     /// The containers.
     pub supervisor: Supervisor,
     /// The boot's steps.
     pub timeline: Timeline,
     /// The kernel command line.
     pub command_line: CommandLine,
+    /// What came of the configuration; `None` while it is read for the first time.
+    pub configuration: Option<configuration::Report>,
+    /// What else there is to know.
+    pub facts: Facts,
+}
+
+/// What PID 1 knows of the machine beside its containers and its configuration.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Facts {
     /// Where the machine is.
     pub state: MachineState,
     /// What came of the storage.
     pub storage: storage::Report,
-    /// What came of the configuration; `None` while it is read for the first time.
-    pub configuration: Option<configuration::Report>,
     /// What is wrong otherwise, a sentence each.
     pub problems: Vec<String>,
     /// As `network` last told.
@@ -78,17 +101,21 @@ impl Machine {
             signals,
             uevents: None,
             power_buttons: Vec::new(),
-            tasks: BTreeMap::new(),
-            next_task: 0,
+            tasks: Registry::default(),
+            handover: None,
+            configuration_changed: true,
+            reexecute: false,
             timeline: Timeline::default(),
             command_line: CommandLine::default(),
-            state: MachineState::Booting,
-            storage: storage::Report::default(),
             configuration: None,
-            problems: Vec::new(),
-            links: Vec::new(),
-            dhcp_hostname: None,
-            shutdown: None,
+            facts: Facts {
+                state: MachineState::Booting,
+                storage: storage::Report::default(),
+                problems: Vec::new(),
+                links: Vec::new(),
+                dhcp_hostname: None,
+                shutdown: None,
+            },
         })
     }
 
@@ -110,12 +137,16 @@ impl Machine {
     /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
     pub fn run(&mut self) -> PowerAction {
         loop {
-            self.supervisor.configured |= clock::since_boot() >= CONFIGURATION_TIME;
+            self.supervisor.facts.configured |= clock::since_boot() >= CONFIGURATION_TIME;
             self.supervisor.settle();
             self.update_state();
             self.write_stopped();
             if let Some(action) = self.advance_shutdown() {
                 return action;
+            }
+            self.write_down();
+            if std::mem::take(&mut self.reexecute) {
+                log::error!("PID 1 cannot execute itself anew: {}", handover::leave());
             }
             match self.reactor.wait(self.patience()) {
                 Ok(tokens) => tokens.into_iter().for_each(|token| self.handle(token)),
@@ -131,9 +162,9 @@ impl Machine {
 
     /// How long the loop may sleep.
     fn patience(&self) -> Option<Duration> {
-        let boot = (self.state == MachineState::Booting).then_some(BOOT_TIME);
-        let shutdown = self.shutdown.as_ref().map(Shutdown::deadline);
-        let configuration = (!self.supervisor.configured).then_some(CONFIGURATION_TIME);
+        let boot = (self.facts.state == MachineState::Booting).then_some(BOOT_TIME);
+        let shutdown = self.facts.shutdown.as_ref().map(Shutdown::deadline);
+        let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
         let earliest = [self.supervisor.deadline(), boot, configuration, shutdown].into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
@@ -169,13 +200,14 @@ impl Machine {
                 Ok(Signal::SIGINT | Signal::SIGTERM) => self.go_down(PowerAction::Reboot),
                 Ok(Signal::SIGPWR | Signal::SIGUSR2) => self.go_down(PowerAction::PowerOff),
                 Ok(Signal::SIGUSR1) => self.go_down(PowerAction::Halt),
+                Ok(Signal::SIGHUP) if self.command_line.faults => fail(),
                 _ => {}
             }
         }
     }
 
     /// Collects every child that has ended: containers, tasks, and the orphans that the kernel hands to PID 1.
-    fn reap(&mut self) {
+    pub fn reap(&mut self) {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return,
@@ -189,10 +221,17 @@ impl Machine {
     }
 
     fn handle_devices(&mut self) {
-        let changed = self.uevents.as_ref().is_some_and(Uevents::block_devices_changed);
-        let known = self.storage.user_data.is_some() || self.configuration.is_none() || self.shutdown.is_some();
+        if self.uevents.as_ref().is_some_and(Uevents::block_devices_changed) {
+            self.look_for_user_data();
+        }
+    }
+
+    /// Looks for user data, unless there is some, or somebody is looking.
+    pub fn look_for_user_data(&mut self) {
+        let known =
+            self.facts.storage.user_data.is_some() || self.configuration.is_none() || self.facts.shutdown.is_some();
         let looking = self.tasks.values().any(|work| matches!(work, Work::UserData(_) | Work::Configuration(_)));
-        if changed && !known && !looking {
+        if !known && !looking {
             self.start_task(|| Task::start(storage::look_for_user_data).map(Work::UserData));
         }
     }
@@ -216,12 +255,13 @@ impl Machine {
                 self.supervisor.reply(container, id, reply);
             }
             Outcome::Power(action) => self.go_down(action),
+            Outcome::Reexecute => self.reexecute = true,
             Outcome::Links(links) => {
-                self.links = links;
-                self.supervisor.machine_changed(self.state);
+                self.facts.links = links;
+                self.supervisor.machine_changed(self.facts.state);
             }
             Outcome::HostName(name) => {
-                self.dhcp_hostname = Some(name);
+                self.facts.dhcp_hostname = Some(name);
                 self.set_hostname();
             }
         }
@@ -229,34 +269,34 @@ impl Machine {
 
     /// Begins to go down; a second request changes nothing.
     pub fn go_down(&mut self, action: PowerAction) {
-        if self.shutdown.is_none() {
+        if self.facts.shutdown.is_none() {
             log::info!("going down: {action:?}");
-            self.state = MachineState::ShuttingDown;
-            self.supervisor.machine_changed(self.state);
-            self.shutdown = Some(Shutdown::begin(&mut self.supervisor, action));
+            self.facts.state = MachineState::ShuttingDown;
+            self.supervisor.machine_changed(self.facts.state);
+            self.facts.shutdown = Some(Shutdown::begin(&mut self.supervisor, action));
         }
     }
 
     fn advance_shutdown(&mut self) -> Option<PowerAction> {
-        let shutdown = self.shutdown.as_mut()?;
+        let shutdown = self.facts.shutdown.as_mut()?;
         if shutdown.advance(&mut self.supervisor) {
             self.start_task(|| Task::start(crate::shutdown::unmount).map(Work::Unmount));
         }
-        self.shutdown.as_ref().and_then(Shutdown::finished)
+        self.facts.shutdown.as_ref().and_then(Shutdown::finished)
     }
 
     /// Notices the end of the boot, and whether the machine is well.
     fn update_state(&mut self) {
-        if self.shutdown.is_some() || self.configuration.is_none() {
+        if self.facts.shutdown.is_some() || self.configuration.is_none() {
             return;
         }
         let late = clock::since_boot() >= BOOT_TIME;
-        if self.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
+        if self.facts.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
             return;
         }
         let problems = self.all_problems();
         let state = if problems.is_empty() { MachineState::Ready } else { MachineState::Degraded };
-        if state == self.state {
+        if state == self.facts.state {
             return;
         }
         if state == MachineState::Ready {
@@ -265,7 +305,13 @@ impl Machine {
             problems.iter().for_each(|problem| log::warn!("{problem}"));
             log::warn!("degraded: see `berth status`");
         }
-        self.state = state;
+        self.facts.state = state;
         self.supervisor.machine_changed(state);
     }
+}
+
+/// The defect that `berth.faults` asks for.
+#[allow(clippy::panic)] // it is what it is for
+fn fail() {
+    panic!("SIGHUP came, and berth.faults is on the kernel command line");
 }

@@ -7,6 +7,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::storage::state::STATE_PATH;
@@ -23,7 +24,7 @@ const SYSTEM_TIME: Duration = Duration::from_secs(3);
 const UNMOUNT_TIME: Duration = Duration::from_secs(20);
 
 /// Where the way down has got to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     UserContainers,
     SystemContainers,
@@ -32,7 +33,7 @@ enum Phase {
 }
 
 /// A shutdown under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Shutdown {
     action: PowerAction,
     phase: Phase,

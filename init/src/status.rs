@@ -15,9 +15,9 @@ const DEFAULT_HOSTNAME: &str = "berth";
 impl Machine {
     /// What is wrong, a sentence each.
     pub fn all_problems(&self) -> Vec<String> {
-        let mut problems = self.problems.clone();
+        let mut problems = self.facts.problems.clone();
         problems.extend(self.command_line.complaints.iter().cloned());
-        problems.extend(self.storage.problems.iter().cloned());
+        problems.extend(self.facts.storage.problems.iter().cloned());
         problems.extend(self.configuration.iter().flat_map(|report| report.problems.iter().cloned()));
         problems.extend(self.supervisor.problems());
         problems
@@ -31,11 +31,11 @@ impl Machine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
             slot: self.command_line.slot.clone(),
-            state: self.state,
+            state: self.facts.state,
             uptime_ms: u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX),
             problems: self.all_problems(),
-            links: self.links.clone(),
-            state_storage: self.storage.state.clone(),
+            links: self.facts.links.clone(),
+            state_storage: self.facts.storage.state.clone(),
             configuration_sources: self
                 .configuration
                 .iter()
@@ -47,7 +47,8 @@ impl Machine {
     /// Gives the machine its name: the configuration's, else DHCP's, else `berth`.
     pub fn set_hostname(&self) {
         let configured = self.supervisor.configuration.hostname.as_ref().map(ToString::to_string);
-        let name = configured.or_else(|| self.dhcp_hostname.clone()).unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
+        let name =
+            configured.or_else(|| self.facts.dhcp_hostname.clone()).unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
         if name == hostname() {
             return;
         }
@@ -71,7 +72,7 @@ impl Machine {
         }
         if self.configuration.is_none() {
             // Later ones bring what was read before the last change.
-            self.supervisor.stopped = std::mem::take(&mut report.stopped);
+            self.supervisor.facts.stopped = std::mem::take(&mut report.stopped);
         }
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
@@ -83,10 +84,11 @@ impl Machine {
             }
         }
         self.configuration = Some(report);
-        self.supervisor.configured = true;
+        self.configuration_changed = true;
+        self.supervisor.facts.configured = true;
         self.set_hostname();
-        if self.state != MachineState::Booting {
-            self.supervisor.machine_changed(self.state);
+        if self.facts.state != MachineState::Booting {
+            self.supervisor.machine_changed(self.facts.state);
         }
     }
 }

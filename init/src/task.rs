@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::sys;
 
@@ -36,9 +36,11 @@ pub enum TaskError {
 }
 
 /// Work under way in a child, which will report a `T`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Task<T> {
-    pid: Pid,
+    pid: i32,
+    #[serde(with = "berth_runtime::handover")]
     pipe: File,
     report: Vec<u8>,
     kind: PhantomData<T>,
@@ -54,12 +56,12 @@ impl<T: Serialize + DeserializeOwned> Task<T> {
             i32::from(File::from(writer).write_all(&report).is_err())
         })
         .map_err(TaskError::Start)?;
-        Ok(Self { pid, pipe: File::from(reader), report: Vec::new(), kind: PhantomData })
+        Ok(Self { pid: pid.as_raw(), pipe: File::from(reader), report: Vec::new(), kind: PhantomData })
     }
 
     /// The child.
     pub fn pid(&self) -> Pid {
-        self.pid
+        Pid::from_raw(self.pid)
     }
 
     /// Takes in what the child has written; the report, once it is whole.

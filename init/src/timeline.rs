@@ -39,6 +39,11 @@ impl Timeline {
         }
     }
 
+    /// Adds a step that was logged by the last program.
+    pub fn restore(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
     /// All of them.
     pub fn steps(&self) -> &[Step] {
         &self.steps

@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod containers;
 mod exec;
+mod handover;
 mod health;
 mod isolation;
 mod operation;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Case> {
         exec::CASES,
         commands::CASES,
         health::CASES,
+        handover::CASES,
         isolation::CASES,
         configuration::CASES,
         archives::CASES,

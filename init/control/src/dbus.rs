@@ -48,6 +48,8 @@ pub trait Machine1 {
     fn reboot(&self) -> Result<(), ApiError>;
     /// Stops the processor, in order, and leaves the power on.
     fn halt(&self) -> Result<(), ApiError>;
+    /// PID 1 executes itself anew, as after an update of its program; no container notices.
+    fn reexecute(&self) -> Result<(), ApiError>;
     /// Turns signals on for this connection; until then it gets none.
     fn subscribe(&self) -> Result<(), ApiError>;
 

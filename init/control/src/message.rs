@@ -98,6 +98,8 @@ pub enum Request {
     Execute(Box<Execution>),
     /// [control] Leave this boot, in order.
     Power(PowerAction),
+    /// [control] PID 1 executes itself anew, and no container notices; answered by [`Reply::Done`] before it does.
+    Reexecute,
 
     /// [engine] Which user containers are declared; answered by [`Reply::Declared`].
     Declared,
@@ -212,6 +214,8 @@ pub enum Notice {
     /// [logs] Read the kernel's log; its descriptor comes with this message. The same one comes again when `logs` was
     /// restarted: PID 1 keeps it, so that nothing is read twice.
     KernelLog,
+    /// [all] PID 1 had a defect and is another program now: what was asked or told last may be lost. Ask and tell again.
+    Resumed,
     /// [all] The machine is about to go down: write what must be written.
     ShuttingDown,
 }

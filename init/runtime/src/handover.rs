@@ -2,21 +2,22 @@
 //! containers, because execve(2) leaves its children and its descriptors where they are.
 //!
 //! A [`Descriptor`] is written as its number. Whoever reads it, in the next program of the same process, owns it from
-//! then on; what nobody has read is told apart by its missing close-on-exec flag.
+//! then on. What nobody has read is told apart by its missing close-on-exec flag, so everything that a program opens by
+//! itself must have that flag.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::io::FdFlags;
+use rustix::io::Errno;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::sys::adopt::adopt;
+use crate::sys;
 
-/// The highest number that was ever written.
+/// The highest number that was ever written or taken over.
 static HIGHEST: AtomicI32 = AtomicI32::new(2);
 
-/// The highest number of a descriptor that this program has written; 2 if it has written none.
+/// The highest number of a descriptor that this program has written or taken over; 2 if there is none.
 #[must_use]
 pub fn highest() -> i32 {
     HIGHEST.load(Ordering::Relaxed)
@@ -46,24 +47,36 @@ impl From<Descriptor> for OwnedFd {
 
 impl Serialize for Descriptor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number = self.0.as_raw_fd();
-        HIGHEST.fetch_max(number, Ordering::Relaxed);
-        serializer.serialize_i32(number)
+        serialize(self, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Descriptor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i32::deserialize(deserializer)?;
-        let adopted = adopt(number).map_err(|error| D::Error::custom(format!("descriptor {number}: {error}")))?;
-        Ok(Self(adopted))
+        deserialize(deserializer)
     }
 }
 
-/// Whether a descriptor was left by the last program and has not been read.
-#[must_use]
-pub fn is_unclaimed(descriptor: BorrowedFd<'_>) -> bool {
-    rustix::io::fcntl_getfd(descriptor).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
+/// For `#[serde(with = "…")]` on what has a descriptor inside.
+pub fn serialize<T: AsFd, S: Serializer>(owner: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    let number = owner.as_fd().as_raw_fd();
+    HIGHEST.fetch_max(number, Ordering::Relaxed);
+    serializer.serialize_i32(number)
+}
+
+/// For `#[serde(with = "…")]` on what is made from a descriptor.
+pub fn deserialize<'de, T: From<OwnedFd>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let number = i32::deserialize(deserializer)?;
+    let adopted = adopt(number).map_err(|error| D::Error::custom(format!("descriptor {number}: {error}")))?;
+    Ok(T::from(adopted))
+}
+
+/// Takes over a descriptor that the last program has left, by its number. EBADF: there is none, it is one of the first
+/// three, or it was taken over before.
+pub fn adopt(number: i32) -> Result<OwnedFd, Errno> {
+    let adopted = sys::adopt::adopt(number)?;
+    HIGHEST.fetch_max(number, Ordering::Relaxed);
+    Ok(adopted)
 }
 
 #[cfg(test)]
@@ -80,12 +93,11 @@ mod tests {
         let text = serde_json::to_string(&kept).unwrap();
         assert!(highest() >= kept.as_fd().as_raw_fd());
         // Still closed on exec: it belongs to this program.
-        assert!(!is_unclaimed(kept.as_fd()));
         assert!(serde_json::from_str::<Descriptor>(&text).is_err());
-        rustix::io::fcntl_setfd(&kept, FdFlags::empty()).unwrap();
+        rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).unwrap();
         std::mem::forget(kept);
         let adopted: Descriptor = serde_json::from_str(&text).unwrap();
-        assert!(!is_unclaimed(adopted.as_fd()));
+        assert!(adopt(adopted.as_fd().as_raw_fd()).is_err());
         rustix::io::write(&adopted, b"x").unwrap();
         assert_eq!(rustix::io::read(&reader, &mut [0; 4]).unwrap(), 1);
         assert!(serde_json::from_str::<Descriptor>("-1").is_err());

@@ -3,13 +3,15 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::Machine;
 use crate::reactor::Token;
 use crate::task::{Task, TaskError};
 use crate::{chain, configuration, stopped, storage};
 
 /// Work that is under way in a child.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Work {
     /// State and user data at boot.
     Storage(Task<storage::Report>),
@@ -26,15 +28,14 @@ pub(super) enum Work {
 impl Machine {
     pub(super) fn start_task(&mut self, start: impl FnOnce() -> Result<Work, TaskError>) {
         let started = start().and_then(|work| {
-            let number = self.next_task;
+            let number = self.tasks.next();
             self.reactor.add(work.descriptor(), Token::Task(number)).map_err(TaskError::Start)?;
-            self.tasks.insert(number, work);
-            self.next_task = number.wrapping_add(1);
+            self.tasks.add(work);
             Ok(())
         });
         if let Err(error) = started {
             log::error!("{error}");
-            self.problems.push(format!("{error}"));
+            self.facts.problems.push(format!("{error}"));
         }
     }
 
@@ -53,9 +54,9 @@ impl Machine {
     /// Keeps which containers stay stopped, if that has changed; one task at a time, so that the last one is the newest.
     pub(super) fn write_stopped(&mut self) {
         let writing = self.tasks.values().any(|work| matches!(work, Work::Stopped(_)));
-        if self.supervisor.stopped_changed && !writing {
-            self.supervisor.stopped_changed = false;
-            let names = self.supervisor.stopped.clone();
+        if self.supervisor.facts.stopped_changed && !writing {
+            self.supervisor.facts.stopped_changed = false;
+            let names = self.supervisor.facts.stopped.clone();
             self.start_task(|| {
                 Task::start(move || stopped::write(Path::new(stopped::PATH), &names).err()).map(Work::Stopped)
             });
@@ -63,7 +64,7 @@ impl Machine {
     }
 
     pub(super) fn handle_task(&mut self, number: u32) {
-        let Some(work) = self.tasks.get_mut(&number) else { return };
+        let Some(work) = self.tasks.get_mut(number) else { return };
         let finished = match work {
             Work::Storage(task) => task.advance().map(|result| Finished::Storage(report_or_problem(result))),
             Work::UserData(task) => task.advance().map(|result| Finished::UserData(report_or_problem(result))),
@@ -83,7 +84,7 @@ impl Machine {
         };
         let Some(finished) = finished else { return };
         self.reactor.remove(work.descriptor());
-        self.tasks.remove(&number);
+        self.tasks.remove(number);
         match finished {
             Finished::Storage(report) => self.storage_is_ready(report),
             Finished::UserData(report) => self.user_data_came(report),
@@ -91,7 +92,7 @@ impl Machine {
             Finished::Stopped(problem) => problem.iter().for_each(|problem| log::warn!("{problem}")),
             Finished::Unmount(problems) => {
                 problems.iter().for_each(|problem| log::warn!("{problem}"));
-                if let Some(shutdown) = self.shutdown.as_mut() {
+                if let Some(shutdown) = self.facts.shutdown.as_mut() {
                     shutdown.unmounted();
                 }
             }
@@ -100,7 +101,7 @@ impl Machine {
 
     fn storage_is_ready(&mut self, report: storage::Report) {
         report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
-        self.storage = report;
+        self.facts.storage = report;
         crate::boot::after_storage(self);
     }
 
@@ -109,9 +110,9 @@ impl Machine {
             return;
         }
         report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
-        self.storage.problems.extend(report.problems);
-        self.storage.user_data = report.user_data;
-        if self.storage.user_data.is_some() {
+        self.facts.storage.problems.extend(report.problems);
+        self.facts.storage.user_data = report.user_data;
+        if self.facts.storage.user_data.is_some() {
             self.start_configuration();
         }
     }
@@ -127,7 +128,7 @@ enum Finished {
 }
 
 impl Work {
-    fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
             Self::Storage(task) | Self::UserData(task) => task.as_fd(),
             Self::Configuration(task) => task.as_fd(),

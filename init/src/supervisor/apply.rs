@@ -42,13 +42,12 @@ impl Supervisor {
     /// Notes, or forgets, that a container was stopped by hand.
     pub(super) fn keep_stopped(&mut self, name: &str, stopped: bool) {
         let kept = stopped && self.find(name).is_some_and(Container::stays_stopped);
-        let changed = if kept { self.stopped.insert(name.to_owned()) } else { self.stopped.remove(name) };
-        self.stopped_changed |= changed;
+        let changed = if kept { self.facts.stopped.insert(name.to_owned()) } else { self.facts.stopped.remove(name) };
+        self.facts.stopped_changed |= changed;
     }
 
     fn declare_user(&mut self, name: &str, wanted: &berth_config::Container) {
-        let known =
-            self.containers.values_mut().find(|container| container.name == name && container.goal != Goal::Remove);
+        let known = self.containers.values().find(|container| container.name == name && container.goal != Goal::Remove);
         match known {
             Some(container) if container.user() == Some(wanted) => {}
             Some(container) if container.kind() == Kind::User => {
@@ -69,15 +68,14 @@ impl Supervisor {
             Ok(output) => output,
             Err(error) => return log::error!("container {name} cannot be kept: make its pipes: {error}"),
         };
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.containers.next();
         let used: BTreeSet<u32> = self.containers.values().map(|container| container.slot).collect();
         let slot = (0..u32::MAX).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX);
         let mut container = Container::new(id, name.to_owned(), definition, output, slot);
-        if container.stays_stopped() && self.stopped.contains(name) {
+        if container.stays_stopped() && self.facts.stopped.contains(name) {
             container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
         }
-        self.containers.insert(id, container);
+        self.containers.add(container);
         self.offer_pipes(id);
     }
 }

@@ -12,20 +12,21 @@
 //! ```
 //! System containers begin in Waiting. Containers without a network of their own pass Attaching at once.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_config::{RestartPolicy, SystemContainer};
 use berth_control::message::{self, ContainerState, Kind, Port, PreparedImage};
+use berth_runtime::handover::Descriptor;
 use berth_runtime::{Created, Creating, Running};
+use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use super::output::Output;
 use super::peer::Peer;
 
 /// What a container is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Definition {
     /// Part of Berth.
     System(Box<SystemContainer>),
@@ -34,7 +35,7 @@ pub enum Definition {
 }
 
 /// What is wanted of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// It runs, as far as its restart policy goes.
     Run,
@@ -47,7 +48,7 @@ pub enum Goal {
 }
 
 /// Where it is. Deadlines are on [`crate::clock`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum State {
     /// The engine is at work on its image.
     Preparing,
@@ -95,7 +96,7 @@ pub enum State {
 }
 
 /// A container.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Container {
     /// Never used twice, unlike the name.
     pub id: u32,
@@ -116,7 +117,7 @@ pub struct Container {
     /// Its output pipes.
     pub output: Output,
     /// Its network namespace, while it runs with one of its own.
-    pub network: Option<OwnedFd>,
+    pub network: Option<Descriptor>,
     /// Its addresses.
     pub addresses: Vec<String>,
     /// What its health check has found, while it runs with one.
@@ -204,6 +205,11 @@ impl Container {
             }
             _ => None,
         }
+    }
+
+    /// Whether there is, or is about to be, something in its cgroup.
+    pub fn may_have_processes(&self) -> bool {
+        matches!(self.state, State::Creating { .. }) || self.pid().is_some()
     }
 
     /// Whether those that depend on it may start.

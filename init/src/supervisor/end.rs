@@ -20,24 +20,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// A child of PID 1 has ended; says whether it was a container's first process, or one that was executed
-    /// in it.
-    pub fn ended(&mut self, status: WaitStatus) -> bool {
-        let (pid, code, how) = match status {
-            WaitStatus::Exited(pid, code) => (pid, code, format!("exited with code {code}")),
-            WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32, format!("was killed by {signal}")),
-            _ => return false,
-        };
-        let Some(container) = self.containers.values_mut().find(|container| container.pid() == Some(pid.as_raw()))
-        else {
-            return self.execution_ended(pid.as_raw(), code);
+    /// A child of PID 1 has ended.
+    pub fn ended(&mut self, status: WaitStatus) {
+        match status {
+            WaitStatus::Exited(pid, code) => self.process_ended(pid.as_raw(), code, format!("exited with code {code}")),
+            WaitStatus::Signaled(pid, signal, _) => {
+                self.process_ended(pid.as_raw(), 128 + signal as i32, format!("was killed by {signal}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A process that may be a container's first one, or one that was executed in it, has ended.
+    pub(super) fn process_ended(&mut self, pid: i32, code: i32, how: String) {
+        let Some(container) = self.containers.values().find(|container| container.pid() == Some(pid)) else {
+            return self.execution_ended(pid, code);
         };
         let id = container.id;
         if matches!(container.state, State::Executing { .. }) {
             // Whether its program could be run may still be in the report.
             self.set_up(id);
         }
-        let Some(container) = self.containers.get_mut(&id) else { return true };
+        let Some(container) = self.containers.get_mut(id) else { return };
         match container.state {
             State::Attaching { .. } | State::Executing { .. } => {
                 self.set_up_failed(id, format!("its process {how} while it was set up"));
@@ -51,12 +55,11 @@ impl Supervisor {
             }
             _ => {}
         }
-        true
     }
 
     /// A container could not be set up.
     pub(super) fn set_up_failed(&mut self, id: u32, reason: String) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         log::warn!("container {} does not start: {reason}", container.name);
         container.reason = reason;
         container.tried = true;
@@ -73,7 +76,7 @@ impl Supervisor {
 
     /// Clears up after a run and decides what comes next.
     fn after_end(&mut self, id: u32, success: bool) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let ran_for = clock::microseconds().saturating_sub(container.started_us);
         let quiet = matches!(container.state, State::Running(_)) && u128::from(ran_for) >= QUIET_TIME.as_micros();
         container.attempt = if success || quiet { 0 } else { container.attempt.saturating_add(1) };
@@ -88,11 +91,11 @@ impl Supervisor {
         container.health = None;
         let attached = container.network.take().is_some();
         let name = container.name.clone();
-        container.state = next_state(container, success, self.shutting_down);
+        container.state = next_state(container, success, self.facts.shutting_down);
         if container.goal == Goal::Restart {
             container.goal = Goal::Run;
         }
-        self.leftovers.push(container.cgroup.clone());
+        self.facts.leftovers.push(container.cgroup.clone());
         self.remove_leftovers();
         if attached {
             self.notify(Role::Network, Notice::DetachNetwork { name });
@@ -102,7 +105,7 @@ impl Supervisor {
 
     /// Removes the cgroups of ended containers as soon as the last process in them is gone.
     pub(super) fn remove_leftovers(&mut self) {
-        self.leftovers.retain(|cgroup| {
+        self.facts.leftovers.retain(|cgroup| {
             if matches!(berth_runtime::cgroup::remove(cgroup), Ok(Removal::Done)) {
                 return false;
             }

@@ -8,11 +8,13 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::message::{self, ExecutionEnd};
+use berth_runtime::handover::Descriptor;
 use berth_runtime::spec::{ConsoleSize, Process, Spec, User};
 use berth_runtime::{Chain, Creating, ExecRequest, Executed, Progress, Running, Stdio};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
+use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Definition, State};
 use super::requests::unknown;
@@ -23,15 +25,15 @@ use crate::reactor::Token;
 const MAXIMUM: usize = 1024;
 
 /// A program that was started in a container.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Execution {
     stage: Stage,
     /// A client's pipe for the [`ExecutionEnd`]; a health check has none.
-    result: Option<File>,
+    result: Option<Descriptor>,
 }
 
 /// How far it is.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     /// The runtime sets it up; `None` only while it is being asked.
     Creating(Option<Creating>),
@@ -40,7 +42,15 @@ enum Stage {
 }
 
 impl Execution {
-    fn pid(&self) -> Option<i32> {
+    /// Readable when [`Supervisor::execution_reports`] has something to do.
+    pub(super) fn report(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Creating(creating) => creating.as_ref().map(AsFd::as_fd),
+            Stage::Started(running) => Some(running.report()),
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<i32> {
         match &self.stage {
             Stage::Creating(_) => None,
             Stage::Started(running) => Some(running.pid),
@@ -72,7 +82,7 @@ impl Supervisor {
     /// Ends the program of a health check; nobody waits for it any more.
     pub(super) fn give_up_execution(&mut self, number: u32) {
         // One that is still set up ends when its gate is closed.
-        let Some(execution) = self.executions.remove(&number) else { return };
+        let Some(execution) = self.executions.remove(number) else { return };
         if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
             let _ = running.signal(nix::libc::SIGKILL);
@@ -84,10 +94,10 @@ impl Supervisor {
         wanted: &message::Execution,
         stdio: Stdio<'_>,
         console: Option<BorrowedFd<'_>>,
-        result: Option<File>,
+        result: Option<Descriptor>,
     ) -> Result<u32, String> {
         let name = &wanted.container;
-        if self.executions.len() >= MAXIMUM {
+        if self.executions.count() >= MAXIMUM {
             return Err(format!("{MAXIMUM} programs are being executed in containers already; wait until some end"));
         }
         let container = self.find(name).ok_or_else(|| unknown(name))?;
@@ -109,16 +119,14 @@ impl Supervisor {
             console,
         })
         .map_err(|error| crate::chain(&error))?;
-        let number = self.next_execution;
+        let number = self.executions.next();
         self.reactor.add(&creating, Token::Execution(number)).map_err(|error| format!("watch it: {error}"))?;
-        self.next_execution = number.wrapping_add(1);
-        self.executions.insert(number, Execution { stage: Stage::Creating(Some(creating)), result });
-        Ok(number)
+        Ok(self.executions.add(Execution { stage: Stage::Creating(Some(creating)), result }))
     }
 
     /// The runtime reports about an execution that is being set up.
     pub fn execution_reports(&mut self, number: u32) {
-        let Some(execution) = self.executions.get_mut(&number) else { return };
+        let Some(execution) = self.executions.get_mut(number) else { return };
         match &mut execution.stage {
             Stage::Creating(creating) => {
                 let Some(asked) = creating.take() else { return };
@@ -144,33 +152,32 @@ impl Supervisor {
         }
     }
 
-    /// A child has ended that is no container's first process; says whether it was an execution.
-    pub(super) fn execution_ended(&mut self, pid: i32, exit_code: i32) -> bool {
+    /// A child has ended that is no container's first process; it may be an execution.
+    pub(super) fn execution_ended(&mut self, pid: i32, exit_code: i32) {
         let number =
             self.executions.iter().find(|(_, execution)| execution.pid() == Some(pid)).map(|(number, _)| *number);
-        let Some(number) = number else { return false };
+        let Some(number) = number else { return };
         // Whether it could be run may still be in the report; that says more than the exit code.
         self.execution_reports(number);
         let exit_code = u8::try_from(exit_code).unwrap_or(u8::MAX);
         self.finish_execution(number, ExecutionEnd { exit_code, reason: String::new() });
-        true
     }
 
     fn finish_execution(&mut self, number: u32, end: ExecutionEnd) {
-        let Some(mut execution) = self.executions.remove(&number) else { return };
+        let Some(mut execution) = self.executions.remove(number) else { return };
         if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
         }
-        let Some(result) = execution.result.as_mut() else { return self.check_ended(number, &end) };
+        let Some(result) = execution.result.take() else { return self.check_ended(number, &end) };
         let mut line = serde_json::to_vec(&end).unwrap_or_default();
         line.push(b'\n');
         // A client that has gone does not want to know.
-        let _ = result.write_all(&line);
+        let _ = File::from(OwnedFd::from(result)).write_all(&line);
     }
 }
 
 /// The streams, and the pipe for the result.
-fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<OwnedFd>, File), String> {
+fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<OwnedFd>, Descriptor), String> {
     let wanted = if terminal { 2 } else { 4 };
     if descriptors.len() != wanted {
         return Err(format!("an execution comes with {wanted} descriptors, not {}", descriptors.len()));
@@ -182,7 +189,7 @@ fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<Owne
     if !is_pipe || !nonblocking {
         return Err("the last descriptor of an execution must be a pipe".to_owned());
     }
-    Ok((descriptors, File::from(result)))
+    Ok((descriptors, result.into()))
 }
 
 /// What the container was started with.

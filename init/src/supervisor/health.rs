@@ -20,6 +20,7 @@ use std::time::Duration;
 use berth_control::message::{self, Execution, ExecutionEnd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
+use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, State};
@@ -31,7 +32,7 @@ use crate::task::Task;
 const OUTPUT: usize = 512;
 
 /// What the checks of one run of a container have found.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Health {
     settings: berth_config::Health,
     status: message::Health,
@@ -42,12 +43,17 @@ pub struct Health {
     stage: Stage,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     /// Between two checks.
     Pause { until: Duration },
     /// A program runs in the container.
-    Program { number: u32, output: File, deadline: Duration },
+    Program {
+        number: u32,
+        #[serde(with = "berth_runtime::handover")]
+        output: File,
+        deadline: Duration,
+    },
     /// A task looks at the container's network.
     Network { task: Task<Result<(), String>>, deadline: Duration },
 }
@@ -69,6 +75,14 @@ impl Health {
     /// What they have found so far.
     pub fn status(&self) -> message::Health {
         self.status
+    }
+
+    /// The task that looks at the network, if one does.
+    pub fn connection(&self) -> Option<&Task<Result<(), String>>> {
+        match &self.stage {
+            Stage::Network { task, .. } => Some(task),
+            _ => None,
+        }
     }
 
     /// When something has to be done.
@@ -102,7 +116,7 @@ impl Health {
 impl Supervisor {
     /// The time of a container's health check has come: to begin one, or to give it up.
     pub(super) fn check_health(&mut self, id: u32, now: Duration) {
-        let Some(health) = self.containers.get(&id).and_then(|container| container.health.as_ref()) else { return };
+        let Some(health) = self.containers.get(id).and_then(|container| container.health.as_ref()) else { return };
         let took_too_long = || format!("it took longer than {}", health.settings.timeout());
         match &health.stage {
             Stage::Pause { .. } => {
@@ -126,7 +140,7 @@ impl Supervisor {
     }
 
     fn begin_check(&mut self, id: u32, now: Duration) -> Result<(), String> {
-        let Some(container) = self.containers.get(&id) else { return Ok(()) };
+        let Some(container) = self.containers.get(id) else { return Ok(()) };
         let (Some(health), State::Running(running)) = (&container.health, &container.state) else { return Ok(()) };
         let (settings, pid) = (health.settings.clone(), running.pid);
         let deadline = now + settings.timeout().duration();
@@ -141,7 +155,7 @@ impl Supervisor {
             self.reactor.add(&task, Token::Health(id)).map_err(|error| format!("watch it: {error}"))?;
             Stage::Network { task, deadline }
         };
-        if let Some(health) = self.containers.get_mut(&id).and_then(|container| container.health.as_mut()) {
+        if let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) {
             health.stage = stage;
         }
         Ok(())
@@ -176,7 +190,7 @@ impl Supervisor {
 
     /// The task of a check has something to say.
     pub fn health_connection(&mut self, id: u32) {
-        let Some(health) = self.containers.get_mut(&id).and_then(|container| container.health.as_mut()) else { return };
+        let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) else { return };
         let Stage::Network { task, .. } = &mut health.stage else { return };
         let Some(result) = task.advance() else { return };
         self.reactor.remove(&*task);
@@ -184,7 +198,7 @@ impl Supervisor {
     }
 
     fn checked(&mut self, id: u32, result: Result<(), String>) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let Some(health) = container.health.as_mut() else { return };
         let changed = health.count(result.is_ok(), clock::since_boot());
         let unhealthy = health.status == message::Health::Unhealthy;

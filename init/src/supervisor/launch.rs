@@ -27,8 +27,8 @@ const ATTACH_TIME: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Starts a container whose dependencies are met.
     pub(super) fn launch(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
-        match launch_one(container, self.output_to_kernel) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        match launch_one(container, self.facts.output_to_kernel) {
             Ok(()) => {
                 let watched = self.watch(id);
                 if let Err(error) = watched {
@@ -41,7 +41,7 @@ impl Supervisor {
 
     /// Waits for the runtime's report and for messages.
     fn watch(&mut self, id: u32) -> nix::Result<()> {
-        let Some(container) = self.containers.get(&id) else { return Ok(()) };
+        let Some(container) = self.containers.get(id) else { return Ok(()) };
         if let State::Creating { creating: Some(creating), .. } = &container.state {
             self.reactor.add(creating, Token::Setup(id))?;
         }
@@ -53,7 +53,7 @@ impl Supervisor {
 
     /// The runtime reports about a container that is being set up.
     pub fn set_up(&mut self, id: u32) {
-        match self.containers.get(&id).map(|container| &container.state) {
+        match self.containers.get(id).map(|container| &container.state) {
             Some(State::Creating { .. }) => self.creating(id),
             Some(State::Executing { .. }) => self.executing(id),
             _ => {}
@@ -61,7 +61,7 @@ impl Supervisor {
     }
 
     fn creating(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let State::Creating { creating, deadline } = &mut container.state else { return };
         let Some(asked) = creating.take() else { return };
         let deadline = *deadline;
@@ -70,7 +70,7 @@ impl Supervisor {
             Ok(Progress::Created(created)) => {
                 let own_network = container.user().is_some_and(|user| user.network_mode == NetworkMode::Bridge);
                 if own_network {
-                    container.network = created.network_namespace().ok();
+                    container.network = created.network_namespace().ok().map(Into::into);
                 }
                 let deadline = clock::since_boot() + ATTACH_TIME;
                 container.state = State::Attaching { created: Some(created), deadline };
@@ -82,7 +82,7 @@ impl Supervisor {
 
     /// Whether the program could be run.
     fn executing(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let State::Executing { running, .. } = &container.state else { return };
         match running.executed() {
             Executed::Pending => {}
@@ -92,7 +92,7 @@ impl Supervisor {
     }
 
     fn runs(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         match std::mem::replace(&mut container.state, State::Stopped) {
             State::Executing { running, .. } => {
                 self.reactor.remove(running.report());
@@ -111,12 +111,14 @@ impl Supervisor {
 
     /// Asks `network` for a container's addresses, or for those of all when it has been restarted.
     pub(super) fn attach(&mut self, id: u32) {
-        let Some(container) = self.containers.get(&id) else { return };
-        let Some(namespace) = container.network.as_ref().and_then(|namespace| namespace.try_clone().ok()) else {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(namespace) =
+            container.network.as_ref().and_then(|namespace| namespace.as_fd().try_clone_to_owned().ok())
+        else {
             return self.set_up_failed(id, "its network namespace is gone".to_owned());
         };
         let notice = Notice::AttachNetwork { name: container.name.clone(), ports: container.ports() };
-        if let Some(network) = self.service(Role::Network).map(|service| service.id) {
+        if let Some(network) = self.service(Role::Network) {
             self.send(network, FromInit::Notice(notice), &[namespace.as_fd()]);
         }
     }
@@ -133,7 +135,7 @@ impl Supervisor {
 
     /// Lets the container's program begin.
     pub(super) fn start(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let State::Attaching { created, .. } = &mut container.state else { return };
         let Some(created) = created.take() else { return };
         if let Err(reason) = write_files(container) {

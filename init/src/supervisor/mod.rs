@@ -14,6 +14,7 @@ mod launch;
 mod output;
 mod peer;
 mod requests;
+mod resume;
 mod statistics;
 mod stop;
 pub mod system_spec;
@@ -22,31 +23,41 @@ mod user_spec;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::message::{FromInit, Kind, Notice};
+use berth_runtime::handover::Descriptor;
+use serde::{Deserialize, Serialize};
 
 pub use self::container::{Container, Definition, Goal, State};
+pub use self::execution::Execution;
 pub use self::requests::Outcome;
 use crate::clock;
 use crate::reactor::{Reactor, Token};
+use crate::registry::Registry;
 
 /// The containers and what they share.
 #[derive(Debug)]
 pub struct Supervisor {
     reactor: Rc<Reactor>,
-    containers: BTreeMap<u32, Container>,
-    next_id: u32,
+    pub(crate) containers: Registry<Container>,
     /// Further programs in running containers.
-    executions: BTreeMap<u32, execution::Execution>,
-    next_execution: u32,
+    pub(crate) executions: Registry<Execution>,
+    /// What else there is to know.
+    pub facts: Facts,
+    /// What is wanted.
+    pub configuration: berth_config::Configuration,
+}
+
+/// What the supervisor knows beside the containers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Facts {
     /// /dev/kmsg, as `logs` reads it; opened when it first comes.
-    kernel_log: Option<File>,
+    kernel_log: Option<Descriptor>,
     /// Cgroups of ended containers in which something may still be alive.
     leftovers: Vec<PathBuf>,
     /// Nothing is started any more.
@@ -59,8 +70,6 @@ pub struct Supervisor {
     pub stopped: BTreeSet<String>,
     /// Whether `stopped` has changed since it was last written.
     pub stopped_changed: bool,
-    /// What is wanted.
-    pub configuration: berth_config::Configuration,
 }
 
 impl Supervisor {
@@ -68,17 +77,9 @@ impl Supervisor {
     pub fn new(reactor: Rc<Reactor>) -> Self {
         Self {
             reactor,
-            containers: BTreeMap::new(),
-            next_id: 0,
-            executions: BTreeMap::new(),
-            kernel_log: None,
-            next_execution: 0,
-            leftovers: Vec::new(),
-            shutting_down: false,
-            output_to_kernel: false,
-            configured: false,
-            stopped: BTreeSet::new(),
-            stopped_changed: false,
+            containers: Registry::default(),
+            executions: Registry::default(),
+            facts: Facts::default(),
             configuration: berth_config::Configuration::default(),
         }
     }
@@ -96,14 +97,14 @@ impl Supervisor {
     }
 
     fn find_mut(&mut self, name: &str) -> Option<&mut Container> {
-        self.containers.values_mut().find(|container| container.name == name)
+        let id = self.find(name)?.id;
+        self.containers.get_mut(id)
     }
 
     /// The system container with this role, if it said that it is ready.
-    fn service(&mut self, role: Role) -> Option<&mut Container> {
-        self.containers
-            .values_mut()
-            .find(|container| container.ready && container.system().is_some_and(|system| system.role == Some(role)))
+    fn service(&self, role: Role) -> Option<u32> {
+        let has_role = |container: &&Container| container.system().is_some_and(|system| system.role == Some(role));
+        self.containers.values().find(|container| container.ready && has_role(container)).map(|container| container.id)
     }
 
     /// Whether every container got as far as it will get by itself: the boot is over.
@@ -134,7 +135,7 @@ impl Supervisor {
         // A start may allow another one: again until nothing moves. Every round starts a container or is the last.
         loop {
             let mut moved = self.forget_removed();
-            let ids: Vec<u32> = self.containers.keys().copied().collect();
+            let ids: Vec<u32> = self.containers.numbers();
             for id in ids {
                 moved |= self.move_on(id, now);
             }
@@ -145,7 +146,7 @@ impl Supervisor {
     }
 
     fn move_on(&mut self, id: u32, now: Duration) -> bool {
-        let Some(container) = self.containers.get(&id) else { return false };
+        let Some(container) = self.containers.get(id) else { return false };
         match &container.state {
             State::Waiting => self.start_if_possible(id),
             State::Backoff { until } if *until <= now => self.try_again(id),
@@ -170,7 +171,7 @@ impl Supervisor {
     }
 
     fn try_again(&mut self, id: u32) -> bool {
-        let Some(container) = self.containers.get_mut(&id) else { return false };
+        let Some(container) = self.containers.get_mut(id) else { return false };
         container.restarts = container.restarts.saturating_add(1);
         // Without an image the engine is asked again, not the runtime.
         let prepared = container.system().is_some() || container.image.is_some();
@@ -182,19 +183,19 @@ impl Supervisor {
     }
 
     fn start_if_possible(&mut self, id: u32) -> bool {
-        let Some(container) = self.containers.get(&id) else { return false };
-        if container.goal != Goal::Run || self.shutting_down {
+        let Some(container) = self.containers.get(id) else { return false };
+        if container.goal != Goal::Run || self.facts.shutting_down {
             return self.rest(id);
         }
         if let Some(reason) = self.obstacle(container) {
-            if let Some(container) = self.containers.get_mut(&id) {
+            if let Some(container) = self.containers.get_mut(id) {
                 container.reason = reason;
             }
             return false;
         }
         let unmet = container.system().and_then(|system| system_spec::unmet_condition(system.condition.as_ref()?));
         if let Some(reason) = unmet {
-            if let Some(container) = self.containers.get_mut(&id) {
+            if let Some(container) = self.containers.get_mut(id) {
                 container.state = State::Stopped;
                 container.reason = reason;
                 container.tried = true;
@@ -207,10 +208,10 @@ impl Supervisor {
 
     /// What a waiting container waits for.
     fn obstacle(&self, container: &Container) -> Option<String> {
-        if self.leftovers.contains(&container.cgroup) {
+        if self.facts.leftovers.contains(&container.cgroup) {
             return Some("waits for the last processes of its previous run".to_owned());
         }
-        if !self.configured && container.system().is_some_and(|system| system.after_configuration) {
+        if !self.facts.configured && container.system().is_some_and(|system| system.after_configuration) {
             return Some("waits for the configuration".to_owned());
         }
         let dependencies = match &container.definition {
@@ -231,16 +232,13 @@ impl Supervisor {
             }
         }
         let needs_network = container.user().is_some_and(|user| user.network_mode == berth_config::NetworkMode::Bridge);
-        let network_ready = || {
-            let mut all = self.containers.values();
-            all.any(|other| other.ready && other.system().is_some_and(|system| system.role == Some(Role::Network)))
-        };
-        (needs_network && !network_ready()).then(|| "waits for the system container network".to_owned())
+        (needs_network && self.service(Role::Network).is_none())
+            .then(|| "waits for the system container network".to_owned())
     }
 
     /// Puts a container that is not to run to rest.
     fn rest(&mut self, id: u32) -> bool {
-        let Some(container) = self.containers.get_mut(&id) else { return false };
+        let Some(container) = self.containers.get_mut(id) else { return false };
         container.state = State::Stopped;
         container.tried = true;
         true
@@ -255,7 +253,7 @@ impl Supervisor {
             .map(|container| container.id)
             .collect();
         for id in &gone {
-            if let Some(container) = self.containers.remove(id) {
+            if let Some(container) = self.containers.remove(*id) {
                 log::info!("container {} is no longer declared and is gone", container.name);
             }
         }
@@ -264,14 +262,14 @@ impl Supervisor {
 
     /// Sends to the system container with this role, if it is ready; it asks by itself when it becomes ready later.
     fn notify(&mut self, role: Role, notice: Notice) {
-        if let Some(id) = self.service(role).map(|container| container.id) {
+        if let Some(id) = self.service(role) {
             self.send(id, FromInit::Notice(notice), &[]);
         }
     }
 
     /// Sends to a system container. One that does not read is killed: its restart is better than its silence.
     fn send(&mut self, id: u32, message: FromInit, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         let Some(peer) = container.peer.as_mut() else { return };
         let sent = peer.send(message, descriptors);
         let room = self.reactor.watch_room(&*peer, Token::Channel(id), peer.is_waiting());

@@ -1,22 +1,24 @@
 //! A container's output pipes. PID 1 keeps both ends for as long as the container is declared, so that a restart of
 //! the container or of `logs` loses nothing that is in them; it never reads them itself.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_control::message::Stream;
+use berth_runtime::handover::Descriptor;
 use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
 
 /// Both ends of both pipes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Output {
-    stdout: (OwnedFd, OwnedFd),
-    stderr: (OwnedFd, OwnedFd),
+    stdout: (Descriptor, Descriptor),
+    stderr: (Descriptor, Descriptor),
 }
 
 impl Output {
     /// New pipes, closed on exec.
     pub fn new() -> nix::Result<Self> {
-        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
+        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(reader, writer)| (reader.into(), writer.into()));
         Ok(Self { stdout: pipe()?, stderr: pipe()? })
     }
 
@@ -30,7 +32,7 @@ impl Output {
         self.pipe(stream).1.as_fd()
     }
 
-    fn pipe(&self, stream: Stream) -> &(OwnedFd, OwnedFd) {
+    fn pipe(&self, stream: Stream) -> &(Descriptor, Descriptor) {
         match stream {
             Stream::Stdout => &self.stdout,
             Stream::Stderr => &self.stderr,

@@ -6,16 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{FromInit, ToInit};
+use berth_runtime::handover::Descriptor;
+use serde::{Deserialize, Serialize};
 
 /// The most messages that wait for a peer. The largest burst is two log pipes for each of a thousand containers, told
 /// to a `logs` that has just been started.
 const MAXIMUM_QUEUE: usize = 8192;
 
 /// A system container's channel.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Peer {
+    #[serde(with = "berth_runtime::handover")]
     channel: Channel,
-    queue: VecDeque<(FromInit, Vec<OwnedFd>)>,
+    queue: VecDeque<(FromInit, Vec<Descriptor>)>,
 }
 
 /// The peer does not read, or is gone.
@@ -49,7 +52,7 @@ impl Peer {
         if self.queue.len() >= MAXIMUM_QUEUE {
             return Err(PeerError::Stuck);
         }
-        let copies = descriptors.iter().map(BorrowedFd::try_clone_to_owned);
+        let copies = descriptors.iter().map(|one| one.try_clone_to_owned().map(Descriptor::from));
         self.queue.push_back((message, copies.collect::<Result<_, _>>().map_err(PeerError::Copy)?));
         Ok(())
     }

@@ -39,6 +39,8 @@ pub enum Outcome {
     },
     /// Leave this boot.
     Power(PowerAction),
+    /// Become the next program.
+    Reexecute,
     /// The links have changed.
     Links(Vec<Link>),
     /// DHCP names the machine.
@@ -50,7 +52,7 @@ impl Supervisor {
     pub fn message(&mut self, id: u32) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         loop {
-            let Some(container) = self.containers.get_mut(&id) else { return outcomes };
+            let Some(container) = self.containers.get_mut(id) else { return outcomes };
             let Some(peer) = container.peer.as_mut() else { return outcomes };
             if let Err(error) = peer.flush() {
                 log::warn!("container {}: {error}", container.name);
@@ -79,7 +81,7 @@ impl Supervisor {
     }
 
     fn answer(&mut self, from: u32, message: ToInit, descriptors: Vec<OwnedFd>) -> Option<Outcome> {
-        let role = self.containers.get(&from).and_then(|container| container.system()?.role);
+        let role = self.containers.get(from).and_then(|container| container.system()?.role);
         let (id, request) = (message.id, message.request);
         if !allowed(role, &request) {
             let reason = "this system container's role does not include that request".to_owned();
@@ -104,6 +106,10 @@ impl Supervisor {
             Request::Power(action) => {
                 self.reply(from, id, Reply::Done);
                 return Some(Outcome::Power(action));
+            }
+            Request::Reexecute => {
+                self.reply(from, id, Reply::Done);
+                return Some(Outcome::Reexecute);
             }
             Request::Links { links } => {
                 self.reply(from, id, Reply::Done);
@@ -157,7 +163,7 @@ impl Supervisor {
             Request::NetworkAttached { name, addresses } => self.attached(&name, addresses),
             Request::NetworkFailed { name, reason } => {
                 let id = self.id_of(&name)?;
-                if matches!(self.containers.get(&id).map(|container| &container.state), Some(State::Attaching { .. })) {
+                if matches!(self.containers.get(id).map(|container| &container.state), Some(State::Attaching { .. })) {
                     self.set_up_failed(id, reason);
                 }
             }
@@ -199,34 +205,39 @@ impl Supervisor {
 
     /// A system container does its work from now on: it gets what it has missed.
     fn service_ready(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         container.ready = true;
         container.tried = true;
         container.reason.clear();
         log::info!("container {} is ready", container.name);
-        let role = container.system().and_then(|system| system.role);
-        let others: Vec<u32> = self.containers.keys().copied().collect();
+        self.bring_up_to_date(id);
+        self.changed(id);
+    }
+
+    /// Sends a system container that is ready what it has to know of the others.
+    pub(super) fn bring_up_to_date(&mut self, id: u32) {
+        let Some(role) = self.containers.get(id).and_then(|container| container.system()?.role) else { return };
+        let others = self.containers.numbers();
         match role {
-            Some(Role::Logs) => {
+            Role::Logs => {
                 others.into_iter().for_each(|other| self.offer_pipes(other));
                 self.offer_kernel_log(id);
             }
-            Some(Role::Network) => {
+            Role::Network => {
                 let with_network = others
                     .into_iter()
-                    .filter(|other| self.containers.get(other).is_some_and(|container| container.network.is_some()));
+                    .filter(|other| self.containers.get(*other).is_some_and(|container| container.network.is_some()));
                 let with_network: Vec<u32> = with_network.collect();
                 with_network.into_iter().for_each(|other| self.attach(other));
             }
-            Some(Role::Engine | Role::Control) | None => {}
+            Role::Engine | Role::Control => {}
         }
-        self.changed(id);
     }
 
     /// Gives `logs` the read ends of a container's output.
     pub(super) fn offer_pipes(&mut self, id: u32) {
-        let Some(logs) = self.service(Role::Logs).map(|service| service.id) else { return };
-        let Some(container) = self.containers.get(&id) else { return };
+        let Some(logs) = self.service(Role::Logs) else { return };
+        let Some(container) = self.containers.get(id) else { return };
         let name = container.name.clone();
         let copies: Vec<(Stream, std::io::Result<OwnedFd>)> = [Stream::Stdout, Stream::Stderr]
             .into_iter()
@@ -245,17 +256,18 @@ impl Supervisor {
 
     /// Gives `logs` the kernel's log.
     fn offer_kernel_log(&mut self, logs: u32) {
-        if self.kernel_log.is_none() {
-            self.kernel_log = File::open("/dev/kmsg").inspect_err(|error| log::warn!("open /dev/kmsg: {error}")).ok();
+        if self.facts.kernel_log.is_none() {
+            let opened = File::open("/dev/kmsg").inspect_err(|error| log::warn!("open /dev/kmsg: {error}")).ok();
+            self.facts.kernel_log = opened.map(|file| OwnedFd::from(file).into());
         }
         // A copy shares its place in the log with ours.
-        let Some(Ok(copy)) = self.kernel_log.as_ref().map(File::try_clone) else { return };
+        let Some(Ok(copy)) = self.facts.kernel_log.as_ref().map(|log| log.as_fd().try_clone_to_owned()) else { return };
         self.send(logs, FromInit::Notice(Notice::KernelLog), &[copy.as_fd()]);
     }
 
     /// Tells `control` that a container has changed.
     pub(super) fn changed(&mut self, id: u32) {
-        let Some(container) = self.containers.get(&id) else { return };
+        let Some(container) = self.containers.get(id) else { return };
         let notice = Notice::ContainerChanged(Box::new(container.describe()));
         self.notify(Role::Control, notice);
     }
@@ -307,7 +319,8 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Restart { .. }
         | Request::Kill { .. }
         | Request::Execute(_)
-        | Request::Power(_) => Role::Control,
+        | Request::Power(_)
+        | Request::Reexecute => Role::Control,
         Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } => Role::Engine,
         Request::Links { .. }
         | Request::HostName { .. }

@@ -17,9 +17,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 impl Supervisor {
     /// Lets a container end, for the given goal.
     pub(super) fn stop(&mut self, id: u32, goal: Goal) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         container.goal = goal;
-        let grace = grace(container, self.shutting_down);
+        let grace = grace(container, self.facts.shutting_down);
         match &container.state {
             State::Running(_) => {}
             // Nothing has run yet, so there is nobody to ask.
@@ -53,7 +53,7 @@ impl Supervisor {
 
     /// Kills everything in a container.
     pub(super) fn kill_now(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(&id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         if let State::Stopping { deadline, .. } = &mut container.state {
             *deadline = None;
         }
@@ -67,7 +67,7 @@ impl Supervisor {
 
     /// Lets all user containers end; nothing is started any more.
     pub fn stop_user_containers(&mut self) {
-        self.shutting_down = true;
+        self.facts.shutting_down = true;
         let services: Vec<u32> = self
             .containers
             .values()
@@ -82,7 +82,7 @@ impl Supervisor {
 
     /// Lets all system containers end.
     pub fn stop_system_containers(&mut self) {
-        self.shutting_down = true;
+        self.facts.shutting_down = true;
         self.stop_all(Kind::System);
     }
 

@@ -170,7 +170,7 @@ fn a_console_waits_for_the_configuration_that_may_forbid_its_shell() {
     supervisor.declare_system("console", system("after_configuration = true\ncondition = { path = \"/no/such\" }"));
     supervisor.settle();
     assert_eq!(supervisor.find("console").unwrap().reason, "waits for the configuration");
-    supervisor.configured = true;
+    supervisor.facts.configured = true;
     supervisor.settle();
     assert!(matches!(supervisor.find("console").unwrap().state, State::Stopped));
 }
@@ -194,17 +194,17 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
     for name in ["a", "b"] {
         assert_eq!(ask(&mut before, &control, Request::Stop { name: name.into() }), Reply::Done);
     }
-    assert_eq!(before.stopped.iter().collect::<Vec<_>>(), ["a"]);
-    assert!(std::mem::take(&mut before.stopped_changed));
+    assert_eq!(before.facts.stopped.iter().collect::<Vec<_>>(), ["a"]);
+    assert!(std::mem::take(&mut before.facts.stopped_changed));
 
     let mut after = supervisor();
     let control = service(&mut after, "control");
-    after.stopped = before.stopped.clone();
+    after.facts.stopped = before.facts.stopped.clone();
     after.apply(configuration(text));
     after.settle();
     assert!(matches!(after.find("a").unwrap().state, State::Stopped));
     assert!(matches!(after.find("b").unwrap().state, State::Preparing));
     assert_eq!(ask(&mut after, &control, Request::Start { name: "a".into() }), Reply::Done);
-    assert!(after.stopped.is_empty() && after.stopped_changed);
+    assert!(after.facts.stopped.is_empty() && after.facts.stopped_changed);
     assert!(matches!(after.find("a").unwrap().state, State::Preparing));
 }

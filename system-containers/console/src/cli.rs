@@ -89,6 +89,8 @@ enum Command {
     Restart(Names),
     /// Send a signal to a container's first process
     Kill(containers::Kill),
+    /// Let PID 1 execute itself anew; no container notices
+    Reexec,
     /// Stop everything and start the machine again
     Reboot(power::Arguments),
     /// Stop everything and switch the machine off
@@ -165,6 +167,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
+        Command::Reexec => power::reexecute(&api).await,
         Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) => Ok(String::new()),
     }
 }

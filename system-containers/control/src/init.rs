@@ -140,7 +140,9 @@ impl Init {
         let waiting = Waiting { init: self, id };
         let reply = tokio::time::timeout(ANSWER_TIMEOUT, async {
             self.send(&ToInit { id, request }, descriptors).await?;
-            answer.await.map_err(|_| unavailable("PID 1 has closed the channel"))
+            answer
+                .await
+                .map_err(|_| unavailable("PID 1 had a defect before it answered; see `berth boot`, and try again"))
         })
         .await;
         drop(waiting);
@@ -178,6 +180,8 @@ impl Init {
                 .await;
             match received {
                 Ok(Ok((FromInit::Reply { id, reply }, _))) => self.answer(id, reply),
+                // What PID 1 had not answered by then it never will.
+                Ok(Ok((FromInit::Notice(Notice::Resumed), _))) => self.waiting().clear(),
                 // No receivers is the normal case: nobody has subscribed.
                 Ok(Ok((FromInit::Notice(notice), _))) => drop(self.notices.send(notice)),
                 Ok(Err(error @ (ChannelError::Decode(_) | ChannelError::TooLong { .. }))) => {

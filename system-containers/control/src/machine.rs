@@ -61,6 +61,10 @@ impl Machine1 {
         self.power(PowerAction::Halt).await
     }
 
+    async fn reexecute(&self) -> Result<(), ApiError> {
+        self.init.done(Request::Reexecute).await
+    }
+
     async fn subscribe(&self) {
         self.subscription.begin();
     }

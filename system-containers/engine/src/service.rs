@@ -232,7 +232,7 @@ impl Service {
             FromInit::Reply { reply: Reply::Refused { reason }, .. } => {
                 eprintln!("engine: PID 1 refused a request: {reason}");
             }
-            FromInit::Notice(Notice::DeclaredChanged) => {
+            FromInit::Notice(Notice::DeclaredChanged | Notice::Resumed) => {
                 self.may_look_again = true;
                 self.ask(Request::Declared)?;
             }

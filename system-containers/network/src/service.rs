@@ -222,6 +222,10 @@ impl Service {
                 self.init.send(answer, "to take a container's addresses").await?;
             }
             Notice::DetachNetwork { name } => self.containers.detach(&name).await,
+            Notice::Resumed => {
+                (self.told_links, self.told_host_name) = (None, None);
+                self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
+            }
             // The rest is for other roles, or nothing to do: files are whole at every moment.
             _ => {}
         }

@@ -136,6 +136,15 @@ impl Guest {
         Ok(output.stdout)
     }
 
+    /// How many processes have a command line that begins with this.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn count_processes(&mut self, command: &str) -> Result<usize> {
+        let list = self.shell("for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done 2> /dev/null; true")?;
+        Ok(list.lines().filter(|line| line.starts_with(command)).count())
+    }
+
     /// Runs `berth` with `arguments` and `--json`, and returns what it prints.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `berth reboot`, `poweroff`, `halt`.
+//! `berth reboot`, `poweroff`, `halt`, `reexec`.
 //!
 //! Where the control API is not there, PID 1 is told by signal, so that a machine without its `control` container
 //! still goes down in order.
@@ -38,6 +38,13 @@ pub async fn run(socket: &Path, action: PowerAction) -> Result<String, Error> {
         PowerAction::Halt => api.machine.halt().await?,
     }
     Ok(String::new())
+}
+
+/// Lets PID 1 execute itself anew, and returns when the next program answers.
+pub async fn reexecute(api: &Api) -> Result<String, Error> {
+    api.machine.reexecute().await?;
+    let machine = api.machine.describe().await?;
+    Ok(format!("PID 1 is Berth {} and has executed itself anew\n", machine.version))
 }
 
 /// Berth's PID 1 takes the signals that busybox's does.

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod crash;
+
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -98,4 +100,18 @@ pub fn has_disc(drive: impl AsFd) -> bool {
     const CDS_DISC_OK: nix::libc::c_int = 4;
     // SAFETY: CDROM_DRIVE_STATUS takes the number of a slot as its argument and touches no memory of ours.
     unsafe { nix::libc::ioctl(drive.as_fd().as_raw_fd(), CDROM_DRIVE_STATUS as _, CDSL_CURRENT) == CDS_DISC_OK }
+}
+
+/// Closes all descriptors above this one: close_range(2).
+pub fn close_above(last: u32) {
+    // SAFETY: close_range(2) touches no memory. Whoever owns one of these descriptors in this process is cut off from it,
+    // so this is for a child that is about to execute another program.
+    unsafe { nix::libc::syscall(nix::libc::SYS_close_range, last + 1, nix::libc::c_uint::MAX, 0) };
+}
+
+/// Makes the terminal the session's own, whoever had it: TIOCSCTTY (ioctl_tty(2)).
+pub fn take_terminal(terminal: impl AsFd) -> nix::Result<()> {
+    // SAFETY: TIOCSCTTY takes a number and touches no memory of ours.
+    let result = unsafe { nix::libc::ioctl(terminal.as_fd().as_raw_fd(), nix::libc::TIOCSCTTY as _, 1) };
+    nix::Error::result(result).map(drop)
 }

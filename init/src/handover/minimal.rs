@@ -1,0 +1,184 @@
+//! What is left of PID 1 when its programs crash one after the other: it reaps, it goes down when it is told to, and a
+//! console says what has happened. Containers run on, and system containers get no answers.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use berth_control::message::PowerAction;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+
+use super::RESUME;
+use super::record::{Batch, Key, Record};
+use super::resume::Hopeless;
+use crate::{clock, journal, shutdown, sys};
+
+/// The shell of the console.
+const SHELL: &str = "/bin/sh";
+
+/// A shell that ends sooner than this is not started again at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The signals that mean something here.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGPWR,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGHUP,
+];
+
+/// Stays until somebody takes the machine down, or lets PID 1 try again.
+pub fn run(hopeless: &Hopeless) -> ! {
+    journal::start();
+    let shell = allows_shell(&hopeless.entries);
+    explain(hopeless, shell);
+    let mask: SigSet = SIGNALS.into_iter().collect();
+    if let Err(error) = mask.thread_block() {
+        log::error!("block signals: {error}");
+    }
+    let mut console = shell.then(Console::start);
+    loop {
+        match mask.wait() {
+            Ok(Signal::SIGINT | Signal::SIGTERM) => go_down(PowerAction::Reboot),
+            Ok(Signal::SIGPWR | Signal::SIGUSR2) => go_down(PowerAction::PowerOff),
+            Ok(Signal::SIGUSR1) => go_down(PowerAction::Halt),
+            Ok(Signal::SIGHUP) => {
+                log::warn!("trying again, as SIGHUP says");
+                log::error!("PID 1 cannot execute itself anew: {}", try_again(&hopeless.entries));
+            }
+            Ok(_) => {
+                let ended = reap();
+                if let Some(console) = console.as_mut().filter(|console| ended.contains(&console.shell)) {
+                    console.restart();
+                }
+            }
+            Err(error) => {
+                log::error!("wait for signals: {error}");
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+fn explain(hopeless: &Hopeless, shell: bool) {
+    log::error!("{}: it stays in its minimal mode", hopeless.reason);
+    for crash in &hopeless.crashes {
+        log::error!("{:.3} s after the kernel's start: {}", crash.noticed.as_secs_f64(), crash.reason);
+    }
+    log::error!("containers that run go on, but nobody restarts them, and the API does not answer");
+    let console = if shell { "here is a shell; " } else { "" };
+    log::error!("{console}`kill -HUP 1` lets PID 1 try again, `kill -TERM 1` or Ctrl-Alt-Del starts the machine again");
+}
+
+/// Whether the configuration lets a console have a shell. One that cannot be read does not.
+fn allows_shell(entries: &BTreeMap<Key, Vec<u8>>) -> bool {
+    type Entry = (Option<crate::configuration::Report>, berth_config::Configuration);
+    let entry = entries.get(&Key::Configuration).and_then(|json| serde_json::from_slice::<Entry>(json).ok());
+    entry.is_some_and(|(_, configuration)| configuration.console.shell)
+}
+
+/// Becomes the next program with what the last good one has left, as if nothing had happened since. Returns the reason if
+/// that is not possible.
+fn try_again(entries: &BTreeMap<Key, Vec<u8>>) -> std::io::Error {
+    let exec = || -> std::io::Result<std::convert::Infallible> {
+        if entries.is_empty() {
+            return Err(std::io::Error::other("there is nothing left to go on with; start the machine again"));
+        }
+        let mut batch = Batch::default();
+        entries.iter().for_each(|(key, json)| batch.put_text(*key, json));
+        let mut record = Record::new()?;
+        record.write(&batch)?;
+        let kept = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
+        nix::fcntl::fcntl(&record, kept)?;
+        let arguments = ["init", RESUME, &record.as_fd().as_raw_fd().to_string()].map(CString::new);
+        let arguments: Vec<CString> = arguments.into_iter().flatten().collect();
+        Ok(nix::unistd::execv(c"/proc/self/exe", &arguments)?)
+    };
+    match exec() {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+/// The shell on the console.
+struct Console {
+    shell: Pid,
+    started: Duration,
+}
+
+impl Console {
+    fn start() -> Self {
+        // The system container `console` has the terminal. ENOENT: it does not run.
+        let _ = fs::write("/sys/fs/cgroup/system/console/cgroup.kill", "1");
+        Self { shell: start_shell(), started: clock::since_boot() }
+    }
+
+    fn restart(&mut self) {
+        let ran = clock::since_boot().saturating_sub(self.started);
+        // There is nothing else to be done meanwhile.
+        std::thread::sleep(PAUSE.saturating_sub(ran));
+        *self = Self::start();
+    }
+}
+
+/// Process id 0 if there is none: no child has it.
+fn start_shell() -> Pid {
+    let started = sys::fork(|| {
+        // What the last program has left is not for a shell.
+        sys::close_above(2);
+        become_shell();
+        1
+    });
+    started.inspect_err(|error| log::error!("start {SHELL}: {error}")).unwrap_or(Pid::from_raw(0))
+}
+
+/// Returns only if there is no terminal or no shell, which nobody can be told: the descriptors of the journal are closed.
+fn become_shell() {
+    let open = || -> std::io::Result<[File; 3]> {
+        setsid()?;
+        let active = fs::read_to_string("/sys/class/tty/console/active")?;
+        // The last one is what the kernel means by /dev/console (Documentation/admin-guide/serial-console.rst).
+        let name = active.split_whitespace().next_back().unwrap_or("console");
+        let terminal = OpenOptions::new().read(true).write(true).open(format!("/dev/{name}"))?;
+        sys::take_terminal(&terminal)?;
+        Ok([terminal.try_clone()?, terminal.try_clone()?, terminal])
+    };
+    if let Ok([input, output, errors]) = open() {
+        let mut shell = Command::new(SHELL);
+        shell.arg0("-sh").stdin(input).stdout(output).stderr(errors);
+        shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        let _ = shell.exec();
+    }
+}
+
+fn reap() -> Vec<Pid> {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => ended.push(pid),
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return ended,
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(_) => return ended,
+        }
+    }
+}
+
+fn go_down(action: PowerAction) {
+    log::warn!("going down: {action:?}");
+    // Containers are asked as init(8) asks: there is no list of them any more.
+    let everybody = Pid::from_raw(-1);
+    let _ = nix::sys::signal::kill(everybody, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_secs(5));
+    let _ = nix::sys::signal::kill(everybody, Signal::SIGKILL);
+    shutdown::unmount().iter().for_each(|problem| log::warn!("{problem}"));
+    shutdown::end(action);
+}

@@ -1,0 +1,144 @@
+//! How PID 1 becomes its next program: at `berth reexec`, and after a defect.
+//!
+//! ```text
+//!  each round of the loop: what has changed ──▶ record (a memfd)
+//!  reexec, panic, SIGSEGV … ──▶ seal the record, keep descriptors, execve(/proc/self/exe) ──▶ resume
+//! ```
+//! execve(2) leaves the process its children, its descriptors and its place as process 1. What they mean is in the
+//! [`record`], which is complete at the end of each round; a defect in the middle of a round loses that round, and
+//! [`resume`] puts right what it had begun. Programs that crash one after the other end in [`minimal`].
+
+pub mod minimal;
+pub mod record;
+pub mod resume;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::record::{Batch, Key, Record};
+use crate::sys::crash::{self, Way};
+
+/// The argument that tells a program that it is not the first one; the record's number follows.
+pub const RESUME: &str = "--resume";
+
+/// So many defects within [`LOOP_TIME`] are a loop.
+const LOOP: usize = 4;
+
+/// See [`LOOP`].
+const LOOP_TIME: Duration = Duration::from_secs(120);
+
+/// Why a program ended that did not want to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// When the next one began, on [`crate::clock`].
+    pub noticed: Duration,
+    /// A signal's name, or what the panic said.
+    pub reason: String,
+}
+
+/// Whether these defects follow so close on one another that the next program would have the same.
+pub fn is_loop(crashes: &[Crash], now: Duration) -> bool {
+    crashes.iter().filter(|crash| now.saturating_sub(crash.noticed) < LOOP_TIME).count() >= LOOP
+}
+
+/// The record of this program, and what is not written again because it is as it was.
+#[derive(Debug)]
+pub struct Handover {
+    record: Record,
+    /// Always the same number, whichever file the record is in.
+    slot: OwnedFd,
+    machine: Vec<u8>,
+    /// How many steps of the timeline are in the record.
+    pub(crate) steps: usize,
+    /// What the next program has to know of defects.
+    crashes: Vec<Crash>,
+}
+
+impl Handover {
+    /// Begins the record with what the last program has left, if anything, and from now on takes a defect for a reason to
+    /// become the next program.
+    pub fn begin(crashes: Vec<Crash>, inherited: &BTreeMap<Key, Vec<u8>>) -> nix::Result<Self> {
+        let record = Record::new()?;
+        let slot = record.as_fd().try_clone_to_owned().map_err(|_| nix::Error::last())?;
+        let arguments = ["init", RESUME, &slot.as_raw_fd().to_string()];
+        let arguments = arguments.into_iter().filter_map(|text| CString::new(text).ok()).collect();
+        let last_words = crash::SIGNALS.iter().map(|(number, name)| (*number, last_words(name))).collect();
+        crash::arm(Way::new(slot.as_raw_fd(), berth_runtime::handover::highest, arguments, last_words)?)?;
+        let mut handover = Self { record, slot, machine: Vec::new(), steps: 0, crashes };
+        let mut batch = Batch::default();
+        inherited.iter().for_each(|(key, json)| batch.put_text(*key, json));
+        for (number, crash) in (0..).zip(&handover.crashes) {
+            batch.put(Key::Crash(number), crash);
+        }
+        handover.commit(&batch);
+        Ok(handover)
+    }
+
+    /// What has happened to the programs before this one.
+    pub fn crashes(&self) -> &[Crash] {
+        &self.crashes
+    }
+
+    /// Adds what is told of the machine, unless it is what was told before.
+    pub fn put_machine(&mut self, batch: &mut Batch, machine: &impl Serialize) {
+        let text = serde_json::to_vec(machine).unwrap_or_default();
+        if text != self.machine && !text.is_empty() {
+            batch.put_text(Key::Machine, &text);
+            self.machine = text;
+        }
+    }
+
+    /// Writes the batch. A record that cannot be written is told of; the machine runs on without.
+    pub fn commit(&mut self, batch: &Batch) {
+        if let Err(error) = self.write(batch) {
+            log::error!("write down what the next program is to know: {error}");
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> std::io::Result<()> {
+        self.record.write(batch)?;
+        if self.record.is_wasteful() {
+            let renewed = self.record.renewed()?;
+            nix::unistd::dup3(renewed.as_fd(), &mut self.slot, nix::fcntl::OFlag::O_CLOEXEC)?;
+            self.record = renewed;
+        }
+        crash::set_end(self.record.length());
+        Ok(())
+    }
+}
+
+/// The entry that says why a program ended, ready to be written.
+fn last_words(reason: &str) -> Vec<u8> {
+    let mut batch = Batch::default();
+    batch.put(Key::LastWords, &reason);
+    batch.bytes().to_vec()
+}
+
+/// Becomes the next program because this one has a defect. Returns if that is not possible.
+pub fn leave_after_defect(reason: &str) {
+    let error = crash::leave(&last_words(reason));
+    log::error!("PID 1 cannot execute itself anew: {error}");
+}
+
+/// Becomes the next program because somebody wants it. Returns the reason if that is not possible.
+pub fn leave() -> nix::Error {
+    crash::leave(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defects_that_are_far_apart_are_no_loop() {
+        let crash = |seconds| Crash { noticed: Duration::from_secs(seconds), reason: "SIGSEGV".into() };
+        let now = Duration::from_secs(1000);
+        assert!(!is_loop(&[crash(100), crash(300), crash(998), crash(999)], now));
+        assert!(!is_loop(&[crash(997), crash(998), crash(999)], now));
+        assert!(is_loop(&[crash(950), crash(960), crash(998), crash(999)], now));
+    }
+}

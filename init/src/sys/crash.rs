@@ -1,0 +1,157 @@
+//! Catching the signals that a defect raises, and becoming the next program even then.
+//!
+//! Everything that a signal handler needs is laid out beforehand in [`Way`]: it must not allocate, lock or format.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{c_int, c_void};
+use nix::Error;
+
+/// What a defect raises (signal(7)).
+pub const SIGNALS: [(c_int, &str); 6] = [
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGSYS, "SIGSYS"),
+];
+
+/// Room for the handler, which must not need the stack that may have overflowed. Several times MINSIGSTKSZ.
+const STACK: usize = 64 * 1024;
+
+/// How this process becomes its next program.
+#[derive(Debug)]
+pub struct Way {
+    /// The file that is written to as the last thing.
+    record: RawFd,
+    /// Where in it, in bytes.
+    end: AtomicU64,
+    /// Everything above is closed by the exec.
+    highest: fn() -> i32,
+    /// Addresses of texts that are never freed, as execve(2) wants them.
+    arguments: Vec<usize>,
+    environment: Vec<usize>,
+    /// What is written for each of [`SIGNALS`].
+    last_words: Vec<(c_int, Vec<u8>)>,
+    /// One byte that is 1 here and 0 in every forked child.
+    mark: usize,
+}
+
+static WAY: OnceLock<Way> = OnceLock::new();
+
+impl Way {
+    /// To the program of /proc/self/exe, with these arguments and this process's environment.
+    pub fn new(
+        record: RawFd,
+        highest: fn() -> i32,
+        arguments: Vec<CString>,
+        last_words: Vec<(c_int, Vec<u8>)>,
+    ) -> nix::Result<Self> {
+        use std::os::unix::ffi::OsStrExt;
+        let variables: Vec<CString> = std::env::vars_os()
+            .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+            .collect();
+        let addresses = |texts: Vec<CString>| {
+            texts.into_iter().map(|text| text.into_raw().expose_provenance()).chain([0]).collect::<Vec<_>>()
+        };
+        let (arguments, environment) = (addresses(arguments), addresses(variables));
+        let mark = page_that_children_lack()?;
+        Ok(Self { record, end: AtomicU64::new(0), highest, arguments, environment, last_words, mark })
+    }
+}
+
+/// A page with a 1 at its beginning that is all zeroes in a child: MADV_WIPEONFORK (madvise(2)).
+fn page_that_children_lack() -> nix::Result<usize> {
+    const PAGE: usize = 4096;
+    // SAFETY: mmap(2) of new anonymous memory at an address of the kernel's choice touches no memory that is in use.
+    let page = unsafe {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, -1, 0)
+    };
+    if page == libc::MAP_FAILED {
+        return Err(Error::last());
+    }
+    // SAFETY: madvise(2) with this advice changes nothing in this process, and the page is ours.
+    Error::result(unsafe { libc::madvise(page, PAGE, libc::MADV_WIPEONFORK) })?;
+    // SAFETY: the page has just been made, is writable, and is never unmapped; nobody else knows of it.
+    unsafe { page.cast::<u8>().write(1) };
+    Ok(page.expose_provenance())
+}
+
+/// Catches [`SIGNALS`] from now on. Only the first call has an effect.
+pub fn arm(way: Way) -> nix::Result<()> {
+    if WAY.set(way).is_err() {
+        return Ok(());
+    }
+    let memory = Box::leak(vec![0_u8; STACK].into_boxed_slice()).as_mut_ptr().cast();
+    let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: STACK };
+    // SAFETY: sigaltstack(2) keeps the address of the stack, which has been leaked and so stays for ever.
+    Error::result(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) })?;
+    for (signal, _) in SIGNALS {
+        // SAFETY: all-zero is a valid sigaction: no flags, an empty mask, the default action.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_flags = libc::SA_ONSTACK;
+        action.sa_sigaction = crashed as extern "C" fn(c_int) as usize;
+        // SAFETY: sigaction(2) reads the structure, which outlives the call; the handler has the type that goes with
+        // flags without SA_SIGINFO, and calls async-signal-safe functions only (signal-safety(7)).
+        Error::result(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })?;
+    }
+    Ok(())
+}
+
+/// What was written into the record so far is this long.
+pub fn set_end(end: u64) {
+    if let Some(way) = WAY.get() {
+        way.end.store(end, Ordering::Relaxed);
+    }
+}
+
+/// Whether this is a child of the process that called [`arm`].
+pub fn is_child() -> bool {
+    // SAFETY: `mark` is the address of a page that was mapped for ever, here as in every child.
+    WAY.get().is_some_and(|way| unsafe { std::ptr::with_exposed_provenance::<u8>(way.mark).read_volatile() } == 0)
+}
+
+/// Becomes the next program, with these as the record's last bytes. Returns the reason if that is not possible.
+pub fn leave(last_words: &[u8]) -> Error {
+    let Some(way) = WAY.get() else { return Error::ENOSYS };
+    let end = libc::off_t::try_from(way.end.load(Ordering::Relaxed)).unwrap_or_default();
+    // A record that cannot be written or sealed is as good as it was.
+    // SAFETY: pwrite(2) reads the bytes, which are borrowed for the length of this function.
+    unsafe { libc::pwrite(way.record, last_words.as_ptr().cast::<c_void>(), last_words.len(), end) };
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    // SAFETY: F_ADD_SEALS touches no memory of ours.
+    unsafe { libc::fcntl(way.record, libc::F_ADD_SEALS, seals) };
+    for number in 3..=(way.highest)().max(way.record) {
+        // SAFETY: F_SETFD touches no memory, and is an error for a number that is no descriptor.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    }
+    // SAFETY: execve(2) reads a path and two arrays of addresses of NUL-terminated texts that end in 0. The texts are
+    // owned by `way`, which is never dropped; usize and a pointer have the same layout.
+    unsafe {
+        libc::execve(c"/proc/self/exe".as_ptr(), way.arguments.as_ptr().cast(), way.environment.as_ptr().cast());
+    }
+    Error::last()
+}
+
+/// Async-signal-safe.
+extern "C" fn crashed(signal: c_int) {
+    if !is_child() {
+        let words = WAY.get().and_then(|way| way.last_words.iter().find(|(own, _)| *own == signal));
+        leave(words.map_or(&[], |(_, words)| words.as_slice()));
+        // Not to be hoped for. The disks get what they can in this moment, and the machine comes up again by itself.
+        // SAFETY: sync(2) touches no memory of ours.
+        unsafe { libc::sync() };
+        // SAFETY: nor does reboot(2).
+        unsafe { libc::reboot(libc::RB_AUTOBOOT) };
+    }
+    // A child dies of it: the instruction, or abort(3), raises it again.
+    // SAFETY: signal(2) with SIG_DFL touches no memory and is async-signal-safe.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
