@@ -79,7 +79,8 @@ fn process(options: &Exec, record: &Record) -> Result<Process, Failure> {
         let text = std::fs::read(path).map_err(during("read", path))?;
         return parse(&text, path);
     }
-    let mut process = record.spec.process.clone().unwrap_or_default();
+    let nothing = || Process { cwd: "/".to_owned(), ..Process::default() };
+    let mut process = record.spec.process.clone().unwrap_or_else(nothing);
     process.args = options.command.clone();
     process.terminal = options.tty;
     process.env.extend(options.env.iter().cloned());

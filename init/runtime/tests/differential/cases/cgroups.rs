@@ -206,6 +206,11 @@ fn rdma() {
 /// "The OCI runtime MUST ensure that the needed cgroup controllers are enabled for the cgroup."
 fn unified_files_are_written() {
     holds("pids", ("unified", json!({ "pids.max": "44" })), &[("pids.max", "44")], &[]);
+    let high = ("unified", json!({ "memory.high": "8388608", "memory.min": "4096" }));
+    holds("memory", high, &[("memory.high", "8388608"), ("memory.min", "4096")], &[]);
+    let (major, minor) = disk();
+    let target = format!("{major}:{minor} target=5000");
+    holds("io", ("unified", json!({ "io.latency": target })), &[("io.latency", &target)], &[]);
     let bundle = Bundle::new("true")
         .set("/linux/resources/unified", json!({ "cgroup.max.depth": "3", "cgroup.max.descendants": "7" }));
     let expected = "cgroup.max.depth 3\ncgroup.max.descendants 7\n";

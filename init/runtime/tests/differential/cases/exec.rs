@@ -10,12 +10,13 @@ use serde_json::json;
 
 use super::Test;
 use crate::bundle::Bundle;
-use crate::tool::{Crun, Runc, Runtime, Tool, by_commands};
+use crate::tool::{Crun, Runc, Runtime, Tool, by_commands, skip};
 
 pub const CASES: &[Test] = &[
     ("exec_ends_as_its_program", exec_ends_as_its_program),
     ("exec_of_what_cannot_be_run", exec_of_what_cannot_be_run),
     ("exec_of_a_description", exec_of_a_description),
+    ("exec_on_a_processor", exec_on_a_processor),
     ("exec_in_a_directory", exec_in_a_directory),
     ("exec_with_variables", exec_with_variables),
     ("exec_as_a_user", exec_as_a_user),
@@ -104,6 +105,30 @@ fn exec_of_a_description() {
         std::fs::write(tool.bundle.join("process.json"), "no JSON").unwrap();
         executed(tool, &["-p", "process.json"], &[])
     });
+}
+
+/// `execCPUAffinity`, on a machine with two processors.
+fn exec_on_a_processor() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return skip("needs two processors");
+    }
+    let description = |affinity: serde_json::Value| {
+        let script = "grep Cpus_allowed_list /proc/self/status | cut -f 2";
+        json!({ "args": ["/bin/sh", "-c", script], "env": ["PATH=/bin"], "cwd": "/", "execCPUAffinity": affinity })
+    };
+    for (affinity, expected, differing) in [
+        (json!({ "initial": "0" }), "0 0", &[][..]),
+        (json!({ "initial": "0", "final": "1" }), "0 1", &[]),
+        (json!({ "final": "0-1" }), "0 0-1", &[]),
+        (json!({ "final": "one" }), "255", &[ONE]),
+    ] {
+        by_commands(&sleeper(), expected, differing, |tool| {
+            tool.start();
+            let path = tool.bundle.join("process.json");
+            std::fs::write(&path, description(affinity.clone()).to_string()).unwrap();
+            executed(tool, &["--process", path.to_str().unwrap()], &[])
+        });
+    }
 }
 
 fn exec_in_a_directory() {

@@ -14,6 +14,10 @@ pub const CASES: &[Test] = &[
     ("the_program_gets_its_descriptors_and_no_others", the_program_gets_its_descriptors_and_no_others),
     ("a_missing_program_is_named_at_create", a_missing_program_is_named_at_create),
     ("a_program_that_cannot_be_executed_is_reported_at_start", a_program_that_cannot_be_executed_is_reported_at_start),
+    (
+        "without_a_process_there_is_a_container_that_does_not_start",
+        without_a_process_there_is_a_container_that_does_not_start,
+    ),
     ("a_failed_create_names_step_path_and_reason", a_failed_create_names_step_path_and_reason),
     ("its_signals_are_not_the_callers", its_signals_are_not_the_callers),
     ("its_network_namespace_can_be_had_before_the_start", its_network_namespace_can_be_had_before_the_start),
@@ -111,6 +115,18 @@ fn a_program_that_cannot_be_executed_is_reported_at_start() {
     assert_eq!(crate::container::chain(&error), "exec /text: exec format error");
     assert_eq!(end(&running), 1);
     case.remove();
+}
+
+fn without_a_process_there_is_a_container_that_does_not_start() {
+    for mut case in [Case::new(""), Case::unprivileged("")] {
+        case.spec.process = None;
+        let (created, _reader) = case.create().unwrap();
+        let running = created.start().unwrap();
+        let error = running.wait_executed().unwrap_err();
+        assert_eq!(crate::container::chain(&error), "invalid configuration: process is needed to start a container");
+        assert_eq!(end(&running), 1);
+        case.remove();
+    }
 }
 
 fn a_failed_create_names_step_path_and_reason() {
