@@ -168,6 +168,10 @@ impl Holdings {
         Ok(this)
     }
 
+    fn assign(&self, pid: i32) -> Result<(), Error> {
+        self.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt")
+    }
+
     fn discard(&self) {
         self.class.iter().for_each(Class::discard);
         self.cgroup.iter().for_each(Cgroup::discard);
@@ -187,6 +191,8 @@ fn launch_into(
     let empty = BTreeMap::new();
     let devices = request.spec.linux.as_ref().map_or(&empty, |linux| &linux.net_devices);
     let host = if devices.is_empty() { None } else { Some(netdevices::Side::own()?) };
+    let into = holdings.cgroup.as_ref();
+    let admission = into.filter(|_| namespaces.launcher_joins_cgroup()).map(Cgroup::admission).transpose()?;
     if namespaces.any_joined() {
         // Once in the user namespace, this process has no way to the host's files.
         if let Some(user) = namespaces.joined(NamespaceKind::User) {
@@ -201,7 +207,8 @@ fn launch_into(
     let agent = holdings.agent.as_ref().map(AsFd::as_fd);
     let administrator = privileges::is_administrator();
     let context = process::Context { request, namespaces, filter, agent, sets, administrator, launcher: theirs, gate };
-    let side = clone::clone3(namespaces.clone_flags() | parent, holdings.cgroup.as_ref().map(AsFd::as_fd))
+    let into = into.filter(|_| admission.is_none()).map(AsFd::as_fd);
+    let side = clone::clone3(namespaces.clone_flags() | parent, into)
         .on("clone3", "the container's process")
         .step("make the container's process")?;
     let (pid, pidfd) = match side {
@@ -210,9 +217,10 @@ fn launch_into(
     };
     drop(context);
     let launched = Launched { pid, pidfd, link: ours };
-    let assigned = holdings.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt");
+    let admitted = admission.map_or(Ok(()), |cgroup| admit(cgroup.as_fd(), pid));
+    let placed = admitted.and_then(|()| holdings.assign(pid));
     let mut moved = None;
-    let result = assigned.and_then(|()| {
+    let result = placed.and_then(|()| {
         if let Some(host) = &host {
             let joined = namespaces.joined(NamespaceKind::Network);
             let target = netdevices::namespace_of(joined, pid, launched.pidfd.as_fd())?;
@@ -230,6 +238,12 @@ fn launch_into(
             Err(failure)
         }
     }
+}
+
+/// Moves a process that waits for its ids into its cgroup.
+fn admit(cgroup: BorrowedFd<'_>, pid: i32) -> Result<(), Error> {
+    let written = rustix::io::write(cgroup, pid.to_string().as_bytes()).map(drop);
+    written.on("write", "cgroup.procs").step("move the container's process into its cgroup")
 }
 
 /// What a container in its own user namespace gets is not bounded by what the caller has.

@@ -99,12 +99,33 @@ impl Namespaces {
         self.new & !(flag(NamespaceKind::Cgroup) | flag(NamespaceKind::Time))
     }
 
-    /// Enters all that are joined; the calling process's children will be in them.
+    /// Whether the container's process itself joins the cgroup namespace, once it is in its cgroup: with the option
+    /// `nsdelegate` of cgroup2 the kernel makes no process in a cgroup outside of its maker's namespace. A process in a
+    /// user namespace has no right to join; its launcher does, and it is let into its cgroup afterwards.
+    fn joins_late(&self, kind: NamespaceKind) -> bool {
+        kind == NamespaceKind::Cgroup && !self.has(NamespaceKind::User)
+    }
+
+    /// Whether the launcher is in a cgroup namespace that the container's cgroup may be outside of.
+    pub(crate) fn launcher_joins_cgroup(&self) -> bool {
+        self.joined(NamespaceKind::Cgroup).is_some() && !self.joins_late(NamespaceKind::Cgroup)
+    }
+
+    /// Enters those that are joined early; the calling process's children will be in them.
     pub(crate) fn join(&self) -> Result<(), NamespaceError> {
-        for (_, flag, descriptor, path) in &self.joined {
+        self.set(|kind| !self.joins_late(kind))
+    }
+
+    fn set(&self, wanted: impl Fn(NamespaceKind) -> bool) -> Result<(), NamespaceError> {
+        for (_, flag, descriptor, path) in self.joined.iter().filter(|(kind, ..)| wanted(*kind)) {
             sys::clone::setns(descriptor.as_fd(), *flag).on("setns", path)?;
         }
         Ok(())
+    }
+
+    /// In the container's first process: those that are left to it.
+    pub(crate) fn join_late(&self) -> Result<(), NamespaceError> {
+        self.set(|kind| self.joins_late(kind))
     }
 
     /// In the container's first process: the namespaces that [`Self::clone_flags`] leaves out.

@@ -97,6 +97,7 @@ fn isolate(context: &Context<'_>) -> Result<Ends, Error> {
     privileges::set_dumpable(mapped_by_user).on("prctl", "PR_SET_DUMPABLE")?;
     clone::reset_signals();
     rustix::process::setsid().on("setsid", "the container's process")?;
+    context.namespaces.join_late().step("join namespaces")?;
     let kept = [Some(context.launcher.as_fd()), Some(context.gate.as_fd()), request.console, context.agent];
     let [launcher, gate, console, agent] = descriptors::arrange(request.stdio, &request.inherited, kept)?;
     let process = "launching";

@@ -115,6 +115,13 @@ impl Cgroup {
         apply(self.as_fd(), &self.path, settings)
     }
 
+    /// A way into it for a process that is there already. Whoever opens it must be allowed to; not who uses it.
+    pub(crate) fn admission(&self) -> Result<OwnedFd, SystemError> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let procs = rustix::fs::openat(&self.directory, "cgroup.procs", flags, Mode::empty());
+        procs.context("open", || self.path.join("cgroup.procs").display().to_string())
+    }
+
     /// Removes it again if it is ours; after a failure that is reported already.
     pub(crate) fn discard(&self) {
         if self.made {

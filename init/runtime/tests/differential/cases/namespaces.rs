@@ -70,13 +70,16 @@ fn namespaces_that_are_not_named_are_the_runtimes() {
 
 /// One bundle's container runs while another joins one of its namespaces.
 fn join(bundle: &Bundle, kind: &str, file: &str, script: &str) -> impl Fn(&Tool) -> String {
-    let (kind, file, script) = (kind.to_owned(), file.to_owned(), script.to_owned());
-    let host = bundle.clone();
+    join_with(&Bundle::new(script), bundle, kind, file)
+}
+
+fn join_with(second: &Bundle, first: &Bundle, kind: &str, file: &str) -> impl Fn(&Tool) -> String + use<> {
+    let (kind, file, host, second) = (kind.to_owned(), file.to_owned(), first.clone(), second.clone());
     move |tool| {
         let first = tool.another(&host);
         first.start();
         let path = format!("/proc/{}/ns/{file}", first.pid());
-        let mut second = Bundle::new(&script);
+        let mut second = second.clone();
         second.namespaces().retain(|namespace| namespace["type"] != kind.as_str());
         second.namespaces().push(json!({ "type": kind, "path": path }));
         let expected = std::fs::read_link(&path).unwrap().display().to_string();
@@ -93,6 +96,10 @@ fn a_namespace_is_joined_by_its_path() {
         agree(&bundle, "the same\n", &[], join(&bundle, kind, file, &script));
     }
     agree(&sleeper, "other\n", &[], join(&sleeper, "pid", "pid", "[ $$ = 1 ] || echo other"));
+    // From a user namespace of its own, which has no rights over the one that is joined.
+    let mut unprivileged = Bundle::unprivileged("readlink /proc/self/ns/cgroup");
+    unprivileged.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    agree(&sleeper, "the same\n", &[], join_with(&unprivileged, &sleeper, "cgroup", "cgroup"));
 }
 
 /// "The runtime MUST generate an error if `path` is not associated with a namespace of type `type`."
