@@ -1,5 +1,6 @@
 //! What a case works with: the build's results, a folder of its own, and how to skip.
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::archive::{Image, Layer};
 use crate::artifacts::Artifacts;
 use crate::machine::Builder;
+use crate::runner::Tally;
 
 /// How many lines of a console are shown when its case failed.
 const SHOWN_LINES: usize = 40;
@@ -17,6 +19,8 @@ pub struct Bench {
     artifacts: Artifacts,
     accelerator: &'static str,
     folder: PathBuf,
+    notes: RefCell<Vec<String>>,
+    counted: Cell<Tally>,
 }
 
 /// The error of a case that cannot be run here; it counts as skipped, not as failed.
@@ -37,7 +41,13 @@ impl Bench {
     /// A place in `folder`, which must be empty.
     #[must_use]
     pub fn new(artifacts: &Artifacts, accelerator: &'static str, folder: &Path) -> Self {
-        Self { artifacts: artifacts.clone(), accelerator, folder: folder.to_owned() }
+        Self {
+            artifacts: artifacts.clone(),
+            accelerator,
+            folder: folder.to_owned(),
+            notes: RefCell::default(),
+            counted: Cell::default(),
+        }
     }
 
     /// A machine to describe and start.
@@ -91,6 +101,30 @@ impl Bench {
         self.accelerator == "tcg"
     }
 
+    /// Has a line shown below the case's own in the report.
+    pub fn note(&self, text: &str) {
+        self.notes.borrow_mut().push(text.to_owned());
+    }
+
+    /// The lines of [`Self::note`].
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+
+    /// Adds cases that were run inside of this one to the sum.
+    pub fn count(&self, tally: Tally) {
+        let mut sum = self.counted.get();
+        sum += tally;
+        self.counted.set(sum);
+    }
+
+    /// The sum of [`Self::count`].
+    #[must_use]
+    pub fn counted(&self) -> Tally {
+        self.counted.get()
+    }
+
     /// The last lines of the console of this case's machines.
     #[must_use]
     pub fn console_tail(&self) -> String {
@@ -106,7 +140,7 @@ impl Bench {
     /// If they cannot be copied.
     pub fn keep_logs(&self, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-        for name in ["console.log", "qemu.log"] {
+        for name in ["console.log", "qemu.log", "cases.log"] {
             let from = self.path(name);
             if from.exists() {
                 std::fs::copy(&from, to.join(name)).with_context(|| format!("keep {name}"))?;

@@ -12,6 +12,7 @@ mod handover;
 mod health;
 mod isolation;
 mod operation;
+mod runtime;
 mod state;
 
 /// All of them.
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         archives::CASES,
         state::CASES,
         operation::CASES,
+        runtime::CASES,
     ]
     .concat()
 }

@@ -50,12 +50,21 @@ impl Files {
         }
         Ok(())
     }
+}
 
-    /// Enough for the files and for the file system's own needs, in bytes.
-    fn disk_size(&self) -> u64 {
-        let content: u64 = self.0.iter().map(|(_, content)| content.len() as u64).sum();
-        (content * 11 / 10).next_multiple_of(1 << 20) + (16 << 20)
+/// Enough for the files and for the file system's own needs, in bytes.
+fn disk_size(folder: &Path) -> Result<u64> {
+    Ok((content(folder)? * 11 / 10).next_multiple_of(1 << 20) + (16 << 20))
+}
+
+fn content(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        sum += if metadata.is_dir() { content(&entry.path())? } else { metadata.len() };
     }
+    Ok(sum)
 }
 
 /// Makes a disk image of `files` labelled `label`.
@@ -65,12 +74,20 @@ impl Files {
 pub fn build(files: &Files, format: Format, label: &str, path: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     files.write_to(folder.path())?;
+    build_from(folder.path(), format, label, path)
+}
+
+/// The same of what is in `folder`, with modes and links where the format has them.
+///
+/// # Errors
+/// If a tool is missing or fails, or the disk cannot be written.
+pub fn build_from(folder: &Path, format: Format, label: &str, path: &Path) -> Result<()> {
     match format {
-        Format::Fat => user_data::build(folder.path(), label, path),
+        Format::Fat => user_data::build(folder, label, path),
         Format::Ext4 => {
-            File::create(path)?.set_len(files.disk_size())?;
+            File::create(path)?.set_len(disk_size(folder)?)?;
             let mut mke2fs = Command::new("mke2fs");
-            mke2fs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(folder.path()).arg(path);
+            mke2fs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(folder).arg(path);
             run(mke2fs.env("PATH", with_system_folders()))
         }
         Format::Iso => {
@@ -83,7 +100,7 @@ pub fn build(files: &Files, format: Format, label: &str, path: &Path) -> Result<
                 Some(name) => Command::new(name),
                 None => bail!("neither xorriso nor genisoimage is installed"),
             };
-            run(tool.args(["-quiet", "-R", "-J", "-V", label, "-o"]).arg(path).arg(folder.path()))
+            run(tool.args(["-quiet", "-R", "-J", "-V", label, "-o"]).arg(path).arg(folder))
         }
     }
 }
@@ -117,7 +134,8 @@ pub fn copy_sparse(from: &Path, to: &Path, size: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-fn with_system_folders() -> String {
+/// PATH, with the folders that only root has in it.
+pub(crate) fn with_system_folders() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
     format!("{path}:/usr/sbin:/sbin")
 }

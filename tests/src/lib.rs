@@ -14,6 +14,7 @@ pub mod disks;
 pub mod figures;
 pub mod machine;
 pub mod page;
+pub mod programs;
 pub mod runner;
 mod sys;
 pub mod units;

@@ -75,6 +75,13 @@ enum Verdict {
     Skipped { reason: String },
 }
 
+/// What a case says of the cases that it ran itself.
+#[derive(Default)]
+struct Inner {
+    notes: Vec<String>,
+    tally: Tally,
+}
+
 struct Queue {
     waiting: Vec<Case>,
     memory: u64,
@@ -131,11 +138,12 @@ impl Shared<'_> {
     fn work(&self) {
         while let Some(case) = self.take() {
             let started = Instant::now();
-            let verdict = self.run_one(&case);
+            let (verdict, inner) = self.run_one(&case);
             let mut queue = self.lock();
             queue.memory += case.memory + QEMU_OVERHEAD;
             queue.running -= 1;
-            (self.print)(&report(&case, &verdict, started.elapsed(), &mut queue.tally));
+            queue.tally += inner.tally;
+            (self.print)(&report(&case, &verdict, &inner.notes, started.elapsed(), &mut queue.tally));
             self.freed.notify_all();
         }
     }
@@ -154,10 +162,11 @@ impl Shared<'_> {
         }
     }
 
-    fn run_one(&self, case: &Case) -> Verdict {
+    fn run_one(&self, case: &Case) -> (Verdict, Inner) {
         let folder = self.folder.join(case.name.replace('/', "-"));
         if let Err(error) = std::fs::create_dir(&folder) {
-            return Verdict::Failed { error: format!("make {}: {error}", folder.display()), console: String::new() };
+            let error = format!("make {}: {error}", folder.display());
+            return (Verdict::Failed { error, console: String::new() }, Inner::default());
         }
         let bench = Bench::new(self.artifacts, self.accelerator, &folder);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(&bench)));
@@ -179,11 +188,11 @@ impl Shared<'_> {
         }
         // The disks of the case; what is left goes with the folder of the whole run.
         let _ = std::fs::remove_dir_all(&folder);
-        verdict
+        (verdict, Inner { notes: bench.notes(), tally: bench.counted() })
     }
 }
 
-fn report(case: &Case, verdict: &Verdict, took: Duration, tally: &mut Tally) -> String {
+fn report(case: &Case, verdict: &Verdict, notes: &[String], took: Duration, tally: &mut Tally) -> String {
     let mut text = String::new();
     let seconds = took.as_secs_f64();
     match verdict {
@@ -202,6 +211,9 @@ fn report(case: &Case, verdict: &Verdict, took: Duration, tally: &mut Tally) -> 
                 text.push_str(&format!("         | {line}\n"));
             }
         }
+    }
+    for note in notes {
+        text.push_str(&format!("         {note}\n"));
     }
     text
 }

@@ -103,10 +103,18 @@ impl Guest {
     /// # Errors
     /// If it cannot be started or does not end in time.
     pub fn run(&mut self, command: &[&str]) -> Result<Output> {
+        self.run_within(command, wait::ANSWER)
+    }
+
+    /// The same for one that takes longer than an answer.
+    ///
+    /// # Errors
+    /// If it cannot be started or does not end within `limit`.
+    pub fn run_within(&mut self, command: &[&str], limit: Duration) -> Result<Output> {
         let (path, arguments) = command.split_first().context("a program")?;
         let request = json!({ "path": path, "arg": arguments, "capture-output": true });
         let pid = self.request("guest-exec", request)?["pid"].clone();
-        let deadline = Instant::now() + wait::ANSWER;
+        let deadline = Instant::now() + limit;
         let status = loop {
             let status = self.request("guest-exec-status", json!({ "pid": pid }))?;
             if status["exited"] == true {

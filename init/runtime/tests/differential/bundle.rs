@@ -125,6 +125,9 @@ impl Bundle {
         // Hooks outside of the container name the bundle so.
         let config = self.config.to_string().replace("@BUNDLE@", directory.to_str().unwrap());
         std::fs::write(directory.join("config.json"), config).unwrap();
+        if self.preparation.is_empty() {
+            return;
+        }
         let done = host_shell(&self.preparation, directory).status().unwrap();
         assert!(done.success(), "{}", self.preparation);
     }
