@@ -256,16 +256,16 @@ fn exec_in_a_paused_container() {
 
 /// The command ends when the program runs (the peers' may end a little before); whose number it leaves.
 fn exec_in_the_background() {
-    by_commands(&sleeper(), "0 true sleep", &[], |tool| {
+    by_commands(&sleeper(), "0 true 99", &[], |tool| {
         tool.start();
         let path = tool.bundle.join("pid");
         let options = ["--detach", "--pid-file", path.to_str().unwrap()];
-        let said = executed(tool, &options, &["/bin/sleep", "100"]);
+        let said = executed(tool, &options, &["/bin/sleep", "99"]);
         let pid = std::fs::read_to_string(&path).unwrap_or_default();
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let inside = read("cgroup").contains(&tool.id);
-        let name = if tool.runtime.is_ours() { read("comm") } else { "sleep".to_owned() };
-        format!("{said} {inside} {}", name.trim_end())
+        let words = if tool.runtime.is_ours() { read("cmdline") } else { "99".to_owned() };
+        format!("{said} {inside} {}", words.trim_end_matches('\0').rsplit('\0').next().unwrap_or_default())
     });
     is_refused(&sleeper(), &["-d", "--pid-file", "/none/pid"], &["/bin/true"], &[ONE]);
 }
