@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::container::{Container, Sysctls, is_default};
 use crate::names::{ContainerName, HostName};
 use crate::network::Network;
+use crate::quantities::{Size, TimeSpan};
 
 /// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
 /// that gets its addresses from the network and runs no container.
@@ -24,6 +25,9 @@ pub struct Configuration {
     /// What the consoles offer.
     #[serde(skip_serializing_if = "is_default")]
     pub console: Console,
+    /// How much of what containers print is kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub logs: Logs,
     /// Kernel settings of the machine.
     #[serde(skip_serializing_if = "Sysctls::is_empty")]
     pub sysctls: Sysctls,
@@ -59,5 +63,32 @@ pub struct Console {
 impl Default for Console {
     fn default() -> Self {
         Self { shell: true }
+    }
+}
+
+/// `[logs]`. The oldest goes first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// The most bytes on the disk of the log of one container, compressed; 16M by default.
+    pub size: Size,
+    /// How long a line is kept; 90d by default.
+    pub age: TimeSpan,
+    /// The most bytes on the disk of all logs; a tenth of the file system, at most 1G, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Size>,
+}
+
+impl Logs {
+    /// Some hundred thousand lines of a container.
+    const SIZE: Size = Size::from_bytes(16 << 20);
+    /// Long enough to look for what happened last quarter.
+    const AGE: TimeSpan = TimeSpan::from_days(90);
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { size: Self::SIZE, age: Self::AGE, total: None }
     }
 }

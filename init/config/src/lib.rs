@@ -25,7 +25,7 @@ mod text;
 mod tree;
 
 pub use check::SYSTEM_CONTAINERS;
-pub use configuration::{Configuration, Console, ShowError};
+pub use configuration::{Configuration, Console, Logs, ShowError};
 pub use container::{
     Capability, CapabilityChoice, Command, Container, Device, Environment, Health, HttpTarget, NetworkMode,
     PortMapping, Protocol, PublishedPorts, RestartPolicy, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget,

@@ -102,6 +102,11 @@ impl TimeSpan {
         Self(Duration::from_secs(seconds as u64))
     }
 
+    /// For constants of this crate, up to 100 days.
+    pub(crate) const fn from_days(days: u8) -> Self {
+        Self(Duration::from_secs(days as u64 * 86_400))
+    }
+
     /// As the standard library has it.
     pub const fn duration(self) -> Duration {
         self.0

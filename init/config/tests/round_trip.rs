@@ -189,11 +189,12 @@ prop_compose! {
         dns_search in vec(of("[a-z]{1,5}\\.[a-z]{1,5}"), 0..3),
         links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
         shell in any::<bool>(),
+        logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
         sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
         let network = Network { dns, dns_search, links };
-        Configuration { hostname, network, console: Console { shell }, sysctls, containers }
+        Configuration { hostname, network, console: Console { shell }, logs, sysctls, containers }
     }
 }
 

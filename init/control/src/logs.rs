@@ -27,7 +27,11 @@ pub struct Query {
     pub tail: Option<u64>,
     /// Only lines not older than this, in microseconds since 1970 (UTC).
     pub since_us: Option<u64>,
-    /// Go on with new lines until the reader closes the pipe.
+    /// Only lines that began until then, in microseconds since 1970 (UTC).
+    pub until_us: Option<u64>,
+    /// Only what went to this output.
+    pub stream: Option<Stream>,
+    /// Go on with new lines until the reader closes the pipe. Not with `until_us`.
     pub follow: bool,
 }
 

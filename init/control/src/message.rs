@@ -203,6 +203,8 @@ pub enum Notice {
         /// The container.
         name: String,
     },
+    /// [logs] Keep so much from now on. Comes before the first pipe and whenever the configuration has changed.
+    LogLimits(berth_config::Logs),
     /// [logs] Read this pipe until its end; its descriptor comes with this message. The same pipe comes again when
     /// `logs` was restarted: PID 1 keeps a copy.
     LogPipe {

@@ -19,6 +19,7 @@ impl Supervisor {
     /// end and are prepared anew, new ones are prepared; the others notice nothing.
     pub fn apply(&mut self, configuration: Configuration) {
         let network_changed = self.configuration.network != configuration.network;
+        let logs_changed = self.configuration.logs != configuration.logs;
         let wanted: BTreeSet<&str> = configuration.containers.keys().map(AsRef::as_ref).collect();
         let gone: Vec<u32> = self
             .containers
@@ -36,6 +37,9 @@ impl Supervisor {
         self.notify(Role::Engine, Notice::DeclaredChanged);
         if network_changed {
             self.notify(Role::Network, Notice::NetworkConfigurationChanged);
+        }
+        if logs_changed {
+            self.notify(Role::Logs, Notice::LogLimits(self.configuration.logs.clone()));
         }
     }
 

@@ -220,6 +220,7 @@ impl Supervisor {
         let others = self.containers.numbers();
         match role {
             Role::Logs => {
+                self.notify(Role::Logs, Notice::LogLimits(self.configuration.logs.clone()));
                 others.into_iter().for_each(|other| self.offer_pipes(other));
                 self.offer_kernel_log(id);
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::{ApiError, LogQuery};
 use berth_control::logs::{Answer, Query};
+use berth_control::message::Stream;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
@@ -26,8 +27,14 @@ pub struct Logs {
 impl Logs {
     /// The read end of a pipe with what was asked for.
     pub async fn query(&self, container: String, query: LogQuery) -> Result<OwnedFd, ApiError> {
-        let query =
-            Query { container, tail: query.tail, since_us: query.since_us, follow: query.follow.unwrap_or(false) };
+        let stream = match query.stream.as_deref() {
+            None => None,
+            Some("stdout") => Some(Stream::Stdout),
+            Some("stderr") => Some(Stream::Stderr),
+            Some(other) => return Err(ApiError::Refused(format!("'{other}' is neither 'stdout' nor 'stderr'"))),
+        };
+        let LogQuery { tail, since_us, until_us, follow, .. } = query;
+        let query = Query { container, tail, since_us, until_us, stream, follow: follow.unwrap_or(false) };
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((Answer::Coming, lines)) => Ok(lines),

@@ -1,36 +1,37 @@
 //! The loop: pipes in, files, queries, pipes out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::listener::listen_on;
-use berth_control::logs::{Answer, Query};
+use berth_control::logs::{Answer, INIT, KERNEL, Query};
 use berth_control::message::{FromInit, Notice, Reply, Request, Stream, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockFlag, SockType};
+use nix::sys::stat::fstat;
 
 use crate::Error;
 use crate::follower::{Follower, Waits};
-use crate::kernel::Kernel;
-use crate::lines::Lines;
-use crate::store::Log;
+use crate::frame::{Dropped, Kind, LONGEST};
+use crate::kernel::{self, Kernel, Record};
+use crate::log::Moment;
+use crate::query::{find, last_origin};
+use crate::store::Store;
 use crate::sys;
 
-/// How much is read from a pipe before it is the next one's turn, in bytes. Empty lines grow twentyfold by their time,
-/// and even then what was read at once fits into a file.
-const CHUNK: usize = 32 * 1024;
-const _: () = assert!(CHUNK as u64 * 24 <= crate::store::FILE_SIZE);
+/// How many rounds with something to take there are to one step of the compressor, which takes as long as some of them.
+const BUSY_ROUNDS: u32 = 16;
 
 /// How many records of the kernel's log are read before it is the pipes' turn.
 const KERNEL_RECORDS: usize = 64;
 
-/// The most readers at once. Each costs two descriptors; `control` alone can ask.
+/// The most readers at once. Each costs two descriptors and some 200 KiB; `control` alone can ask.
 const FOLLOWERS: usize = 128;
 
 /// The most connections that have not asked yet.
@@ -39,8 +40,12 @@ const ASKERS: usize = 32;
 /// The longest name of a container, as the configuration allows.
 const LONGEST_NAME: usize = 128;
 
+/// The longest sleep, so that a deadline far away fits what epoll_wait(2) takes.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+
 const CHANNEL: u64 = 0;
 const LISTENER: u64 = 1;
+const SYNCER: u64 = 2;
 
 /// The program's state.
 #[derive(Debug)]
@@ -48,13 +53,12 @@ pub struct Collector {
     epoll: Epoll,
     channel: Channel,
     listener: OwnedFd,
-    directory: PathBuf,
-    logs: HashMap<String, Log>,
+    store: Store,
     sources: BTreeMap<u64, Source>,
     followers: Vec<u64>,
     next: u64,
-    buffer: Vec<u8>,
-    records: Vec<u8>,
+    /// What a full disk makes go.
+    discarded: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -62,18 +66,20 @@ enum Source {
     Pipe(Pipe),
     Kernel(Kernel),
     Asker(Channel),
-    Follower(Follower),
+    Follower(Box<Follower>),
 }
 
 #[derive(Debug)]
 struct Pipe {
     container: String,
+    stream: Stream,
+    /// Its inode's.
+    number: Option<u64>,
     reader: File,
-    lines: Lines,
 }
 
-impl Source {
-    fn descriptor(&self) -> BorrowedFd<'_> {
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Pipe(pipe) => pipe.reader.as_fd(),
             Self::Kernel(kernel) => kernel.as_fd(),
@@ -91,27 +97,20 @@ impl Collector {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::Events)?;
         epoll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL)).map_err(Error::Events)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(Error::Events)?;
+        let store = Store::open(directory).map_err(Error::Store)?;
+        epoll.add(store.syncer(), EpollEvent::new(EpollFlags::EPOLLIN, SYNCER)).map_err(Error::Events)?;
         channel.send(&ToInit { id: 1, request: Request::Ready }, &[])?;
         channel.set_nonblocking()?;
-        Ok(Self {
-            epoll,
-            channel,
-            listener,
-            directory,
-            logs: HashMap::new(),
-            sources: BTreeMap::new(),
-            followers: Vec::new(),
-            next: LISTENER + 1,
-            buffer: vec![0; CHUNK],
-            records: Vec::new(),
-        })
+        let (sources, followers, discarded) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Ok(Self { epoll, channel, listener, store, sources, followers, next: SYNCER + 1, discarded })
     }
 
     /// Runs until PID 1 closes the channel.
     pub fn run(mut self) -> Result<(), Error> {
         let mut events = [EpollEvent::empty(); 64];
+        let mut busy = 0;
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
                 Ok(count) => count,
                 Err(nix::Error::EINTR) => continue,
                 Err(error) => return Err(Error::Events(error)),
@@ -123,10 +122,28 @@ impl Collector {
                         result => result?,
                     },
                     LISTENER => self.accept(),
-                    number => self.advance(number),
+                    SYNCER => self.store.synced(now()),
+                    number => self.advance(number, event.events()),
                 }
             }
+            // Containers come before the compressor, which gets an eighth of what they get if they never pause.
+            busy = if count == 0 { BUSY_ROUNDS } else { busy + 1 };
+            if busy >= BUSY_ROUNDS {
+                busy = 0;
+                self.store.compress(now());
+            }
+            self.store.work(now());
         }
+    }
+
+    /// Until when there is nothing to do but what the descriptors ask for.
+    fn timeout(&self) -> EpollTimeout {
+        let now = Instant::now();
+        let Some(deadline) = self.store.deadline(now) else { return EpollTimeout::NONE };
+        // A millisecond more than less, or it would wake too early and go around for nothing.
+        let left = deadline.saturating_duration_since(now).min(LONGEST_SLEEP);
+        let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
+        EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
     }
 
     /// Takes every message that is there.
@@ -140,9 +157,10 @@ impl Collector {
                 }
                 Ok((FromInit::Notice(Notice::KernelLog), descriptors)) => {
                     for kmsg in descriptors {
-                        self.add(Source::Kernel(Kernel::new(File::from(kmsg))), EpollFlags::EPOLLIN);
+                        self.read_kernel_log(File::from(kmsg));
                     }
                 }
+                Ok((FromInit::Notice(Notice::LogLimits(limits)), _)) => self.store.set_limits(&limits, now()),
                 Ok((FromInit::Reply { reply: Reply::Refused { reason }, .. }, _)) => {
                     eprintln!("berth-logs: PID 1 refused a message: {reason}");
                 }
@@ -160,14 +178,29 @@ impl Collector {
         if !is_name(&container) {
             return eprintln!("berth-logs: the output of {container:?} is not kept: that is no name of a container");
         }
-        let pipe = Pipe { container, reader: File::from(pipe), lines: Lines::new(stream) };
-        self.add(Source::Pipe(pipe), EpollFlags::EPOLLIN);
+        // PID 1 offers all pipes again when it has executed itself anew.
+        let number = fstat(&pipe).map(|status| status.st_ino).ok();
+        let known = |source: &Source| matches!(source, Source::Pipe(pipe) if pipe.number == number);
+        if number.is_none() || !self.sources.values().any(known) {
+            let pipe = Pipe { container, stream, number, reader: File::from(pipe) };
+            self.add(Source::Pipe(pipe), EpollFlags::EPOLLIN);
+        }
+    }
+
+    fn read_kernel_log(&mut self, kmsg: File) {
+        let before: Vec<_> = self.sources.extract_if(.., |_, source| matches!(source, Source::Kernel(_))).collect();
+        before.iter().for_each(|(_, source)| self.unwatch(source));
+        let kept = [KERNEL, INIT].into_iter().filter_map(|name| last_origin(self.store.log(name)));
+        match Kernel::new(kmsg, kernel::boot(), kept.collect::<Vec<_>>()) {
+            Ok(kernel) => self.add(Source::Kernel(kernel), EpollFlags::EPOLLIN),
+            Err(error) => eprintln!("berth-logs: read the kernel's log: {error}"),
+        }
     }
 
     /// Watches it from now on.
     fn add(&mut self, source: Source, flags: EpollFlags) {
-        let added = fcntl(source.descriptor(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .and_then(|_| self.epoll.add(source.descriptor(), EpollEvent::new(flags, self.next)));
+        let added = fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .and_then(|_| self.epoll.add(source.as_fd(), EpollEvent::new(flags, self.next)));
         match added {
             Ok(()) => {
                 if matches!(source, Source::Follower(_)) {
@@ -180,12 +213,19 @@ impl Collector {
         }
     }
 
+    /// Watches it no more. Closing it is not enough where PID 1 has a copy.
+    fn unwatch(&self, source: impl AsFd) {
+        if let Err(error) = self.epoll.delete(source) {
+            eprintln!("berth-logs: watch a descriptor no more: {error}");
+        }
+    }
+
     /// Something can be done with a source.
-    fn advance(&mut self, number: u64) {
+    fn advance(&mut self, number: u64, events: EpollFlags) {
         // It may have gone in the same round of events.
         let Some(source) = self.sources.remove(&number) else { return };
         let kept = match source {
-            Source::Pipe(pipe) => self.read(pipe).map(Source::Pipe),
+            Source::Pipe(pipe) => self.read(pipe, events.contains(EpollFlags::EPOLLHUP)).map(Source::Pipe),
             Source::Kernel(kernel) => self.read_kernel(kernel).map(Source::Kernel),
             Source::Asker(channel) => {
                 self.answer(&channel);
@@ -199,40 +239,65 @@ impl Collector {
         }
     }
 
-    /// Reads once from a pipe; `None` when it has ended.
-    fn read(&mut self, mut pipe: Pipe) -> Option<Pipe> {
-        self.records.clear();
-        let now_us = now_us();
-        let ended = match pipe.reader.read(&mut self.buffer) {
-            Ok(0) => {
-                pipe.lines.finish(&mut self.records);
-                true
+    /// Takes once from a pipe; `None` when it has ended.
+    fn read(&mut self, pipe: Pipe, hung_up: bool) -> Option<Pipe> {
+        let (name, stream, now) = (&pipe.container, pipe.stream, now());
+        let available = sys::readable(pipe.reader.as_fd()).unwrap_or(0);
+        if available > 0 {
+            if let Err(error) = self.store.take(name, stream, pipe.reader.as_fd(), available, now) {
+                self.discard(&pipe, &error);
             }
-            Ok(length) => {
-                let bytes = self.buffer.get(..length).unwrap_or_default();
-                pipe.lines.push(bytes, now_us, &mut self.records);
-                false
+        } else if hung_up {
+            // Nobody can write to it any more, so nothing can have come since.
+            if let Err(error) = self.store.append(name, Kind::Ended(stream), &[], now) {
+                eprintln!("berth-logs: the end of the output of {name} is not kept: {error}");
             }
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-        };
-        if !self.records.is_empty() {
-            let records = std::mem::take(&mut self.records);
-            self.keep(&pipe.container, &records, now_us);
-            self.records = records;
         }
-        (!ended).then_some(pipe)
+        self.pass_on(name);
+        if available == 0 && hung_up {
+            self.unwatch(&pipe.reader);
+            return None;
+        }
+        Some(pipe)
+    }
+
+    /// A container must not wait for the disk: what cannot be kept goes.
+    fn discard(&mut self, pipe: &Pipe, error: &io::Error) {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return;
+        }
+        self.discarded.resize(LONGEST, 0);
+        // An empty or broken pipe has nothing that could be lost.
+        let length = (&pipe.reader).read(&mut self.discarded).unwrap_or(0);
+        let bytes = self.discarded.get(..length).unwrap_or_default();
+        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+        self.lose(&pipe.container, Dropped { lines, bytes: length as u64 }, error);
+    }
+
+    fn lose(&mut self, name: &str, dropped: Dropped, error: &io::Error) {
+        // Told once, and again in the log itself when there is room.
+        if self.store.log(name).dropped() == Dropped::default() {
+            eprintln!("berth-logs: the output of {name} is dropped: {error}");
+        }
+        self.store.lose(name, dropped);
     }
 
     /// Reads some records of the kernel's log; `None` if that is not possible any more.
     fn read_kernel(&mut self, mut kernel: Kernel) -> Option<Kernel> {
         for _ in 0..KERNEL_RECORDS {
-            let now_us = now_us();
-            let mut records = Vec::new();
-            match kernel.read(now_us, &mut records) {
-                Ok(Some(log)) => self.keep(log, &records, now_us),
+            let now = now();
+            match kernel.read(now.wall_us) {
+                Ok(Some(Record { log, stream, time_us, payload })) => {
+                    let printed = Moment { wall_us: time_us, ..now };
+                    if let Err(error) = self.store.append(log, Kind::Record(stream), &payload, printed) {
+                        self.lose(log, Dropped { lines: 1, bytes: payload.len() as u64 }, &error);
+                    }
+                    self.pass_on(log);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     eprintln!("berth-logs: read the kernel's log: {error}");
+                    self.unwatch(&kernel);
                     return None;
                 }
             }
@@ -240,37 +305,24 @@ impl Collector {
         Some(kernel)
     }
 
-    /// Appends to a log and wakes its followers.
-    fn keep(&mut self, name: &str, records: &[u8], now_us: u64) {
-        let log = log_of(&mut self.logs, &self.directory, name);
-        let dropping = log.dropped() > 0;
-        // Told once, and again in the log itself when there is room.
-        if let Err(error) = log.append(records, now_us)
-            && !dropping
-        {
-            eprintln!("berth-logs: the output of {name} is dropped: {error}");
-        }
-        self.pass_on(name);
-    }
-
     /// Wakes those who follow a container.
     fn pass_on(&mut self, container: &str) {
         let follows = |number: &u64| matches!(self.sources.get(number), Some(Source::Follower(follower)) if follower.container == container);
         let numbers: Vec<u64> = self.followers.iter().copied().filter(follows).collect();
         for number in numbers {
-            self.advance(number);
+            self.advance(number, EpollFlags::empty());
         }
     }
 
-    fn pump(&mut self, number: u64, mut follower: Follower) -> Option<Follower> {
-        let log = log_of(&mut self.logs, &self.directory, &follower.container);
+    fn pump(&mut self, number: u64, mut follower: Box<Follower>) -> Option<Box<Follower>> {
+        let log = self.store.log(&follower.container);
         // Without flags epoll still tells when the reader has gone.
         let flags = match follower.pump(log) {
             Waits::Nothing => return None,
             Waits::Room => EpollFlags::EPOLLOUT,
             Waits::More => EpollFlags::empty(),
         };
-        let changed = self.epoll.modify(&follower, &mut EpollEvent::new(flags, number));
+        let changed = self.epoll.modify(&*follower, &mut EpollEvent::new(flags, number));
         changed.is_ok().then_some(follower)
     }
 
@@ -292,9 +344,8 @@ impl Collector {
     /// A connection has its query, or has gone.
     fn answer(&mut self, channel: &Channel) {
         let Ok((query, descriptors)) = channel.receive::<Query>() else { return };
-        let Query { container, tail, since_us, follow } = query;
         let refusal = match descriptors.into_iter().next() {
-            _ if !is_name(&container) => format!("'{container}' is no name of a container"),
+            _ if !is_name(&query.container) => format!("'{}' is no name of a container", query.container),
             _ if self.followers.len() >= FOLLOWERS => {
                 format!("{FOLLOWERS} readers of logs are there already; end one of them")
             }
@@ -302,19 +353,15 @@ impl Collector {
             Some(pipe) => {
                 // If the answer does not get through, the reader has gone, which the pipe will say.
                 let _ = channel.send(&Answer::Coming, &[]);
-                let log = log_of(&mut self.logs, &self.directory, &container);
-                let position = log.find(tail, since_us);
-                let until = (!follow).then(|| log.end());
-                let follower = Follower::new(container, File::from(pipe), log, position, until);
-                return self.add(Source::Follower(follower), EpollFlags::EPOLLOUT);
+                let log = self.store.log(&query.container);
+                let (part, end) = (find(log, &query), log.end());
+                let follow = query.follow && query.until_us.is_none();
+                let follower = Follower::new(query.container, File::from(pipe), part, end, follow);
+                return self.add(Source::Follower(Box::new(follower)), EpollFlags::EPOLLOUT);
             }
         };
         let _ = channel.send(&Answer::Refused(refusal), &[]);
     }
-}
-
-fn log_of<'a>(logs: &'a mut HashMap<String, Log>, directory: &Path, container: &str) -> &'a mut Log {
-    logs.entry(container.to_owned()).or_insert_with(|| Log::new(directory.join(container)))
 }
 
 /// Whether it can be a folder's name. PID 1 and `control` have checked; this program writes files by it.
@@ -324,7 +371,7 @@ fn is_name(name: &str) -> bool {
     first && rest && name.len() <= LONGEST_NAME
 }
 
-fn now_us() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+fn now() -> Moment {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX), monotonic: Instant::now() }
 }

@@ -1,303 +1,274 @@
-//! The files: two a container, `current` and `previous`, each at most [`FILE_SIZE`].
+//! All logs: what is kept, for how long, and what goes when there is no room.
 //!
-//! ```text
-//! append ──► current ──full──► previous ──replaced──► gone
-//! ```
-//!
-//! A file holds whole records only: an append that the disk has no room for is undone. What was dropped is counted and
-//! told in the log as soon as there is room. Files are numbered by generation for as long as this program runs, so that
-//! a reader can go on in the next one after a rotation.
+//! What is written is on the disk within [`SYNC_DELAY`] and the time the disk takes. What does not fit goes oldest
+//! first: beyond the size of one log or its age from that log, beyond the size of all from the largest, so that a
+//! container that prints much does not push out what others have said.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use berth_control::logs::Line;
+use berth_config::{Logs, Size};
 use berth_control::message::Stream;
+use nix::sys::statvfs::statvfs;
 
-/// The most that a file may have, in bytes. Two a container hold some 20,000 lines: what a person scrolls back
-/// through. A thousand containers that print without end then have 2 GiB, a small state partition's.
-pub const FILE_SIZE: u64 = 1024 * 1024;
+use crate::compaction::{Compaction, is_full};
+use crate::frame::{Dropped, Kind};
+use crate::log::{Log, Moment};
+use crate::sync::Syncer;
 
-/// The log of one container.
+/// How long what was written may wait before it goes to the disk: with what the disk takes, at most the last second is
+/// lost when power fails.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
+
+/// The largest segment in bytes: what goes at once when a log is too large, some thousand lines once compressed.
+const LARGEST_SEGMENT: u64 = 1024 * 1024;
+
+/// The smallest, so that files do not become more than their worth.
+const SMALLEST_SEGMENT: u64 = 64 * 1024;
+
+/// The share of the file system that all logs may have if the configuration does not say.
+const SHARE: u64 = 10;
+
+/// And the most.
+const LARGEST_SHARE: u64 = 1 << 30;
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes on the disk of one log.
+    pub size: u64,
+    /// How long a line is kept, in microseconds.
+    pub age_us: u64,
+    /// The most bytes on the disk of all logs.
+    pub total: u64,
+}
+
+impl Limits {
+    /// As it is configured, on the file system of this folder.
+    pub fn new(configured: &Logs, directory: &Path) -> Self {
+        // The folder is made with the first log.
+        let found = directory.ancestors().find_map(|path| statvfs(path).ok());
+        let bytes = found.map_or(u64::MAX, |found| found.blocks().saturating_mul(found.fragment_size()));
+        Self {
+            size: configured.size.bytes(),
+            age_us: u64::try_from(configured.age.duration().as_micros()).unwrap_or(u64::MAX),
+            total: configured.total.map_or((bytes / SHARE).min(LARGEST_SHARE), Size::bytes),
+        }
+    }
+
+    fn segment_size(self) -> u64 {
+        (self.size / 8).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT)
+    }
+}
+
+/// All logs.
 #[derive(Debug)]
-pub struct Log {
+pub struct Store {
     directory: PathBuf,
-    current: Option<File>,
-    length: u64,
-    generation: u64,
-    dropped: u64,
+    limits: Option<Limits>,
+    logs: BTreeMap<String, Log>,
+    compaction: Compaction,
+    syncer: Syncer,
+    sync_at: Option<Instant>,
+    expires_at: Option<Instant>,
 }
 
-/// A place in a log: before the byte at `offset` of the file of this generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Which file.
-    pub generation: u64,
-    /// In bytes.
-    pub offset: u64,
-}
-
-impl Log {
-    /// The log that is kept in this folder, which need not be there.
-    pub fn new(directory: PathBuf) -> Self {
-        // The generation before is that of `previous`.
-        Self { directory, current: None, length: 0, generation: 1, dropped: 0 }
-    }
-
-    /// How many lines were dropped and not told of yet.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Appends records, or drops all of them.
-    pub fn append(&mut self, records: &[u8], now_us: u64) -> io::Result<()> {
-        let appended = self.try_append(records, now_us);
-        if appended.is_err() {
-            let lines = records.iter().filter(|byte| **byte == b'\n').count();
-            self.dropped = self.dropped.saturating_add(u64::try_from(lines).unwrap_or(u64::MAX));
-        }
-        appended
-    }
-
-    fn try_append(&mut self, records: &[u8], now_us: u64) -> io::Result<()> {
-        self.open()?;
-        if self.length > 0 && self.length.saturating_add(records.len() as u64) > FILE_SIZE {
-            self.rotate()?;
-        }
-        if self.dropped > 0 {
-            let text =
-                format!("berth: {} lines were dropped here, there was no room for them on the disk", self.dropped);
-            let mut notice = Vec::new();
-            let line = Line { time_us: now_us, stream: Stream::Stderr, partial: false, text: text.as_bytes() };
-            line.write(&mut notice);
-            self.write(&notice)?;
-            self.dropped = 0;
-        }
-        self.write(records)
-    }
-
-    /// All or nothing.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(file) = &self.current else { return Err(io::ErrorKind::NotFound.into()) };
-        match file.write_all_at(bytes, self.length) {
-            Ok(()) => {
-                self.length += bytes.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // If even this fails the file ends in half a record, which readers take for no line.
-                let _ = file.set_len(self.length);
-                Err(error)
+impl Store {
+    /// Finds what is in a folder, which need not be there.
+    /// Nothing is removed before its limits are told: those of the configuration may be wider than any default.
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        let mut store = Self {
+            directory,
+            limits: None,
+            logs: BTreeMap::new(),
+            compaction: Compaction::default(),
+            syncer: Syncer::new()?,
+            sync_at: None,
+            expires_at: None,
+        };
+        for entry in fs::read_dir(&store.directory).into_iter().flatten().flatten() {
+            if let Ok(name) = entry.file_name().into_string() {
+                store.log(&name);
             }
         }
+        Ok(store)
     }
 
-    fn open(&mut self) -> io::Result<()> {
-        if self.current.is_some() {
-            return Ok(());
+    /// The log of a container, also of one that has printed nothing.
+    pub fn log(&mut self, name: &str) -> &mut Log {
+        if !self.logs.contains_key(name) {
+            let directory = self.directory.join(name);
+            let mut log = Log::load(directory.clone()).unwrap_or_else(|error| {
+                eprintln!("berth-logs: read {}: {error}", directory.display());
+                Log::empty(directory)
+            });
+            log.take_full().into_iter().for_each(|start| self.compaction.add(name, start));
+            self.logs.insert(name.to_owned(), log);
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.path())?;
-        self.length = whole_records(&file)?;
-        file.set_len(self.length)?;
-        self.current = Some(file);
-        Ok(())
+        self.logs.entry(name.to_owned()).or_insert_with(|| Log::empty(PathBuf::new()))
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        fs::rename(self.path(), self.directory.join("previous"))?;
-        self.current = None;
-        self.length = 0;
-        self.generation += 1;
-        self.open()
+    /// Other limits from now on.
+    pub fn set_limits(&mut self, configured: &Logs, now: Moment) {
+        self.limits = Some(Limits::new(configured, &self.directory));
+        self.enforce(now);
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.join("current")
+    /// Takes up to `available` bytes from a pipe. What was taken, if anything, is kept; the oldest goes if there is no
+    /// room for it.
+    pub fn take(
+        &mut self,
+        name: &str,
+        stream: Stream,
+        pipe: BorrowedFd<'_>,
+        available: usize,
+        now: Moment,
+    ) -> io::Result<()> {
+        self.write(name, now, |log, size| log.take(pipe, stream, available, size, now).map(drop))
     }
 
-    /// Behind the last record.
-    pub fn end(&mut self) -> Position {
-        // What cannot be opened is empty.
-        let _ = self.open_existing();
-        Position { generation: self.generation, offset: self.length }
+    /// Appends a frame, also if the oldest must go for it.
+    pub fn append(&mut self, name: &str, kind: Kind, payload: &[u8], now: Moment) -> io::Result<()> {
+        self.write(name, now, |log, size| log.append(kind, payload, size, now))
     }
 
-    /// Before the first record.
-    fn beginning(&self) -> Position {
-        Position { generation: self.generation - 1, offset: 0 }
+    /// Something of this log could not be kept.
+    pub fn lose(&mut self, name: &str, dropped: Dropped) {
+        self.log(name).lose(dropped);
     }
 
-    /// Opens what is there and makes nothing.
-    fn open_existing(&mut self) -> io::Result<()> {
-        if self.path().exists() { self.open() } else { Ok(()) }
+    fn write(&mut self, name: &str, now: Moment, write: impl Fn(&mut Log, u64) -> io::Result<()>) -> io::Result<()> {
+        let size = self.limits.map_or(LARGEST_SEGMENT, Limits::segment_size);
+        let written = match write(self.log(name), size) {
+            // Once only: whoever fills the disk may take what becomes free.
+            Err(error) if is_full(&error) && self.remove_oldest() => write(self.log(name), size),
+            written => written,
+        };
+        self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
+        self.collect_full(name, now);
+        written
     }
 
-    /// The file of a generation, to read; `None` if it is gone or was never there.
-    pub fn file(&self, generation: u64) -> Option<File> {
-        match self.generation.checked_sub(generation) {
-            Some(0) => self.current.as_ref().and_then(|file| file.try_clone().ok()),
-            Some(1) => File::open(self.directory.join("previous")).ok(),
-            _ => None,
+    /// Segments that are full are to be compressed.
+    fn collect_full(&mut self, name: &str, now: Moment) {
+        let full = self.log(name).take_full();
+        if !full.is_empty() {
+            full.into_iter().for_each(|start| self.compaction.add(name, start));
+            self.enforce(now);
         }
     }
 
-    /// Where to begin reading so that at most `tail` records come, none of them older than `since_us`.
-    pub fn find(&mut self, tail: Option<u64>, since_us: Option<u64>) -> Position {
-        let end = self.end();
-        let mut start = self.beginning();
-        if tail.is_none() && since_us.is_none() {
-            return start;
+    /// When there is something to do without anybody printing; at once if there is something to compress.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.compaction.is_wanted(now) {
+            return Some(now);
         }
-        let mut missing = tail;
-        for generation in [end.generation, end.generation - 1] {
-            let limit = if generation == end.generation { end.offset } else { FILE_SIZE };
-            let bytes = self.file(generation).and_then(|file| read_up_to(&file, limit).ok()).unwrap_or_default();
-            let offset = first_wanted(&bytes, &mut missing, since_us);
-            start = Position { generation, offset };
-            if offset > 0 || missing == Some(0) {
+        let sync_at = self.sync_at.filter(|_| !self.syncer.is_busy());
+        [sync_at, self.compaction.resumes_at(), self.expires_at].into_iter().flatten().min()
+    }
+
+    /// Takes a step of compression if there is one to take.
+    pub fn compress(&mut self, now: Moment) {
+        if self.compaction.is_wanted(now.monotonic) && self.compaction.step(&mut self.logs, now.monotonic) {
+            self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
+            self.enforce(now);
+        }
+    }
+
+    /// Does what the clock says.
+    pub fn work(&mut self, now: Moment) {
+        if self.compaction.wants_sync() {
+            self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
+        }
+        if self.sync_at.is_some_and(|at| at <= now.monotonic) && !self.syncer.is_busy() {
+            self.sync();
+        }
+        if self.expires_at.is_some_and(|at| at <= now.monotonic) {
+            self.enforce(now);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.sync_at = None;
+        let mut files = self.compaction.begin_sync();
+        for log in self.logs.values_mut() {
+            files.extend(log.take_unsynced());
+        }
+        if !files.is_empty() {
+            self.syncer.start(files);
+        }
+    }
+
+    /// Becomes readable when [`Self::synced`] is to be called.
+    pub fn syncer(&self) -> &Syncer {
+        &self.syncer
+    }
+
+    /// What was to be on the disk is there.
+    pub fn synced(&mut self, now: Moment) {
+        self.syncer.finish();
+        self.compaction.synced(&mut self.logs);
+        self.enforce(now);
+    }
+
+    /// Removes what is too old or too much.
+    fn enforce(&mut self, now: Moment) {
+        let Some(Limits { size, age_us, total }) = self.limits else { return };
+        let mut next_us = u64::MAX;
+        for log in self.logs.values_mut() {
+            while log.stored() > size && log.remove_oldest().is_some() {}
+            while let Some(oldest) = log.segments().front() {
+                let age = oldest.age_us(now.wall_us, now.monotonic);
+                if age < age_us {
+                    next_us = next_us.min(age_us - age);
+                    break;
+                }
+                if log.segments().len() == 1 {
+                    log.close();
+                }
+                if log.remove_oldest().is_none() {
+                    break;
+                }
+            }
+        }
+        while let Some(excess) = self.logs.values().map(Log::stored).sum::<u64>().checked_sub(total)
+            && excess > 0
+        {
+            // What is about to be compressed may be enough.
+            let waits = self.compaction.is_pending() && excess <= total / 4;
+            if waits || self.close_largest() || !self.remove_oldest() {
                 break;
             }
         }
-        start
+        self.expires_at =
+            (next_us != u64::MAX).then(|| now.monotonic.checked_add(Duration::from_micros(next_us))).flatten();
     }
-}
 
-/// From the end of a file backwards: where the first record begins that is wanted. Takes from `missing`.
-fn first_wanted(bytes: &[u8], missing: &mut Option<u64>, since_us: Option<u64>) -> u64 {
-    let mut start = bytes.len();
-    while start > 0 && *missing != Some(0) {
-        let before = bytes.get(..start - 1).unwrap_or_default();
-        let begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let record = bytes.get(begin..start - 1).unwrap_or_default();
-        let old = since_us.is_some_and(|since| Line::parse(record).is_ok_and(|line| line.time_us < since));
-        if old {
-            *missing = Some(0);
-            break;
+    /// The largest log, if it has only the file that it grows by: that is compressed before anything is removed.
+    fn close_largest(&mut self) -> bool {
+        let Some((name, log)) = self.logs.iter_mut().max_by_key(|(_, log)| log.stored()) else { return false };
+        if log.segments().len() > 1 {
+            return false;
         }
-        start = begin;
-        if let Some(missing) = missing {
-            *missing -= 1;
-        }
+        log.close();
+        let full = log.take_full();
+        full.iter().for_each(|start| self.compaction.add(name, *start));
+        !full.is_empty()
     }
-    start as u64
-}
 
-fn read_up_to(file: &File, limit: u64) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len().min(limit);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
-}
-
-/// The length of a file up to its last line break: power may have failed in the middle of a record.
-fn whole_records(file: &File) -> io::Result<u64> {
-    let bytes = read_up_to(file, FILE_SIZE.saturating_mul(2))?;
-    Ok(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Read;
-
-    fn text(log: &Log, position: Position) -> String {
-        let mut text = String::new();
-        let mut offset = position.offset as usize;
-        for generation in position.generation..=log.generation {
-            let mut content = String::new();
-            if let Ok(mut file) =
-                File::open(log.directory.join(if generation == log.generation { "current" } else { "previous" }))
-            {
-                file.read_to_string(&mut content).unwrap();
+    /// Removes the oldest of the largest log. Whether there was anything to remove.
+    fn remove_oldest(&mut self) -> bool {
+        let mut logs: Vec<&mut Log> = self.logs.values_mut().collect();
+        logs.sort_by_key(|log| std::cmp::Reverse(log.stored()));
+        logs.into_iter().any(|log| {
+            if log.segments().len() == 1 && log.stored() >= SMALLEST_SEGMENT {
+                log.close();
             }
-            text.push_str(&content[offset.min(content.len())..]);
-            offset = 0;
-        }
-        text
-    }
-
-    fn log() -> (tempfile::TempDir, Log) {
-        let directory = tempfile::tempdir().unwrap();
-        let log = Log::new(directory.path().join("web"));
-        (directory, log)
-    }
-
-    #[test]
-    fn the_last_lines_are_found_across_both_files() {
-        let (_directory, mut log) = log();
-        log.append(b"1 o a\n2 o b\n", 0).unwrap();
-        log.rotate().unwrap();
-        log.append(b"3 o c\n4 o d\n", 0).unwrap();
-        for (tail, expected) in [(0, ""), (1, "4 o d\n"), (2, "3 o c\n4 o d\n"), (3, "2 o b\n3 o c\n4 o d\n")] {
-            let position = log.find(Some(tail), None);
-            assert_eq!(text(&log, position), expected, "{tail}");
-        }
-        let all = log.find(Some(99), None);
-        assert_eq!(text(&log, all), "1 o a\n2 o b\n3 o c\n4 o d\n");
-        let all = log.find(None, None);
-        assert_eq!(text(&log, all), "1 o a\n2 o b\n3 o c\n4 o d\n");
-    }
-
-    #[test]
-    fn lines_since_a_moment_are_found() {
-        let (_directory, mut log) = log();
-        log.append(b"1 o a\n2 o b\n", 0).unwrap();
-        log.rotate().unwrap();
-        log.append(b"3 o c\n4 o d\n", 0).unwrap();
-        for (since, tail, expected) in [
-            (4, None, "4 o d\n"),
-            (3, None, "3 o c\n4 o d\n"),
-            (2, None, "2 o b\n3 o c\n4 o d\n"),
-            (1, Some(1), "4 o d\n"),
-            (9, None, ""),
-        ] {
-            let position = log.find(tail, Some(since));
-            assert_eq!(text(&log, position), expected, "{since}");
-        }
-    }
-
-    #[test]
-    fn a_log_never_has_more_than_two_files_of_the_limit() {
-        let (directory, mut log) = log();
-        let record = format!("1 o {}\n", "x".repeat(1019));
-        for _ in 0..5_000 {
-            log.append(record.as_bytes(), 0).unwrap();
-        }
-        let sizes: Vec<u64> = fs::read_dir(directory.path().join("web"))
-            .unwrap()
-            .map(|entry| entry.unwrap().metadata().unwrap().len())
-            .collect();
-        assert_eq!(sizes.len(), 2);
-        assert!(sizes.iter().all(|size| *size <= FILE_SIZE) && sizes.contains(&FILE_SIZE), "{sizes:?}");
-    }
-
-    #[test]
-    fn what_a_power_cut_left_of_a_record_is_taken_off() {
-        let (directory, mut log) = log();
-        log.append(b"1 o a\n", 0).unwrap();
-        let path = directory.path().join("web/current");
-        fs::write(&path, b"1 o a\n2 o hal").unwrap();
-        let mut log = Log::new(directory.path().join("web"));
-        log.append(b"3 o c\n", 0).unwrap();
-        assert_eq!(fs::read_to_string(path).unwrap(), "1 o a\n3 o c\n");
-    }
-
-    #[test]
-    fn what_was_dropped_is_counted_and_told() {
-        let (directory, mut log) = log();
-        // A file where the folder should be.
-        fs::write(directory.path().join("web"), "").unwrap();
-        assert!(log.append(b"1 o a\n2 o b\n", 0).is_err());
-        assert!(log.append(b"3 o c\n", 0).is_err());
-        assert_eq!(log.dropped(), 3);
-        fs::remove_file(directory.path().join("web")).unwrap();
-        log.append(b"4 o d\n", 9).unwrap();
-        assert_eq!(log.dropped(), 0);
-        let kept = fs::read_to_string(directory.path().join("web/current")).unwrap();
-        assert!(kept.starts_with("9 e berth: 3 lines were dropped") && kept.ends_with("\n4 o d\n"), "{kept}");
+            log.remove_oldest().is_some()
+        })
     }
 }

@@ -1,21 +1,23 @@
 //! The collector over its real socket and pipes, with a PID 1 that only hands out pipes.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+mod support;
 
-use berth_control::channel::{Channel, ChannelError};
-use berth_control::logs::{Answer, Line, Query};
-use berth_control::message::{FromInit, Notice, Request, Stream, ToInit};
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use berth_config::Logs;
+use berth_control::channel::Channel;
+use berth_control::logs::{Answer, Query};
+use berth_control::message::Stream;
 use berth_logs::collector::Collector;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use support::{Init, all, ask, has_ended};
 use tempfile::TempDir;
 
 /// A running collector.
 struct Machine {
-    init: Channel,
+    init: Init,
     directory: TempDir,
 }
 
@@ -30,62 +32,37 @@ impl Machine {
         let (init, theirs) = Channel::pair().unwrap();
         let (logs, socket) = (logs.to_owned(), directory.path().join("logs.sock"));
         std::thread::spawn(move || Collector::new(theirs, logs, &socket).unwrap().run().unwrap());
-        let machine = Self { init, directory };
-        let ready: ToInit = loop {
-            match machine.init.receive() {
-                Ok((message, _)) => break message,
-                Err(ChannelError::WouldBlock) => wait(&machine.init),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        assert_eq!(ready.request, Request::Ready);
-        machine
+        let init = Init::new(init);
+        init.limit(Logs::default());
+        Self { init, directory }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("logs.sock")
     }
 
     /// The end that a container would write to.
     fn pipe(&self, container: &str, stream: Stream) -> File {
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        let notice = FromInit::Notice(Notice::LogPipe { container: container.into(), stream });
-        while self.init.send(&notice, &[reader.as_fd()]).is_err() {
-            std::thread::yield_now();
-        }
+        self.init.offer(container, stream, reader);
         File::from(writer)
     }
 
-    fn ask(&self, query: &Query) -> (Answer, BufReader<File>) {
-        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        let address = UnixAddr::new(&self.directory.path().join("logs.sock")).unwrap();
-        connect(socket.as_raw_fd(), &address).unwrap();
-        let channel = Channel::from(socket);
-        let (reader, writer) = nix::unistd::pipe().unwrap();
-        channel.send(query, &[writer.as_fd()]).unwrap();
-        drop(writer);
-        let (answer, _) = channel.receive().unwrap();
-        (answer, BufReader::new(File::from(reader)))
+    fn ask(&self, query: &Query) -> BufReader<File> {
+        let (answer, lines) = ask(&self.socket(), query);
+        assert_eq!(answer, Answer::Coming);
+        lines
     }
 
     /// Follows a container from its beginning.
     fn follow(&self, container: &str) -> BufReader<File> {
-        let (answer, lines) = self.ask(&query(container, true));
-        assert_eq!(answer, Answer::Coming);
-        lines
+        self.ask(&all(container, true))
     }
 }
 
-fn query(container: &str, follow: bool) -> Query {
-    Query { container: container.into(), tail: None, since_us: None, follow }
-}
-
-fn wait(channel: &Channel) {
-    poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
-}
-
 fn next(lines: &mut BufReader<File>) -> (Stream, String) {
-    let mut record = Vec::new();
-    lines.read_until(b'\n', &mut record).unwrap();
-    assert_eq!(record.pop(), Some(b'\n'), "the log has ended");
-    let line = Line::parse(&record).unwrap();
-    (line.stream, String::from_utf8(line.text.to_vec()).unwrap())
+    let (_, stream, text) = support::next(lines).expect("the log has ended");
+    (stream, text)
 }
 
 #[test]
@@ -99,11 +76,10 @@ fn what_a_container_prints_comes_to_a_follower_and_is_kept() {
     errors.write_all(b"oh\n").unwrap();
     assert_eq!(next(&mut followed), (Stream::Stderr, "oh".into()));
 
-    let (answer, mut kept) = machine.ask(&query("web", false));
-    assert_eq!(answer, Answer::Coming);
+    let mut kept = machine.ask(&all("web", false));
     assert_eq!(next(&mut kept).1, "hello");
     assert_eq!(next(&mut kept).1, "oh");
-    assert_eq!(kept.read(&mut [0]).unwrap(), 0, "a query that does not follow ends");
+    assert!(has_ended(&mut kept), "a query that does not follow ends");
 }
 
 #[test]
@@ -115,10 +91,10 @@ fn a_tail_has_the_last_lines() {
     for _ in 0..3 {
         next(&mut followed);
     }
-    let (_, mut last) = machine.ask(&Query { tail: Some(1), ..query("web", false) });
+    let mut last = machine.ask(&Query { tail: Some(1), ..all("web", false) });
     assert_eq!(next(&mut last).1, "three");
-    let (_, mut none) = machine.ask(&Query { since_us: Some(u64::MAX), ..query("web", false) });
-    assert_eq!(none.read(&mut [0]).unwrap(), 0);
+    let mut none = machine.ask(&Query { since_us: Some(u64::MAX), ..all("web", false) });
+    assert!(has_ended(&mut none));
 }
 
 #[test]
@@ -177,7 +153,7 @@ fn a_reader_that_does_not_read_holds_up_nobody() {
 fn a_name_that_leaves_the_folder_is_refused() {
     let machine = Machine::start();
     for name in ["../web", "", ".", "a/b", ".hidden"] {
-        let (answer, _) = machine.ask(&query(name, false));
+        let (answer, _) = ask(&machine.socket(), &all(name, false));
         assert!(matches!(answer, Answer::Refused(_)), "{name}");
     }
     machine.pipe("../web", Stream::Stdout);
@@ -250,8 +226,7 @@ fn a_pipe_that_comes_twice_is_no_trouble() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let copy: OwnedFd = reader.try_clone().unwrap();
     for pipe in [&reader, &copy] {
-        let notice = FromInit::Notice(Notice::LogPipe { container: "web".into(), stream: Stream::Stdout });
-        machine.init.send(&notice, &[pipe.as_fd()]).unwrap();
+        machine.init.offer("web", Stream::Stdout, pipe);
     }
     File::from(writer).write_all(b"once\n").unwrap();
     assert_eq!(next(&mut followed).1, "once");

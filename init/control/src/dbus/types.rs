@@ -93,14 +93,18 @@ pub struct Statistics {
 }
 
 /// Which lines of a log are wanted. Keys that are left out do not restrict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "dict", rename_all = "PascalCase")]
 pub struct LogQuery {
     /// Only the last so many lines.
     pub tail: Option<u64>,
     /// Only lines not older than this, in microseconds since 1970 (UTC).
     pub since_us: Option<u64>,
-    /// Go on with new lines until the reader closes the pipe.
+    /// Only lines that began until then, in microseconds since 1970 (UTC).
+    pub until_us: Option<u64>,
+    /// Only what went to `stdout` or to `stderr`.
+    pub stream: Option<String>,
+    /// Go on with new lines until the reader closes the pipe. Not with `UntilUs`.
     pub follow: Option<bool>,
 }
 

@@ -32,6 +32,12 @@ pub struct Arguments {
     /// Only what was printed since a moment (2026-11-22T10:30, UTC) or within a time (90s, 10m, 2h, 1d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<u64>,
+    /// Only what was printed until a moment, or until so long ago
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    until: Option<u64>,
+    /// Only standard output or only standard error
+    #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr"])]
+    stream: Option<String>,
     /// Show when each line was printed
     #[arg(short, long)]
     timestamps: bool,
@@ -76,10 +82,16 @@ struct Form {
 
 /// Prints as the lines come.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
-    let query = LogQuery { tail: arguments.tail.0, since_us: arguments.since, follow: Some(arguments.follow) };
+    let query = LogQuery {
+        tail: arguments.tail.0,
+        since_us: arguments.since,
+        until_us: arguments.until,
+        stream: arguments.stream.clone(),
+        follow: Some(arguments.follow),
+    };
     let mut readers = Vec::new();
     for name in &arguments.names {
-        let pipe = api.containers.logs(name, query).await?;
+        let pipe = api.containers.logs(name, query.clone()).await?;
         readers.push((name.clone(), BufReader::new(File::from(OwnedFd::from(pipe)))));
     }
     let form = Form { json, names: readers.len() > 1, timestamps: arguments.timestamps };

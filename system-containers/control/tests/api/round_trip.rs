@@ -2,7 +2,7 @@
 
 use berth_control::dbus::{ApiError, LogQuery};
 use berth_control::logs::{Answer, Query};
-use berth_control::message::{self, ContainerState, Kind, MachineState, Notice, PowerAction, Request};
+use berth_control::message::{self, ContainerState, Kind, MachineState, Notice, PowerAction, Request, Stream};
 use futures_util::StreamExt;
 use std::io::{Read, Write};
 
@@ -74,8 +74,10 @@ async fn signals_come_after_subscribing_and_not_before() {
 async fn the_log_of_a_container_comes_through_a_pipe() {
     let api = Api::start().await;
     let (_, containers) = api.proxies().await;
-    let query = LogQuery { tail: Some(3), since_us: None, follow: Some(true) };
-    let Err(ApiError::Unavailable(reason)) = containers.logs("web", query).await else { panic!("nobody listens yet") };
+    let query = LogQuery { tail: Some(3), stream: Some("stderr".into()), follow: Some(true), ..LogQuery::default() };
+    let Err(ApiError::Unavailable(reason)) = containers.logs("web", query.clone()).await else {
+        panic!("nobody listens yet")
+    };
     assert!(reason.contains("`logs`"), "{reason}");
 
     let path = api.directory.path().join("logs.sock");
@@ -95,7 +97,15 @@ async fn the_log_of_a_container_comes_through_a_pipe() {
     std::fs::File::from(std::os::fd::OwnedFd::from(pipe)).read_to_string(&mut text).unwrap();
     assert_eq!(text, "17 o hello\n");
     let asked = logs.join().unwrap();
-    assert_eq!(asked, Query { container: "web".into(), tail: Some(3), since_us: None, follow: true });
+    let expected = Query {
+        container: "web".into(),
+        tail: Some(3),
+        since_us: None,
+        until_us: None,
+        stream: Some(Stream::Stderr),
+        follow: true,
+    };
+    assert_eq!(asked, expected);
 }
 
 fn seqpacket_listener(path: &std::path::Path) -> std::os::fd::OwnedFd {
