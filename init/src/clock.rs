@@ -11,7 +11,12 @@ pub fn since_boot() -> Duration {
 
 /// [`since_boot`] in whole microseconds, as the messages carry it.
 pub fn microseconds() -> u64 {
-    u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX)
+    in_microseconds(since_boot())
+}
+
+/// A time on this clock in whole microseconds.
+pub fn in_microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ impl Machine {
     /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
     pub fn run(&mut self) -> PowerAction {
         loop {
-            self.supervisor.facts.configured |= clock::since_boot() >= CONFIGURATION_TIME;
+            self.supervisor.facts.configured |= self.supervisor.now >= CONFIGURATION_TIME;
             self.supervisor.settle();
             self.update_state();
             self.write_stopped();
@@ -148,7 +148,9 @@ impl Machine {
             if std::mem::take(&mut self.reexecute) {
                 log::error!("PID 1 cannot execute itself anew: {}", handover::leave());
             }
-            match self.reactor.wait(self.patience()) {
+            let tokens = self.reactor.wait(self.patience());
+            self.supervisor.now = clock::since_boot();
+            match tokens {
                 Ok(tokens) => tokens.into_iter().for_each(|token| self.handle(token)),
                 Err(error) => {
                     // epoll fails only for descriptors that are none: a defect, and no reason to spin.

@@ -2,6 +2,7 @@
 
 mod capability;
 mod command;
+mod dependencies;
 mod device;
 mod environment;
 mod health;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::capability::{Capability, CapabilityChoice};
 pub use self::command::Command;
+pub use self::dependencies::{Dependencies, Dependency, DependencyCondition};
 pub use self::device::Device;
 pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
@@ -32,7 +34,7 @@ pub use self::sysctl::Sysctls;
 pub use self::ulimit::{Ulimit, UlimitName};
 pub use self::user::User;
 pub use self::volume::{TemporaryMount, Volume};
-use crate::names::{AbsolutePath, ContainerName, HostName, ImageName};
+use crate::names::{AbsolutePath, HostName, ImageName};
 use crate::quantities::{Cpus, Size, TimeSpan};
 
 /// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
@@ -61,9 +63,10 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
 
-    /// Containers that must run, and be healthy if they have a health check, before this one starts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub depends_on: Vec<ContainerName>,
+    /// Containers that must run, and be healthy if they have a health check, before this one starts; or a table that
+    /// says of each how far it must have come.
+    #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
+    pub depends_on: Dependencies,
     /// What happens when the process ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: RestartPolicy,
@@ -145,7 +148,7 @@ impl Container {
             user: None,
             working_dir: None,
             hostname: None,
-            depends_on: Vec::new(),
+            depends_on: Dependencies::default(),
             restart: RestartPolicy::default(),
             health: None,
             stop_signal: None,

@@ -31,6 +31,13 @@ where
     select(values).prop_map(read).boxed()
 }
 
+fn dependencies() -> BoxedStrategy<berth_config::Dependencies> {
+    let list = vec(of("[a-z][a-z0-9._-]{0,9}[a-z0-9]"), 0..3).prop_map(berth_config::Dependencies::List);
+    let table =
+        one_of(&["{ db = {} }", "{ a = { condition = 'service_healthy' }, b-c = { condition = 'completed' } }"]);
+    prop_oneof![list, table].boxed()
+}
+
 const PATH: &str = "(/[ -9;-~&&[^/.]]{1,9}){1,3}/?";
 const ADDRESS: &str = "[1-9][0-9]{0,1}\\.0\\.2\\.1|fe80::[1-9]|::ffff:192\\.0\\.2\\.1";
 
@@ -47,7 +54,7 @@ fn process() -> impl Strategy<Value = Container> {
         option::of(of("[a-z_]{1,8}(:[0-9]{1,5})?|[0-9]{1,5}")),
         option::of(of(PATH)),
         option::of(of("[a-zA-Z0-9]{1,9}(\\.[a-z]-?[a-z])?")),
-        vec(of("[a-z][a-z0-9._-]{0,9}[a-z0-9]"), 0..3),
+        dependencies(),
         of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
         option::of(one_of(&[
             "{ exec = ['true', 'a b'] }",

@@ -126,12 +126,18 @@ pub struct Container {
     pub slot: u32,
     /// A system container that said so, or a user container that runs.
     pub ready: bool,
+    /// Whether its last run ended by itself, as intended, and no other one is to follow.
+    #[serde(default)]
+    pub completed: bool,
     /// Whether it got as far as it will get by itself at least once; the boot is over when all have.
     pub tried: bool,
     /// Starts after the first.
     pub restarts: u32,
-    /// Failed runs in a row, for the back-off.
+    /// Failed runs in a row, for the back-off; a long run ends the row.
     pub attempt: u32,
+    /// Failed runs in a row, for the limit of `on-failure`; only one that succeeds ends the row.
+    #[serde(default)]
+    pub failures: u32,
     /// See [`message::Container::started_us`].
     pub started_us: u64,
     /// See [`message::Container::exit_code`].
@@ -163,9 +169,11 @@ impl Container {
             health: None,
             slot,
             ready: false,
+            completed: false,
             tried: false,
             restarts: 0,
             attempt: 0,
+            failures: 0,
             started_us: 0,
             exit_code: -1,
             cgroup,
@@ -210,11 +218,6 @@ impl Container {
     /// Whether there is, or is about to be, something in its cgroup.
     pub fn may_have_processes(&self) -> bool {
         matches!(self.state, State::Creating { .. }) || self.pid().is_some()
-    }
-
-    /// Whether those that depend on it may start.
-    pub fn is_usable(&self) -> bool {
-        self.ready && self.health.as_ref().is_none_or(|health| health.status() == message::Health::Healthy)
     }
 
     /// Whether its health check fails.

@@ -10,7 +10,6 @@ use nix::sys::wait::WaitStatus;
 
 use super::Supervisor;
 use super::container::{Container, Goal, State};
-use crate::clock;
 
 /// The first pause before a restart; it doubles with each failed run. Docker's figures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -77,9 +76,10 @@ impl Supervisor {
     /// Clears up after a run and decides what comes next.
     fn after_end(&mut self, id: u32, success: bool) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        let ran_for = clock::microseconds().saturating_sub(container.started_us);
-        let quiet = matches!(container.state, State::Running(_)) && u128::from(ran_for) >= QUIET_TIME.as_micros();
+        let ran_for = self.now.saturating_sub(Duration::from_micros(container.started_us));
+        let quiet = matches!(container.state, State::Running(_)) && ran_for >= QUIET_TIME;
         container.attempt = if success || quiet { 0 } else { container.attempt.saturating_add(1) };
+        container.failures = if success { 0 } else { container.failures.saturating_add(1) };
         container.ready = false;
         container.tried = true;
         if let Some(peer) = container.peer.take() {
@@ -91,7 +91,8 @@ impl Supervisor {
         container.health = None;
         let attached = container.network.take().is_some();
         let name = container.name.clone();
-        container.state = next_state(container, success, self.facts.shutting_down);
+        container.state = next_state(container, success, self.facts.shutting_down, self.now);
+        container.completed = success && container.goal == Goal::Run && container.is_at_rest();
         if container.goal == Goal::Restart {
             container.goal = Goal::Run;
         }
@@ -117,7 +118,7 @@ impl Supervisor {
 }
 
 /// Where a container goes from the end of a run.
-fn next_state(container: &Container, success: bool, shutting_down: bool) -> State {
+fn next_state(container: &Container, success: bool, shutting_down: bool, now: Duration) -> State {
     match container.goal {
         Goal::Stop | Goal::Remove => return State::Stopped,
         Goal::Run | Goal::Restart if shutting_down => return State::Stopped,
@@ -128,11 +129,11 @@ fn next_state(container: &Container, success: bool, shutting_down: bool) -> Stat
         None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => true,
         Some(RestartPolicy::No) => false,
         Some(RestartPolicy::OnFailure { attempts }) => {
-            !success && attempts.is_none_or(|most| container.attempt <= most.get())
+            !success && attempts.is_none_or(|most| container.failures <= most.get())
         }
     };
     match (again, success) {
-        (true, _) => State::Backoff { until: clock::since_boot() + pause(container.attempt) },
+        (true, _) => State::Backoff { until: now + pause(container.attempt) },
         (false, true) => State::Stopped,
         (false, false) => State::Failed,
     }

@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, State};
-use crate::clock;
 use crate::reactor::Token;
 use crate::task::Task;
 
@@ -60,8 +59,7 @@ enum Stage {
 
 impl Health {
     /// Of a container that begins to run.
-    pub fn begin(settings: &berth_config::Health) -> Self {
-        let now = clock::since_boot();
+    pub fn begin(settings: &berth_config::Health, now: Duration) -> Self {
         let first = settings.start_interval().duration().min(settings.interval().duration());
         Self {
             settings: settings.clone(),
@@ -115,12 +113,12 @@ impl Health {
 
 impl Supervisor {
     /// The time of a container's health check has come: to begin one, or to give it up.
-    pub(super) fn check_health(&mut self, id: u32, now: Duration) {
+    pub(super) fn check_health(&mut self, id: u32) {
         let Some(health) = self.containers.get(id).and_then(|container| container.health.as_ref()) else { return };
         let took_too_long = || format!("it took longer than {}", health.settings.timeout());
         match &health.stage {
             Stage::Pause { .. } => {
-                if let Err(reason) = self.begin_check(id, now) {
+                if let Err(reason) = self.begin_check(id) {
                     self.checked(id, Err(reason));
                 }
             }
@@ -139,11 +137,11 @@ impl Supervisor {
         }
     }
 
-    fn begin_check(&mut self, id: u32, now: Duration) -> Result<(), String> {
+    fn begin_check(&mut self, id: u32) -> Result<(), String> {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
         let (Some(health), State::Running(running)) = (&container.health, &container.state) else { return Ok(()) };
         let (settings, pid) = (health.settings.clone(), running.pid);
-        let deadline = now + settings.timeout().duration();
+        let deadline = self.now + settings.timeout().duration();
         let stage = if let Some(command) = &settings.exec {
             let name = container.name.clone();
             let (number, output) = self.execute_check(&name, command.words())?;
@@ -200,7 +198,7 @@ impl Supervisor {
     fn checked(&mut self, id: u32, result: Result<(), String>) {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(health) = container.health.as_mut() else { return };
-        let changed = health.count(result.is_ok(), clock::since_boot());
+        let changed = health.count(result.is_ok(), self.now);
         let unhealthy = health.status == message::Health::Unhealthy;
         container.reason = match result {
             Err(reason) if unhealthy => format!("its health check fails: {reason}"),
@@ -235,13 +233,13 @@ mod tests {
         let configuration = format!("[containers.a]\nimage = 'x'\n[containers.a.health]\ntcp = 80\n{text}");
         let source = berth_config::Source::new("test".to_owned(), configuration.into_bytes());
         let loaded = berth_config::load(&[source]).unwrap().configuration;
-        Health::begin(loaded.containers.values().next().unwrap().health.as_ref().unwrap())
+        Health::begin(loaded.containers.values().next().unwrap().health.as_ref().unwrap(), Duration::ZERO)
     }
 
     #[test]
     fn only_failures_in_a_row_make_it_unhealthy() {
         let mut health = health("retries = 2\n");
-        let now = clock::since_boot();
+        let now = Duration::from_secs(1);
         assert!(!health.count(false, now));
         assert!(health.count(true, now) && health.status == message::Health::Healthy);
         assert!(!health.count(false, now));
@@ -254,7 +252,7 @@ mod tests {
     #[test]
     fn failures_do_not_count_in_the_start_period_until_it_was_healthy_once() {
         let mut health = health("retries = 1\nstart_period = '1h'\nstart_interval = '2s'\ninterval = '9s'\n");
-        let now = clock::since_boot();
+        let now = Duration::from_secs(1);
         assert!(!health.count(false, now) && health.status == message::Health::Starting);
         assert_eq!(health.deadline(), now + Duration::from_secs(2));
         assert!(health.count(true, now));

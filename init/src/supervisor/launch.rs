@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_config::{NetworkMode, Role};
 use berth_control::channel::Channel;
 use berth_control::message::{FromInit, Notice, Stream};
-use berth_runtime::{Executed, Progress, Rootfs, Stdio};
+use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
@@ -28,8 +28,10 @@ impl Supervisor {
     /// Starts a container whose dependencies are met.
     pub(super) fn launch(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        match launch_one(container, self.facts.output_to_kernel) {
-            Ok(()) => {
+        container.completed = false;
+        match (self.launcher)(container, self.facts.output_to_kernel) {
+            Ok(creating) => {
+                container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };
                 let watched = self.watch(id);
                 if let Err(error) = watched {
                     self.set_up_failed(id, format!("watch it: {error}"));
@@ -72,7 +74,7 @@ impl Supervisor {
                 if own_network {
                     container.network = created.network_namespace().ok().map(Into::into);
                 }
-                let deadline = clock::since_boot() + ATTACH_TIME;
+                let deadline = self.now + ATTACH_TIME;
                 container.state = State::Attaching { created: Some(created), deadline };
                 if own_network { self.attach(id) } else { self.start(id) }
             }
@@ -91,7 +93,7 @@ impl Supervisor {
         }
     }
 
-    fn runs(&mut self, id: u32) {
+    pub(super) fn runs(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         match std::mem::replace(&mut container.state, State::Stopped) {
             State::Executing { running, .. } => {
@@ -104,7 +106,8 @@ impl Supervisor {
         let by_notice = container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
         container.ready |= !by_notice;
         container.tried |= container.ready;
-        container.health = container.user().and_then(|user| user.health.as_ref()).map(Health::begin);
+        container.health =
+            container.user().and_then(|user| user.health.as_ref()).map(|health| Health::begin(health, self.now));
         log::info!("container {} runs", container.name);
         self.changed(id);
     }
@@ -144,9 +147,9 @@ impl Supervisor {
         }
         match created.start() {
             Ok(running) => {
-                container.started_us = clock::microseconds();
+                container.started_us = clock::in_microseconds(self.now);
                 let watched = self.reactor.add(running.report(), Token::Setup(id));
-                container.state = State::Executing { running, deadline: clock::since_boot() + SET_UP_TIME };
+                container.state = State::Executing { running, deadline: self.now + SET_UP_TIME };
                 if let Err(error) = watched {
                     self.set_up_failed(id, format!("watch it: {error}"));
                 }
@@ -156,8 +159,11 @@ impl Supervisor {
     }
 }
 
-/// Everything up to the child of the runtime.
-fn launch_one(container: &mut Container, output_to_kernel: bool) -> Result<(), String> {
+/// Sets a container up as far as the child of the runtime that does the rest. The reason if that fails.
+pub(super) type Launcher = fn(&mut Container, output_to_kernel: bool) -> Result<Option<Creating>, String>;
+
+/// The launcher of a machine.
+pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> Result<Option<Creating>, String> {
     container.addresses.clear();
     let stdio = |stream| {
         let output = if output_to_kernel {
@@ -212,8 +218,7 @@ fn launch_one(container: &mut Container, output_to_kernel: bool) -> Result<(), S
         keep_keyring: false,
     })
     .map_err(|error| crate::chain(&error))?;
-    container.state = State::Creating { creating: Some(creating), deadline: clock::since_boot() + SET_UP_TIME };
-    Ok(())
+    Ok(Some(creating))
 }
 
 /// The folders that a system container's definition wants made.

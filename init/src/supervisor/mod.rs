@@ -6,6 +6,7 @@
 
 mod apply;
 mod container;
+mod dependencies;
 mod devices;
 mod end;
 mod execution;
@@ -22,6 +23,8 @@ mod user_spec;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,7 +32,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_config::Role;
-use berth_control::message::{FromInit, Kind, Notice};
+use berth_control::message::{FromInit, Notice};
 use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +54,10 @@ pub struct Supervisor {
     pub facts: Facts,
     /// What is wanted.
     pub configuration: berth_config::Configuration,
+    /// When the present round of events began, on [`crate::clock`]. Everything that is decided in a round is decided by it.
+    pub now: Duration,
+    /// What begins to set a container up.
+    launcher: launch::Launcher,
 }
 
 /// What the supervisor knows beside the containers.
@@ -81,6 +88,8 @@ impl Supervisor {
             executions: Registry::default(),
             facts: Facts::default(),
             configuration: berth_config::Configuration::default(),
+            now: clock::since_boot(),
+            launcher: launch::launch_one,
         }
     }
 
@@ -91,9 +100,10 @@ impl Supervisor {
         list
     }
 
-    /// The container of this name.
+    /// The container of this name; of one that ends and its successor the latter.
     pub fn find(&self, name: &str) -> Option<&Container> {
-        self.containers.values().find(|container| container.name == name)
+        let named = self.containers.values().filter(|container| container.name == name);
+        named.max_by_key(|container| (container.goal != Goal::Remove, container.id))
     }
 
     fn find_mut(&mut self, name: &str) -> Option<&mut Container> {
@@ -130,14 +140,13 @@ impl Supervisor {
 
     /// Moves every container on as far as it can go. To be called after each event.
     pub fn settle(&mut self) {
-        let now = clock::since_boot();
         self.remove_leftovers();
         // A start may allow another one: again until nothing moves. Every round starts a container or is the last.
         loop {
             let mut moved = self.forget_removed();
             let ids: Vec<u32> = self.containers.numbers();
             for id in ids {
-                moved |= self.move_on(id, now);
+                moved |= self.move_on(id);
             }
             if !moved {
                 break;
@@ -145,7 +154,8 @@ impl Supervisor {
         }
     }
 
-    fn move_on(&mut self, id: u32, now: Duration) -> bool {
+    fn move_on(&mut self, id: u32) -> bool {
+        let now = self.now;
         let Some(container) = self.containers.get(id) else { return false };
         match &container.state {
             State::Waiting => self.start_if_possible(id),
@@ -159,7 +169,7 @@ impl Supervisor {
                 true
             }
             State::Running(_) if container.health.as_ref().is_some_and(|health| health.deadline() <= now) => {
-                self.check_health(id, now);
+                self.check_health(id);
                 true
             }
             State::Stopping { deadline: Some(deadline), .. } if *deadline <= now => {
@@ -187,9 +197,13 @@ impl Supervisor {
         if container.goal != Goal::Run || self.facts.shutting_down {
             return self.rest(id);
         }
-        if let Some(reason) = self.obstacle(container) {
-            if let Some(container) = self.containers.get_mut(id) {
-                container.reason = reason;
+        if let Some(obstacle) = self.obstacle(container) {
+            // Counts as a change only if it is one: everybody who waits is asked after every event.
+            if container.reason != obstacle.reason || (obstacle.lasting && !container.tried) {
+                let Some(container) = self.containers.get_mut(id) else { return false };
+                container.reason = obstacle.reason;
+                container.tried |= obstacle.lasting;
+                self.changed(id);
             }
             return false;
         }
@@ -204,36 +218,6 @@ impl Supervisor {
         }
         self.launch(id);
         true
-    }
-
-    /// What a waiting container waits for.
-    fn obstacle(&self, container: &Container) -> Option<String> {
-        if self.facts.leftovers.contains(&container.cgroup) {
-            return Some("waits for the last processes of its previous run".to_owned());
-        }
-        if !self.facts.configured && container.system().is_some_and(|system| system.after_configuration) {
-            return Some("waits for the configuration".to_owned());
-        }
-        let dependencies = match &container.definition {
-            Definition::System(system) => &system.depends_on,
-            Definition::User(user) => &user.depends_on,
-        };
-        for name in dependencies {
-            let name: &str = name.as_ref();
-            let Some(dependency) = self.find(name) else {
-                return Some(format!("waits for {name}, which does not exist"));
-            };
-            // A system container that this machine has no use for holds nobody up.
-            let met = dependency.is_usable()
-                || (dependency.kind() == Kind::System && matches!(dependency.state, State::Stopped));
-            if !met {
-                let health = if dependency.ready { ", which is not healthy yet" } else { "" };
-                return Some(format!("waits for {name}{health}"));
-            }
-        }
-        let needs_network = container.user().is_some_and(|user| user.network_mode == berth_config::NetworkMode::Bridge);
-        (needs_network && self.service(Role::Network).is_none())
-            .then(|| "waits for the system container network".to_owned())
     }
 
     /// Puts a container that is not to run to rest.

@@ -184,7 +184,7 @@ impl Supervisor {
             return Ok(());
         }
         container.goal = Goal::Run;
-        container.attempt = 0;
+        (container.attempt, container.failures) = (0, 0);
         let prepared = container.kind() == Kind::System || container.image.is_some();
         container.state = if prepared { State::Waiting } else { State::Preparing };
         if !prepared {

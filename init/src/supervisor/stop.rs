@@ -8,7 +8,6 @@ use nix::libc::{SIGKILL, SIGTERM};
 
 use super::Supervisor;
 use super::container::{Container, Goal, State};
-use crate::clock;
 
 /// What a user container that names no `stop_grace_period` of its own gets when the machine goes down: half of
 /// Docker's 10 s, because the whole machine is to be off within that.
@@ -45,7 +44,7 @@ impl Supervisor {
         let pid = running.pid;
         let deaf = would_ignore(pid, signal);
         let asked = running.signal(signal);
-        let deadline = if deaf || asked.is_err() { clock::since_boot() } else { clock::since_boot() + grace };
+        let deadline = if deaf || asked.is_err() { self.now } else { self.now + grace };
         container.state = State::Stopping { running, deadline: Some(deadline) };
         container.ready = false;
         self.changed(id);

@@ -1,48 +1,7 @@
-use berth_config::{Configuration, Source};
-use berth_control::channel::Channel;
-use berth_control::message::{FromInit, PreparedImage, Reply, Request, ToInit};
+use berth_control::message::{PreparedImage, Reply, Request, ToInit};
 
-use super::peer::Peer;
+use super::world::{ask, configuration, service, supervisor, system};
 use super::*;
-
-fn supervisor() -> Supervisor {
-    Supervisor::new(Rc::new(Reactor::new().unwrap()))
-}
-
-fn configuration(text: &str) -> Configuration {
-    berth_config::load(&[Source::new("test.toml", text)]).unwrap().configuration
-}
-
-fn system(text: &str) -> berth_config::SystemContainer {
-    let text = format!("description = \"a test\"\ncommand = [\"/usr/bin/true\"]\n{text}");
-    berth_config::load_system_container(&Source::new("container.toml", text)).unwrap()
-}
-
-/// A system container with this role whose channel the test holds the other end of.
-fn service(supervisor: &mut Supervisor, role: &str) -> (u32, Channel) {
-    supervisor.declare_system(role, system(&format!("role = \"{role}\"")));
-    let (ours, theirs) = Channel::pair().unwrap();
-    theirs.set_nonblocking().unwrap();
-    let id = supervisor.find(role).unwrap().id;
-    let peer = Peer::new(ours);
-    supervisor.reactor.add(&peer, Token::Channel(id)).unwrap();
-    let container = supervisor.find_mut(role).unwrap();
-    container.state = State::Stopped; // the process is not what is tested
-    container.peer = Some(peer);
-    (id, theirs)
-}
-
-fn ask(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> Reply {
-    from.1.send(&ToInit { id: 7, request }, &[]).unwrap();
-    supervisor.message(from.0);
-    loop {
-        match from.1.receive().unwrap().0 {
-            FromInit::Reply { id: 7, reply } => return reply,
-            FromInit::Reply { id, .. } => panic!("an answer to request {id}, which nobody made"),
-            FromInit::Notice(_) => {}
-        }
-    }
-}
 
 const WEB: &str = "[containers.web]\nimage = \"web\"\n";
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{SYSTEM_CONTAINERS, container_path};
 use crate::configuration::Configuration;
+use crate::container::{Container, Dependencies, DependencyCondition, RestartPolicy};
 use crate::load::Report;
 use crate::names::ContainerName;
 use crate::suggestion::nearest;
@@ -11,20 +12,43 @@ use crate::tree::{Node, Path};
 
 pub(super) fn check(configuration: &Configuration, declared: &BTreeSet<String>, root: &Node, report: &mut Report) {
     for (name, container) in &configuration.containers {
-        for (index, wanted) in container.depends_on.iter().enumerate() {
+        for (index, (wanted, condition)) in container.depends_on.iter().enumerate() {
+            let path = dependency_path((name, index), &container.depends_on);
             if !declared.contains(wanted.as_str()) {
-                unknown(wanted, declared, &dependency_path(name, index), root, report);
+                unknown(wanted, declared, &path, root, report);
+            } else if let Some((wrong, help)) =
+                configuration.containers.get(wanted).and_then(|it| hopeless(it, condition))
+            {
+                report.add(report.about(root, &path, format!("\"{wanted}\" {wrong}")).help(help));
             }
         }
     }
     for cycle in cycles(configuration) {
-        report_cycle(&cycle, root, report);
+        report_cycle(&cycle, configuration, root, report);
     }
 }
 
-/// `containers.<name>.depends_on[index]`.
-fn dependency_path(name: &ContainerName, index: usize) -> Path {
-    container_path(name).key("depends_on").index(index)
+/// `containers.<name>.depends_on[index]`, or `containers.<name>.depends_on.<name>`.
+fn dependency_path((name, index): Step, dependencies: &Dependencies) -> Path {
+    let path = container_path(name).key("depends_on");
+    match dependencies {
+        Dependencies::List(_) => path.index(index),
+        Dependencies::Table(_) => dependencies.name(index).map_or(path.clone(), |name| path.key(name.as_str())),
+    }
+}
+
+/// Why this container never comes as far as that, and what to do.
+fn hopeless(container: &Container, condition: DependencyCondition) -> Option<(&'static str, &'static str)> {
+    let for_ever = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+    match condition {
+        DependencyCondition::Healthy if container.health.is_none() => {
+            Some(("has no health check", "give it one, or wait for \"started\""))
+        }
+        DependencyCondition::Completed if for_ever => {
+            Some(("is started again whenever it ends", "give it restart = \"on-failure\" or \"no\""))
+        }
+        _ => None,
+    }
 }
 
 fn unknown(wanted: &ContainerName, declared: &BTreeSet<String>, path: &Path, root: &Node, report: &mut Report) {
@@ -56,7 +80,7 @@ fn cycles(configuration: &Configuration) -> Vec<Vec<Step<'_>>> {
         }
         while let Some((name, index)) = trail.last_mut() {
             let container = configuration.containers.get(*name);
-            let Some(next) = container.and_then(|container| container.depends_on.get(*index)) else {
+            let Some(next) = container.and_then(|container| container.depends_on.name(*index)) else {
                 left.insert(*name);
                 position.remove(*name);
                 trail.pop();
@@ -80,20 +104,23 @@ fn cycles(configuration: &Configuration) -> Vec<Vec<Step<'_>>> {
     found
 }
 
-fn report_cycle(cycle: &[Step], root: &Node, report: &mut Report) {
-    let Some(((first, index), rest)) = cycle.split_first() else {
+fn report_cycle(cycle: &[Step], configuration: &Configuration, root: &Node, report: &mut Report) {
+    let path = |step: &Step| {
+        let container = configuration.containers.get(step.0);
+        container.map_or_else(|| container_path(step.0), |container| dependency_path(*step, &container.depends_on))
+    };
+    let Some((start, rest)) = cycle.split_first() else {
         return;
     };
     // A long circle is shown by its beginning.
     let mut names: Vec<&str> = cycle.iter().map(|(name, _)| name.as_str()).take(8).collect();
-    names.push(if cycle.len() > names.len() { "..." } else { first.as_str() });
+    names.push(if cycle.len() > names.len() { "..." } else { start.0.as_str() });
     let message = match rest {
         [] => "the container depends on itself".to_owned(),
         _ => format!("the containers wait for each other: {}", names.join(" -> ")),
     };
-    let mistake = report.about(root, &dependency_path(first, *index), message);
-    let mistake = rest.iter().take(7).fold(mistake, |mistake, (name, index)| {
-        report.relate(mistake, root, &dependency_path(name, *index), "and this")
-    });
+    let mistake = report.about(root, &path(start), message);
+    let mistake =
+        rest.iter().take(7).fold(mistake, |mistake, step| report.relate(mistake, root, &path(step), "and this"));
     report.add(mistake.help("take one of them out of `depends_on`"));
 }

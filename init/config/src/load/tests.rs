@@ -244,6 +244,13 @@ image = 'x'
     assert!(shown.contains("the containers wait for each other: a -> b -> c -> a"), "{shown}");
     assert!(shown.contains("berth.toml:6:20") && shown.contains("berth.toml:9:15"), "{shown}");
     assert!(mistake("[containers.a]\nimage = 'x'\ndepends_on = ['a']\n").contains("depends on itself"));
+    let long = "\
+[containers.a]\nimage = 'x'\ndepends_on.b = { condition = 'started' }
+[containers.b]\nimage = 'x'\ndepends_on = { c = {}, a = {} }
+[containers.c]\nimage = 'x'\n";
+    let shown = mistake(long);
+    assert!(shown.contains("the containers wait for each other: a -> b -> a"), "{shown}");
+    assert!(shown.contains("containers.a.depends_on.b") && shown.contains("berth.toml:6:"), "{shown}");
 }
 
 #[test]
@@ -268,6 +275,11 @@ fn contradictions_within_a_container_are_found() {
         ("memory = 512", "512 of memory is too little"),
         ("[containers.web.sysctls]\n'kernel.panic' = 1", "it is a setting of the whole machine"),
         ("depends_on = ['network']", "there is no container \"network\""),
+        ("depends_on.c = { condition = 'healthy' }\n[containers.c]\nimage = 'x'", "\"c\" has no health check"),
+        (
+            "depends_on.c = { condition = 'completed' }\n[containers.c]\nimage = 'x'",
+            "is started again whenever it ends",
+        ),
     ];
     for (text, wanted) in cases {
         let shown = mistake(&format!("{web}{text}\n"));

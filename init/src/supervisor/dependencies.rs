@@ -1,0 +1,198 @@
+//! What a container waits for before it starts.
+
+use berth_config::{DependencyCondition, NetworkMode, Role};
+use berth_control::message::{self, Kind};
+
+use super::Supervisor;
+use super::container::{Container, Definition, Goal, State};
+
+/// Why a container cannot start yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    /// In one sentence.
+    pub reason: String,
+    /// Whether it will not go away by itself.
+    pub lasting: bool,
+}
+
+impl Obstacle {
+    fn passing(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), lasting: false }
+    }
+}
+
+impl Supervisor {
+    /// What a waiting container waits for.
+    pub(super) fn obstacle(&self, container: &Container) -> Option<Obstacle> {
+        let alive = |other: &Container| {
+            other.id != container.id && other.cgroup == container.cgroup && other.may_have_processes()
+        };
+        if self.facts.leftovers.contains(&container.cgroup) || self.containers.values().any(alive) {
+            return Some(Obstacle::passing("waits for the last processes of its previous run"));
+        }
+        if !self.facts.configured && container.system().is_some_and(|system| system.after_configuration) {
+            return Some(Obstacle::passing("waits for the configuration"));
+        }
+        let dependency = match &container.definition {
+            Definition::System(system) => {
+                system.depends_on.iter().find_map(|name| self.unmet(name.as_str(), DependencyCondition::Ready))
+            }
+            Definition::User(user) => {
+                user.depends_on.iter().find_map(|(name, condition)| self.unmet(name.as_str(), condition))
+            }
+        };
+        if dependency.is_some() {
+            return dependency;
+        }
+        let needs_network = container.user().is_some_and(|user| user.network_mode == NetworkMode::Bridge);
+        (needs_network && self.service(Role::Network).is_none())
+            .then(|| Obstacle::passing("waits for the system container network"))
+    }
+
+    /// What is missing of a dependency.
+    fn unmet(&self, name: &str, condition: DependencyCondition) -> Option<Obstacle> {
+        let Some(dependency) = self.find(name) else {
+            return Some(Obstacle { reason: format!("waits for {name}, which does not exist"), lasting: true });
+        };
+        if has_come_to(dependency, condition) {
+            return None;
+        }
+        let (what, lasting) = match dependency.state {
+            State::Failed => (", which failed", true),
+            State::Stopped => (", which is stopped", true),
+            State::Waiting => ("", dependency.tried),
+            _ if condition == DependencyCondition::Completed => (" to complete", false),
+            _ if dependency.ready => (", which is not healthy yet", false),
+            _ => ("", false),
+        };
+        // What is about to be replaced or forgotten is not what the others wait for.
+        Some(Obstacle {
+            reason: format!("waits for {name}{what}"),
+            lasting: lasting && dependency.goal != Goal::Remove,
+        })
+    }
+}
+
+/// Whether a container has come so far that those that depend on it may start.
+fn has_come_to(container: &Container, condition: DependencyCondition) -> bool {
+    let health = container.health.as_ref().map(super::health::Health::status);
+    let healthy = health == Some(message::Health::Healthy);
+    // A system container that this machine has no use for holds nobody up.
+    let useless = container.kind() == Kind::System && matches!(container.state, State::Stopped);
+    match condition {
+        DependencyCondition::Ready => {
+            useless || container.completed || container.ready && (healthy || health.is_none())
+        }
+        DependencyCondition::Started => useless || container.completed || container.ready,
+        DependencyCondition::Healthy => container.ready && healthy,
+        DependencyCondition::Completed => container.completed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_control::message::ContainerState::{Backoff, Failed, Running, Starting, Stopped, Waiting};
+    use berth_control::message::Request;
+
+    use crate::supervisor::world::World;
+
+    fn world(job: &str, condition: &str) -> World {
+        let mut world = World::new(&format!(
+            "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\n{job}\n\
+             [containers.web]\nimage = 'b'\nnetwork_mode = 'none'\ndepends_on = {condition}\n"
+        ));
+        world.prepare("web");
+        assert_eq!(world.state("web"), Waiting);
+        world
+    }
+
+    #[test]
+    fn a_job_has_completed_when_it_ends_with_0() {
+        let mut world = world("restart = 'on-failure'", "{ job = { condition = 'completed' } }");
+        world.prepare("job");
+        world.run("job");
+        assert_eq!((world.state("web"), world.reason("web")), (Waiting, "waits for job to complete"));
+        world.end("job", 1);
+        assert_eq!((world.state("job"), world.state("web")), (Backoff, Waiting));
+        world.pass(std::time::Duration::from_secs(1));
+        world.run("job");
+        world.end("job", 0);
+        assert_eq!((world.state("job"), world.state("web")), (Stopped, Starting));
+        world.run("web");
+        assert_eq!(world.supervisor.problems(), [""; 0]);
+    }
+
+    #[test]
+    fn a_job_that_fails_is_a_problem_of_those_that_wait_for_it() {
+        let mut world = world("restart = 'no'", "{ job = { condition = 'completed' } }");
+        world.complete("job", 3);
+        assert_eq!((world.state("job"), world.state("web")), (Failed, Waiting));
+        assert!(world.supervisor.find("web").unwrap().tried);
+        let problems = ["container job: exited with code 3", "container web: waits for job, which failed"];
+        assert_eq!(world.supervisor.problems(), problems);
+        world.ask(Request::Start { name: "job".into() });
+        world.run("job");
+        world.end("job", 0);
+        assert_eq!(world.state("web"), Starting);
+    }
+
+    #[test]
+    fn a_job_that_was_stopped_has_not_completed() {
+        let mut world = world("restart = 'no'", "{ job = { condition = 'completed' } }");
+        world.prepare("job");
+        world.run("job");
+        world.ask(Request::Stop { name: "job".into() });
+        world.end("job", 0);
+        assert_eq!((world.state("job"), world.reason("web")), (Stopped, "waits for job, which is stopped"));
+    }
+
+    #[test]
+    fn a_job_that_was_faster_than_those_that_wait_for_it_holds_nobody_up() {
+        for condition in ["['job']", "{ job = { condition = 'started' } }"] {
+            let mut world = World::new(&format!(
+                "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n\
+                 [containers.web]\nimage = 'b'\nnetwork_mode = 'none'\ndepends_on = {condition}\n"
+            ));
+            world.complete("job", 0);
+            world.prepare("web");
+            assert_eq!(world.state("web"), Starting);
+        }
+    }
+
+    #[test]
+    fn started_does_not_wait_for_health_and_healthy_does() {
+        let job = "health = { tcp = 80 }";
+        for (condition, wanted) in [("started", Starting), ("healthy", Waiting)] {
+            let mut world = world(job, &format!("{{ job = {{ condition = '{condition}' }} }}"));
+            world.prepare("job");
+            world.run("job");
+            assert_eq!((world.state("job"), world.state("web")), (Running, wanted));
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_does_not_change_a_job_does_not_run_it_again() {
+        let text = "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n";
+        let mut world = World::new(text);
+        world.complete("job", 0);
+        world.apply(&format!("{text}[containers.new]\nimage = 'b'\n"));
+        world.prepare("job");
+        assert_eq!(world.state("job"), Stopped);
+        world.apply(&text.replace("'a'", "'a2'"));
+        world.prepare("job");
+        assert_eq!(world.state("job"), Starting);
+    }
+
+    #[test]
+    fn the_next_of_a_name_waits_for_the_end_of_the_last() {
+        let text = "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\n";
+        let mut world = World::new(text);
+        world.prepare("job");
+        world.run("job");
+        world.apply(&text.replace("'a'", "'a2'"));
+        world.prepare("job");
+        assert_eq!((world.state("job"), world.supervisor.list().len()), (Waiting, 4));
+        world.end("job", 0);
+        assert_eq!((world.state("job"), world.supervisor.list().len()), (Starting, 3));
+    }
+}

@@ -1,0 +1,148 @@
+//! A supervisor whose containers have no processes: the runtime reports when a test says so, and time stands still until
+//! a test moves it on.
+
+use std::fs::File;
+use std::os::fd::IntoRawFd;
+use std::process::Command;
+
+use berth_config::{Configuration, Source};
+use berth_control::channel::Channel;
+use berth_control::message::{ContainerState, FromInit, PreparedImage, Reply, Request, ToInit};
+use berth_runtime::Running;
+
+use super::peer::Peer;
+use super::*;
+
+/// Without containers.
+pub fn supervisor() -> Supervisor {
+    Supervisor::new(Rc::new(Reactor::new().unwrap()))
+}
+
+/// A configuration that is right.
+pub fn configuration(text: &str) -> Configuration {
+    berth_config::load(&[Source::new("test.toml", text)]).unwrap().configuration
+}
+
+/// A system container with this in its definition.
+pub fn system(text: &str) -> berth_config::SystemContainer {
+    let text = format!("description = \"a test\"\ncommand = [\"/usr/bin/true\"]\n{text}");
+    berth_config::load_system_container(&Source::new("container.toml", text)).unwrap()
+}
+
+/// A system container with this role whose channel the test holds the other end of.
+pub fn service(supervisor: &mut Supervisor, role: &str) -> (u32, Channel) {
+    supervisor.declare_system(role, system(&format!("role = \"{role}\"")));
+    let (ours, theirs) = Channel::pair().unwrap();
+    theirs.set_nonblocking().unwrap();
+    let id = supervisor.find(role).unwrap().id;
+    let peer = Peer::new(ours);
+    supervisor.reactor.add(&peer, Token::Channel(id)).unwrap();
+    let container = supervisor.find_mut(role).unwrap();
+    container.state = State::Stopped; // the process is not what is tested
+    container.peer = Some(peer);
+    (id, theirs)
+}
+
+/// The answer to a request.
+pub fn ask(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> Reply {
+    from.1.send(&ToInit { id: 7, request }, &[]).unwrap();
+    supervisor.message(from.0);
+    loop {
+        match from.1.receive().unwrap().0 {
+            FromInit::Reply { id: 7, reply } => return reply,
+            FromInit::Reply { id, .. } => panic!("an answer to request {id}, which nobody made"),
+            FromInit::Notice(_) => {}
+        }
+    }
+}
+
+/// Above every pid that the kernel gives (PID_MAX_LIMIT).
+const FIRST_PID: i32 = (1 << 22) + 1;
+
+/// A supervisor with virtual time.
+pub struct World {
+    pub supervisor: Supervisor,
+    /// Which asks on behalf of everybody.
+    services: [(u32, Channel); 2],
+    /// As the first process of every container: one that has ended, so that signals to it go nowhere.
+    ended: File,
+    next_pid: i32,
+}
+
+impl World {
+    /// With this configuration applied.
+    pub fn new(text: &str) -> Self {
+        let mut supervisor = supervisor();
+        supervisor.launcher = |_, _| Ok(None);
+        supervisor.now = Duration::from_secs(1000);
+        let services = ["engine", "control"].map(|role| service(&mut supervisor, role));
+        let mut child = Command::new("true").spawn().unwrap();
+        let ended = File::open(format!("/proc/{}", child.id())).unwrap();
+        child.wait().unwrap();
+        let mut world = Self { supervisor, services, ended, next_pid: FIRST_PID };
+        world.apply(text);
+        world
+    }
+
+    pub fn apply(&mut self, text: &str) {
+        self.supervisor.apply(configuration(text));
+        self.supervisor.settle();
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.supervisor.now += time;
+        self.supervisor.settle();
+    }
+
+    /// The engine has prepared the container's image.
+    pub fn prepare(&mut self, name: &str) {
+        let prepared = Request::Prepared { name: name.into(), image: Box::new(PreparedImage::default()) };
+        assert_eq!(ask(&mut self.supervisor, &self.services[0], prepared), Reply::Done);
+        self.supervisor.settle();
+    }
+
+    /// Somebody asks for something.
+    pub fn ask(&mut self, request: Request) {
+        assert_eq!(ask(&mut self.supervisor, &self.services[1], request), Reply::Done);
+        self.supervisor.settle();
+    }
+
+    /// The runtime reports that the container's program runs.
+    pub fn run(&mut self, name: &str) {
+        let descriptor = || nix::unistd::dup(&self.ended).unwrap().into_raw_fd();
+        let running = format!("{{\"pid\":{},\"pidfd\":{},\"report\":{}}}", self.next_pid, descriptor(), descriptor());
+        let running: Running = serde_json::from_str(&running).unwrap();
+        self.next_pid += 1;
+        let now = self.supervisor.now;
+        let container = self.supervisor.find_mut(name).unwrap();
+        assert!(matches!(container.state, State::Creating { .. }), "{name}: {:?}", container.state);
+        container.started_us = clock::in_microseconds(now);
+        container.state = State::Executing { running, deadline: now };
+        let id = container.id;
+        self.supervisor.runs(id);
+        self.supervisor.settle();
+    }
+
+    /// The container's first process ends.
+    pub fn end(&mut self, name: &str, code: i32) {
+        let named = self.supervisor.containers.values().filter(|container| container.name == name);
+        let pid = named.filter_map(Container::pid).next().unwrap();
+        self.supervisor.process_ended(pid, code, format!("exited with code {code}"));
+        self.supervisor.settle();
+    }
+
+    /// Prepares, sets up and ends a container.
+    pub fn complete(&mut self, name: &str, code: i32) {
+        self.prepare(name);
+        self.run(name);
+        self.end(name, code);
+    }
+
+    pub fn state(&self, name: &str) -> ContainerState {
+        self.supervisor.find(name).unwrap().describe().state
+    }
+
+    pub fn reason(&self, name: &str) -> &str {
+        &self.supervisor.find(name).unwrap().reason
+    }
+}
