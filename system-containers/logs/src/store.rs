@@ -173,17 +173,20 @@ impl Store {
 
     /// Takes a step of compression if there is one to take.
     pub fn compress(&mut self, now: Moment) {
-        if self.compaction.is_wanted(now.monotonic) && self.compaction.step(&mut self.logs, now.monotonic) {
+        if !self.compaction.is_wanted(now.monotonic) {
+            return;
+        }
+        let smaller = self.compaction.step(&mut self.logs, now.monotonic);
+        if smaller || self.compaction.wants_sync() {
             self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
+        }
+        if smaller {
             self.enforce(now);
         }
     }
 
     /// Does what the clock says.
     pub fn work(&mut self, now: Moment) {
-        if self.compaction.wants_sync() {
-            self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
-        }
         if self.sync_at.is_some_and(|at| at <= now.monotonic) && !self.syncer.is_busy() {
             self.sync();
         }
@@ -272,3 +275,6 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::io::{BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use berth_config::Logs;
+use berth_config::{Logs, Size};
 use berth_control::channel::Channel;
 use berth_control::logs::{Answer, Query};
 use berth_control::message::Stream;
@@ -163,9 +163,9 @@ fn a_name_that_leaves_the_folder_is_refused() {
     assert!(!machine.directory.path().join("web").exists());
 }
 
-/// A full disk: a tmpfs of 256 KiB in a mount namespace of this test's own.
-#[test]
-fn a_full_disk_drops_lines_and_tells_how_many() {
+/// A machine whose logs lie on a tmpfs of so many KiB, in a mount namespace of this test's own; `None` if that is not
+/// possible here.
+fn on_small_disk(size: u32) -> Option<(Machine, PathBuf)> {
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     let directory = tempfile::tempdir().unwrap();
@@ -173,13 +173,52 @@ fn a_full_disk_drops_lines_and_tells_how_many() {
     std::fs::create_dir(&logs).unwrap();
     let own = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)
         .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>))
-        .and_then(|()| mount(Some("tmpfs"), &logs, Some("tmpfs"), MsFlags::empty(), Some("size=256k")));
+        .and_then(|()| {
+            mount(Some("tmpfs"), &logs, Some("tmpfs"), MsFlags::empty(), Some(format!("size={size}k").as_str()))
+        });
     if let Err(error) = own {
         eprintln!("SKIPPED: no mount namespace of its own: {error}");
-        return;
+        return None;
     }
+    Some((Machine::start_in(directory, &logs), logs))
+}
+
+#[test]
+fn on_a_full_disk_the_oldest_makes_room_for_the_newest() {
+    let Some((machine, _)) = on_small_disk(400) else { return };
+    machine.init.limit(Logs {
+        size: Size::from_bytes(512 << 10),
+        total: Some(Size::from_bytes(1 << 30)),
+        ..Logs::default()
+    });
+    let mut output = machine.pipe("web", Stream::Stdout);
+    // Text that hardly compresses: Marsaglia's xorshift.
+    let mut random: u128 = 88_172_645_463_325_252;
+    for number in 0..50_000 {
+        random ^= random << 23;
+        random ^= random >> 17;
+        writeln!(output, "{number} {random:032x}{:032x}", random.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
+    }
+    let mut followed = machine.follow("web");
+    let mut lines = Vec::new();
+    loop {
+        let (stream, text) = next(&mut followed);
+        assert_eq!(stream, Stream::Stdout, "{text}");
+        let number: u32 = text.split_once(' ').map_or(0, |(number, _)| number.parse().unwrap_or(0));
+        lines.push(number);
+        if number == 49_999 {
+            break;
+        }
+    }
+    // The first one may be the end of a line that went.
+    let whole = lines.get(1..).unwrap();
+    assert!(whole.len() > 1_000 && whole.is_sorted_by(|one, next| one + 1 == *next), "{} lines", lines.len());
+}
+
+#[test]
+fn a_full_disk_drops_lines_and_tells_how_many() {
+    let Some((machine, logs)) = on_small_disk(256) else { return };
     let filler = logs.join("filler");
-    let machine = Machine::start_in(directory, &logs);
     let mut followed = machine.follow("web");
     let mut output = machine.pipe("web", Stream::Stdout);
     output.write_all(b"before\n").unwrap();
