@@ -31,6 +31,7 @@ check: deps
 bench: image
 	@$(tests) --bin berth-bench
 	@$(bench_runtime)
+	@cargo bench --quiet --package berth-logs
 
 clean:
 	@rm -rf out target
