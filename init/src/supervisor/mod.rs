@@ -22,6 +22,8 @@ pub mod system_spec;
 mod user_spec;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world;
@@ -183,13 +185,18 @@ impl Supervisor {
     fn try_again(&mut self, id: u32) -> bool {
         let Some(container) = self.containers.get_mut(id) else { return false };
         container.restarts = container.restarts.saturating_add(1);
-        // Without an image the engine is asked again, not the runtime.
+        self.begin_anew(id);
+        true
+    }
+
+    /// Lets a container without a process wait for its start. Without an image the engine is asked again.
+    fn begin_anew(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
         let prepared = container.system().is_some() || container.image.is_some();
         container.state = if prepared { State::Waiting } else { State::Preparing };
         if !prepared {
             self.notify(Role::Engine, Notice::DeclaredChanged);
         }
-        true
     }
 
     fn start_if_possible(&mut self, id: u32) -> bool {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use berth_config::Role;
 use berth_control::channel::ChannelError;
 use berth_control::message::{
-    CONTAINERS_AT_ONCE, Declaration, FromInit, Kind, Link, Notice, PowerAction, Reply, Request, Stream, ToInit,
+    CONTAINERS_AT_ONCE, Declaration, FromInit, Link, Notice, PowerAction, Reply, Request, Stream, ToInit,
 };
 
 use super::container::{Goal, State};
@@ -180,16 +180,20 @@ impl Supervisor {
     fn start_by_name(&mut self, name: &str) -> Result<(), String> {
         self.keep_stopped(name, false);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
-        if container.pid().is_some() {
+        if container.goal == Goal::Remove {
+            return Err(unknown(name));
+        }
+        if matches!(container.state, State::Stopping { .. }) {
+            container.goal = Goal::Restart;
+            return Ok(());
+        }
+        if container.may_have_processes() {
             return Ok(());
         }
         container.goal = Goal::Run;
         (container.attempt, container.failures) = (0, 0);
-        let prepared = container.kind() == Kind::System || container.image.is_some();
-        container.state = if prepared { State::Waiting } else { State::Preparing };
-        if !prepared {
-            self.notify(Role::Engine, Notice::DeclaredChanged);
-        }
+        let id = container.id;
+        self.begin_anew(id);
         Ok(())
     }
 

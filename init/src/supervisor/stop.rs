@@ -17,22 +17,26 @@ impl Supervisor {
     /// Lets a container end, for the given goal.
     pub(super) fn stop(&mut self, id: u32, goal: Goal) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        container.goal = goal;
+        // What is not declared any more cannot be wanted again.
+        if container.goal != Goal::Remove {
+            container.goal = goal;
+        }
         let grace = grace(container, self.facts.shutting_down);
         match &container.state {
             State::Running(_) => {}
             // Nothing has run yet, so there is nobody to ask.
-            State::Creating { .. } | State::Attaching { .. } => {
+            State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => {
                 return self.set_up_failed(id, "was told to stop".to_owned());
             }
             State::Stopping { .. } => return,
             _ => {
-                container.state = if goal == Goal::Restart { State::Waiting } else { State::Stopped };
-                if goal == Goal::Restart {
-                    container.goal = Goal::Run;
-                }
                 container.reason.clear();
                 container.tried = true;
+                container.state = State::Stopped;
+                if container.goal == Goal::Restart {
+                    container.goal = Goal::Run;
+                    self.begin_anew(id);
+                }
                 return self.changed(id);
             }
         }

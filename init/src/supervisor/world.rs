@@ -123,6 +123,13 @@ impl World {
         self.supervisor.settle();
     }
 
+    /// The runtime reports that the container cannot be set up.
+    pub fn fail(&mut self, name: &str) {
+        let id = self.supervisor.find(name).unwrap().id;
+        self.supervisor.set_up_failed(id, "a test says so".to_owned());
+        self.supervisor.settle();
+    }
+
     /// The container's first process ends.
     pub fn end(&mut self, name: &str, code: i32) {
         let named = self.supervisor.containers.values().filter(|container| container.name == name);
