@@ -11,6 +11,7 @@ pub mod boot;
 pub mod clock;
 pub mod command_line;
 pub mod configuration;
+mod files;
 pub mod handover;
 pub mod journal;
 pub mod machine;

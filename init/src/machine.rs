@@ -1,5 +1,6 @@
 //! The machine as PID 1 keeps it, and the loop that everything happens in.
 
+mod apply;
 mod keep;
 mod work;
 
@@ -12,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use serde::{Deserialize, Serialize};
 
+use self::apply::{Purpose, Unconfirmed};
 pub(crate) use self::keep::watched;
 use self::work::Work;
 use crate::clock;
@@ -84,6 +86,8 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// From DHCP.
     pub dhcp_hostname: Option<String>,
+    /// A configuration that waits for its confirmation.
+    unconfirmed: Option<Unconfirmed>,
     shutdown: Option<Shutdown>,
 }
 
@@ -114,6 +118,7 @@ impl Machine {
                 problems: Vec::new(),
                 links: Vec::new(),
                 dhcp_hostname: None,
+                unconfirmed: None,
                 shutdown: None,
             },
         })
@@ -138,6 +143,7 @@ impl Machine {
     pub fn run(&mut self) -> PowerAction {
         loop {
             self.supervisor.facts.configured |= self.supervisor.now >= CONFIGURATION_TIME;
+            self.take_back();
             self.supervisor.settle();
             self.update_state();
             self.write_stopped();
@@ -167,7 +173,9 @@ impl Machine {
         let boot = (self.facts.state == MachineState::Booting).then_some(BOOT_TIME);
         let shutdown = self.facts.shutdown.as_ref().map(Shutdown::deadline);
         let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
-        let earliest = [self.supervisor.deadline(), boot, configuration, shutdown].into_iter().flatten().min();
+        let unconfirmed = self.facts.unconfirmed.as_ref().map(|waiting| waiting.deadline);
+        let earliest =
+            [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed].into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
 
@@ -241,23 +249,29 @@ impl Machine {
     fn carry_out(&mut self, outcome: Outcome) {
         use berth_control::message::Reply;
         match outcome {
-            Outcome::Machine { container, id } => {
+            Outcome::Machine(applicant) => {
                 let machine = Box::new(self.describe());
-                self.supervisor.reply(container, id, Reply::Machine(machine));
+                self.supervisor.reply_to(applicant, Reply::Machine(machine));
             }
-            Outcome::Timeline { container, id } => {
+            Outcome::Timeline(applicant) => {
                 let steps = self.timeline.steps().to_vec();
-                self.supervisor.reply(container, id, Reply::Timeline(steps));
+                self.supervisor.reply_to(applicant, Reply::Timeline(steps));
             }
-            Outcome::Configuration { container, id } => {
+            Outcome::Configuration(applicant) => {
                 let reply = match self.supervisor.configuration.to_toml() {
                     Ok(text) => Reply::Text(text),
                     Err(error) => Reply::Refused { reason: error.to_string() },
                 };
-                self.supervisor.reply(container, id, reply);
+                self.supervisor.reply_to(applicant, reply);
             }
             Outcome::Power(action) => self.go_down(action),
             Outcome::Reexecute => self.reexecute = true,
+            Outcome::Plan { applicant, sheet } => self.look_at(applicant, sheet, Purpose::Plan),
+            Outcome::Apply { applicant, sheet, confirm: None } => self.look_at(applicant, sheet, Purpose::Apply),
+            Outcome::Apply { applicant, sheet, confirm: Some(time) } => {
+                self.look_at(applicant, sheet, Purpose::Try(time));
+            }
+            Outcome::Confirm(applicant) => self.confirm(applicant),
             Outcome::Links(links) => {
                 self.facts.links = links;
                 self.supervisor.machine_changed(self.facts.state);

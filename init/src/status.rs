@@ -6,7 +6,7 @@ use berth_control::message::{Machine as Description, MachineState};
 use nix::sys::utsname::uname;
 
 use crate::clock;
-use crate::configuration::Report;
+use crate::configuration::{Report, set_kernel_parameter};
 use crate::machine::Machine;
 
 /// The name of a machine that has none.
@@ -77,12 +77,8 @@ impl Machine {
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
         }
-        for (name, value) in self.supervisor.configuration.sysctls.iter() {
-            let path = berth_config::Sysctls::path(name);
-            if let Err(error) = fs::write(&path, value) {
-                report.problems.push(format!("set {name} to {value}: {error}; check its name and value"));
-            }
-        }
+        let sysctls = &self.supervisor.configuration.sysctls;
+        report.problems.extend(sysctls.iter().filter_map(|(name, value)| set_kernel_parameter(name, value).err()));
         self.configuration = Some(report);
         self.configuration_changed = true;
         self.supervisor.facts.configured = true;

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
+
+use crate::files;
 
 /// Where they are kept.
 pub const PATH: &str = "/var/lib/berth/configuration/stopped";
@@ -21,16 +23,11 @@ pub fn read(path: &Path) -> Result<BTreeSet<String>, String> {
     }
 }
 
-/// Replaces the file: aside, synced, renamed.
+/// Replaces the file.
 pub fn write(path: &Path, names: &BTreeSet<String>) -> Result<(), String> {
-    let aside = path.with_extension("new");
-    let replace = || {
-        let mut file = fs::File::create(&aside)?;
-        names.iter().try_for_each(|name| writeln!(file, "{name}"))?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    replace().map_err(|error| format!("keep which containers were stopped by hand in {}: {error}", path.display()))
+    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let failed = |error| format!("keep which containers were stopped by hand in {}: {error}", path.display());
+    files::replace(path, text.as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]

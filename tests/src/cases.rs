@@ -2,6 +2,7 @@
 
 use crate::runner::Case;
 
+mod apply;
 mod archives;
 mod boot;
 mod commands;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Case> {
         handover::CASES,
         isolation::CASES,
         configuration::CASES,
+        apply::CASES,
         archives::CASES,
         state::CASES,
         operation::CASES,

@@ -48,6 +48,13 @@ pub trait Machine1 {
     fn reboot(&self) -> Result<(), ApiError>;
     /// Stops the processor, in order, and leaves the power on.
     fn halt(&self) -> Result<(), ApiError>;
+    /// What other configuration files, each with its name and text, would change: a `berth_config::Plan` as JSON.
+    fn plan(&self, files: &[(&str, &str)]) -> Result<String, ApiError>;
+    /// The same, and the configuration is in force and recorded by the time of the answer. With a time in milliseconds
+    /// other than 0 the one before is in force again after it, unless [`Self::confirm`] comes first.
+    fn apply(&self, files: &[(&str, &str)], confirm_ms: u64) -> Result<String, ApiError>;
+    /// The configuration that was applied on trial is to stay.
+    fn confirm(&self) -> Result<(), ApiError>;
     /// PID 1 executes itself anew, as after an update of its program; no container notices.
     fn reexecute(&self) -> Result<(), ApiError>;
     /// Turns signals on for this connection; until then it gets none.

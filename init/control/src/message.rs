@@ -98,6 +98,17 @@ pub enum Request {
     Execute(Box<Execution>),
     /// [control] Leave this boot, in order.
     Power(PowerAction),
+    /// [control] What another configuration would change. With it comes a descriptor of a file in memory: JSON of a list of
+    /// names and texts of configuration files, read from its beginning; [`Reply::Done`] means that a
+    /// [`berth_config::Plan`] has taken its place.
+    Plan,
+    /// [control] The same, and the configuration is in force and recorded by the time of the answer.
+    Apply {
+        /// In milliseconds: if there is no [`Request::Confirm`] in that time, the configuration before is in force again.
+        confirm_ms: Option<u64>,
+    },
+    /// [control] The configuration that was applied on trial is to stay.
+    Confirm,
     /// [control] PID 1 executes itself anew, and no container notices; answered by [`Reply::Done`] before it does.
     Reexecute,
 

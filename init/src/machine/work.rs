@@ -3,10 +3,13 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use berth_config::Configuration;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use super::apply::Purpose;
 use crate::reactor::Token;
+use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
 use crate::{chain, configuration, stopped, storage};
 
@@ -21,6 +24,10 @@ pub(super) enum Work {
     Configuration(Task<configuration::Report>),
     /// Writing which containers stay stopped.
     Stopped(Task<Option<String>>),
+    /// Looking at another configuration.
+    Plan { task: Task<Result<Box<Configuration>, String>>, applicant: Applicant, purpose: Purpose },
+    /// Recording what was applied; the reason if that fails.
+    Record { task: Task<Option<String>>, applicant: Applicant },
     /// The last unmounts.
     Unmount(Task<Vec<String>>),
 }
@@ -65,44 +72,23 @@ impl Machine {
 
     pub(super) fn handle_task(&mut self, number: u32) {
         let Some(work) = self.tasks.get_mut(number) else { return };
-        let finished = match work {
-            Work::Storage(task) => task.advance().map(|result| Finished::Storage(report_or_problem(result))),
-            Work::UserData(task) => task.advance().map(|result| Finished::UserData(report_or_problem(result))),
-            Work::Configuration(task) => task.advance().map(|result| {
-                Finished::Configuration(Box::new(result.unwrap_or_else(|error| {
-                    configuration::Report::failed(format!("read the configuration: {}", chain(&error)))
-                })))
-            }),
-            Work::Stopped(task) => task.advance().map(|result| {
-                Finished::Stopped(
-                    result.unwrap_or_else(|error| Some(format!("keep what was stopped: {}", chain(&error)))),
-                )
-            }),
-            Work::Unmount(task) => {
-                task.advance().map(|result| Finished::Unmount(result.unwrap_or_else(|error| vec![chain(&error)])))
-            }
-        };
-        let Some(finished) = finished else { return };
+        let Some(next) = work.advance() else { return };
         self.reactor.remove(work.descriptor());
         self.tasks.remove(number);
-        match finished {
-            Finished::Storage(report) => self.storage_is_ready(report),
-            Finished::UserData(report) => self.user_data_came(report),
-            Finished::Configuration(report) => self.configure(*report),
-            Finished::Stopped(problem) => problem.iter().for_each(|problem| log::warn!("{problem}")),
-            Finished::Unmount(problems) => {
-                problems.iter().for_each(|problem| log::warn!("{problem}"));
-                if let Some(shutdown) = self.facts.shutdown.as_mut() {
-                    shutdown.unmounted();
-                }
-            }
-        }
+        next(self);
     }
 
     fn storage_is_ready(&mut self, report: storage::Report) {
         report.steps.iter().for_each(|step| self.timeline.push(step.clone()));
         self.facts.storage = report;
         crate::boot::after_storage(self);
+    }
+
+    fn unmounted(&mut self, problems: Vec<String>) {
+        problems.iter().for_each(|problem| log::warn!("{problem}"));
+        if let Some(shutdown) = self.facts.shutdown.as_mut() {
+            shutdown.unmounted();
+        }
     }
 
     fn user_data_came(&mut self, report: storage::Report) {
@@ -118,21 +104,57 @@ impl Machine {
     }
 }
 
-/// What a task brought.
-enum Finished {
-    Storage(storage::Report),
-    UserData(storage::Report),
-    Configuration(Box<configuration::Report>),
-    Stopped(Option<String>),
-    Unmount(Vec<String>),
-}
+/// What is to be done with what a task has brought.
+type Next = Box<dyn FnOnce(&mut Machine)>;
 
 impl Work {
+    /// What follows, if the task has ended.
+    fn advance(&mut self) -> Option<Next> {
+        Some(match self {
+            Self::Storage(task) => {
+                let report = report_or_problem(task.advance()?);
+                Box::new(|machine| machine.storage_is_ready(report))
+            }
+            Self::UserData(task) => {
+                let report = report_or_problem(task.advance()?);
+                Box::new(|machine| machine.user_data_came(report))
+            }
+            Self::Configuration(task) => {
+                let failed =
+                    |error| configuration::Report::failed(format!("read the configuration: {}", chain(&error)));
+                let report = task.advance()?.unwrap_or_else(failed);
+                Box::new(|machine| machine.configure(report))
+            }
+            Self::Stopped(task) => {
+                let failed = |error| Some(format!("keep what was stopped: {}", chain(&error)));
+                let problem = task.advance()?.unwrap_or_else(failed);
+                Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
+            }
+            Self::Plan { task, applicant, purpose } => {
+                let (applicant, purpose) = (*applicant, *purpose);
+                let failed = |error| Err(format!("look at the configuration: {}", chain(&error)));
+                let outcome = task.advance()?.unwrap_or_else(failed);
+                Box::new(move |machine| machine.looked_at(applicant, purpose, outcome))
+            }
+            Self::Record { task, applicant } => {
+                let applicant = *applicant;
+                let failed = |error| Some(format!("record the configuration: {}", chain(&error)));
+                let problem = task.advance()?.unwrap_or_else(failed);
+                Box::new(move |machine| machine.recorded(applicant, problem))
+            }
+            Self::Unmount(task) => {
+                let problems = task.advance()?.unwrap_or_else(|error| vec![chain(&error)]);
+                Box::new(|machine| machine.unmounted(problems))
+            }
+        })
+    }
+
     pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
             Self::Storage(task) | Self::UserData(task) => task.as_fd(),
             Self::Configuration(task) => task.as_fd(),
-            Self::Stopped(task) => task.as_fd(),
+            Self::Stopped(task) | Self::Record { task, .. } => task.as_fd(),
+            Self::Plan { task, .. } => task.as_fd(),
             Self::Unmount(task) => task.as_fd(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use berth_config::{Configuration, Role, SystemContainer};
+use berth_config::{Action, Configuration, Role, SystemContainer};
 use berth_control::message::{Kind, Notice};
 
 use super::Supervisor;
@@ -53,18 +53,37 @@ impl Supervisor {
     fn declare_user(&mut self, name: &str, wanted: &berth_config::Container) {
         let known = self.containers.values().find(|container| container.name == name && container.goal != Goal::Remove);
         match known {
-            Some(container) if container.user() == Some(wanted) => {}
-            Some(container) if container.kind() == Kind::User => {
-                log::info!("container {name} has a new definition");
+            Some(container) => {
                 let id = container.id;
-                self.stop(id, Goal::Remove);
-                self.keep_stopped(name, false);
-                self.declare(name, Definition::User(Box::new(wanted.clone())));
+                let Some(old) = container.user() else {
+                    // berth-config refuses the names of system containers; this is the second lock on that door.
+                    return log::warn!("container {name} has the name of a system container and is left out");
+                };
+                match Action::between(old, wanted) {
+                    None => {}
+                    Some(Action::Update) => self.update(id, wanted),
+                    Some(_) => {
+                        log::info!("container {name} has a new definition");
+                        self.stop(id, Goal::Remove);
+                        self.keep_stopped(name, false);
+                        self.declare(name, Definition::User(Box::new(wanted.clone())));
+                    }
+                }
             }
-            // berth-config refuses the names of system containers; this is the second lock on that door.
-            Some(_) => log::warn!("container {name} has the name of a system container and is left out"),
             None => self.declare(name, Definition::User(Box::new(wanted.clone()))),
         }
+    }
+
+    /// Gives a container a definition that is another one only for the supervisor.
+    fn update(&mut self, id: u32, wanted: &berth_config::Container) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        log::info!("container {} has a new definition and runs on", container.name);
+        let checks_change = container.user().is_some_and(|old| old.health != wanted.health);
+        container.definition = Definition::User(Box::new(wanted.clone()));
+        if checks_change {
+            self.begin_health_checks(id);
+        }
+        self.changed(id);
     }
 
     fn declare(&mut self, name: &str, definition: Definition) {

@@ -112,26 +112,41 @@ impl Health {
 }
 
 impl Supervisor {
+    /// Begins the checks of a container's definition; those before count no more.
+    pub(super) fn begin_health_checks(&mut self, id: u32) {
+        self.give_up_check(id);
+        let now = self.now;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let runs = matches!(container.state, State::Running(_));
+        let settings = container.user().and_then(|user| user.health.as_ref()).filter(|_| runs);
+        container.health = settings.map(|settings| Health::begin(settings, now));
+    }
+
+    /// Ends a check that is under way.
+    fn give_up_check(&mut self, id: u32) {
+        match self.containers.get(id).and_then(|container| Some(&container.health.as_ref()?.stage)) {
+            Some(Stage::Program { number, .. }) => self.give_up_execution(*number),
+            Some(Stage::Network { task, .. }) => {
+                // ESRCH: it has ended in this moment.
+                let _ = kill(task.pid(), Signal::SIGKILL);
+                self.reactor.remove(task);
+            }
+            _ => {}
+        }
+    }
+
     /// The time of a container's health check has come: to begin one, or to give it up.
     pub(super) fn check_health(&mut self, id: u32) {
         let Some(health) = self.containers.get(id).and_then(|container| container.health.as_ref()) else { return };
-        let took_too_long = || format!("it took longer than {}", health.settings.timeout());
         match &health.stage {
             Stage::Pause { .. } => {
                 if let Err(reason) = self.begin_check(id) {
                     self.checked(id, Err(reason));
                 }
             }
-            Stage::Program { number, .. } => {
-                let (number, reason) = (*number, took_too_long());
-                self.give_up_execution(number);
-                self.checked(id, Err(reason));
-            }
-            Stage::Network { task, .. } => {
-                // ESRCH: it has ended in this moment.
-                let _ = kill(task.pid(), Signal::SIGKILL);
-                let reason = took_too_long();
-                self.reactor.remove(task);
+            Stage::Program { .. } | Stage::Network { .. } => {
+                let reason = format!("it took longer than {}", health.settings.timeout());
+                self.give_up_check(id);
                 self.checked(id, Err(reason));
             }
         }

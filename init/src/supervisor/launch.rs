@@ -12,7 +12,6 @@ use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
-use super::health::Health;
 use super::peer::Peer;
 use super::{Supervisor, system_spec, user_spec};
 use crate::clock;
@@ -106,9 +105,8 @@ impl Supervisor {
         let by_notice = container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
         container.ready |= !by_notice;
         container.tried |= container.ready;
-        container.health =
-            container.user().and_then(|user| user.health.as_ref()).map(|health| Health::begin(health, self.now));
         log::info!("container {} runs", container.name);
+        self.begin_health_checks(id);
         self.changed(id);
     }
 

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::container::{Container, Definition, Goal, State};
 pub use self::execution::Execution;
-pub use self::requests::Outcome;
+pub use self::requests::{Applicant, Outcome};
 use crate::clock;
 use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
@@ -9,34 +10,48 @@ use berth_control::message::{
     CONTAINERS_AT_ONCE, Declaration, FromInit, Link, Notice, PowerAction, Reply, Request, Stream, ToInit,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::container::{Goal, State};
 use super::{Supervisor, statistics};
 use crate::reactor::Token;
 
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applicant {
+    /// The system container.
+    container: u32,
+    /// The request's number.
+    id: u64,
+}
+
 /// What a request wants of the machine as a whole; the caller carries it out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// Answer with [`Reply::Machine`].
-    Machine {
-        /// Who asks.
-        container: u32,
-        /// The request's number.
-        id: u64,
-    },
+    Machine(Applicant),
     /// Answer with [`Reply::Timeline`].
-    Timeline {
-        /// Who asks.
-        container: u32,
-        /// The request's number.
-        id: u64,
-    },
+    Timeline(Applicant),
     /// Answer with [`Reply::Text`].
-    Configuration {
+    Configuration(Applicant),
+    /// See [`Request::Plan`].
+    Plan {
         /// Who asks.
-        container: u32,
-        /// The request's number.
-        id: u64,
+        applicant: Applicant,
+        /// With files, and for the plan.
+        sheet: OwnedFd,
     },
+    /// See [`Request::Apply`].
+    Apply {
+        /// Who asks.
+        applicant: Applicant,
+        /// With files, and for the plan.
+        sheet: OwnedFd,
+        /// Within which time it is to be confirmed.
+        confirm: Option<Duration>,
+    },
+    /// See [`Request::Confirm`].
+    Confirm(Applicant),
     /// Leave this boot.
     Power(PowerAction),
     /// Become the next program.
@@ -76,22 +91,24 @@ impl Supervisor {
     }
 
     /// Sends an answer that the caller of [`Supervisor::message`] made.
-    pub fn reply(&mut self, container: u32, id: u64, reply: Reply) {
-        self.send(container, FromInit::Reply { id, reply }, &[]);
+    pub fn reply_to(&mut self, applicant: Applicant, reply: Reply) {
+        self.send(applicant.container, FromInit::Reply { id: applicant.id, reply }, &[]);
+    }
+
+    /// Says no.
+    pub fn refuse(&mut self, applicant: Applicant, reason: String) {
+        self.reply_to(applicant, Reply::Refused { reason });
     }
 
     fn answer(&mut self, from: u32, message: ToInit, descriptors: Vec<OwnedFd>) -> Option<Outcome> {
         let role = self.containers.get(from).and_then(|container| container.system()?.role);
-        let (id, request) = (message.id, message.request);
+        let (applicant, request) = (Applicant { container: from, id: message.id }, message.request);
         if !allowed(role, &request) {
             let reason = "this system container's role does not include that request".to_owned();
-            self.reply(from, id, Reply::Refused { reason });
+            self.refuse(applicant, reason);
             return None;
         }
         let reply = match request {
-            Request::Machine => return Some(Outcome::Machine { container: from, id }),
-            Request::Timeline => return Some(Outcome::Timeline { container: from, id }),
-            Request::Configuration => return Some(Outcome::Configuration { container: from, id }),
             Request::Containers { after } => {
                 Reply::Containers(self.some_after(&after).into_iter().map(super::Container::describe).collect())
             }
@@ -103,26 +120,23 @@ impl Supervisor {
             }
             Request::Declared => Reply::Declared(self.declarations()),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.network.clone())),
-            Request::Power(action) => {
-                self.reply(from, id, Reply::Done);
-                return Some(Outcome::Power(action));
-            }
-            Request::Reexecute => {
-                self.reply(from, id, Reply::Done);
-                return Some(Outcome::Reexecute);
-            }
-            Request::Links { links } => {
-                self.reply(from, id, Reply::Done);
-                return Some(Outcome::Links(links));
-            }
-            Request::HostName { name } => {
-                self.reply(from, id, Reply::Done);
-                return Some(Outcome::HostName(name));
-            }
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
-            other => done(self.carry_out(from, other)),
+            request => match for_the_machine(applicant, request, descriptors) {
+                Ok(outcome) => {
+                    // The others are answered when it is done.
+                    let at_once = matches!(
+                        outcome,
+                        Outcome::Power(_) | Outcome::Reexecute | Outcome::Links(_) | Outcome::HostName(_)
+                    );
+                    if at_once {
+                        self.reply_to(applicant, Reply::Done);
+                    }
+                    return Some(outcome);
+                }
+                Err(request) => done(self.carry_out(from, request)),
+            },
         };
-        self.reply(from, id, reply);
+        self.reply_to(applicant, reply);
         None
     }
 
@@ -167,8 +181,8 @@ impl Supervisor {
                     self.set_up_failed(id, reason);
                 }
             }
-            // Answered by the caller.
-            _ => return Err("this request is not for here".to_owned()),
+            // Without its descriptor.
+            _ => return Err("this request comes with a descriptor".to_owned()),
         }
         Ok(())
     }
@@ -299,6 +313,26 @@ impl Supervisor {
     }
 }
 
+/// What a request wants of the machine; the request itself if it wants nothing of it.
+fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<OwnedFd>) -> Result<Outcome, Request> {
+    let mut descriptors = descriptors.into_iter();
+    Ok(match (request, descriptors.next()) {
+        (Request::Machine, _) => Outcome::Machine(applicant),
+        (Request::Timeline, _) => Outcome::Timeline(applicant),
+        (Request::Configuration, _) => Outcome::Configuration(applicant),
+        (Request::Plan, Some(sheet)) => Outcome::Plan { applicant, sheet },
+        (Request::Apply { confirm_ms }, Some(sheet)) => {
+            Outcome::Apply { applicant, sheet, confirm: confirm_ms.map(Duration::from_millis) }
+        }
+        (Request::Confirm, _) => Outcome::Confirm(applicant),
+        (Request::Power(action), _) => Outcome::Power(action),
+        (Request::Reexecute, _) => Outcome::Reexecute,
+        (Request::Links { links }, _) => Outcome::Links(links),
+        (Request::HostName { name }, _) => Outcome::HostName(name),
+        (other, _) => return Err(other),
+    })
+}
+
 fn done(result: Result<(), String>) -> Reply {
     match result {
         Ok(()) => Reply::Done,
@@ -325,7 +359,10 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Kill { .. }
         | Request::Execute(_)
         | Request::Power(_)
-        | Request::Reexecute => Role::Control,
+        | Request::Reexecute
+        | Request::Plan
+        | Request::Apply { .. }
+        | Request::Confirm => Role::Control,
         Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } => Role::Engine,
         Request::Links { .. }
         | Request::HostName { .. }

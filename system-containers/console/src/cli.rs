@@ -5,6 +5,7 @@
 //! command line that cannot be understood.
 
 mod api;
+mod apply;
 mod boot;
 mod config;
 mod containers;
@@ -81,6 +82,12 @@ enum Command {
     /// Look at configurations
     #[command(subcommand)]
     Config(config::Command),
+    /// Show what a configuration would change, and change nothing
+    Plan(apply::Files),
+    /// Put a configuration in force
+    Apply(apply::Arguments),
+    /// Keep the configuration that `apply --confirm` has put in force
+    Confirm,
     /// Start containers that do not run
     Start(Names),
     /// Stop containers: their stop signal, then SIGKILL after their time-out
@@ -158,6 +165,9 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Boot => boot::run(&api, json).await,
         Command::Logs(arguments) => logs::run(&api, &arguments, json).await.map(|()| String::new()),
         Command::Config(_) => config::show(&api, json).await,
+        Command::Plan(files) => apply::plan(&api, &files, json).await,
+        Command::Apply(arguments) => apply::run(&api, &arguments, json).await,
+        Command::Confirm => apply::confirm(&api).await,
         Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
         Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
         Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,

@@ -4,7 +4,9 @@
 //! an answer that nobody waits for any more is dropped.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use berth_control::dbus::ApiError;
 use berth_control::message::{
     CONTAINERS_AT_ONCE, Container, FromInit, Machine, Notice, Reply, Request, Statistics, ToInit,
 };
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -82,6 +85,19 @@ impl Init {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Asks with configuration files on a sheet of memory, and returns what PID 1 has written in their place.
+    pub async fn with_sheet(&self, request: Request, files: &[(String, String)]) -> Result<String, ApiError> {
+        let failed = |error: std::io::Error| unavailable(&format!("pass the configuration on: {error}"));
+        let sheet = memfd_create("configuration", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?;
+        let mut sheet = File::from(sheet);
+        let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
+        sheet.write_all(&text).and_then(|()| sheet.rewind()).map_err(failed)?;
+        self.done_with(request, &[sheet.as_fd()]).await?;
+        let mut answer = String::new();
+        sheet.rewind().and_then(|()| sheet.read_to_string(&mut answer)).map_err(failed)?;
+        Ok(answer)
     }
 
     /// The machine as it is now.

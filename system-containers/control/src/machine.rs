@@ -61,6 +61,19 @@ impl Machine1 {
         self.power(PowerAction::Halt).await
     }
 
+    async fn plan(&self, files: Vec<(String, String)>) -> Result<String, ApiError> {
+        self.init.with_sheet(Request::Plan, &files).await
+    }
+
+    async fn apply(&self, files: Vec<(String, String)>, confirm_ms: u64) -> Result<String, ApiError> {
+        let confirm_ms = (confirm_ms > 0).then_some(confirm_ms);
+        self.init.with_sheet(Request::Apply { confirm_ms }, &files).await
+    }
+
+    async fn confirm(&self) -> Result<(), ApiError> {
+        self.init.done(Request::Confirm).await
+    }
+
     async fn reexecute(&self) -> Result<(), ApiError> {
         self.init.done(Request::Reexecute).await
     }

@@ -3,17 +3,18 @@
 //! Runs in a task, since user data may be slow, broken or hostile. A configuration with a mistake is refused as a
 //! whole; the last good one stays in force, from memory or from the state partition.
 
+pub mod record;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use berth_config::{Configuration, Source};
+use berth_config::{Configuration, Source, Sysctls};
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
 use crate::storage::user_data::USER_DATA_PATH;
+use crate::{clock, files};
 
 /// The last configuration that was accepted, as one file.
 const LAST_GOOD: &str = "/var/lib/berth/configuration/last-good.toml";
@@ -39,6 +40,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The same, with another configuration in force that has none.
+    pub fn without_problems(self) -> Self {
+        Self { problems: Vec::new(), ..self }
+    }
+
     /// Nothing could be read.
     pub fn failed(problem: String) -> Self {
         Self {
@@ -52,6 +58,14 @@ impl Report {
 
 /// Reads what there is. `none` is the kernel command line's way out of a configuration that does harm.
 pub fn read(none: bool) -> Report {
+    let mut report = read_user_data(none);
+    if !none {
+        record::use_applied(&mut report);
+    }
+    report
+}
+
+fn read_user_data(none: bool) -> Report {
     let start_us = clock::microseconds();
     let mut report = Report { start_us, ..Report::default() };
     match crate::stopped::read(Path::new(crate::stopped::PATH)) {
@@ -62,7 +76,7 @@ pub fn read(none: bool) -> Report {
         report.outcome = "none, as the kernel command line says".to_owned();
         return report;
     }
-    let files = files(Path::new(USER_DATA_PATH));
+    let files = user_files(Path::new(USER_DATA_PATH));
     if files.is_empty() {
         use_last_good(&mut report);
         return report;
@@ -86,7 +100,7 @@ pub fn read(none: bool) -> Report {
 }
 
 /// berth.toml, then config.d/*.toml by name.
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn user_files(folder: &Path) -> Vec<PathBuf> {
     let main = folder.join("berth.toml");
     let mut more: Vec<PathBuf> = fs::read_dir(folder.join("config.d"))
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
@@ -123,7 +137,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn parse(sources: Vec<Source>) -> Result<Configuration, Vec<String>> {
+pub(crate) fn parse(sources: Vec<Source>) -> Result<Configuration, Vec<String>> {
     berth_config::load(&sources).map(|loaded| loaded.configuration).map_err(|diagnostics| {
         diagnostics.iter().map(|diagnostic| diagnostic.render(berth_config::Style::Plain)).collect()
     })
@@ -160,12 +174,30 @@ fn keep(configuration: &Configuration) -> Result<(), String> {
     if fs::read(LAST_GOOD).is_ok_and(|kept| kept == text.as_bytes()) {
         return Ok(());
     }
-    let aside = format!("{LAST_GOOD}.new");
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&aside, LAST_GOOD)
-    };
-    write().map_err(|error| fail(&error))
+    files::replace(Path::new(LAST_GOOD), text.as_bytes()).map_err(|error| fail(&error))
+}
+
+/// Sets the machine's kernel parameters that differ. If one cannot be set, those before it are as they were.
+pub fn set_kernel_parameters(old: &Sysctls, new: &Sysctls) -> Result<(), String> {
+    let before: Vec<(&str, &str)> = old.iter().collect();
+    let mut done: Vec<(PathBuf, String)> = Vec::new();
+    for (name, value) in new.iter().filter(|setting| !before.contains(setting)) {
+        let path = Sysctls::path(name);
+        let current = fs::read_to_string(&path).unwrap_or_default();
+        if let Err(reason) = set_kernel_parameter(name, value) {
+            for (path, value) in done.iter().rev() {
+                // It was the kernel's own word a moment ago.
+                let _ = fs::write(path, value);
+            }
+            return Err(reason);
+        }
+        done.push((path, current));
+    }
+    Ok(())
+}
+
+/// Sets one of the machine's kernel parameters.
+pub fn set_kernel_parameter(name: &str, value: &str) -> Result<(), String> {
+    let failed = |error| format!("set {name} to {value}: {error}; check its name and value");
+    fs::write(Sysctls::path(name), value).map_err(failed)
 }

@@ -1,0 +1,188 @@
+//! What it takes to get from one configuration to another: what `berth plan` prints and `berth apply` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+use crate::configuration::{Configuration, ShowError};
+use crate::container::Container;
+
+/// What happens to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is new.
+    Create,
+    /// It ends, and begins again with its new definition.
+    Recreate,
+    /// It runs on with its new definition.
+    Update,
+    /// It ends and is forgotten. Its volumes stay.
+    Remove,
+}
+
+/// A key whose value is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// With dots: `health.interval`.
+    pub key: String,
+    /// As TOML; empty if there was none.
+    pub old: String,
+    /// As TOML; empty if there is none.
+    pub new: String,
+}
+
+/// What happens to one container, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// Its name.
+    pub name: String,
+    /// What happens.
+    pub action: Action,
+    /// Why; only for a container that is recreated or updated.
+    pub changes: Vec<Change>,
+}
+
+/// What a configuration would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The containers that something happens to, by name.
+    pub containers: Vec<ContainerPlan>,
+    /// The containers that nothing happens to.
+    pub untouched: Vec<String>,
+    /// What changes beside containers.
+    pub settings: Vec<Change>,
+    /// What needs a reboot to be as written, a sentence each.
+    pub reboot: Vec<String>,
+}
+
+impl Action {
+    /// What a new definition does to a container; `None` if it is the old one.
+    pub fn between(old: &Container, new: &Container) -> Option<Self> {
+        if old == new {
+            return None;
+        }
+        // What only the supervisor looks at.
+        let Container { depends_on, restart, health, stop_grace_period, labels, .. } = new.clone();
+        let updated = Container { depends_on, restart, health, stop_grace_period, labels, ..old.clone() };
+        Some(if updated == *new { Self::Update } else { Self::Recreate })
+    }
+}
+
+impl Plan {
+    /// From one to the other.
+    pub fn between(old: &Configuration, new: &Configuration) -> Result<Self, ShowError> {
+        let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
+        let names: BTreeSet<_> = old.containers.keys().chain(new.containers.keys()).collect();
+        for name in names {
+            let (action, changes) = match (old.containers.get(name), new.containers.get(name)) {
+                (None, _) => (Some(Action::Create), Vec::new()),
+                (_, None) => (Some(Action::Remove), Vec::new()),
+                (Some(old), Some(new)) => (Action::between(old, new), changes(old, new)?),
+            };
+            match action {
+                Some(action) => plan.containers.push(ContainerPlan { name: name.to_string(), action, changes }),
+                None => plan.untouched.push(name.to_string()),
+            }
+        }
+        let gone = old.sysctls.iter().filter(|(name, _)| !new.sysctls.iter().any(|(other, _)| other == *name));
+        plan.reboot = gone.map(|(name, _)| format!("the kernel keeps its {name} until then")).collect();
+        Ok(plan)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.settings.is_empty()
+    }
+}
+
+/// What differs beside the containers.
+fn settings(old: &Configuration, new: &Configuration) -> Result<Vec<Change>, ShowError> {
+    let without =
+        |configuration: &Configuration| Configuration { containers: BTreeMap::new(), ..configuration.clone() };
+    changes(&without(old), &without(new))
+}
+
+fn changes<T: Serialize>(old: &T, new: &T) -> Result<Vec<Change>, ShowError> {
+    let (old, new) = (leaves(old)?, leaves(new)?);
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let text = |leaves: &BTreeMap<String, String>, key: &String| leaves.get(key).cloned().unwrap_or_default();
+    let change = |key: &String| Change { key: key.clone(), old: text(&old, key), new: text(&new, key) };
+    Ok(keys.into_iter().map(change).filter(|change| change.old != change.new).collect())
+}
+
+/// Every value that is no table, by its key with dots.
+fn leaves<T: Serialize>(value: &T) -> Result<BTreeMap<String, String>, ShowError> {
+    let mut leaves = BTreeMap::new();
+    collect(String::new(), &Value::try_from(value)?, &mut leaves);
+    Ok(leaves)
+}
+
+fn collect(key: String, value: &Value, leaves: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                collect(key, value, leaves);
+            }
+        }
+        leaf => drop(leaves.insert(key, leaf.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    fn plan(old: &str, new: &str) -> Plan {
+        let load = |text: &str| crate::load(&[Source::new("test.toml", text)]).unwrap().configuration;
+        Plan::between(&load(old), &load(new)).unwrap()
+    }
+
+    const WEB: &str = "[containers.web]\nimage = \"web:1\"\nports = [\"8080:80\"]\n";
+
+    #[test]
+    fn the_same_configuration_is_nothing_to_do() {
+        let plan = plan(WEB, WEB);
+        assert!(plan.is_empty());
+        assert_eq!(plan.untouched, ["web"]);
+    }
+
+    #[test]
+    fn every_difference_is_told_with_its_values() {
+        let old = format!("hostname = \"a\"\n{WEB}[containers.old]\nimage = \"old\"\n");
+        let new = "hostname = \"b\"\n[containers.web]\nimage = \"web:2\"\nports = [\"8080:80\"]\n\
+            [containers.web.environment]\nA = \"1\"\n[containers.new]\nimage = \"new\"\n";
+        let plan = plan(&old, new);
+        let change = |key: &str, old: &str, new: &str| Change { key: key.into(), old: old.into(), new: new.into() };
+        assert_eq!(plan.settings, [change("hostname", "\"a\"", "\"b\"")]);
+        let actions: Vec<_> = plan.containers.iter().map(|one| (one.name.as_str(), one.action)).collect();
+        assert_eq!(actions, [("new", Action::Create), ("old", Action::Remove), ("web", Action::Recreate)]);
+        let web = &plan.containers[2];
+        assert_eq!(web.changes, [change("environment.A", "", "\"1\""), change("image", "\"web:1\"", "\"web:2\"")]);
+    }
+
+    #[test]
+    fn what_only_the_supervisor_looks_at_ends_no_container() {
+        for keys in [
+            "restart = \"no\"\n",
+            "depends_on = [\"db\"]\n",
+            "stop_grace_period = \"3s\"\n",
+            "labels = { a = \"b\" }\n",
+            "health = { tcp = 80 }\n",
+        ] {
+            let with = |keys: &str| format!("[containers.db]\nimage = \"db\"\n{WEB}{keys}");
+            let plan = plan(&with(""), &with(keys));
+            assert_eq!(plan.containers.first().map(|one| one.action), Some(Action::Update), "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_setting_that_is_left_out_stays_until_the_next_boot() {
+        let plan = plan("[sysctls]\n\"vm.swappiness\" = \"10\"\n", "");
+        assert_eq!(plan.settings.len(), 1);
+        assert!(plan.reboot[0].contains("vm.swappiness"));
+    }
+}

@@ -1,0 +1,63 @@
+//! What `berth apply` has put in force, for the next boot.
+//!
+//! The files on the user data are the other source, and the later change of the two counts: an applied configuration holds
+//! as long as the user data says what it said when it was applied.
+
+use std::fs;
+use std::path::Path;
+
+use berth_config::{Configuration, Source};
+use serde::{Deserialize, Serialize};
+
+use super::{LAST_GOOD, Report, parse};
+use crate::files;
+
+/// What is shown as the source of such a configuration.
+pub const SOURCE: &str = "berth apply";
+
+const APPLIED: &str = "/var/lib/berth/configuration/applied.json";
+
+#[derive(Serialize, Deserialize)]
+struct Applied {
+    /// What was read at the boot before, as TOML; empty if that was nothing.
+    over: String,
+    /// What is in force instead, as TOML.
+    configuration: String,
+}
+
+/// Records a configuration. Runs in a task.
+pub fn write(configuration: &Configuration) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| {
+        format!("it is in force, but gone after the next boot, because {APPLIED} cannot be written: {error}")
+    };
+    let over = fs::read_to_string(LAST_GOOD).unwrap_or_default();
+    let applied = Applied { over, configuration: configuration.to_toml().map_err(|error| fail(&error))? };
+    let text = serde_json::to_vec(&applied).map_err(|error| fail(&error))?;
+    files::replace(Path::new(APPLIED), &text).map_err(|error| fail(&error))
+}
+
+/// Puts what was applied in the place of what was read, if that is as it was.
+pub(super) fn use_applied(report: &mut Report) {
+    let Ok(bytes) = fs::read(APPLIED) else { return };
+    let over = report.configuration.as_ref().and_then(|read| read.to_toml().ok()).unwrap_or_default();
+    match serde_json::from_slice::<Applied>(&bytes) {
+        Ok(applied) if applied.over == over => {
+            match parse(vec![Source::new(SOURCE.to_owned(), applied.configuration)]) {
+                Ok(configuration) => {
+                    report.configuration = Some(configuration);
+                    report.sources = vec![SOURCE.to_owned()];
+                    SOURCE.clone_into(&mut report.outcome);
+                }
+                Err(problems) => report.problems.extend(problems),
+            }
+        }
+        Ok(_) => {
+            report.outcome.push_str(", newer than what was applied");
+            // One that stays counts again if the user data goes back to what it said.
+            if let Err(error) = fs::remove_file(APPLIED) {
+                report.problems.push(format!("remove {APPLIED}: {error}"));
+            }
+        }
+        Err(error) => report.problems.push(format!("{APPLIED}: {error}; apply the configuration again")),
+    }
+}

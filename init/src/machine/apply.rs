@@ -1,0 +1,187 @@
+//! `berth plan`, `berth apply`, `berth confirm`: another configuration while the machine runs.
+//!
+//! What came over the API is read, checked and compared in a task. Then PID 1 puts it in force, and another task records
+//! it for the next boot; one that is to be confirmed is recorded when it is.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use berth_config::{Configuration, Plan, Source};
+use berth_control::message::{MachineState, Reply};
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use super::work::Work;
+use crate::configuration::{self, record};
+use crate::supervisor::Applicant;
+use crate::task::Task;
+use crate::{chain, clock};
+
+/// The longest sheet, in bytes: several files of the longest kind.
+const MAXIMUM_SHEET: u64 = 8 << 20;
+
+/// What is to be done with a configuration that is without mistakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Only to say what it would change.
+    Plan,
+    /// To be put in force and kept.
+    Apply,
+    /// To be put in force and, if nobody confirms it in this time, to be taken back.
+    Try(Duration),
+}
+
+/// A configuration that is in force until somebody confirms it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// When it is taken back, on [`crate::clock`].
+    pub deadline: Duration,
+    /// What is in force again then.
+    previous: Box<Configuration>,
+}
+
+impl Machine {
+    /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
+    pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
+        if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
+            let reason =
+                "the last configuration is not confirmed yet: `berth confirm` keeps it, or wait until it is taken back";
+            return self.supervisor.refuse(applicant, reason.to_owned());
+        }
+        let old = self.supervisor.configuration.clone();
+        self.start_task(|| {
+            let task = Task::start(move || plan(File::from(sheet), &old))?;
+            Ok(Work::Plan { task, applicant, purpose })
+        });
+    }
+
+    /// The task has looked.
+    pub(super) fn looked_at(
+        &mut self,
+        applicant: Applicant,
+        purpose: Purpose,
+        outcome: Result<Box<Configuration>, String>,
+    ) {
+        let wanted = match outcome {
+            Ok(wanted) => *wanted,
+            Err(reason) => return self.supervisor.refuse(applicant, reason),
+        };
+        if purpose == Purpose::Plan || wanted == self.supervisor.configuration {
+            return self.supervisor.reply_to(applicant, Reply::Done);
+        }
+        let previous = Box::new(self.supervisor.configuration.clone());
+        if let Err(reason) = self.put_in_force(wanted) {
+            return self.supervisor.refuse(applicant, reason);
+        }
+        match purpose {
+            Purpose::Try(time) => {
+                self.facts.unconfirmed = Some(Unconfirmed { deadline: clock::since_boot() + time, previous });
+                self.supervisor.reply_to(applicant, Reply::Done);
+            }
+            _ => self.record(applicant),
+        }
+    }
+
+    /// Keeps the configuration that is in force.
+    pub(super) fn confirm(&mut self, applicant: Applicant) {
+        match self.facts.unconfirmed.take() {
+            Some(_) => self.record(applicant),
+            None => self.supervisor.refuse(applicant, "there is nothing to confirm".to_owned()),
+        }
+    }
+
+    fn record(&mut self, applicant: Applicant) {
+        let configuration = self.supervisor.configuration.clone();
+        self.start_task(|| {
+            Ok(Work::Record { task: Task::start(move || record::write(&configuration).err())?, applicant })
+        });
+    }
+
+    /// What is in force is recorded, or not.
+    pub(super) fn recorded(&mut self, applicant: Applicant, problem: Option<String>) {
+        match problem {
+            None => self.supervisor.reply_to(applicant, Reply::Done),
+            Some(reason) => {
+                log::warn!("{reason}");
+                self.supervisor.refuse(applicant, reason);
+            }
+        }
+    }
+
+    /// The configuration that nobody has confirmed is taken back when its time is up.
+    pub(super) fn take_back(&mut self) {
+        if self.facts.unconfirmed.as_ref().is_none_or(|waiting| waiting.deadline > clock::since_boot()) {
+            return;
+        }
+        let Some(waiting) = self.facts.unconfirmed.take() else { return };
+        log::warn!("nobody has confirmed the configuration: the one before is in force again");
+        if let Err(reason) = self.put_in_force(*waiting.previous) {
+            log::error!("{reason}");
+            self.facts.problems.push(reason);
+        }
+    }
+
+    /// All of it or nothing.
+    fn put_in_force(&mut self, wanted: Configuration) -> Result<(), String> {
+        configuration::set_kernel_parameters(&self.supervisor.configuration.sysctls, &wanted.sysctls)?;
+        self.supervisor.apply(wanted);
+        self.configuration = Some(configuration::Report {
+            sources: vec![record::SOURCE.to_owned()],
+            ..self.configuration.take().unwrap_or_default().without_problems()
+        });
+        self.configuration_changed = true;
+        self.set_hostname();
+        if self.facts.state != MachineState::Booting {
+            self.supervisor.machine_changed(self.facts.state);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the files of a sheet and writes the plan in their place. Runs in a task.
+fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Configuration>, String> {
+    let mut text = Vec::new();
+    let failed = |error: std::io::Error| format!("read what is to be applied: {error}");
+    (&sheet).take(MAXIMUM_SHEET).read_to_end(&mut text).map_err(failed)?;
+    let files: Vec<(String, String)> =
+        serde_json::from_slice(&text).map_err(|error| format!("read what is to be applied: {error}"))?;
+    let sources: Vec<Source> = files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
+    let wanted = configuration::parse(sources).map_err(|mistakes| mistakes.join("\n"))?;
+    let plan = Plan::between(old, &wanted).map_err(|error| chain(&error))?;
+    let mut write = || {
+        sheet.rewind()?;
+        sheet.set_len(0)?;
+        sheet.write_all(&serde_json::to_vec(&plan)?)
+    };
+    write().map_err(|error: std::io::Error| format!("write the plan: {error}"))?;
+    Ok(Box::new(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sheet_with_files_comes_back_with_the_plan() {
+        let mut sheet = tempfile::tempfile().unwrap();
+        let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
+        sheet.write_all(&serde_json::to_vec(&files).unwrap()).unwrap();
+        sheet.rewind().unwrap();
+        let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default()).unwrap();
+        assert_eq!(wanted.containers.len(), 1);
+        sheet.rewind().unwrap();
+        let plan: Plan = serde_json::from_reader(sheet).unwrap();
+        assert_eq!((plan.containers[0].name.as_str(), plan.settings[0].key.as_str()), ("web", "hostname"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_file_and_line() {
+        let mut sheet = tempfile::tempfile().unwrap();
+        sheet.write_all(br#"[["web.toml", "\n[containers.web]\nimag = \"web\"\n"]]"#).unwrap();
+        sheet.rewind().unwrap();
+        let reason = plan(sheet, &Configuration::default()).unwrap_err();
+        assert!(reason.contains("web.toml:3:1"), "{reason}");
+    }
+}

@@ -1,0 +1,154 @@
+//! `berth plan`, `berth apply`, `berth confirm`.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use berth_config::{Action, Change, Plan, TimeSpan};
+use clap::Args;
+
+use super::api::Api;
+use super::error::Error;
+use super::json_text;
+
+/// Configuration files.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// The files, in the order in which they are merged; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// What to put in force, and for how long.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// Take it back after this time, such as 60s, unless `berth confirm` comes first
+    #[arg(long, value_name = "TIME")]
+    confirm: Option<TimeSpan>,
+}
+
+/// Says what would happen.
+pub async fn plan(api: &Api, files: &Files, json: bool) -> Result<String, Error> {
+    let read = files.read()?;
+    let answer = api.machine.plan(&borrowed(&read)).await?;
+    show(&answer, json)
+}
+
+/// Lets it happen.
+pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
+    let read = arguments.files.read()?;
+    let time = arguments.confirm.map(|time| time.duration().as_millis().max(1));
+    let milliseconds = time.map_or(0, |time| u64::try_from(time).unwrap_or(u64::MAX));
+    let answer = api.machine.apply(&borrowed(&read), milliseconds).await?;
+    let mut text = show(&answer, json)?;
+    if let Some(time) = arguments.confirm.filter(|_| !json && !is_empty(&answer)) {
+        let _ = writeln!(text, "It is taken back in {time}, unless you say `berth confirm`.");
+    }
+    Ok(text)
+}
+
+/// Lets what was applied on trial stay.
+pub async fn confirm(api: &Api) -> Result<String, Error> {
+    api.machine.confirm().await?;
+    Ok(String::new())
+}
+
+impl Files {
+    fn read(&self) -> Result<Vec<(String, String)>, Error> {
+        let read = |path: &PathBuf| {
+            let mut text = String::new();
+            let result = match path == Path::new("-") {
+                true => std::io::stdin().read_to_string(&mut text).map(|_| text),
+                false => std::fs::read_to_string(path),
+            };
+            let text = result.map_err(|source| Error::Read { path: path.clone(), source })?;
+            Ok((path.display().to_string(), text))
+        };
+        self.files.iter().map(read).collect()
+    }
+}
+
+fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+}
+
+fn parse(answer: &str) -> Result<Plan, Error> {
+    serde_json::from_str(answer).map_err(|error| Error::Refused(format!("the answer is no plan: {error}")))
+}
+
+fn is_empty(answer: &str) -> bool {
+    parse(answer).is_ok_and(|plan| plan.is_empty())
+}
+
+fn show(answer: &str, json: bool) -> Result<String, Error> {
+    let plan = parse(answer)?;
+    if json { json_text(&plan) } else { Ok(render(&plan)) }
+}
+
+fn render(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for container in &plan.containers {
+        let (mark, what) = match container.action {
+            Action::Create => ('+', "is new"),
+            Action::Recreate => ('~', "is made anew"),
+            Action::Update => ('=', "runs on with another definition"),
+            Action::Remove => ('-', "ends and is forgotten"),
+        };
+        let _ = writeln!(text, "{mark} container {} {what}", container.name);
+        container.changes.iter().for_each(|change| write_change(&mut text, "    ", change));
+    }
+    plan.settings.iter().for_each(|change| write_change(&mut text, "~ ", change));
+    if plan.is_empty() {
+        text.push_str("Nothing changes.\n");
+        return text;
+    }
+    if !plan.untouched.is_empty() {
+        let _ = writeln!(text, "Untouched: {}", plan.untouched.join(", "));
+    }
+    match plan.reboot.as_slice() {
+        [] => text.push_str("No reboot is needed.\n"),
+        reasons => {
+            let _ = writeln!(text, "Not all of it without a reboot: {}", reasons.join("; "));
+        }
+    }
+    text
+}
+
+fn write_change(text: &mut String, indent: &str, change: &Change) {
+    let Change { key, old, new } = change;
+    let _ = match (old.as_str(), new.as_str()) {
+        ("", new) => writeln!(text, "{indent}{key} = {new}"),
+        (old, "") => writeln!(text, "{indent}{key} was {old}"),
+        (old, new) => writeln!(text, "{indent}{key}: {old} -> {new}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_config::ContainerPlan;
+
+    #[test]
+    fn a_plan_says_what_happens_to_whom_and_why() {
+        let change = |key: &str, old: &str, new: &str| Change { key: key.into(), old: old.into(), new: new.into() };
+        let container = |name: &str, action, changes| ContainerPlan { name: name.into(), action, changes };
+        let plan = Plan {
+            containers: vec![
+                container("db", Action::Update, vec![change("restart", "", "\"no\"")]),
+                container("old", Action::Remove, Vec::new()),
+                container("web", Action::Recreate, vec![change("image", "\"a\"", "\"b\"")]),
+            ],
+            untouched: vec!["cache".into(), "queue".into()],
+            settings: vec![change("hostname", "\"a\"", "")],
+            reboot: Vec::new(),
+        };
+        let expected = "= container db runs on with another definition\n    restart = \"no\"\n\
+            - container old ends and is forgotten\n~ container web is made anew\n    image: \"a\" -> \"b\"\n\
+            ~ hostname was \"a\"\nUntouched: cache, queue\nNo reboot is needed.\n";
+        assert_eq!(render(&plan), expected);
+        assert_eq!(render(&Plan::default()), "Nothing changes.\n");
+    }
+}
