@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Container, Execution, LogQuery, Machine, Statistics, Step};
+pub use types::{Cause, Container, Execution, LogQuery, Machine, Statistics, Step};
 
 /// The socket of the control API; mode 0600, owner root.
 pub const SOCKET_PATH: &str = "/run/berth/control.sock";
@@ -77,6 +77,8 @@ pub trait Containers1 {
     fn inspect(&self, name: &str) -> Result<Container, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
+    /// What has led to a container's state: itself, and the causes of each one level deeper after it.
+    fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
     /// Starts a container that is not running; returns when that is under way.
     fn start(&self, name: &str) -> Result<(), ApiError>;
     /// Asks a container to stop, and kills it after its time-out; returns when that is under way.

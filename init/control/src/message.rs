@@ -6,6 +6,7 @@
 //! the same `id`; a [`Notice`] comes unasked. PID 1 never waits for an answer from a system container without a
 //! deadline.
 
+mod cause;
 mod container;
 mod execution;
 mod machine;
@@ -13,6 +14,7 @@ mod statistics;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::cause::Cause;
 pub use self::container::{Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount};
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
@@ -67,6 +69,11 @@ pub enum Request {
     Statistics {
         /// The last name that is known already; empty at the beginning.
         after: String,
+    },
+    /// [control] What has led to a container's state; answered by [`Reply::Why`].
+    Why {
+        /// Its name.
+        name: String,
     },
     /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
     Configuration,
@@ -174,6 +181,8 @@ pub enum Reply {
     Timeline(Vec<Step>),
     /// To [`Request::Containers`].
     Containers(Vec<Container>),
+    /// To [`Request::Why`].
+    Why(Vec<Cause>),
     /// To [`Request::Statistics`].
     Statistics {
         /// What each uses.

@@ -12,6 +12,7 @@
 //! ```
 //! System containers begin in Waiting. Containers without a network of their own pass Attaching at once.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Health;
 use super::output::Output;
 use super::peer::Peer;
+use super::why::End;
 
 /// What a container is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +144,8 @@ pub struct Container {
     pub started_us: u64,
     /// See [`message::Container::exit_code`].
     pub exit_code: i32,
+    /// How its last runs ended, the oldest first.
+    pub ends: VecDeque<End>,
     /// memory.events' `oom_kill` can be read for the last time when the container ends; kept for the reason.
     pub cgroup: PathBuf,
 }
@@ -176,6 +180,7 @@ impl Container {
             failures: 0,
             started_us: 0,
             exit_code: -1,
+            ends: VecDeque::new(),
             cgroup,
         }
     }

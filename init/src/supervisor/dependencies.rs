@@ -50,7 +50,7 @@ impl Supervisor {
     }
 
     /// What is missing of a dependency.
-    fn unmet(&self, name: &str, condition: DependencyCondition) -> Option<Obstacle> {
+    pub(super) fn unmet(&self, name: &str, condition: DependencyCondition) -> Option<Obstacle> {
         let Some(dependency) = self.find(name) else {
             return Some(Obstacle { reason: format!("waits for {name}, which does not exist"), lasting: true });
         };

@@ -76,6 +76,7 @@ impl Supervisor {
     /// Clears up after a run and decides what comes next.
     fn after_end(&mut self, id: u32, success: bool) {
         let Some(container) = self.containers.get_mut(id) else { return };
+        container.remember_end(self.now);
         let ran_for = self.now.saturating_sub(Duration::from_micros(container.started_us));
         let quiet = matches!(container.state, State::Running(_)) && ran_for >= QUIET_TIME;
         container.attempt = if success || quiet { 0 } else { container.attempt.saturating_add(1) };

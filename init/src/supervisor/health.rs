@@ -70,6 +70,11 @@ impl Health {
         }
     }
 
+    /// How many have failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// What they have found so far.
     pub fn status(&self) -> message::Health {
         self.status

@@ -28,6 +28,7 @@ impl Supervisor {
     pub(super) fn launch(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.completed = false;
+        container.reason.clear();
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };

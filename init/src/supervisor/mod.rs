@@ -20,6 +20,7 @@ mod statistics;
 mod stop;
 pub mod system_spec;
 mod user_spec;
+mod why;
 
 #[cfg(test)]
 mod model;

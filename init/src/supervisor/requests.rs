@@ -118,6 +118,10 @@ impl Supervisor {
                 let next = some.last().filter(|_| more).map(|container| container.name.clone());
                 Reply::Statistics { statistics: some.into_iter().filter_map(statistics::of).collect(), next }
             }
+            Request::Why { name } => match self.why(&name) {
+                Ok(causes) => Reply::Why(causes),
+                Err(reason) => Reply::Refused { reason },
+            },
             Request::Declared => Reply::Declared(self.declarations()),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.network.clone())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
@@ -352,6 +356,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Timeline
         | Request::Containers { .. }
         | Request::Statistics { .. }
+        | Request::Why { .. }
         | Request::Configuration
         | Request::Start { .. }
         | Request::Stop { .. }

@@ -21,6 +21,7 @@ mod stats;
 mod status;
 mod table;
 mod terminal;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth_control::message::PowerAction;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use api::Api;
 use containers::Names;
@@ -67,8 +68,12 @@ enum Command {
     Ps(ps::Arguments),
     /// Everything about containers, as JSON
     Inspect(Names),
+    /// Say why a container is as it is, or what is wrong with the machine
+    Why(why::Arguments),
     /// What containers use: processor, memory, disks
     Stats(stats::Arguments),
+    /// The same, the busiest first
+    Top(stats::Arguments),
     /// Follow what happens to containers
     Events(follow::Events),
     /// Wait until containers have ended, and print their exit codes
@@ -96,6 +101,11 @@ enum Command {
     Restart(Names),
     /// Send a signal to a container's first process
     Kill(containers::Kill),
+    /// Print a script for a shell that completes this command's words
+    Completion {
+        /// Whose language it is in
+        shell: clap_complete::Shell,
+    },
     /// Let PID 1 execute itself anew; no container notices
     Reexec,
     /// Stop everything and start the machine again
@@ -144,6 +154,12 @@ fn run(arguments: Arguments) -> Result<(), Error> {
     if let Command::Config(config::Command::Check(check)) = command {
         return config::check(&check, options.json, &mut io::stdout().lock());
     }
+    if let Command::Completion { shell } = command {
+        // To memory first: the library panics where it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "berth", &mut script);
+        return io::stdout().lock().write_all(&script).map_err(Error::Output);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Output)?;
     let written = runtime.block_on(ask(command, &options))?;
     let mut output = io::stdout().lock();
@@ -172,13 +188,19 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
         Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
         Command::Inspect(names) => containers::inspect(&api, &names).await,
-        Command::Stats(arguments) => stats::run(&api, &arguments, json).await.map(|()| String::new()),
+        Command::Why(arguments) => why::run(&api, &arguments, json).await,
+        Command::Stats(arguments) => {
+            stats::run(&api, &arguments, stats::Order::Name, json).await.map(|()| String::new())
+        }
+        Command::Top(arguments) => {
+            stats::run(&api, &arguments, stats::Order::Busiest, json).await.map(|()| String::new())
+        }
         Command::Events(arguments) => follow::events(&api, &arguments, json).await.map(|()| String::new()),
         Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Reexec => power::reexecute(&api).await,
-        Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) => Ok(String::new()),
+        Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => Ok(String::new()),
     }
 }
 
@@ -192,7 +214,6 @@ fn json_text<T: serde::Serialize>(value: &T) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use std::os::fd::AsFd;
 
-use berth_control::dbus::{ApiError, Container, Execution, LogQuery, Statistics};
+use berth_control::dbus::{ApiError, Cause, Container, Execution, LogQuery, Statistics};
 use berth_control::logs::{INIT, KERNEL};
-use berth_control::message::Request;
+use berth_control::message::{Reply, Request};
 use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
 
-use crate::init::Init;
+use crate::init::{Init, unexpected};
 use crate::logs::Logs;
 
 /// Serves the interface to one client.
@@ -39,6 +39,13 @@ impl Containers1 {
 
     async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
         Ok(self.init.statistics().await?.into_iter().map(Statistics::from).collect())
+    }
+
+    async fn why(&self, name: String) -> Result<Vec<Cause>, ApiError> {
+        match self.init.call(Request::Why { name }).await? {
+            Reply::Why(causes) => Ok(causes.into_iter().map(Cause::from).collect()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn start(&self, name: String) -> Result<(), ApiError> {

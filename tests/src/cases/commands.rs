@@ -37,6 +37,8 @@ fn follow(bench: &Bench) -> Result<()> {
     let events = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     let end = events.iter().find(|event| event["name"] == "job").with_context(|| format!("no event: {text}"))?;
     ensure!(end["state"] == "failed" && end["exit_code"] == 3, "{end}");
+    let why = machine.guest.shell("berth why job")?;
+    ensure!(why.contains("restart = \"no\"") && why.contains("and exited with code 3"), "{why}");
     // One that has ended is not waited for.
     ensure!(machine.guest.shell("berth wait job")?.trim() == "3", "another code");
     Ok(())

@@ -77,6 +77,17 @@ pub struct Port {
     pub protocol: String,
 }
 
+/// A link of the chain that leads to a container's state; see [`message::Cause`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Cause {
+    pub depth: u32,
+    pub subject: String,
+    pub text: String,
+    pub at_us: u64,
+}
+
 /// What a container uses; see [`message::Statistics`].
 #[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "dict", rename_all = "PascalCase")]
@@ -178,6 +189,7 @@ same_fields!(Container {
 same_fields!(Statistics {
     name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes;
 });
+same_fields!(Cause { depth, subject, text, at_us; });
 same_fields!(Port { host_address, host_port, container_port, protocol; });
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `berth stats`: what containers use, as docker's has it; redrawn every second on a terminal.
+//! `berth stats` and `berth top`: what containers use, as docker's stats has it; redrawn every second on a terminal.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -26,6 +26,15 @@ pub struct Arguments {
     names: Vec<String>,
 }
 
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By name.
+    Name,
+    /// What uses most of the processor, then of the memory.
+    Busiest,
+}
+
 /// Of one container.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -36,7 +45,7 @@ struct Row {
 }
 
 /// Prints until it is interrupted, or once.
-pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
+pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> Result<(), Error> {
     let mut output = io::stdout().lock();
     let live = !arguments.no_stream && !json && output.is_terminal();
     let mut before = look(api, arguments).await?;
@@ -50,7 +59,7 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = look(api, arguments).await?;
-        let rows = rows(&before, &now);
+        let rows = rows(&before, &now, order);
         let mut text = if json { json_text(&rows)? } else { render(&rows, table::terminal_width()) };
         if live {
             // To the upper left, and everything below is erased (ECMA-48, CUP and ED).
@@ -73,7 +82,7 @@ async fn look(api: &Api, arguments: &Arguments) -> Result<Look, Error> {
     Ok((Instant::now(), named.collect()))
 }
 
-fn rows(before: &Look, now: &Look) -> Vec<Row> {
+fn rows(before: &Look, now: &Look, order: Order) -> Vec<Row> {
     let elapsed = now.0.duration_since(before.0).as_secs_f64();
     let row = |statistics: &Statistics| {
         // One that has been started again in between counts from 0.
@@ -81,7 +90,15 @@ fn rows(before: &Look, now: &Look) -> Vec<Row> {
         let used = Duration::from_micros(statistics.cpu_us.saturating_sub(earlier)).as_secs_f64();
         Row { statistics: statistics.clone(), cpu_percent: if elapsed > 0.0 { used / elapsed * 100.0 } else { 0.0 } }
     };
-    now.1.values().map(row).collect()
+    let mut rows: Vec<Row> = now.1.values().map(row).collect();
+    if order == Order::Busiest {
+        let busier = |left: &Row, right: &Row| {
+            let processor = right.cpu_percent.total_cmp(&left.cpu_percent);
+            processor.then(right.statistics.memory_bytes.cmp(&left.statistics.memory_bytes))
+        };
+        rows.sort_by(busier);
+    }
+    rows
 }
 
 fn render(rows: &[Row], width: Option<usize>) -> String {
@@ -107,26 +124,38 @@ fn render(rows: &[Row], width: Option<usize>) -> String {
 mod tests {
     use super::*;
 
-    fn look(cpu_us: u64, at: Instant) -> Look {
-        let web = Statistics {
-            name: "web".into(),
-            cpu_us,
+    fn look(containers: &[(&str, u64)], at: Instant) -> Look {
+        let one = |(name, cpu_us): &(&str, u64)| Statistics {
+            name: (*name).into(),
+            cpu_us: *cpu_us,
             memory_bytes: 3 << 20,
             memory_reclaimable_bytes: 1 << 20,
             tasks: 2,
             ..Statistics::default()
         };
-        (at, BTreeMap::from([("web".to_owned(), web)]))
+        (at, containers.iter().map(|container| (container.0.to_owned(), one(container))).collect())
     }
 
     #[test]
     fn the_processors_use_is_that_between_two_looks() {
         let begin = Instant::now();
-        let rows = rows(&look(1_000_000, begin), &look(1_500_000, begin + Duration::from_secs(2)));
+        let later = begin + Duration::from_secs(2);
+        let rows = rows(&look(&[("web", 1_000_000)], begin), &look(&[("web", 1_500_000)], later), Order::Name);
         let expected = "\
 NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN
 web   25.0%  2.0 MiB  none   2      0 B   0 B
 ";
         assert_eq!(render(&rows, None), expected);
+    }
+
+    #[test]
+    fn the_busiest_comes_first_in_top() {
+        let begin = Instant::now();
+        let (before, now) = (look(&[("a", 0), ("b", 0)], begin), look(&[("a", 10), ("b", 20)], begin + INTERVAL));
+        let names = |order| rows(&before, &now, order).into_iter().map(|row| row.statistics.name).collect::<Vec<_>>();
+        assert_eq!(
+            (names(Order::Name), names(Order::Busiest)),
+            (vec!["a".into(), "b".into()], vec!["b".to_owned(), "a".into()])
+        );
     }
 }

@@ -1,0 +1,16 @@
+//! Why something is as it is.
+
+use serde::{Deserialize, Serialize};
+
+/// A link of the chain that leads to a container's state. The causes of one follow it, one level deeper.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// How far from what was asked for; 0 is that itself.
+    pub depth: u32,
+    /// The container.
+    pub subject: String,
+    /// What is the case, in a sentence without its subject.
+    pub text: String,
+    /// When it came to that, in microseconds since the boot; 0 if that is not known or is now.
+    pub at_us: u64,
+}
