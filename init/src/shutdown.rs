@@ -1,4 +1,6 @@
 //! The way down: user containers, system containers, what is left, file systems, power. Each phase has an end.
+//!
+//! Within the first two, a container is asked to end once all that depend on it have ended.
 
 use std::time::Duration;
 
@@ -41,9 +43,9 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Asks the user containers to end.
+    /// From now on nothing is started; the containers are asked to end by [`Self::advance`].
     pub fn begin(supervisor: &mut Supervisor, action: PowerAction) -> Self {
-        supervisor.stop_user_containers();
+        supervisor.begin_shutdown();
         Self { action, phase: Phase::UserContainers, deadline: clock::since_boot() + USER_TIME }
     }
 
@@ -67,17 +69,19 @@ impl Shutdown {
         let late = clock::since_boot() >= self.deadline;
         match self.phase {
             Phase::UserContainers => {
+                supervisor.stop_unneeded(Kind::User);
                 if late {
                     supervisor.kill_all(Kind::User);
                 }
                 if late || !supervisor.any_alive(Kind::User) {
-                    supervisor.stop_system_containers();
+                    supervisor.stop_unneeded(Kind::System);
                     self.phase = Phase::SystemContainers;
                     self.deadline = clock::since_boot() + SYSTEM_TIME;
                 }
                 false
             }
             Phase::SystemContainers => {
+                supervisor.stop_unneeded(Kind::System);
                 if !late && supervisor.any_alive(Kind::System) {
                     return false;
                 }

@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use berth_control::message::PowerAction;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
 use super::RESUME;
 use super::record::{Batch, Key, Record};
 use super::resume::Hopeless;
+use crate::power_button::PowerButton;
+use crate::reactor::{Reactor, Token};
 use crate::{clock, journal, shutdown, sys};
 
 /// The shell of the console.
@@ -45,9 +48,14 @@ pub fn run(hopeless: &Hopeless) -> ! {
     if let Err(error) = mask.thread_block() {
         log::error!("block signals: {error}");
     }
+    let watched = watch(&mask).inspect_err(|error| log::error!("watch signals and power buttons: {error}"));
     let mut console = shell.then(Console::start);
     loop {
-        match mask.wait() {
+        let signal = match &watched {
+            Ok((reactor, signals, buttons)) => next_signal(reactor, signals, buttons),
+            Err(_) => mask.wait(),
+        };
+        match signal {
             Ok(Signal::SIGINT | Signal::SIGTERM) => go_down(PowerAction::Reboot),
             Ok(Signal::SIGPWR | Signal::SIGUSR2) => go_down(PowerAction::PowerOff),
             Ok(Signal::SIGUSR1) => go_down(PowerAction::Halt),
@@ -66,6 +74,29 @@ pub fn run(hopeless: &Hopeless) -> ! {
                 std::thread::sleep(PAUSE);
             }
         }
+    }
+}
+
+/// What is waited for: signals, and the power buttons.
+fn watch(mask: &SigSet) -> nix::Result<(Reactor, SignalFd, Vec<PowerButton>)> {
+    let signals = SignalFd::with_flags(mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let (reactor, buttons) = (Reactor::new()?, PowerButton::find());
+    reactor.add(&signals, Token::Signals)?;
+    buttons.iter().try_for_each(|button| reactor.add(button, Token::PowerButton))?;
+    Ok((reactor, signals, buttons))
+}
+
+/// The next signal; a power button counts as a failure of power.
+fn next_signal(reactor: &Reactor, signals: &SignalFd, buttons: &[PowerButton]) -> nix::Result<Signal> {
+    loop {
+        if let Some(information) = signals.read_signal()? {
+            return Signal::try_from(i32::try_from(information.ssi_signo).unwrap_or_default());
+        }
+        // Every button is asked: each must be read, or it stays readable.
+        if buttons.iter().filter(|button| button.was_pressed()).count() > 0 {
+            return Ok(Signal::SIGPWR);
+        }
+        reactor.wait(None)?;
     }
 }
 

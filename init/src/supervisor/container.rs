@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{RestartPolicy, SystemContainer};
+use berth_config::{ContainerName, RestartPolicy, SystemContainer};
 use berth_control::message::{self, ContainerState, Kind, Port, PreparedImage};
 use berth_runtime::handover::Descriptor;
 use berth_runtime::{Created, Creating, Running};
@@ -207,6 +207,13 @@ impl Container {
             Definition::System(container) => Some(container),
             Definition::User(_) => None,
         }
+    }
+
+    /// The names of those that it starts after, and ends before.
+    pub fn dependencies(&self) -> impl Iterator<Item = &str> {
+        let system = self.system().into_iter().flat_map(|system| system.depends_on.iter().map(ContainerName::as_str));
+        let user = self.user().into_iter().flat_map(|user| user.depends_on.iter().map(|(name, _)| name.as_str()));
+        system.chain(user)
     }
 
     /// The first process, if there is one, as the machine sees it.

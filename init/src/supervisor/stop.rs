@@ -1,5 +1,6 @@
 //! Stopping containers: asked first, killed when their time is up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -68,8 +69,8 @@ impl Supervisor {
         }
     }
 
-    /// Lets all user containers end; nothing is started any more.
-    pub fn stop_user_containers(&mut self) {
+    /// Starts nothing any more, and tells the services that the machine goes down.
+    pub fn begin_shutdown(&mut self) {
         self.facts.shutting_down = true;
         let services: Vec<u32> = self
             .containers
@@ -80,25 +81,32 @@ impl Supervisor {
         for id in services {
             self.send(id, FromInit::Notice(Notice::ShuttingDown), &[]);
         }
-        self.stop_all(Kind::User);
     }
 
-    /// Lets all system containers end.
-    pub fn stop_system_containers(&mut self) {
-        self.facts.shutting_down = true;
-        self.stop_all(Kind::System);
-    }
-
-    fn stop_all(&mut self, kind: Kind) {
-        let ids: Vec<u32> = self
-            .containers
-            .values()
-            .filter(|container| container.kind() == kind)
-            .map(|container| container.id)
-            .collect();
-        for id in ids {
-            self.stop(id, Goal::Stop);
+    /// Asks those of this kind to end on which nobody depends any more. To be called again whenever something has ended.
+    pub fn stop_unneeded(&mut self, kind: Kind) {
+        // Those that do not run end at once, which may free others: again until nothing moves.
+        loop {
+            let ids = self.unneeded(kind);
+            if ids.is_empty() {
+                return;
+            }
+            for id in ids {
+                self.stop(id, Goal::Stop);
+            }
         }
+    }
+
+    /// Those that were not asked yet and on which none that still is there depends.
+    pub(super) fn unneeded(&self, kind: Kind) -> Vec<u32> {
+        let there =
+            || self.containers.values().filter(move |container| container.kind() == kind && !container.is_at_rest());
+        let needed: BTreeSet<&str> = there().flat_map(Container::dependencies).collect();
+        there()
+            .filter(|container| !matches!(container.state, State::Stopping { .. }))
+            .filter(|container| !needed.contains(container.name.as_str()))
+            .map(|container| container.id)
+            .collect()
     }
 
     /// Whether any container of this kind still has a process.

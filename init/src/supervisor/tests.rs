@@ -1,4 +1,4 @@
-use berth_control::message::{PreparedImage, Reply, Request, ToInit};
+use berth_control::message::{Kind, PreparedImage, Reply, Request, ToInit};
 
 use super::world::{ask, configuration, service, supervisor, system};
 use super::*;
@@ -166,4 +166,18 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
     assert_eq!(ask(&mut after, &control, Request::Start { name: "a".into() }), Reply::Done);
     assert!(after.facts.stopped.is_empty() && after.facts.stopped_changed);
     assert!(matches!(after.find("a").unwrap().state, State::Preparing));
+}
+
+#[test]
+fn who_is_depended_on_ends_after_those_who_depend() {
+    let text = "[containers.db]\nimage = \"a\"\n[containers.web]\nimage = \"a\"\ndepends_on = [\"db\"]\n\
+                [containers.front]\nimage = \"a\"\ndepends_on = [\"web\", \"db\"]\n[containers.alone]\nimage = \"a\"\n";
+    let mut supervisor = supervisor();
+    supervisor.apply(configuration(text));
+    for expected in [&["alone", "front"][..], &["web"], &["db"], &[]] {
+        let ids = supervisor.unneeded(Kind::User);
+        let names: Vec<String> = ids.iter().map(|id| supervisor.containers.get(*id).unwrap().name.clone()).collect();
+        assert_eq!(names, expected);
+        ids.iter().for_each(|id| supervisor.containers.get_mut(*id).unwrap().state = State::Stopped);
+    }
 }

@@ -14,6 +14,7 @@ use crate::wait;
 /// The cases of this group.
 pub const CASES: &[Case] = &[
     Case { name: "operation/powers-off-in-time", memory: 256, run: powers_off_in_time },
+    Case { name: "operation/ends-in-reverse-order", memory: 256, run: reverse_order },
     Case { name: "operation/poweroff-on-the-console", memory: 256, run: poweroff_on_the_console },
     Case { name: "operation/orphans-are-reaped", memory: 256, run: orphans },
     Case { name: "operation/nothing-listens", memory: 256, run: nothing_listens },
@@ -39,6 +40,38 @@ fn powers_off_in_time(bench: &Bench) -> Result<()> {
     machine.guest.shutdown("powerdown")?;
     machine.wait_until_off(POWER_OFF)?;
     Ok(())
+}
+
+fn reverse_order(bench: &Bench) -> Result<()> {
+    // The one that the others need is the quickest to end, so that only the order can make it the last.
+    let script = "trap 'usleep $PAUSE; exit 0' TERM; echo done > /tmp/done; while true; do sleep 1000 & wait; done";
+    let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
+    let container = |name: &str, pause: u32, needs: &str| {
+        format!(
+            "[containers.{name}]\nimage = \"localhost/a:1\"\ndepends_on = [{needs}]\n\
+             environment = {{ PAUSE = \"{pause}\" }}\nstop_grace_period = \"30s\"\n"
+        )
+    };
+    let configuration = container("front", 1_000_000, "\"web\", \"db\"")
+        + &container("web", 500_000, "\"db\"")
+        + &container("db", 0, "");
+    let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    for name in ["front", "web", "db"] {
+        machine.guest.read_in(name, "/tmp/done")?;
+    }
+    let mark = machine.console.mark();
+    machine.guest.shutdown("powerdown")?;
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        let is_end = |line: &str| line.contains("exited with code 0") && !ended.iter().any(|old| line.contains(old));
+        let line = machine.console.wait_for_line(mark, wait::ANSWER, is_end)?;
+        let name = line.split("container ").nth(1).and_then(|rest| rest.split(' ').next());
+        ended.push(format!("container {} ", name.unwrap_or_default()));
+    }
+    ensure!(ended == ["container front ", "container web ", "container db "], "{ended:?}");
+    machine.wait_until_off(wait::ANSWER).map(drop)
 }
 
 fn poweroff_on_the_console(bench: &Bench) -> Result<()> {
