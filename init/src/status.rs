@@ -16,6 +16,7 @@ impl Machine {
     /// What is wrong, a sentence each.
     pub fn all_problems(&self) -> Vec<String> {
         let mut problems = self.facts.problems.clone();
+        problems.extend(clock::problem());
         problems.extend(self.command_line.complaints.iter().cloned());
         problems.extend(self.facts.storage.problems.iter().cloned());
         problems.extend(self.configuration.iter().flat_map(|report| report.problems.iter().cloned()));

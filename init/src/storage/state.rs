@@ -64,6 +64,21 @@ pub(super) fn prepare(report: &mut Report, in_memory: bool) {
         }
         Ok(((), String::new()))
     });
+    report.step("look for room in the state", look_for_room);
+}
+
+/// Told at boot, because what follows fails in many ways without saying why.
+fn look_for_room() -> Result<((), String), String> {
+    let statistics =
+        nix::sys::statvfs::statvfs(STATE_PATH).map_err(|error| format!("statvfs {STATE_PATH}: {error}"))?;
+    let mebibytes = |blocks: u64| blocks.saturating_mul(statistics.fragment_size()) >> 20;
+    // Without the reserve of the file system, which is not for containers.
+    let (left, all) = (statistics.blocks_available(), statistics.blocks());
+    let told = format!("{} of {} MiB are free", mebibytes(left), mebibytes(all));
+    if left >= all / 100 {
+        return Ok(((), told));
+    }
+    Err(format!("{STATE_PATH} is full, {told}: remove what containers keep in their volumes, or use a larger disk"))
 }
 
 /// The device, once it is there.

@@ -21,6 +21,11 @@ pub const CASES: &[Case] = &[
     Case { name: "state/grows-into-a-larger-disk", memory: 256, run: grows },
     Case { name: "state/no-partition", memory: 256, run: no_partition },
     Case { name: "state/foreign-partition-is-left-alone", memory: 256, run: foreign_partition },
+    Case { name: "state/corrupted-file-system", memory: 256, run: corrupted },
+    Case { name: "state/read-only-disk", memory: 256, run: read_only_disk },
+    Case { name: "state/full", memory: 256, run: full },
+    Case { name: "state/clock-in-1970", memory: 256, run: |bench| wrong_clock(bench, 1970) },
+    Case { name: "state/clock-in-2100", memory: 256, run: |bench| wrong_clock(bench, 2100) },
     Case { name: "state/root-is-read-only", memory: 256, run: read_only_root },
 ];
 
@@ -169,6 +174,67 @@ fn foreign_partition(bench: &Bench) -> Result<()> {
     file.read_exact(&mut left)?;
     ensure!(left == foreign, "the partition was written to");
     Ok(())
+}
+
+fn corrupted(bench: &Bench) -> Result<()> {
+    // A file system that was used, with its descriptors and inode tables overwritten and the superblock left.
+    let disk = {
+        let mut machine = bench.machine().start()?;
+        machine.wait_until_ready()?;
+        machine.guest.shutdown("powerdown")?;
+        machine.wait_until_off(wait::ANSWER)?;
+        machine.disk().to_owned()
+    };
+    let mut file = File::options().read(true).write(true).open(&disk)?;
+    let table = GPT::find_from(&mut file)?;
+    let (_, state) = table.iter().find(|(_, partition)| is_state(partition)).context("a state partition")?;
+    file.seek(SeekFrom::Start(state.starting_lba * table.sector_size + 4096))?;
+    file.write_all(&vec![0xa5; 4 << 20])?;
+    drop(file);
+    comes_up_in_memory(bench, &disk).map(drop)
+}
+
+fn read_only_disk(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().read_only().user_data(&counting(bench)?)?.start()?;
+    let line = machine.wait_until_settled()?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["state_storage"] == "memory", "{status}");
+    ensure!(status["problems"].to_string().contains("state partition"), "{status}");
+    machine.guest.read_in("a", "/tmp/done").map(drop)
+}
+
+fn full(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine().user_data(&counting(bench)?)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("a", "/tmp/done")?;
+    machine.guest.shell("dd if=/dev/zero of=/var/filled bs=1M 2> /dev/null; sync; true")?;
+    machine.guest.berth(&["status"])?;
+    let mark = machine.console.mark();
+    machine.guest.shutdown("reboot")?;
+    let line = machine.wait_until_settled_after(mark)?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    machine.guest.wait()?;
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["problems"].to_string().contains("/var is full"), "{status}");
+    machine.guest.shell("rm /var/filled; berth ps").map(drop)
+}
+
+fn wrong_clock(bench: &Bench, year: u32) -> Result<()> {
+    let builder = bench.machine().clock(&format!("{year}-01-02T00:00:00"));
+    let mut machine = builder.user_data(&counting(bench)?)?.start()?;
+    let line = machine.wait_until_settled()?;
+    // QEMU's clock and the kernel do not agree on 2100: the machine takes it for 2063, which is as wrong.
+    let seen = machine.guest.shell("date +%Y")?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong");
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["problems"].to_string().contains(&format!("it says {}", seen.trim())), "{status}");
+    machine.guest.read_in("a", "/tmp/done")?;
+    // With the clock set, nothing is wrong any more.
+    machine
+        .guest
+        .shell("date -s 2026-06-01; berth restart a; until berth status --json | grep -q '\"ready\"'; do usleep 100000; done")
+        .map(drop)
 }
 
 fn read_only_root(bench: &Bench) -> Result<()> {

@@ -66,6 +66,8 @@ pub struct Builder {
     pub(super) other_disks: Vec<PathBuf>,
     pub(super) guest_agent: bool,
     pub(super) free_slot: bool,
+    pub(super) clock: Option<String>,
+    pub(super) read_only: bool,
 }
 
 /// Where the system disk comes from.
@@ -97,6 +99,8 @@ impl Builder {
             other_disks: Vec::new(),
             guest_agent: true,
             free_slot: false,
+            clock: None,
+            read_only: false,
         }
     }
 
@@ -169,6 +173,18 @@ impl Builder {
     #[must_use]
     pub fn with_free_slot(self) -> Self {
         Self { free_slot: true, ..self }
+    }
+
+    /// With a clock that begins at this time, such as `1970-01-01T00:00:00`.
+    #[must_use]
+    pub fn clock(self, time: &str) -> Self {
+        Self { clock: Some(time.to_owned()), ..self }
+    }
+
+    /// With a system disk that cannot be written.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
     }
 
     /// Without the guest agent's port.

@@ -44,9 +44,12 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
         arguments.pair("-chardev", listen("agent", agent));
         arguments.words("-device virtio-serial-pci -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0");
     }
-    arguments.system_disk(builder.bus, disk);
+    if let Some(time) = &builder.clock {
+        arguments.pair("-rtc", format!("base={time}"));
+    }
+    arguments.system_disk(builder.bus, disk, builder.read_only);
     for (number, path) in builder.other_disks.iter().enumerate() {
-        arguments.drive(&format!("disk{number}"), path);
+        arguments.drive(&format!("disk{number}"), path, false);
         arguments.pair("-device", format!("virtio-blk-pci,drive=disk{number}"));
     }
     if builder.free_slot {
@@ -75,15 +78,16 @@ impl Arguments {
     }
 
     /// What the guest writes goes to the host's page cache only: the disks are thrown away.
-    fn drive(&mut self, id: &str, path: &Path) {
+    fn drive(&mut self, id: &str, path: &Path, read_only: bool) {
         // QEMU's quoting of a comma in a value.
         let path = path.display().to_string().replace(',', ",,");
-        self.pair("-drive", format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap,file={path}"));
+        let access = if read_only { ",readonly=on" } else { "" };
+        self.pair("-drive", format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap{access},file={path}"));
     }
 
     /// Index 0 is the kernel that QEMU itself starts.
-    fn system_disk(&mut self, bus: Bus, path: &Path) {
-        self.drive("system", path);
+    fn system_disk(&mut self, bus: Bus, path: &Path, read_only: bool) {
+        self.drive("system", path, read_only);
         self.words(match bus {
             Bus::Virtio => "-device virtio-blk-pci,drive=system,bootindex=1",
             Bus::VirtioScsi => "-device virtio-scsi-pci,id=scsi -device scsi-hd,drive=system,bus=scsi.0,bootindex=1",
