@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How long all of them may take on emulated processors that others use as well.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1500);
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 

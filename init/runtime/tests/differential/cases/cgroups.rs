@@ -213,7 +213,15 @@ fn rdma() {
 
 /// "The OCI runtime MUST ensure that the needed cgroup controllers are enabled for the cgroup."
 fn unified_files_are_written() {
-    holds("pids", ("unified", json!({ "pids.max": "44" })), &[("pids.max", "44")], &[]);
+    for (controller, file, value) in [
+        ("pids", "pids.max", "44"),
+        ("memory", "memory.high", "4194304"),
+        ("memory", "memory.min", "1048576"),
+        ("memory", "memory.oom.group", "1"),
+        ("cpu", "cpu.weight.nice", "-5"),
+    ] {
+        holds(controller, ("unified", json!({ file: value })), &[(file, value)], &[]);
+    }
     let high = ("unified", json!({ "memory.high": "8388608", "memory.min": "4096" }));
     holds("memory", high, &[("memory.high", "8388608"), ("memory.min", "4096")], &[]);
     let (major, minor) = disk();

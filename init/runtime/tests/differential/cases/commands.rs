@@ -210,19 +210,22 @@ fn changes_come_from_a_file_or_standard_input() {
 /// Each flag, on a machine that has the controller or not: done, or refused with words.
 fn a_limit_without_its_controller_is_refused() {
     let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
-    for (controller, flag, value) in [
-        ("pids", "--pids-limit", "20"),
-        ("memory", "--memory", "100000000"),
-        ("memory", "--memory-reservation", "50000000"),
-        ("cpu", "--cpu-quota", "50000"),
-        ("cpu", "--cpu-share", "100"),
-        ("cpuset", "--cpuset-cpus", "0"),
-        ("io", "--blkio-weight", "100"),
+    for (controller, flag, value, file, holds) in [
+        ("pids", "--pids-limit", "20", "pids.max", "20"),
+        ("memory", "--memory", "102400000", "memory.max", "102400000"),
+        ("memory", "--memory-reservation", "51200000", "memory.low", "51200000"),
+        ("cpu", "--cpu-quota", "50000", "cpu.max", "50000 100000"),
+        ("cpu", "--cpu-share", "262144", "cpu.weight", "10000"),
+        ("cpuset", "--cpuset-cpus", "0", "cpuset.cpus", "0"),
+        ("io", "--blkio-weight", "1000", "io.weight", "default 10000"),
     ] {
         let there = controllers.split_whitespace().any(|name| name == controller);
-        agree(&sleeper(), if there { "0 silent" } else { "1 error" }, &[], |tool| {
+        let expected = if there { format!("0 silent {holds}") } else { "1 error ".to_owned() };
+        agree(&sleeper(), &expected, &[], |tool| {
             tool.start();
-            refused(&tool.say(&["update", flag, value, &tool.id]))
+            let said = refused(&tool.say(&["update", flag, value, &tool.id]));
+            let text = std::fs::read_to_string(tool.cgroup().join(file)).unwrap_or_default();
+            format!("{said} {}", text.trim_end())
         });
     }
 }
