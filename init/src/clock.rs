@@ -1,7 +1,11 @@
-//! The one clock of PID 1: CLOCK_BOOTTIME, which no one can set and which counts from the kernel's start.
+//! The clock of PID 1: CLOCK_BOOTTIME, which no one can set and which counts from the kernel's start. The wall clock is
+//! for what the calendar decides, and tells when it is set.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 
 /// Time since the kernel started, suspend included. Zero if the kernel does not tell, which it always does.
@@ -35,6 +39,44 @@ fn implausible(now: u64) -> Option<String> {
     })
 }
 
+/// The wall clock, since 1970 in UTC; zero for a time before that.
+pub fn wall() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_REALTIME).ok().filter(|time| time.tv_sec() >= 0);
+    time.map(Duration::from).unwrap_or_default()
+}
+
+/// Readable when somebody has set the wall clock: timerfd_create(2), TFD_TIMER_CANCEL_ON_SET.
+#[derive(Debug)]
+pub struct Settings(TimerFd);
+
+impl Settings {
+    /// From now on.
+    pub fn watch() -> nix::Result<Self> {
+        let timer = TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let settings = Self(timer);
+        settings.arm()?;
+        Ok(settings)
+    }
+
+    /// Makes it wait for the next time.
+    pub fn acknowledge(&self) -> nix::Result<()> {
+        // ECANCELED is what it is for, and counts as done; EAGAIN: nothing has happened.
+        let _ = self.0.wait();
+        self.arm()
+    }
+
+    fn arm(&self) -> nix::Result<()> {
+        let never = Expiration::OneShot(TimeSpec::new(i64::from(u32::MAX) * 4, 0));
+        self.0.set(never, TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET)
+    }
+}
+
+impl AsFd for Settings {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -49,5 +91,15 @@ mod tests {
         let before = super::microseconds();
         assert!(before > 0);
         assert!(super::microseconds() >= before);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_sets_is_no_event() {
+        let settings = super::Settings::watch().unwrap();
+        let reactor = crate::reactor::Reactor::new().unwrap();
+        reactor.add(&settings, crate::reactor::Token::Clock).unwrap();
+        settings.acknowledge().unwrap();
+        assert_eq!(reactor.wait(Some(std::time::Duration::ZERO)).unwrap(), []);
+        assert!(super::wall() > std::time::Duration::from_secs(1_700_000_000));
     }
 }

@@ -53,6 +53,7 @@ const SIGNALS: [Signal; 7] = [
 pub struct Machine {
     reactor: Rc<Reactor>,
     signals: SignalFd,
+    clock_settings: clock::Settings,
     uevents: Option<Uevents>,
     power_buttons: Vec<PowerButton>,
     tasks: Registry<Work>,
@@ -99,10 +100,13 @@ impl Machine {
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let reactor = Rc::new(Reactor::new()?);
         reactor.add(&signals, Token::Signals)?;
+        let clock_settings = clock::Settings::watch()?;
+        reactor.add(&clock_settings, Token::Clock)?;
         Ok(Self {
             supervisor: Supervisor::new(Rc::clone(&reactor)),
             reactor,
             signals,
+            clock_settings,
             uevents: None,
             power_buttons: Vec::new(),
             tasks: Registry::default(),
@@ -155,7 +159,7 @@ impl Machine {
                 log::error!("PID 1 cannot execute itself anew: {}", handover::leave());
             }
             let tokens = self.reactor.wait(self.patience());
-            self.supervisor.now = clock::since_boot();
+            self.supervisor.begin_round();
             match tokens {
                 Ok(tokens) => tokens.into_iter().for_each(|token| self.handle(token)),
                 Err(error) => {
@@ -183,6 +187,11 @@ impl Machine {
         match token {
             Token::Signals => self.handle_signals(),
             Token::Devices => self.handle_devices(),
+            // What depends on it is looked at in every round.
+            Token::Clock => {
+                let armed = self.clock_settings.acknowledge();
+                armed.unwrap_or_else(|error| log::error!("watch the wall clock: {error}"));
+            }
             Token::PowerButton => {
                 // Every button is asked: each must be read, or it stays readable.
                 let pressed = self.power_buttons.iter().filter(|button| button.was_pressed()).count();

@@ -15,6 +15,8 @@ pub enum Token {
     Devices,
     /// A power button.
     PowerButton,
+    /// Settings of the wall clock.
+    Clock,
     /// The report of the task with this number.
     Task(u32),
     /// The runtime's report about the container with this number.
@@ -33,6 +35,7 @@ impl Token {
             Self::Signals => (0, 0),
             Self::Devices => (1, 0),
             Self::PowerButton => (5, 0),
+            Self::Clock => (8, 0),
             Self::Task(number) => (2, number),
             Self::Setup(number) => (3, number),
             Self::Channel(number) => (4, number),
@@ -53,6 +56,7 @@ impl Token {
             5 => Some(Self::PowerButton),
             6 => Some(Self::Execution(low)),
             7 => Some(Self::Health(low)),
+            8 => Some(Self::Clock),
             _ => None,
         }
     }
@@ -117,6 +121,7 @@ mod tests {
         for token in [
             Token::Signals,
             Token::Devices,
+            Token::Clock,
             Token::PowerButton,
             Token::Task(7),
             Token::Setup(u32::MAX),

@@ -5,6 +5,7 @@ mod health;
 mod network;
 mod ports;
 mod sysctls;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
         check.destinations(report);
         sysctls::check(&check, report);
         health::check(&check, report);
+        timers::check(&check, report);
     }
     dependencies::check(configuration, declared, root, report);
     ports::check(configuration, root, report);

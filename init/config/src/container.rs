@@ -8,6 +8,7 @@ mod environment;
 mod health;
 mod port;
 mod restart;
+mod schedule;
 mod security;
 mod signal;
 mod sysctl;
@@ -28,6 +29,7 @@ pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::restart::RestartPolicy;
+pub use self::schedule::{Schedule, ScheduleError, utc};
 pub use self::security::{NetworkMode, Seccomp, Security, UserNamespace};
 pub use self::signal::Signal;
 pub use self::sysctl::Sysctls;
@@ -70,6 +72,12 @@ pub struct Container {
     /// What happens when the process ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: RestartPolicy,
+    /// The times at which it runs, once each; all the time if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// How long it rests from the end of a run to the next; it is not started again like that if absent. At least 1 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<TimeSpan>,
     /// How Berth finds out whether the container does its work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -150,6 +158,8 @@ impl Container {
             hostname: None,
             depends_on: Dependencies::default(),
             restart: RestartPolicy::default(),
+            schedule: None,
+            every: None,
             health: None,
             stop_signal: None,
             stop_grace_period: None,
@@ -192,6 +202,11 @@ impl Container {
             set.remove(&dropped);
         }
         set
+    }
+
+    /// Whether a timer starts it, run by run.
+    pub fn has_timer(&self) -> bool {
+        self.schedule.is_some() || self.every.is_some()
     }
 
     /// `stop_grace_period` or its default.

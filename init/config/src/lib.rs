@@ -29,8 +29,9 @@ pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, ShowError};
 pub use container::{
     Capability, CapabilityChoice, Command, Container, Dependencies, Dependency, DependencyCondition, Device,
-    Environment, Health, HttpTarget, NetworkMode, PortMapping, Protocol, PublishedPorts, RestartPolicy, Seccomp,
-    Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume,
+    Environment, Health, HttpTarget, NetworkMode, PortMapping, Protocol, PublishedPorts, RestartPolicy, Schedule,
+    ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName,
+    User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};

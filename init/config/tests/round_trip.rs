@@ -55,7 +55,11 @@ fn process() -> impl Strategy<Value = Container> {
         option::of(of(PATH)),
         option::of(of("[a-zA-Z0-9]{1,9}(\\.[a-z]-?[a-z])?")),
         dependencies(),
-        of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
+        (
+            of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
+            option::of(of("@?(hourly|monthly)|[1-5]?[0-9]( \\*/[1-9]){2} jan-mar [0-7]")),
+            option::of(of("[1-9][0-9]{0,4}m")),
+        ),
         option::of(one_of(&[
             "{ exec = ['true', 'a b'] }",
             "{ http = 'http://localhost:8080/x?y=1', interval = '10s', retries = 4294967295 }",
@@ -73,7 +77,7 @@ fn process() -> impl Strategy<Value = Container> {
             working_dir,
             hostname,
             depends_on,
-            restart,
+            (restart, schedule, every),
             health,
             signal,
         )| {
@@ -86,6 +90,8 @@ fn process() -> impl Strategy<Value = Container> {
                 hostname,
                 depends_on,
                 restart,
+                schedule,
+                every,
                 health,
                 stop_signal: signal,
                 ..Container::new(image)

@@ -10,7 +10,8 @@
 //!                                                ▼                                                    ▼
 //!                                              Failed                                              Stopped
 //! ```
-//! System containers begin in Waiting. Containers without a network of their own pass Attaching at once.
+//! System containers begin in Waiting. Containers without a network of their own pass Attaching at once. One with a timer
+//! goes to Scheduled instead of Stopped and Failed, and from there to Waiting when its time comes.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Health;
 use super::output::Output;
 use super::peer::Peer;
+use super::timer::Timer;
 use super::why::End;
 
 /// What a container is.
@@ -91,6 +93,8 @@ pub enum State {
         /// When.
         until: Duration,
     },
+    /// For its time.
+    Scheduled(Timer),
     /// Not running, as intended.
     Stopped,
     /// Not running, and not going to by itself.
@@ -255,14 +259,15 @@ impl Container {
         matches!(self.state, State::Stopped | State::Failed)
     }
 
-    /// When something has to be done about it at the latest.
-    pub fn deadline(&self) -> Option<Duration> {
+    /// When something has to be done about it at the latest, as the wall clock stands now.
+    pub fn deadline(&self, now: Duration, wall: Duration) -> Option<Duration> {
         match &self.state {
             State::Creating { deadline, .. }
             | State::Attaching { deadline, .. }
             | State::Executing { deadline, .. } => Some(*deadline),
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
+            State::Scheduled(timer) => Some(timer.deadline(now, wall)),
             State::Running(_) => self.health.as_ref().map(Health::deadline),
             _ => None,
         }
@@ -287,7 +292,7 @@ impl Container {
             kind: self.kind(),
             state: match self.state {
                 State::Preparing => ContainerState::Preparing,
-                State::Waiting => ContainerState::Waiting,
+                State::Waiting | State::Scheduled(_) => ContainerState::Waiting,
                 State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
                 State::Running(_) if self.is_unhealthy() => ContainerState::Unhealthy,
                 State::Running(_) => ContainerState::Running,

@@ -60,6 +60,7 @@ impl Supervisor {
         let (what, lasting) = match dependency.state {
             State::Failed => (", which failed", true),
             State::Stopped => (", which is stopped", true),
+            State::Scheduled(_) => (" to complete", true),
             State::Waiting => ("", dependency.tried),
             _ if condition == DependencyCondition::Completed => (" to complete", false),
             _ if dependency.ready => (", which is not healthy yet", false),

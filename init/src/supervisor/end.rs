@@ -10,6 +10,7 @@ use nix::sys::wait::WaitStatus;
 
 use super::Supervisor;
 use super::container::{Container, Goal, State};
+use super::timer::Timer;
 
 /// The first pause before a restart; it doubles with each failed run. Docker's figures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -92,8 +93,12 @@ impl Supervisor {
         container.health = None;
         let attached = container.network.take().is_some();
         let name = container.name.clone();
-        container.state = next_state(container, success, self.facts.shutting_down, self.now);
-        container.completed = success && container.goal == Goal::Run && container.is_at_rest();
+        match next_state(container, success, self.facts.shutting_down, (self.now, self.wall)) {
+            State::Scheduled(timer) => container.rest_until(timer, self.now, self.wall),
+            state => container.state = state,
+        }
+        let over = matches!(container.state, State::Stopped | State::Scheduled(_));
+        container.completed = success && over && container.goal == Goal::Run;
         if container.goal == Goal::Restart {
             container.goal = Goal::Run;
         }
@@ -119,24 +124,29 @@ impl Supervisor {
 }
 
 /// Where a container goes from the end of a run.
-fn next_state(container: &Container, success: bool, shutting_down: bool, now: Duration) -> State {
+fn next_state(container: &Container, success: bool, shutting_down: bool, (now, wall): (Duration, Duration)) -> State {
     match container.goal {
         Goal::Stop | Goal::Remove => return State::Stopped,
         Goal::Run | Goal::Restart if shutting_down => return State::Stopped,
         Goal::Restart => return State::Waiting,
         Goal::Run => {}
     }
+    let timer = container.user().and_then(|user| {
+        let failure = (!success).then(|| container.reason.clone());
+        Timer::set(user, failure, now, wall)
+    });
     let again = match container.user().map(|user| user.restart) {
-        None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => true,
+        None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => timer.is_none(),
         Some(RestartPolicy::No) => false,
         Some(RestartPolicy::OnFailure { attempts }) => {
             !success && attempts.is_none_or(|most| container.failures <= most.get())
         }
     };
-    match (again, success) {
-        (true, _) => State::Backoff { until: now + pause(container.attempt) },
-        (false, true) => State::Stopped,
-        (false, false) => State::Failed,
+    match (again, timer, success) {
+        (true, _, _) => State::Backoff { until: now + pause(container.attempt) },
+        (false, Some(timer), _) => State::Scheduled(timer),
+        (false, None, true) => State::Stopped,
+        (false, None, false) => State::Failed,
     }
 }
 

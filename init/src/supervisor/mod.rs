@@ -19,6 +19,7 @@ mod resume;
 mod statistics;
 mod stop;
 pub mod system_spec;
+mod timer;
 mod user_spec;
 mod why;
 
@@ -59,6 +60,8 @@ pub struct Supervisor {
     pub configuration: berth_config::Configuration,
     /// When the present round of events began, on [`crate::clock`]. Everything that is decided in a round is decided by it.
     pub now: Duration,
+    /// What the wall clock said then, since 1970 in UTC.
+    pub wall: Duration,
     /// What begins to set a container up.
     launcher: launch::Launcher,
 }
@@ -92,8 +95,15 @@ impl Supervisor {
             facts: Facts::default(),
             configuration: berth_config::Configuration::default(),
             now: clock::since_boot(),
+            wall: clock::wall(),
             launcher: launch::launch_one,
         }
+    }
+
+    /// A round of events begins.
+    pub fn begin_round(&mut self) {
+        self.now = clock::since_boot();
+        self.wall = clock::wall();
     }
 
     /// All containers, system ones first, by name.
@@ -127,8 +137,9 @@ impl Supervisor {
 
     /// What is wrong with containers, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let wrong = self.list().into_iter().filter(|container| match container.state {
+        let wrong = self.list().into_iter().filter(|container| match &container.state {
             State::Failed | State::Backoff { .. } => true,
+            State::Scheduled(timer) => timer.failure().is_some(),
             State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
             State::Running(_) => container.is_unhealthy(),
             _ => false,
@@ -138,7 +149,7 @@ impl Supervisor {
 
     /// When something has to be done at the latest, on [`crate::clock`].
     pub fn deadline(&self) -> Option<Duration> {
-        self.containers.values().filter_map(Container::deadline).min()
+        self.containers.values().filter_map(|container| container.deadline(self.now, self.wall)).min()
     }
 
     /// Moves every container on as far as it can go. To be called after each event.
@@ -163,6 +174,7 @@ impl Supervisor {
         match &container.state {
             State::Waiting => self.start_if_possible(id),
             State::Backoff { until } if *until <= now => self.try_again(id),
+            State::Scheduled(_) => self.look_at_timer(id),
             State::Creating { deadline, .. }
             | State::Attaching { deadline, .. }
             | State::Executing { deadline, .. }

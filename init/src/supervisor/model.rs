@@ -148,7 +148,7 @@ impl Run {
         let then = self.world.supervisor.now + time;
         let late = |which: &usize| {
             let container = self.container(*which);
-            matches!(container.state, State::Creating { .. }) && container.deadline() <= Some(then)
+            matches!(container.state, State::Creating { .. }) && container.deadline(then, then) <= Some(then)
         };
         let late: Vec<usize> = (0..NAMES.len()).filter(late).collect();
         self.world.pass(time);
@@ -162,7 +162,7 @@ impl Run {
         let found = container.describe().state;
         let waits = found == ContainerState::Waiting && NAMES[which] == "waiting" && state == ContainerState::Starting;
         assert!(found == state || waits, "{}: {found:?} instead of {state:?}", NAMES[which]);
-        assert_eq!(until, until.and(container.deadline()), "{}", NAMES[which]);
+        assert_eq!(until, until.and(container.deadline(now, now)), "{}", NAMES[which]);
     }
 
     fn stop(&mut self, which: usize, again: bool) {
@@ -177,7 +177,7 @@ impl Run {
             assert_eq!(state, ContainerState::Stopping);
             if before == ContainerState::Running && NAMES[which] == "always" {
                 let grace = self.world.supervisor.now + Duration::from_secs(30);
-                assert_eq!(self.container(which).deadline(), Some(grace));
+                assert_eq!(self.container(which).deadline(grace, grace), Some(grace));
             }
         } else if before == ContainerState::Starting {
             self.models[which].told_to_restart = again;

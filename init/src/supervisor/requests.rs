@@ -163,8 +163,8 @@ impl Supervisor {
                 // Only who waits for it: a run that is under way keeps the layers that it was started with.
                 if matches!(container.state, State::Preparing) {
                     container.image = Some(image);
-                    container.state = State::Waiting;
-                    container.reason.clear();
+                    let id = container.id;
+                    self.prepared(id);
                 }
             }
             Request::PrepareFailed { name, reason } => {

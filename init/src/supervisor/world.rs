@@ -91,6 +91,7 @@ impl World {
 
     pub fn pass(&mut self, time: Duration) {
         self.supervisor.now += time;
+        self.supervisor.wall += time;
         self.supervisor.settle();
     }
 

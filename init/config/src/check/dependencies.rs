@@ -39,8 +39,14 @@ fn dependency_path((name, index): Step, dependencies: &Dependencies) -> Path {
 
 /// Why this container never comes as far as that, and what to do.
 fn hopeless(container: &Container, condition: DependencyCondition) -> Option<(&'static str, &'static str)> {
-    let for_ever = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+    let for_ever =
+        !container.has_timer() && matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
     match condition {
+        DependencyCondition::Ready | DependencyCondition::Started | DependencyCondition::Healthy
+            if container.has_timer() =>
+        {
+            Some(("runs only when its time comes", "wait for \"completed\""))
+        }
         DependencyCondition::Healthy if container.health.is_none() => {
             Some(("has no health check", "give it one, or wait for \"started\""))
         }

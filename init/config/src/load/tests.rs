@@ -275,6 +275,10 @@ fn contradictions_within_a_container_are_found() {
         ("memory = 512", "512 of memory is too little"),
         ("[containers.web.sysctls]\n'kernel.panic' = 1", "it is a setting of the whole machine"),
         ("depends_on = ['network']", "there is no container \"network\""),
+        ("every = '1h'\nschedule = 'daily'", "has a `schedule` already"),
+        ("every = '10ms'", "10ms is too short"),
+        ("schedule = '0 3 * *'", "it has 4 fields, not five"),
+        ("depends_on = ['c']\n[containers.c]\nimage = 'x'\nevery = '1h'", "runs only when its time comes"),
         ("depends_on.c = { condition = 'healthy' }\n[containers.c]\nimage = 'x'", "\"c\" has no health check"),
         (
             "depends_on.c = { condition = 'completed' }\n[containers.c]\nimage = 'x'",
