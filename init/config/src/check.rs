@@ -4,6 +4,7 @@ mod dependencies;
 mod health;
 mod network;
 mod ports;
+mod replicas;
 mod sysctls;
 mod timers;
 
@@ -38,6 +39,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
         timers::check(&check, report);
     }
     dependencies::check(configuration, declared, root, report);
+    replicas::check(configuration, root, report);
     ports::check(configuration, root, report);
     network::check(&configuration.network, root, report);
 }

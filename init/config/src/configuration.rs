@@ -45,6 +45,15 @@ pub struct ShowError {
 }
 
 impl Configuration {
+    /// Every container that is to be there, by its own name: each of several replicas, which is one of a kind.
+    pub fn instances(&self) -> BTreeMap<String, Container> {
+        let one = |container: &Container| Container { replicas: None, ..container.clone() };
+        let declared = self.containers.iter();
+        let named =
+            declared.flat_map(|(name, declared)| declared.instances(name.as_str()).map(move |it| (it, declared)));
+        named.map(|(name, declared)| (name, one(declared))).collect()
+    }
+
     /// As TOML that loads to an equal configuration. Keys that have their default are left out.
     pub fn to_toml(&self) -> Result<String, ShowError> {
         Ok(toml::to_string(self)?)

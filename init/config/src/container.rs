@@ -65,6 +65,9 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
 
+    /// How many of it there are, `<name>-1` and so on; one with the name itself if absent. At most 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<NonZeroU32>,
     /// Containers that must run, and be healthy if they have a health check, before this one starts; or a table that
     /// says of each how far it must have come.
     #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
@@ -156,6 +159,7 @@ impl Container {
             user: None,
             working_dir: None,
             hostname: None,
+            replicas: None,
             depends_on: Dependencies::default(),
             restart: RestartPolicy::default(),
             schedule: None,
@@ -202,6 +206,13 @@ impl Container {
             set.remove(&dropped);
         }
         set
+    }
+
+    /// The names of the containers that a container declared under this name stands for.
+    pub fn instances(&self, name: &str) -> impl Iterator<Item = String> + use<> {
+        let (name, count) = (name.to_owned(), self.replicas.map_or(0, NonZeroU32::get));
+        let alone = (count == 0).then(|| name.clone());
+        alone.into_iter().chain((1..=count).map(move |number| format!("{name}-{number}")))
     }
 
     /// Whether a timer starts it, run by run.

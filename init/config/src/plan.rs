@@ -64,9 +64,12 @@ impl Action {
             return None;
         }
         // What only the supervisor looks at.
-        let Container { depends_on, restart, health, stop_grace_period, labels, .. } = new.clone();
-        let updated = Container { depends_on, restart, health, stop_grace_period, labels, ..old.clone() };
-        Some(if updated == *new { Self::Update } else { Self::Recreate })
+        let Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, .. } = new.clone();
+        let updated =
+            Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, ..old.clone() };
+        // What had no timer, or is to have none any more, begins another life.
+        let same = updated == *new && old.has_timer() == new.has_timer();
+        Some(if same { Self::Update } else { Self::Recreate })
     }
 }
 
@@ -74,9 +77,10 @@ impl Plan {
     /// From one to the other.
     pub fn between(old: &Configuration, new: &Configuration) -> Result<Self, ShowError> {
         let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
-        let names: BTreeSet<_> = old.containers.keys().chain(new.containers.keys()).collect();
+        let (before, after) = (old.instances(), new.instances());
+        let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
         for name in names {
-            let (action, changes) = match (old.containers.get(name), new.containers.get(name)) {
+            let (action, changes) = match (before.get(name), after.get(name)) {
                 (None, _) => (Some(Action::Create), Vec::new()),
                 (_, None) => (Some(Action::Remove), Vec::new()),
                 (Some(old), Some(new)) => (Action::between(old, new), changes(old, new)?),
@@ -177,6 +181,23 @@ mod tests {
             let plan = plan(&with(""), &with(keys));
             assert_eq!(plan.containers.first().map(|one| one.action), Some(Action::Update), "{keys}");
         }
+    }
+
+    #[test]
+    fn another_time_ends_no_container_and_a_timer_does() {
+        let action = |old: &str, new: &str| plan(&format!("{WEB}{old}"), &format!("{WEB}{new}")).containers[0].action;
+        assert_eq!(action("every = \"1h\"", "schedule = \"daily\""), Action::Update);
+        assert_eq!(action("", "every = \"1h\""), Action::Recreate);
+        assert_eq!(action("every = \"1h\"", ""), Action::Recreate);
+    }
+
+    #[test]
+    fn another_number_of_replicas_touches_only_those_that_come_or_go() {
+        let web = |replicas: &str| format!("[containers.web]\nimage = \"web:1\"\n{replicas}\n");
+        let plan = plan(&web("replicas = 3"), &web("replicas = 2"));
+        assert_eq!(plan.untouched, ["web-1", "web-2"]);
+        assert_eq!((plan.containers[0].name.as_str(), plan.containers[0].action), ("web-3", Action::Remove));
+        assert_eq!(plan.containers.len(), 1);
     }
 
     #[test]

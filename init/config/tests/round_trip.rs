@@ -59,6 +59,7 @@ fn process() -> impl Strategy<Value = Container> {
             of("no|on-failure(:[1-9][0-9]{0,5})?|always|unless-stopped"),
             option::of(of("@?(hourly|monthly)|[1-5]?[0-9]( \\*/[1-9]){2} jan-mar [0-7]")),
             option::of(of("[1-9][0-9]{0,4}m")),
+            option::of(any::<std::num::NonZeroU32>()),
         ),
         option::of(one_of(&[
             "{ exec = ['true', 'a b'] }",
@@ -77,7 +78,7 @@ fn process() -> impl Strategy<Value = Container> {
             working_dir,
             hostname,
             depends_on,
-            (restart, schedule, every),
+            (restart, schedule, every, replicas),
             health,
             signal,
         )| {
@@ -92,6 +93,7 @@ fn process() -> impl Strategy<Value = Container> {
                 restart,
                 schedule,
                 every,
+                replicas,
                 health,
                 stop_signal: signal,
                 ..Container::new(image)

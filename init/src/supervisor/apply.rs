@@ -20,18 +20,18 @@ impl Supervisor {
     pub fn apply(&mut self, configuration: Configuration) {
         let network_changed = self.configuration.network != configuration.network;
         let logs_changed = self.configuration.logs != configuration.logs;
-        let wanted: BTreeSet<&str> = configuration.containers.keys().map(AsRef::as_ref).collect();
+        let wanted = configuration.instances();
         let gone: Vec<u32> = self
             .containers
             .values()
-            .filter(|container| container.kind() == Kind::User && !wanted.contains(container.name.as_str()))
+            .filter(|container| container.kind() == Kind::User && !wanted.contains_key(&container.name))
             .map(|container| container.id)
             .collect();
         for id in gone {
             self.stop(id, Goal::Remove);
         }
-        for (name, container) in &configuration.containers {
-            self.declare_user(name.as_ref(), container);
+        for (name, container) in &wanted {
+            self.declare_user(name, container);
         }
         self.configuration = configuration;
         self.notify(Role::Engine, Notice::DeclaredChanged);
@@ -78,10 +78,15 @@ impl Supervisor {
     fn update(&mut self, id: u32, wanted: &berth_config::Container) {
         let Some(container) = self.containers.get_mut(id) else { return };
         log::info!("container {} has a new definition and runs on", container.name);
-        let checks_change = container.user().is_some_and(|old| old.health != wanted.health);
+        let old = container.user();
+        let checks_change = old.is_some_and(|old| old.health != wanted.health);
+        let times_change = old.is_some_and(|old| (&old.schedule, old.every) != (&wanted.schedule, wanted.every));
         container.definition = Definition::User(Box::new(wanted.clone()));
         if checks_change {
             self.begin_health_checks(id);
+        }
+        if times_change {
+            self.find_time(id);
         }
         self.changed(id);
     }

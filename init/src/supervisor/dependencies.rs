@@ -37,9 +37,9 @@ impl Supervisor {
             Definition::System(system) => {
                 system.depends_on.iter().find_map(|name| self.unmet(name.as_str(), DependencyCondition::Ready))
             }
-            Definition::User(user) => {
-                user.depends_on.iter().find_map(|(name, condition)| self.unmet(name.as_str(), condition))
-            }
+            Definition::User(user) => user.depends_on.iter().find_map(|(name, condition)| {
+                self.instances_of(name.as_str()).iter().find_map(|name| self.unmet(name, condition))
+            }),
         };
         if dependency.is_some() {
             return dependency;
@@ -47,6 +47,12 @@ impl Supervisor {
         let needs_network = container.user().is_some_and(|user| user.network_mode == NetworkMode::Bridge);
         (needs_network && self.service(Role::Network).is_none())
             .then(|| Obstacle::passing("waits for the system container network"))
+    }
+
+    /// The containers that a name in `depends_on` stands for: all replicas of one that has them.
+    pub(super) fn instances_of(&self, name: &str) -> Vec<String> {
+        let declared = self.configuration.containers.get(name);
+        declared.map_or_else(|| vec![name.to_owned()], |declared| declared.instances(name).collect())
     }
 
     /// What is missing of a dependency.
@@ -195,5 +201,31 @@ mod tests {
         assert_eq!((world.state("job"), world.supervisor.list().len()), (Waiting, 4));
         world.end("job", 0);
         assert_eq!((world.state("job"), world.supervisor.list().len()), (Starting, 3));
+    }
+
+    #[test]
+    fn all_replicas_are_waited_for_and_a_number_more_or_less_touches_no_other() {
+        let text = |replicas: u32| {
+            format!(
+                "[containers.db]\nimage = 'a'\nnetwork_mode = 'none'\nreplicas = {replicas}\n\
+                 [containers.web]\nimage = 'b'\nnetwork_mode = 'none'\ndepends_on = ['db']\n"
+            )
+        };
+        let mut world = World::new(&text(2));
+        ["web", "db-1", "db-2"].iter().for_each(|name| world.prepare(name));
+        world.run("db-1");
+        assert_eq!(world.reason("web"), "waits for db-2");
+        world.run("db-2");
+        assert_eq!(world.state("web"), Starting);
+        let id = |world: &World, name: &str| world.supervisor.find(name).map(|container| container.id);
+        let (one, two) = (id(&world, "db-1"), id(&world, "db-2"));
+        world.apply(&text(3));
+        assert_eq!((id(&world, "db-1"), id(&world, "db-2")), (one, two));
+        let slots: std::collections::BTreeSet<u32> = world.supervisor.containers.values().map(|one| one.slot).collect();
+        assert_eq!(slots.len(), world.supervisor.list().len());
+        world.apply(&text(1));
+        world.end("db-2", 0);
+        assert_eq!((id(&world, "db-1"), id(&world, "db-2"), id(&world, "db-3")), (one, None, None));
+        assert_eq!(world.state("db-1"), Running);
     }
 }

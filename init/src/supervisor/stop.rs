@@ -101,10 +101,11 @@ impl Supervisor {
     pub(super) fn unneeded(&self, kind: Kind) -> Vec<u32> {
         let there =
             || self.containers.values().filter(move |container| container.kind() == kind && !container.is_at_rest());
-        let needed: BTreeSet<&str> = there().flat_map(Container::dependencies).collect();
+        let names = there().flat_map(Container::dependencies);
+        let needed: BTreeSet<String> = names.flat_map(|name| self.instances_of(name)).collect();
         there()
             .filter(|container| !matches!(container.state, State::Stopping { .. }))
-            .filter(|container| !needed.contains(container.name.as_str()))
+            .filter(|container| !needed.contains(&container.name))
             .map(|container| container.id)
             .collect()
     }

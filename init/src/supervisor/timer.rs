@@ -107,27 +107,30 @@ impl Supervisor {
         if !outdated && timer.deadline(now, wall) > now {
             return false;
         }
-        let failure = timer.failure.clone();
-        let due = !outdated || matches!(timer.next, Next::Interval(at) if at <= now);
-        let again = container.user().and_then(|user| Timer::set(user, failure, now, wall));
-        let next = timer.next;
-        let Some(container) = self.containers.get_mut(id) else { return false };
-        match again {
-            Some(mut timer) if !due => {
-                // An interval is not the calendar's business, but its reason is told in its words.
-                if matches!(next, Next::Interval(_)) {
-                    timer.next = next;
-                }
-                container.rest_until(timer, now, wall);
-                self.changed(id);
-            }
-            _ => {
-                (container.attempt, container.failures) = (0, 0);
-                container.reason.clear();
-                self.begin_anew(id);
-            }
+        let waits = matches!(timer.next, Next::Interval(at) if at > now);
+        if !outdated || matches!(timer.next, Next::Interval(_)) && !waits {
+            let Some(container) = self.containers.get_mut(id) else { return false };
+            (container.attempt, container.failures) = (0, 0);
+            container.reason.clear();
+            self.begin_anew(id);
+        } else {
+            self.find_time(id);
         }
         true
+    }
+
+    /// Finds the time of a container anew that waits for one.
+    pub(super) fn find_time(&mut self, id: u32) {
+        let (now, wall) = (self.now, self.wall);
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let (State::Scheduled(old), Some(user)) = (&container.state, container.user()) else { return };
+        let Some(mut timer) = Timer::set(user, old.failure.clone(), now, wall) else { return };
+        if let (Next::Interval(at), Next::Interval(new)) = (old.next, timer.next) {
+            // The wall clock is not an interval's business; only its reason is told in the calendar's words.
+            timer.next = Next::Interval(at.min(new));
+        }
+        container.rest_until(timer, now, wall);
+        self.changed(id);
     }
 }
 
@@ -258,6 +261,18 @@ mod tests {
         assert_eq!((world.state("job"), world.reason("job")), (Waiting, "next at 2026-11-23 00:15:00 UTC"));
         world.pass(HOUR / 8);
         assert_eq!(world.state("job"), Starting);
+    }
+
+    #[test]
+    fn other_times_hold_from_the_moment_they_are_applied() {
+        let mut world = world("schedule = 'daily'");
+        let with = |timer: &str| format!("[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\n{timer}\n");
+        world.apply(&with("schedule = 'hourly'"));
+        assert_eq!((world.state("job"), world.reason("job")), (Waiting, "next at 2026-11-22 01:00:00 UTC"));
+        world.apply(&with("every = '5m'"));
+        assert_eq!(world.reason("job"), "next at 2026-11-22 00:05:00 UTC");
+        world.apply(&with("every = '1m'"));
+        assert_eq!(world.reason("job"), "next at 2026-11-22 00:01:00 UTC");
     }
 
     #[test]

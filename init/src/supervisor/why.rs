@@ -104,7 +104,10 @@ impl Supervisor {
                 names.filter_map(|name| unmet(name.as_str(), DependencyCondition::Ready)).collect()
             }
             Definition::User(user) => {
-                user.depends_on.iter().filter_map(|(name, condition)| unmet(name.as_str(), condition)).collect()
+                let each = user.depends_on.iter().flat_map(|(name, condition)| {
+                    self.instances_of(name.as_str()).into_iter().map(move |name| (name, condition))
+                });
+                each.filter_map(|(name, condition)| unmet(&name, condition)).collect()
             }
         }
     }

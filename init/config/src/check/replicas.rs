@@ -1,0 +1,46 @@
+//! `replicas`: as many containers with names of their own.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use super::container_path;
+use crate::configuration::Configuration;
+use crate::load::Report;
+use crate::names::ContainerName;
+use crate::tree::Node;
+
+/// Each has a range of ids and a network address of its own, of which a machine has some tens of thousands.
+const MOST: u32 = 1000;
+
+pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Report) {
+    // Who has which name.
+    let mut owners: BTreeMap<String, &ContainerName> =
+        configuration.containers.keys().map(|name| (name.to_string(), name)).collect();
+    for (name, container) in &configuration.containers {
+        let Some(count) = container.replicas.map(NonZeroU32::get) else { continue };
+        let mut refuse = |message: String, help: &str| {
+            let path = container_path(name).key("replicas");
+            report.add(report.about(root, &path, message).help(help));
+        };
+        if count > MOST {
+            refuse(format!("{count} replicas are too many"), &format!("{MOST} are the most"));
+            continue;
+        }
+        if count > 1 && !container.ports.is_empty() {
+            let message = format!("{count} containers cannot have the same ports of the machine");
+            refuse(message, "leave `ports` out, or declare the containers one by one with ports of their own");
+        }
+        let last = format!("{name}-{count}");
+        if last.parse::<ContainerName>().is_err() {
+            refuse(format!("\"{last}\" is too long for a container's name"), "give the container a shorter name");
+        }
+        for instance in container.instances(name.as_str()) {
+            if let Some(owner) = owners.get(&instance).filter(|owner| **owner != name) {
+                let message = format!("one of the replicas has the name \"{instance}\", as has one of \"{owner}\"");
+                refuse(message, "give one of them another name");
+                break;
+            }
+            owners.insert(instance, name);
+        }
+    }
+}
