@@ -36,6 +36,7 @@ pub const PLAN: &[Step] = &[
     ("take over Ctrl-Alt-Del", take_over_keys),
     ("watch power buttons", watch_power_buttons),
     ("make cgroup trees", make_cgroup_trees),
+    ("watch memory pressure", watch_pressure),
     ("make bare root", make_bare_root),
     ("name the machine", name_machine),
     ("watch devices", watch_devices),
@@ -116,6 +117,11 @@ fn make_cgroup_trees(_: &mut Machine) -> Result<String, String> {
     all_or_nothing(problems)
 }
 
+fn watch_pressure(machine: &mut Machine) -> Result<String, String> {
+    machine.watch_pressure().map_err(|error| error.to_string())?;
+    Ok(String::new())
+}
+
 /// A second mount of the root, on which nothing is ever mounted: what system containers see.
 fn make_bare_root(_: &mut Machine) -> Result<String, String> {
     mounts::make_folder(Path::new(BARE_ROOT), 0o755)?;
@@ -150,6 +156,12 @@ pub fn after_storage(machine: &mut Machine) {
         machine.facts.problems.push(reason.clone());
     }
     machine.timeline.record("declare system containers", start_us, outcome);
+    let start_us = clock::microseconds();
+    let outcome = machine.supervisor.reserve();
+    if let Err(reason) = &outcome {
+        machine.facts.problems.push(format!("reserve memory for system containers: {reason}"));
+    }
+    machine.timeline.record("divide the memory", start_us, outcome);
     machine.start_configuration();
 }
 

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod machine;
 pub mod mounts;
 pub mod power_button;
+pub mod pressure;
 pub mod reactor;
 mod registry;
 pub mod shutdown;

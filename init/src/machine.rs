@@ -21,6 +21,7 @@ use crate::command_line::CommandLine;
 use crate::configuration;
 use crate::handover::{self, Handover};
 use crate::power_button::PowerButton;
+use crate::pressure::Pressure;
 use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
@@ -56,6 +57,7 @@ pub struct Machine {
     clock_settings: clock::Settings,
     uevents: Option<Uevents>,
     power_buttons: Vec<PowerButton>,
+    pressure: Option<Pressure>,
     tasks: Registry<Work>,
     handover: Option<Handover>,
     /// Since it was last written down.
@@ -109,6 +111,7 @@ impl Machine {
             clock_settings,
             uevents: None,
             power_buttons: Vec::new(),
+            pressure: None,
             tasks: Registry::default(),
             handover: None,
             configuration_changed: true,
@@ -141,6 +144,14 @@ impl Machine {
         self.power_buttons = PowerButton::find();
         self.power_buttons.iter().try_for_each(|button| self.reactor.add(button, Token::PowerButton))?;
         Ok(self.power_buttons.len())
+    }
+
+    /// Listens for user containers that wait for memory.
+    pub fn watch_pressure(&mut self) -> std::io::Result<()> {
+        let pressure = Pressure::watch()?;
+        self.reactor.add_urgent(&pressure, Token::Pressure)?;
+        self.pressure = Some(pressure);
+        Ok(())
     }
 
     /// The loop. Ends only where the kernel takes over: at the very end of a shutdown.
@@ -199,6 +210,7 @@ impl Machine {
                     self.go_down(PowerAction::PowerOff);
                 }
             }
+            Token::Pressure => self.supervisor.relieve(),
             Token::Task(number) => self.handle_task(number),
             Token::Setup(id) => self.supervisor.set_up(id),
             Token::Health(id) => self.supervisor.health_connection(id),

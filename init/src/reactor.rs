@@ -25,6 +25,8 @@ pub enum Token {
     Channel(u32),
     /// The runtime's report about the execution with this number.
     Execution(u32),
+    /// User containers wait for memory.
+    Pressure,
     /// The connection of the health check of the container with this number.
     Health(u32),
 }
@@ -36,6 +38,7 @@ impl Token {
             Self::Devices => (1, 0),
             Self::PowerButton => (5, 0),
             Self::Clock => (8, 0),
+            Self::Pressure => (9, 0),
             Self::Task(number) => (2, number),
             Self::Setup(number) => (3, number),
             Self::Channel(number) => (4, number),
@@ -57,6 +60,7 @@ impl Token {
             6 => Some(Self::Execution(low)),
             7 => Some(Self::Health(low)),
             8 => Some(Self::Clock),
+            9 => Some(Self::Pressure),
             _ => None,
         }
     }
@@ -77,6 +81,11 @@ impl Reactor {
     /// Reports `token` whenever the descriptor is readable or its other end is gone.
     pub fn add(&self, descriptor: impl AsFd, token: Token) -> nix::Result<()> {
         self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.to_number()))
+    }
+
+    /// Reports `token` whenever the kernel has something urgent to say of the descriptor (EPOLLPRI), and only then.
+    pub fn add_urgent(&self, descriptor: impl AsFd, token: Token) -> nix::Result<()> {
+        self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLPRI, token.to_number()))
     }
 
     /// Reports `token` also when the descriptor, which was added before, has room to write; or no longer.
@@ -123,6 +132,7 @@ mod tests {
             Token::Devices,
             Token::Clock,
             Token::PowerButton,
+            Token::Pressure,
             Token::Task(7),
             Token::Setup(u32::MAX),
             Token::Channel(1),

@@ -13,6 +13,7 @@ mod handover;
 mod health;
 mod isolation;
 mod operation;
+mod pressure;
 mod runtime;
 mod state;
 
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         archives::CASES,
         state::CASES,
         operation::CASES,
+        pressure::CASES,
         runtime::CASES,
     ]
     .concat()

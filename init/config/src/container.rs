@@ -119,7 +119,7 @@ pub struct Container {
     /// The most processor time it may use, in processors; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
-    /// The most processes and threads it may have.
+    /// The most processes and threads it may have; 2,048 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<NonZeroU32>,
     /// Limits of each process.
@@ -148,6 +148,9 @@ impl Container {
     pub const STOP_GRACE_PERIOD: TimeSpan = TimeSpan::from_whole_seconds(10);
     /// Docker's default for `shm_size`.
     pub const SHM_SIZE: Size = Size::from_bytes(64 << 20);
+
+    /// Podman's default for `pids_limit`: more than programs need, and a fork bomb stops there.
+    pub const PIDS_LIMIT: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 
     /// This image, everything else as by default.
     pub fn new(image: ImageName) -> Self {
@@ -223,6 +226,11 @@ impl Container {
     /// `stop_grace_period` or its default.
     pub fn stop_grace_period(&self) -> TimeSpan {
         self.stop_grace_period.unwrap_or(Self::STOP_GRACE_PERIOD)
+    }
+
+    /// `pids_limit` or its default.
+    pub fn pids_limit(&self) -> NonZeroU32 {
+        self.pids_limit.unwrap_or(Self::PIDS_LIMIT)
     }
 
     /// `shm_size` or its default.

@@ -78,6 +78,9 @@ pub fn resume(machine: &mut Machine, inheritance: Inheritance) -> Result<(), Hop
     if let Err(error) = machine.watch_power_buttons().and(machine.watch_devices()) {
         log::error!("watch power buttons and devices: {error}");
     }
+    if let Err(error) = machine.watch_pressure() {
+        log::error!("watch the memory of user containers: {error}");
+    }
     machine.reap();
     if crashed {
         machine.supervisor.put_right();

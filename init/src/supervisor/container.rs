@@ -150,6 +150,8 @@ pub struct Container {
     pub exit_code: i32,
     /// How its last runs ended, the oldest first.
     pub ends: VecDeque<End>,
+    /// What it used, in bytes, when it was killed because the machine ran out of memory.
+    pub out_of_memory: Option<u64>,
     /// memory.events' `oom_kill` can be read for the last time when the container ends; kept for the reason.
     pub cgroup: PathBuf,
 }
@@ -185,6 +187,7 @@ impl Container {
             started_us: 0,
             exit_code: -1,
             ends: VecDeque::new(),
+            out_of_memory: None,
             cgroup,
         }
     }

@@ -4,13 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use berth_config::{RestartPolicy, Role};
-use berth_control::message::{Kind, Notice};
+use berth_control::message::Notice;
 use berth_runtime::cgroup::Removal;
 use nix::sys::wait::WaitStatus;
 
-use super::Supervisor;
 use super::container::{Container, Goal, State};
 use super::timer::Timer;
+use super::{Supervisor, statistics};
 
 /// The first pause before a restart; it doubles with each failed run. Docker's figures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -48,8 +48,7 @@ impl Supervisor {
             }
             State::Running(_) | State::Stopping { .. } => {
                 container.exit_code = code;
-                container.reason =
-                    if ran_out_of_memory(container) { format!("{how}: it reached its memory limit") } else { how };
+                container.reason = reason_of_end(container, how);
                 log::info!("container {} {}", container.name, container.reason);
                 self.after_end(id, code == 0);
             }
@@ -157,15 +156,30 @@ fn pause(attempt: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
 }
 
-/// Whether the kernel killed something in the container because of its limit (cgroup v2, memory.events).
-fn ran_out_of_memory(container: &Container) -> bool {
-    if container.kind() == Kind::System || container.exit_code != 128 + 9 {
-        return false;
+/// In one sentence. `how` is what wait(2) says.
+fn reason_of_end(container: &mut Container, how: String) -> String {
+    let by_us = container.out_of_memory.take();
+    if container.exit_code != 128 + 9 {
+        return how;
     }
-    let events = fs::read_to_string(container.cgroup.join("memory.events")).unwrap_or_default();
-    let count =
-        events.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok());
-    count.unwrap_or(0_u64) > 0
+    let read = |file: &str| fs::read_to_string(container.cgroup.join(file)).unwrap_or_default();
+    // Of memory.events (cgroup v2): `oom` counts allocations that failed at the container's own limit, `oom_kill` the
+    // processes that the kernel has killed, for whichever limit.
+    let events = read("memory.events");
+    let killed = statistics::value(&events, "oom_kill") > 0;
+    if killed && statistics::value(&events, "oom") > 0 {
+        return format!("{how}: it reached its memory limit");
+    }
+    let used = by_us.or_else(|| killed.then(|| statistics::number(&read("memory.peak")).unwrap_or_default()));
+    match used {
+        Some(bytes) => {
+            let used = bytes >> 20;
+            format!(
+                "was killed because the machine ran out of memory: it used {used} MiB; a `memory` limit keeps it in bounds"
+            )
+        }
+        None => how,
+    }
 }
 
 #[cfg(test)]

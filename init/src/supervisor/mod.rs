@@ -12,6 +12,7 @@ mod end;
 mod execution;
 mod health;
 mod launch;
+mod memory;
 mod output;
 mod peer;
 mod requests;

@@ -27,12 +27,12 @@ pub fn of(container: &Container) -> Option<Statistics> {
 }
 
 /// A file with one number; `max` is none.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
 /// A line `key number`.
-fn value(text: &str, key: &str) -> u64 {
+pub(super) fn value(text: &str, key: &str) -> u64 {
     let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     found.and_then(number).unwrap_or_default()
 }

@@ -67,7 +67,7 @@ fn process(definition: &SystemContainer) -> Process {
         rlimits: vec![ResourceLimit { kind: "RLIMIT_NOFILE".to_owned(), hard: 524_288, soft: 65_536 }],
         // The guest agent and the shells run whatever the operator says; the others never need more than they have.
         no_new_privileges: definition.view == View::Minimal,
-        // Behind PID 1 itself (-1000 by the kernel's choice) the last to be killed when memory runs out.
+        // Behind PID 1 itself, which the kernel never chooses, the last to be killed when memory runs out.
         oom_score_adj: Some(-900),
         ..Process::default()
     }

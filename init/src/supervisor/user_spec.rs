@@ -20,6 +20,10 @@ use super::devices;
 /// and the overflow id.
 pub const IDS: u32 = 65_536;
 
+/// When the whole machine runs out of memory, the kernel takes user containers before all that an operator runs (0) and
+/// before system containers: a tenth of all memory is added to what each of their processes uses (proc(5)).
+const OOM_SCORE: i32 = 100;
+
 /// What a container may not read: as Docker has it since 27, for the same reasons (kernel addresses, hardware state).
 const MASKED: &[&str] = &[
     "/proc/acpi",
@@ -124,6 +128,7 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
         }),
         rlimits: rlimits(container),
         no_new_privileges: container.security.no_new_privileges,
+        oom_score_adj: Some(OOM_SCORE),
         ..Process::default()
     }
 }
@@ -234,7 +239,7 @@ fn resources(container: &Container, devices: &[berth_runtime::spec::Device]) -> 
             period: Some(u64::from(PERIOD)),
             ..Cpu::default()
         }),
-        pids: container.pids_limit.map(|limit| Pids { limit: Some(i64::from(limit.get())) }),
+        pids: Some(Pids { limit: Some(i64::from(container.pids_limit().get())) }),
         // The whole container ends, not a part of it that leaves the rest in a state nobody planned for.
         unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
         ..Resources::default()
