@@ -39,7 +39,7 @@ const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
 
 /// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, busybox's three for going down, and
 /// the one that tests of defects send (`berth.faults`, see [`crate::command_line`]).
-const SIGNALS: [Signal; 7] = [
+pub(crate) const SIGNALS: [Signal; 7] = [
     Signal::SIGCHLD,
     Signal::SIGINT,
     Signal::SIGTERM,

@@ -16,6 +16,7 @@ mod operation;
 mod pressure;
 mod runtime;
 mod state;
+mod supervision;
 
 /// All of them.
 #[must_use]
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         apply::CASES,
         archives::CASES,
         state::CASES,
+        supervision::CASES,
         operation::CASES,
         pressure::CASES,
         runtime::CASES,

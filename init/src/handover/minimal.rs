@@ -18,6 +18,7 @@ use nix::unistd::{Pid, setsid};
 use super::RESUME;
 use super::record::{Batch, Key, Record};
 use super::resume::Hopeless;
+use crate::machine::SIGNALS;
 use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
 use crate::{clock, journal, shutdown, sys};
@@ -27,17 +28,6 @@ const SHELL: &str = "/bin/sh";
 
 /// A shell that ends sooner than this is not started again at once.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// The signals that mean something here.
-const SIGNALS: [Signal; 7] = [
-    Signal::SIGCHLD,
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGPWR,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGHUP,
-];
 
 /// Stays until somebody takes the machine down, or lets PID 1 try again.
 pub fn run(hopeless: &Hopeless) -> ! {

@@ -9,7 +9,7 @@ use super::record::{self, Key};
 use super::{Crash, RESUME, is_loop};
 use crate::clock;
 use crate::command_line::CommandLine;
-use crate::machine::Machine;
+use crate::machine::{Machine, SIGNALS};
 
 /// What the last program has left.
 #[derive(Debug)]
@@ -45,8 +45,9 @@ pub fn inherit(number: i32) -> Result<Inheritance, Hopeless> {
         crashes: Vec::new(),
         entries: BTreeMap::new(),
     };
-    // A signal handler may have been left by an exec, with its signal blocked.
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|error| fail(error.to_string()))?;
+    // An exec out of a signal handler leaves that signal blocked. What PID 1 acts on stays so: it may have come just now.
+    let mask: SigSet = SIGNALS.into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(|error| fail(error.to_string()))?;
     let record = berth_runtime::handover::adopt(number).map_err(|error| fail(error.to_string()))?;
     let mut entries = record::read(File::from(record)).map_err(|error| fail(error.to_string()))?;
     let texts = entries.extract_if(.., |key, _| matches!(key, Key::Crash(_)));

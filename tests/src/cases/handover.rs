@@ -23,7 +23,7 @@ const CHATTY: usize = 5;
 fn chatty(bench: &Bench, kernel_arguments: &str) -> Result<Machine> {
     let script = "i=0; while true; do echo line $i; i=$((i+1)); [ $((i % 10)) = 0 ] && sleep 0.1; done";
     let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
-    let container = |number| format!("[containers.a{number}]\nimage = \"localhost/a:1\"\n");
+    let container = |number| format!("[containers.a{number}]\nimage = \"localhost/a:1\"\nstop_grace_period = \"1s\"\n");
     let configuration: String = (0..CHATTY).map(container).collect();
     let files = Files::new().with("berth.toml", configuration.as_str()).with("images/a.tar", archive);
     let mut machine = bench.machine().user_data(&files)?.kernel_arguments(kernel_arguments).start()?;

@@ -63,14 +63,13 @@ fn reverse_order(bench: &Bench) -> Result<()> {
     }
     let mark = machine.console.mark();
     machine.guest.shutdown("powerdown")?;
-    let mut ended = Vec::new();
-    for _ in 0..3 {
-        let is_end = |line: &str| line.contains("exited with code 0") && !ended.iter().any(|old| line.contains(old));
+    let mut left = vec!["container front exited", "container web exited", "container db exited"];
+    while let Some(next) = left.first().copied() {
+        let is_end = |line: &str| left.iter().any(|end| line.contains(end));
         let line = machine.console.wait_for_line(mark, wait::ANSWER, is_end)?;
-        let name = line.split("container ").nth(1).and_then(|rest| rest.split(' ').next());
-        ended.push(format!("container {} ", name.unwrap_or_default()));
+        ensure!(line.contains(next), "{line} comes before {next}");
+        left.remove(0);
     }
-    ensure!(ended == ["container front ", "container web ", "container db "], "{ended:?}");
     machine.wait_until_off(wait::ANSWER).map(drop)
 }
 
