@@ -29,7 +29,7 @@ pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::restart::RestartPolicy;
-pub use self::schedule::{Schedule, ScheduleError, utc};
+pub use self::schedule::{Date, Schedule, ScheduleError, utc};
 pub use self::security::{NetworkMode, Seccomp, Security, UserNamespace};
 pub use self::signal::Signal;
 pub use self::sysctl::Sysctls;

@@ -28,7 +28,7 @@ mod tree;
 pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, ShowError};
 pub use container::{
-    Capability, CapabilityChoice, Command, Container, Dependencies, Dependency, DependencyCondition, Device,
+    Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency, DependencyCondition, Device,
     Environment, Health, HttpTarget, NetworkMode, PortMapping, Protocol, PublishedPorts, RestartPolicy, Schedule,
     ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName,
     User, UserNamespace, Volume, utc,

@@ -168,18 +168,19 @@ impl fmt::Display for Schedule {
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Date {
-    year: i64,
+pub struct Date {
+    /// Of our era.
+    pub year: i64,
     /// From 1.
-    month: i64,
+    pub month: i64,
     /// From 1.
-    day: i64,
+    pub day: i64,
 }
 
 impl Date {
     /// Of a day counted from 1970, by Howard Hinnant's `civil_from_days`: years that begin in March end with their leap
     /// day.
-    fn of(days: i64) -> Self {
+    pub fn of(days: i64) -> Self {
         let shifted = days.saturating_add(719_468);
         let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
