@@ -7,7 +7,7 @@ mod work;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_control::message::{Link, MachineState, PowerAction};
+use berth_control::message::{Link, MachineState, PowerAction, Reply};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -26,7 +26,7 @@ use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage;
-use crate::supervisor::{Outcome, Supervisor};
+use crate::supervisor::{Applicant, Outcome, Supervisor};
 use crate::task::Task;
 use crate::timeline::Timeline;
 use crate::uevent::Uevents;
@@ -62,8 +62,6 @@ pub struct Machine {
     handover: Option<Handover>,
     /// Since it was last written down.
     pub(crate) configuration_changed: bool,
-    /// Become the next program at the end of this round.
-    reexecute: bool,
     /// The containers.
     pub supervisor: Supervisor,
     /// The boot's steps.
@@ -91,6 +89,8 @@ pub struct Facts {
     pub dhcp_hostname: Option<String>,
     /// A configuration that waits for its confirmation.
     unconfirmed: Option<Unconfirmed>,
+    /// Who wants the next program; it is the one that answers.
+    reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
 }
 
@@ -115,7 +115,6 @@ impl Machine {
             tasks: Registry::default(),
             handover: None,
             configuration_changed: true,
-            reexecute: false,
             timeline: Timeline::default(),
             command_line: CommandLine::default(),
             configuration: None,
@@ -126,6 +125,7 @@ impl Machine {
                 links: Vec::new(),
                 dhcp_hostname: None,
                 unconfirmed: None,
+                reexecution: Vec::new(),
                 shutdown: None,
             },
         })
@@ -166,8 +166,10 @@ impl Machine {
                 return action;
             }
             self.write_down();
-            if std::mem::take(&mut self.reexecute) {
-                log::error!("PID 1 cannot execute itself anew: {}", handover::leave());
+            if !self.facts.reexecution.is_empty() {
+                let error = handover::leave();
+                log::error!("PID 1 cannot execute itself anew: {error}");
+                self.answer_reexecution(&Reply::Refused { reason: format!("execute PID 1 anew: {error}") });
             }
             let tokens = self.reactor.wait(self.patience());
             self.supervisor.begin_round();
@@ -268,7 +270,6 @@ impl Machine {
     }
 
     fn carry_out(&mut self, outcome: Outcome) {
-        use berth_control::message::Reply;
         match outcome {
             Outcome::Machine(applicant) => {
                 let machine = Box::new(self.describe());
@@ -286,7 +287,7 @@ impl Machine {
                 self.supervisor.reply_to(applicant, reply);
             }
             Outcome::Power(action) => self.go_down(action),
-            Outcome::Reexecute => self.reexecute = true,
+            Outcome::Reexecute(applicant) => self.facts.reexecution.push(applicant),
             Outcome::Plan { applicant, sheet } => self.look_at(applicant, sheet, Purpose::Plan),
             Outcome::Apply { applicant, sheet, confirm: None } => self.look_at(applicant, sheet, Purpose::Apply),
             Outcome::Apply { applicant, sheet, confirm: Some(time) } => {
@@ -301,6 +302,13 @@ impl Machine {
                 self.facts.dhcp_hostname = Some(name);
                 self.set_hostname();
             }
+        }
+    }
+
+    /// Tells those who wanted the next program what came of it.
+    pub(crate) fn answer_reexecution(&mut self, reply: &Reply) {
+        for applicant in std::mem::take(&mut self.facts.reexecution) {
+            self.supervisor.reply_to(applicant, reply.clone());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use berth_control::message::Reply;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::record::{self, Key};
@@ -82,6 +83,8 @@ pub fn resume(machine: &mut Machine, inheritance: Inheritance) -> Result<(), Hop
     if let Err(error) = machine.watch_pressure() {
         log::error!("watch the memory of user containers: {error}");
     }
+    // Before the news of a defect, after which nobody waits for answers any more.
+    machine.answer_reexecution(&Reply::Done);
     machine.reap();
     if crashed {
         machine.supervisor.put_right();

@@ -16,6 +16,9 @@ use super::container::{Goal, State};
 use super::{Supervisor, statistics};
 use crate::reactor::Token;
 
+/// So many messages of one peer are answered before the others, and signals, have their turn.
+const MESSAGES_AT_ONCE: usize = 32;
+
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applicant {
@@ -54,8 +57,8 @@ pub enum Outcome {
     Confirm(Applicant),
     /// Leave this boot.
     Power(PowerAction),
-    /// Become the next program.
-    Reexecute,
+    /// Become the next program, which answers.
+    Reexecute(Applicant),
     /// The links have changed.
     Links(Vec<Link>),
     /// DHCP names the machine.
@@ -63,10 +66,11 @@ pub enum Outcome {
 }
 
 impl Supervisor {
-    /// A system container's channel is readable, writable or gone.
+    /// A system container's channel is readable, writable or gone. What is left after [`MESSAGES_AT_ONCE`] waits for the
+    /// next round.
     pub fn message(&mut self, id: u32) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        loop {
+        for _ in 0..MESSAGES_AT_ONCE {
             let Some(container) = self.containers.get_mut(id) else { return outcomes };
             let Some(peer) = container.peer.as_mut() else { return outcomes };
             if let Err(error) = peer.flush() {
@@ -88,6 +92,7 @@ impl Supervisor {
                 Err(error) => log::warn!("container {} sends nonsense: {error}", container.name),
             }
         }
+        outcomes
     }
 
     /// Sends an answer that the caller of [`Supervisor::message`] made.
@@ -128,10 +133,7 @@ impl Supervisor {
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
                     // The others are answered when it is done.
-                    let at_once = matches!(
-                        outcome,
-                        Outcome::Power(_) | Outcome::Reexecute | Outcome::Links(_) | Outcome::HostName(_)
-                    );
+                    let at_once = matches!(outcome, Outcome::Power(_) | Outcome::Links(_) | Outcome::HostName(_));
                     if at_once {
                         self.reply_to(applicant, Reply::Done);
                     }
@@ -330,7 +332,7 @@ fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<Owne
         }
         (Request::Confirm, _) => Outcome::Confirm(applicant),
         (Request::Power(action), _) => Outcome::Power(action),
-        (Request::Reexecute, _) => Outcome::Reexecute,
+        (Request::Reexecute, _) => Outcome::Reexecute(applicant),
         (Request::Links { links }, _) => Outcome::Links(links),
         (Request::HostName { name }, _) => Outcome::HostName(name),
         (other, _) => return Err(other),

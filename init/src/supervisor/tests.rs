@@ -104,6 +104,21 @@ fn a_service_is_ready_when_it_says_so_and_gets_what_it_has_missed() {
 }
 
 #[test]
+fn a_flood_of_requests_leaves_the_others_their_turn() {
+    let mut supervisor = supervisor();
+    let control = service(&mut supervisor, "control");
+    control.1.set_nonblocking().unwrap();
+    let answers = |supervisor: &mut Supervisor| {
+        supervisor.message(control.0);
+        std::iter::from_fn(|| control.1.receive::<FromInit>().ok()).count()
+    };
+    for id in 0..40 {
+        control.1.send(&ToInit { id, request: Request::Why { name: "nobody".into() } }, &[]).unwrap();
+    }
+    assert_eq!((answers(&mut supervisor), answers(&mut supervisor)), (32, 8));
+}
+
+#[test]
 fn an_unknown_container_is_named_in_the_refusal() {
     let mut supervisor = supervisor();
     let control = service(&mut supervisor, "control");
