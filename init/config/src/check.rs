@@ -3,6 +3,7 @@
 mod dependencies;
 mod health;
 mod network;
+mod networks;
 mod ports;
 mod replicas;
 mod sysctls;
@@ -42,6 +43,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
     replicas::check(configuration, root, report);
     ports::check(configuration, root, report);
     network::check(&configuration.network, root, report);
+    networks::check(configuration, root, report);
 }
 
 /// A container with its place in the tree.
@@ -83,7 +85,7 @@ impl ContainerCheck<'_> {
     }
 
     fn published_without_bridge(&self, report: &mut Report) {
-        let (message, help) = match self.container.network_mode {
+        let (message, help) = match &self.container.network_mode {
             _ if self.container.ports.is_empty() => return,
             NetworkMode::Bridge => return,
             NetworkMode::Host => {
@@ -91,6 +93,9 @@ impl ContainerCheck<'_> {
             }
             NetworkMode::None => {
                 ("the container has no network, it cannot have ports", "leave `ports` or `network_mode` out")
+            }
+            NetworkMode::Container(_) => {
+                ("the container has the network of another one", "give `ports` to the container whose network it is")
             }
         };
         self.report(report, &self.path().key("ports"), message.to_owned(), help);

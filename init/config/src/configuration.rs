@@ -1,6 +1,7 @@
 //! The whole configuration: what `berth.toml` and `config.d` say together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,6 +9,7 @@ use thiserror::Error;
 use crate::container::{Container, Sysctls, is_default};
 use crate::names::{ContainerName, HostName};
 use crate::network::Network;
+use crate::networks::{ContainerNetwork, NetworkName};
 use crate::quantities::{Size, TimeSpan};
 
 /// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
@@ -31,6 +33,9 @@ pub struct Configuration {
     /// Kernel settings of the machine.
     #[serde(skip_serializing_if = "Sysctls::is_empty")]
     pub sysctls: Sysctls,
+    /// Networks of containers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<NetworkName, ContainerNetwork>,
     /// The containers to run.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<ContainerName, Container>,
@@ -54,10 +59,42 @@ impl Configuration {
         named.map(|(name, declared)| (name, one(declared))).collect()
     }
 
+    /// The name under which a container is declared: for one of several replicas not its own.
+    pub fn declared_name(&self, instance: &str) -> Option<&ContainerName> {
+        let alone = self.containers.get_key_value(instance).filter(|(_, container)| container.replicas.is_none());
+        let of_many = || {
+            let (name, number) = instance.rsplit_once('-')?;
+            let (name, container) = self.containers.get_key_value(name)?;
+            let number: u32 = number.parse().ok()?;
+            container.replicas.is_some_and(|count| (1..=count.get()).contains(&number)).then_some(name)
+        };
+        alone.map(|(name, _)| name).or_else(of_many)
+    }
+
+    /// What the `network` system container has to know.
+    pub fn networking(&self) -> Networking {
+        let memberships = self.containers.values().flat_map(|container| container.memberships());
+        let fixed = memberships.flat_map(|(_, membership)| membership.addresses().collect::<Vec<_>>());
+        let mut networks = self.networks.clone();
+        networks.entry(NetworkName::of_all()).or_default();
+        Networking { host: self.network.clone(), networks, reserved: fixed.map(|(_, address)| address).collect() }
+    }
+
     /// As TOML that loads to an equal configuration. Keys that have their default are left out.
     pub fn to_toml(&self) -> Result<String, ShowError> {
         Ok(toml::to_string(self)?)
     }
+}
+
+/// The machine's network and those of its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Networking {
+    /// `[network]`.
+    pub host: Network,
+    /// `[networks]`, and the network of containers that name none.
+    pub networks: BTreeMap<NetworkName, ContainerNetwork>,
+    /// Fixed addresses of containers, which nobody else gets.
+    pub reserved: BTreeSet<IpAddr>,
 }
 
 /// `[console]`.

@@ -6,6 +6,8 @@ mod dependencies;
 mod device;
 mod environment;
 mod health;
+mod network_mode;
+mod networks;
 mod port;
 mod restart;
 mod schedule;
@@ -27,16 +29,19 @@ pub use self::dependencies::{Dependencies, Dependency, DependencyCondition};
 pub use self::device::Device;
 pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
+pub use self::network_mode::NetworkMode;
+pub use self::networks::{MacAddress, Membership, Networks};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};
-pub use self::security::{NetworkMode, Seccomp, Security, UserNamespace};
+pub use self::security::{Seccomp, Security, UserNamespace};
 pub use self::signal::Signal;
 pub use self::sysctl::Sysctls;
 pub use self::ulimit::{Ulimit, UlimitName};
 pub use self::user::User;
 pub use self::volume::{TemporaryMount, Volume};
 use crate::names::{AbsolutePath, HostName, ImageName};
+use crate::networks::NetworkName;
 use crate::quantities::{Cpus, Size, TimeSpan};
 
 /// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
@@ -94,6 +99,10 @@ pub struct Container {
     /// Which network it sees.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network_mode: NetworkMode,
+    /// The networks it is on; `default` if none is named. Its way out and its published ports are on the first that is
+    /// not internal.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
     /// Ports of the machine that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPorts>,
@@ -171,6 +180,7 @@ impl Container {
             stop_signal: None,
             stop_grace_period: None,
             network_mode: NetworkMode::default(),
+            networks: Networks::default(),
             ports: Vec::new(),
             volumes: Vec::new(),
             tmpfs: Vec::new(),
@@ -192,6 +202,16 @@ impl Container {
     /// Every published port, ranges taken apart.
     pub fn port_mappings(&self) -> impl Iterator<Item = PortMapping> + '_ {
         self.ports.iter().flat_map(PublishedPorts::mappings)
+    }
+
+    /// The networks it is on, in order; none without a network of its own.
+    pub fn memberships(&self) -> Vec<(NetworkName, Membership)> {
+        if self.network_mode != NetworkMode::Bridge {
+            return Vec::new();
+        }
+        let named: Vec<_> = self.networks.iter().map(|(name, membership)| (name.clone(), membership)).collect();
+        let default = || (NetworkName::of_all(), Membership::default());
+        if named.is_empty() { vec![default()] } else { named }
     }
 
     /// What the container's processes may have: the default set, less `cap_drop`, with `cap_add`. `ALL` is applied

@@ -17,6 +17,7 @@ mod diagnostic;
 mod load;
 mod names;
 mod network;
+mod networks;
 mod plan;
 mod quantities;
 mod source;
@@ -26,17 +27,18 @@ mod text;
 mod tree;
 
 pub use check::SYSTEM_CONTAINERS;
-pub use configuration::{Configuration, Console, Logs, ShowError};
+pub use configuration::{Configuration, Console, Logs, Networking, ShowError};
 pub use container::{
     Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency, DependencyCondition, Device,
-    Environment, Health, HttpTarget, NetworkMode, PortMapping, Protocol, PublishedPorts, RestartPolicy, Schedule,
-    ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName,
-    User, UserNamespace, Volume, utc,
+    Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks, PortMapping, Protocol,
+    PublishedPorts, RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget,
+    TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
 pub use network::{Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, Pattern, Prefix, Route};
+pub use networks::{ContainerNetwork, NetworkName};
 pub use plan::{Action, Change, ContainerPlan, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use source::{SIZE_LIMIT, Source};

@@ -96,7 +96,7 @@ checked_string! {
     "a name of at most 63 small letters, digits, \"-\", \"_\" and \".\" that starts and ends with a letter or digit"
 }
 
-fn check_container_name(text: &str) -> Result<(), NameError> {
+pub(crate) fn check_container_name(text: &str) -> Result<(), NameError> {
     check_length(text, 63)?;
     check_characters(text, |character| {
         character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '-' | '_' | '.')

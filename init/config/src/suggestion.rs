@@ -46,7 +46,7 @@ fn distance(one: &str, two: &str) -> usize {
 
 /// Keys that people bring along from Compose, Docker and other systems, and what Berth has for them. Only keys that
 /// the edit distance would not find, or would find wrongly.
-const ELSEWHERE: [(&str, &str); 33] = [
+const ELSEWHERE: [(&str, &str); 32] = [
     ("blkio_config", "there is no limit for disks yet"),
     ("build", "Berth runs images, it does not build them: name one with `image`"),
     ("cgroup_parent", "Berth chooses the cgroup"),
@@ -69,7 +69,6 @@ const ELSEWHERE: [(&str, &str); 33] = [
     ("logging", "Berth keeps the output of every container; `berth logs` shows it"),
     ("mem_limit", "it is `memory` here"),
     ("nameservers", "it is `dns` here"),
-    ("networks", "`network_mode` is \"bridge\", \"host\" or \"none\""),
     ("platform", "the image's variant for this machine is taken"),
     ("privileged", "name what the container needs: `cap_add`, `devices`, `security`"),
     ("pull_policy", "an image that is there is not fetched again"),

@@ -73,6 +73,10 @@ fn read(text: &str) -> Result<Configuration, String> {
 fn around(heading: &str, line: &str) -> String {
     let without_image = if line.starts_with("image") { "" } else { "image = 'x'\n" };
     match heading {
+        "networks.<name>" => {
+            let subnets = if !line.starts_with("gateways") { "" } else { "subnets = ['10.88.0.0/24']\n" };
+            format!("[networks.back]\n{subnets}{line}\n")
+        }
         "" => format!("{line}\n"),
         "containers.<name>" => format!("[containers.db]\nimage = 'x'\n[containers.web]\n{without_image}{line}\n"),
         "containers.<name>.security" => format!("[containers.web]\nimage = 'x'\n[containers.web.security]\n{line}\n"),

@@ -1,8 +1,8 @@
 //! What is shown loads to what was shown, as TOML for people and as JSON for the messages between processes.
 
 use berth_config::{
-    Configuration, Console, Container, Ipv6, LinkMatch, LinkSettings, Network, NetworkMode, Route, Seccomp, Security,
-    Source, UserNamespace, load,
+    Configuration, Console, Container, Ipv6, LinkMatch, LinkSettings, Network, Route, Seccomp, Security, Source,
+    UserNamespace, load,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -147,15 +147,17 @@ fn confinement(container: Container) -> impl Strategy<Value = Container> {
         no_new_privileges: privileges,
     });
     let values = (
-        select(&[NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None]),
+        one_of(&["'bridge'", "'host'", "'none'", "'container:db'"]),
+        one_of(&["[]", "['default', 'back']", "{ back = { mac_address = '02:00:00:00:00:01', aliases = ['db'] } }"]),
         vec(of("ALL|all|(CAP_)?(NET_ADMIN|chown|Bpf)"), 0..3),
         vec(of("ALL|SYS_ADMIN"), 0..3),
         security,
         one_of(&["{}", "{ 'net.a/b.c' = 1, 'kernel.sem' = '1 2 3' }", "{ 'fs.mqueue.x' = true }"]),
         btree_map(any::<String>(), any::<String>(), 0..3),
     );
-    values.prop_map(move |(network_mode, cap_add, cap_drop, security, sysctls, labels)| Container {
+    values.prop_map(move |(network_mode, networks, cap_add, cap_drop, security, sysctls, labels)| Container {
         network_mode,
+        networks,
         cap_add,
         cap_drop,
         security,
@@ -206,10 +208,11 @@ prop_compose! {
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
         sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
+        networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
         let network = Network { dns, dns_search, links };
-        Configuration { hostname, network, console: Console { shell }, logs, sysctls, containers }
+        Configuration { hostname, network, console: Console { shell }, logs, sysctls, networks, containers }
     }
 }
 

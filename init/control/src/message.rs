@@ -15,7 +15,9 @@ mod statistics;
 use serde::{Deserialize, Serialize};
 
 pub use self::cause::Cause;
-pub use self::container::{Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount};
+pub use self::container::{
+    Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount,
+};
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
 pub use self::statistics::Statistics;
@@ -136,7 +138,7 @@ pub enum Request {
         reason: String,
     },
 
-    /// [network] The `[network]` part of the configuration; answered by [`Reply::NetworkConfiguration`].
+    /// [network] What the configuration says of networks; answered by [`Reply::NetworkConfiguration`].
     NetworkConfiguration,
     /// [network] What the links are now; replaces what was said before.
     Links {
@@ -154,6 +156,8 @@ pub enum Request {
         name: String,
         /// Its addresses, without prefix length.
         addresses: Vec<String>,
+        /// What its /etc/resolv.conf is to say.
+        resolv_conf: String,
     },
     /// [network] It could not be set up; the container fails with this reason.
     NetworkFailed {
@@ -195,7 +199,7 @@ pub enum Reply {
     /// To [`Request::Declared`].
     Declared(Vec<Declaration>),
     /// To [`Request::NetworkConfiguration`].
-    NetworkConfiguration(Box<berth_config::Network>),
+    NetworkConfiguration(Box<berth_config::Networking>),
 }
 
 /// What PID 1 says unasked.
@@ -212,11 +216,13 @@ pub enum Notice {
     NetworkConfigurationChanged,
     /// [network] Set up the network namespace whose descriptor comes with this message. Comes again for every running
     /// container when `network` was restarted: PID 1 keeps a copy of the descriptor.
-    AttachNetwork {
+    AttachNetwork(Box<Attachment>),
+    /// [network] Whether connections are to be sent to a container from now on.
+    Serving {
         /// The container.
         name: String,
-        /// Ports to publish.
-        ports: Vec<Port>,
+        /// It has no health check, or the last one passed.
+        serving: bool,
     },
     /// [network] The container has ended, and its namespace with it.
     DetachNetwork {

@@ -18,7 +18,7 @@ impl Supervisor {
     /// Makes a configuration the wanted one. User containers that it does not name end and are forgotten, changed ones
     /// end and are prepared anew, new ones are prepared; the others notice nothing.
     pub fn apply(&mut self, configuration: Configuration) {
-        let network_changed = self.configuration.network != configuration.network;
+        let networking = self.configuration.networking();
         let logs_changed = self.configuration.logs != configuration.logs;
         let wanted = configuration.instances();
         let gone: Vec<u32> = self
@@ -35,8 +35,9 @@ impl Supervisor {
         }
         self.configuration = configuration;
         self.notify(Role::Engine, Notice::DeclaredChanged);
-        if network_changed {
+        if networking != self.configuration.networking() {
             self.notify(Role::Network, Notice::NetworkConfigurationChanged);
+            self.restart_on_changed_networks(&networking);
         }
         if logs_changed {
             self.notify(Role::Logs, Notice::LogLimits(self.configuration.logs.clone()));

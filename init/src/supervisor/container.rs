@@ -24,6 +24,7 @@ use berth_runtime::{Created, Creating, Running};
 use serde::{Deserialize, Serialize};
 
 use super::health::Health;
+use super::network::SharedNetwork;
 use super::output::Output;
 use super::peer::Peer;
 use super::timer::Timer;
@@ -126,6 +127,12 @@ pub struct Container {
     pub network: Option<Descriptor>,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// What its /etc/resolv.conf says, if it is its own.
+    #[serde(default)]
+    pub resolv_conf: String,
+    /// The network of another container that it runs in.
+    #[serde(default)]
+    pub shared: Option<SharedNetwork>,
     /// What its health check has found, while it runs with one.
     pub health: Option<Health>,
     /// Its range of host ids: see [`super::user_spec`].
@@ -176,6 +183,8 @@ impl Container {
             output,
             network: None,
             addresses: Vec::new(),
+            resolv_conf: String::new(),
+            shared: None,
             health: None,
             slot,
             ready: false,

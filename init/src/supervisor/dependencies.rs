@@ -1,6 +1,6 @@
 //! What a container waits for before it starts.
 
-use berth_config::{DependencyCondition, NetworkMode, Role};
+use berth_config::DependencyCondition;
 use berth_control::message::{self, Kind};
 
 use super::Supervisor;
@@ -16,8 +16,8 @@ pub(super) struct Obstacle {
 }
 
 impl Obstacle {
-    fn passing(reason: &str) -> Self {
-        Self { reason: reason.to_owned(), lasting: false }
+    pub(super) fn passing(reason: String) -> Self {
+        Self { reason, lasting: false }
     }
 }
 
@@ -28,10 +28,10 @@ impl Supervisor {
             other.id != container.id && other.cgroup == container.cgroup && other.may_have_processes()
         };
         if self.facts.leftovers.contains(&container.cgroup) || self.containers.values().any(alive) {
-            return Some(Obstacle::passing("waits for the last processes of its previous run"));
+            return Some(Obstacle::passing("waits for the last processes of its previous run".to_owned()));
         }
         if !self.facts.configured && container.system().is_some_and(|system| system.after_configuration) {
-            return Some(Obstacle::passing("waits for the configuration"));
+            return Some(Obstacle::passing("waits for the configuration".to_owned()));
         }
         let dependency = match &container.definition {
             Definition::System(system) => {
@@ -44,9 +44,7 @@ impl Supervisor {
         if dependency.is_some() {
             return dependency;
         }
-        let needs_network = container.user().is_some_and(|user| user.network_mode == NetworkMode::Bridge);
-        (needs_network && self.service(Role::Network).is_none())
-            .then(|| Obstacle::passing("waits for the system container network"))
+        self.network_obstacle(container)
     }
 
     /// The containers that a name in `depends_on` stands for: all replicas of one that has them.

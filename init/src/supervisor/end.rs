@@ -103,6 +103,7 @@ impl Supervisor {
         }
         self.facts.leftovers.push(container.cgroup.clone());
         self.remove_leftovers();
+        self.restart_sharers(&name);
         if attached {
             self.notify(Role::Network, Notice::DetachNetwork { name });
         }

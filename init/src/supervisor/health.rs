@@ -125,6 +125,7 @@ impl Supervisor {
         let runs = matches!(container.state, State::Running(_));
         let settings = container.user().and_then(|user| user.health.as_ref()).filter(|_| runs);
         container.health = settings.map(|settings| Health::begin(settings, now));
+        self.tell_serving(id);
     }
 
     /// Ends a check that is under way.
@@ -230,6 +231,7 @@ impl Supervisor {
                 true => log::warn!("container {name} is unhealthy: {}", container.reason),
                 false => log::info!("container {name} is healthy"),
             }
+            self.tell_serving(id);
             self.changed(id);
         }
     }

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{NetworkMode, Role};
+use berth_config::NetworkMode;
 use berth_control::channel::Channel;
-use berth_control::message::{FromInit, Notice, Stream};
+use berth_control::message::Stream;
 use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
@@ -26,9 +26,11 @@ const ATTACH_TIME: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Starts a container whose dependencies are met.
     pub(super) fn launch(&mut self, id: u32) {
+        let shared = self.containers.get(id).and_then(|container| self.shared_network(container));
         let Some(container) = self.containers.get_mut(id) else { return };
         container.completed = false;
         container.reason.clear();
+        container.shared = shared;
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };
@@ -111,30 +113,6 @@ impl Supervisor {
         self.changed(id);
     }
 
-    /// Asks `network` for a container's addresses, or for those of all when it has been restarted.
-    pub(super) fn attach(&mut self, id: u32) {
-        let Some(container) = self.containers.get(id) else { return };
-        let Some(namespace) =
-            container.network.as_ref().and_then(|namespace| namespace.as_fd().try_clone_to_owned().ok())
-        else {
-            return self.set_up_failed(id, "its network namespace is gone".to_owned());
-        };
-        let notice = Notice::AttachNetwork { name: container.name.clone(), ports: container.ports() };
-        if let Some(network) = self.service(Role::Network) {
-            self.send(network, FromInit::Notice(notice), &[namespace.as_fd()]);
-        }
-    }
-
-    /// `network` has given a container its addresses.
-    pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>) {
-        let Some(container) = self.find_mut(name) else { return };
-        container.addresses = addresses;
-        if matches!(container.state, State::Attaching { .. }) {
-            let id = container.id;
-            self.start(id);
-        }
-    }
-
     /// Lets the container's program begin.
     pub(super) fn start(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
@@ -191,7 +169,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
                 work: Some(image.work.clone()),
                 mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,
             };
-            (user_spec::build(&container.name, user, image, container.slot)?, rootfs)
+            (user_spec::build(&container.name, user, image, container.slot, container.shared.as_ref())?, rootfs)
         }
     };
     let mut inherited: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
@@ -230,7 +208,7 @@ fn make_sources(system: &berth_config::SystemContainer) -> Result<(), String> {
 }
 
 /// The files of /etc that are the container's own. They are mounted into it, so they are written in place.
-fn write_files(container: &Container) -> Result<(), String> {
+pub(super) fn write_files(container: &Container) -> Result<(), String> {
     let Some(user) = container.user() else { return Ok(()) };
     let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
     let folder = user_spec::files_folder(&container.name);
@@ -243,6 +221,9 @@ fn write_files(container: &Container) -> Result<(), String> {
         let path = folder.join(file);
         fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
     };
+    if user.network_mode == NetworkMode::Bridge {
+        write("resolv.conf", &container.resolv_conf)?;
+    }
     write("hosts", &hosts)?;
     write("hostname", &format!("{hostname}\n"))
 }

@@ -13,6 +13,7 @@ mod execution;
 mod health;
 mod launch;
 mod memory;
+mod network;
 mod output;
 mod peer;
 mod requests;

@@ -128,7 +128,7 @@ impl Supervisor {
                 Err(reason) => Reply::Refused { reason },
             },
             Request::Declared => Reply::Declared(self.declarations()),
-            Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.network.clone())),
+            Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
@@ -180,7 +180,7 @@ impl Supervisor {
                     self.changed(id);
                 }
             }
-            Request::NetworkAttached { name, addresses } => self.attached(&name, addresses),
+            Request::NetworkAttached { name, addresses, resolv_conf } => self.attached(&name, addresses, resolv_conf),
             Request::NetworkFailed { name, reason } => {
                 let id = self.id_of(&name)?;
                 if matches!(self.containers.get(id).map(|container| &container.state), Some(State::Attaching { .. })) {

@@ -15,6 +15,7 @@ use berth_runtime::spec::{
 };
 
 use super::devices;
+use super::network::{SharedNetwork, resolver_file};
 
 /// How many ids a container's user namespace has: all that an image made for a whole machine can name (0 to 65,534)
 /// and the overflow id.
@@ -62,7 +63,13 @@ pub fn files_folder(name: &str) -> PathBuf {
 }
 
 /// The specification. `slot` chooses the range of host ids of a container with a user namespace of its own.
-pub fn build(name: &str, container: &Container, image: &PreparedImage, slot: u32) -> Result<Spec, String> {
+pub fn build(
+    name: &str,
+    container: &Container,
+    image: &PreparedImage,
+    slot: u32,
+    shared: Option<&SharedNetwork>,
+) -> Result<Spec, String> {
     let mapped = container.security.user_namespace == UserNamespace::Auto;
     let devices = container
         .devices
@@ -76,13 +83,13 @@ pub fn build(name: &str, container: &Container, image: &PreparedImage, slot: u32
         root: Some(Root { path: PathBuf::from("rootfs"), readonly: container.read_only }),
         hostname: (container.network_mode != NetworkMode::Host)
             .then(|| container.hostname.as_ref().map_or_else(|| name.to_owned(), ToString::to_string)),
-        mounts: mounts(name, container, image, mapped),
+        mounts: mounts((name, container, image), mapped, shared),
         linux: Some(Linux {
             uid_mappings: mappings.clone(),
             gid_mappings: mappings,
             sysctl: container.sysctls.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             resources: Some(resources(container, &devices)),
-            namespaces: namespaces(container, mapped),
+            namespaces: namespaces(container, mapped, shared),
             devices,
             seccomp: match container.security.seccomp {
                 Seccomp::Default => Some(default_profile(&capability_names(container))),
@@ -147,7 +154,7 @@ fn rlimits(container: &Container) -> Vec<ResourceLimit> {
     limits.into_iter().map(|(kind, (soft, hard))| ResourceLimit { kind, hard, soft }).collect()
 }
 
-fn namespaces(container: &Container, mapped: bool) -> Vec<Namespace> {
+fn namespaces(container: &Container, mapped: bool, shared: Option<&SharedNetwork>) -> Vec<Namespace> {
     let own_network = container.network_mode != NetworkMode::Host;
     let wanted = [
         (NamespaceKind::User, mapped),
@@ -158,10 +165,15 @@ fn namespaces(container: &Container, mapped: bool) -> Vec<Namespace> {
         (NamespaceKind::Uts, own_network),
         (NamespaceKind::Network, own_network),
     ];
-    wanted.into_iter().filter(|(_, own)| *own).map(|(kind, _)| Namespace { kind, path: None }).collect()
+    let path = |kind| shared.filter(|_| kind == NamespaceKind::Network).map(|shared| shared.namespace.clone());
+    wanted.into_iter().filter(|(_, own)| *own).map(|(kind, _)| Namespace { kind, path: path(kind) }).collect()
 }
 
-fn mounts(name: &str, container: &Container, image: &PreparedImage, mapped: bool) -> Vec<Mount> {
+fn mounts(
+    (name, container, image): (&str, &Container, &PreparedImage),
+    mapped: bool,
+    shared: Option<&SharedNetwork>,
+) -> Vec<Mount> {
     let shm = format!("size={}", container.shm_size().bytes());
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -176,7 +188,7 @@ fn mounts(name: &str, container: &Container, image: &PreparedImage, mapped: bool
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     // sysfs shows the network namespace's links, so the kernel lets only the namespace's owner mount it.
-    if mapped && container.network_mode == NetworkMode::Host {
+    if mapped && (shared.is_some() || container.network_mode == NetworkMode::Host) {
         mounts.push(mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"]));
     } else {
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]));
@@ -195,7 +207,7 @@ fn mounts(name: &str, container: &Container, image: &PreparedImage, mapped: bool
     mounts.push(mount(
         "/etc/resolv.conf",
         "bind",
-        "/run/berth/resolv.conf",
+        &resolver_file(name, &container.network_mode, shared).to_string_lossy(),
         &["bind", "ro", "nosuid", "noexec", "nodev"],
     ));
     for prepared in &image.mounts {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use berth_config::Network;
+use berth_config::Networking;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use tokio::io::unix::AsyncFd;
@@ -16,7 +16,7 @@ use crate::{report, sys};
 #[derive(Debug)]
 pub enum Message {
     /// The configuration in force.
-    Configuration(Box<Network>),
+    Configuration(Box<Networking>),
     /// Something that was not asked for, with its descriptors.
     Notice(Notice, Vec<OwnedFd>),
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_config::{LinkIdentity, LinkSettings, Network};
+use berth_config::{LinkIdentity, LinkSettings, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use futures_util::StreamExt;
@@ -64,6 +64,8 @@ pub enum ServiceError {
 #[derive(Debug)]
 pub struct Service {
     init: Init,
+    /// Notices that came while something else was waited for.
+    early: Notices,
     paths: Paths,
     means: Means,
     network: Network,
@@ -97,7 +99,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     tokio::spawn(asking);
     let listener = Listener::open().map_err(ServiceError::Kernel)?;
     let (heard_sender, mut heard) = mpsc::channel(HEARD_LIMIT);
-    let (network, mut early) = configuration(&mut init).await?;
+    let (networking, early) = configuration(&mut init).await?;
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let leases = LeaseStore::new(&paths.state);
     let netlink = Netlink::new(handle);
@@ -105,11 +107,13 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let mut table = LinkTable::default();
     read_links(&means.netlink, &mut table).await?;
     let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
+    let containers = containers.map_err(ServiceError::Kernel)?;
     let mut service = Service {
         init,
+        early,
         paths,
         means,
-        network,
+        network: Network::default(),
         table,
         links: BTreeMap::new(),
         containers,
@@ -117,11 +121,14 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         told_host_name: None,
         written: BTreeMap::new(),
     };
-    service.adopt_all().await;
+    match networking {
+        Some(networking) => service.configure(networking).await,
+        None => service.adopt_all().await,
+    }
     service.settle().await?;
     service.init.send(Request::Ready, "that the network is ready").await?;
     loop {
-        let happening = match early.pop_front() {
+        let happening = match service.early.pop_front() {
             Some((notice, descriptors)) => Happening::Init(Message::Notice(notice, descriptors)),
             None => tokio::select! {
                 message = service.init.receive() => Happening::Init(message?),
@@ -136,13 +143,16 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     }
 }
 
+/// Notices of PID 1 with their descriptors, in order.
+type Notices = VecDeque<(Notice, Vec<OwnedFd>)>;
+
 /// Waits for the configuration; notices that come before it are kept for later.
-async fn configuration(init: &mut Init) -> Result<(Network, VecDeque<(Notice, Vec<OwnedFd>)>), ChannelError> {
+async fn configuration(init: &mut Init) -> Result<(Option<Networking>, Notices), ChannelError> {
     let mut early = VecDeque::new();
     let waiting = async {
         loop {
             match init.receive().await? {
-                Message::Configuration(network) => return Ok::<_, ChannelError>(*network),
+                Message::Configuration(network) => return Ok::<_, ChannelError>(Some(*network)),
                 Message::Notice(notice, descriptors) => early.push_back((notice, descriptors)),
             }
         }
@@ -151,7 +161,7 @@ async fn configuration(init: &mut Init) -> Result<(Network, VecDeque<(Notice, Ve
         Ok(network) => network?,
         Err(_) => {
             report::say("PID 1 has not told the configuration: links are set up with DHCP until it does");
-            Network::default()
+            None
         }
     };
     Ok((network, early))
@@ -181,10 +191,7 @@ impl Service {
     async fn handle(&mut self, happening: Happening) -> Result<(), ServiceError> {
         let now = clock::now();
         match happening {
-            Happening::Init(Message::Configuration(network)) => {
-                self.network = *network;
-                self.adopt_all().await;
-            }
+            Happening::Init(Message::Configuration(networking)) => self.configure(*networking).await,
             Happening::Init(Message::Notice(notice, descriptors)) => self.notice(notice, descriptors).await?,
             Happening::Kernel(message) => self.kernel(*message).await?,
             Happening::Heard((index, message)) => {
@@ -208,19 +215,32 @@ impl Service {
         Ok(())
     }
 
+    async fn configure(&mut self, networking: Networking) {
+        self.containers.configure(&networking).await;
+        self.network = networking.host;
+        self.adopt_all().await;
+    }
+
     async fn notice(&mut self, notice: Notice, descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
         match notice {
             Notice::NetworkConfigurationChanged => {
                 self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
+                // A container that is started anew for its sake is to find it in force.
+                let (networking, notices) = configuration(&mut self.init).await?;
+                self.early.extend(notices);
+                if let Some(networking) = networking {
+                    self.configure(networking).await;
+                }
             }
-            Notice::AttachNetwork { name, ports } => {
-                let namespace = descriptors.into_iter().next();
-                let answer = match self.containers.attach(&name, ports, namespace, &self.table).await {
-                    Ok(addresses) => Request::NetworkAttached { name, addresses },
+            Notice::AttachNetwork(wanted) => {
+                let (namespace, name) = (descriptors.into_iter().next(), wanted.name.clone());
+                let answer = match self.containers.attach(*wanted, namespace, &self.table).await {
+                    Ok(addresses) => Request::NetworkAttached { name, addresses, resolv_conf: self.resolv_conf() },
                     Err(error) => Request::NetworkFailed { name, reason: report::chain(&error) },
                 };
                 self.init.send(answer, "to take a container's addresses").await?;
             }
+            Notice::Serving { name, serving } => self.containers.serve(&name, serving),
             Notice::DetachNetwork { name } => self.containers.detach(&name).await,
             Notice::Resumed => {
                 (self.told_links, self.told_host_name) = (None, None);
@@ -312,15 +332,19 @@ impl Service {
             self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
             self.told_host_name = Some(name);
         }
+        self.write("resolv.conf", self.resolv_conf(), files::write_in_place);
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
+        Ok(())
+    }
+
+    fn resolv_conf(&self) -> String {
         let configured = Names {
             servers: self.network.dns.iter().map(ToString::to_string).collect(),
             search: self.network.dns_search.iter().map(ToString::to_string).collect(),
         };
         let sources: Vec<Names> = std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect();
-        self.write("resolv.conf", resolver::resolv_conf(&sources), files::write_in_place);
-        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
-        Ok(())
+        resolver::resolv_conf(&sources)
     }
 
     fn write(&mut self, name: &'static str, text: String, write: fn(&Path, &str) -> io::Result<()>) {

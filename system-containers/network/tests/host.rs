@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Instant;
 
 use berth_control::message::{Notice, Request};
-use support::{Machine, Namespace, Program, eventually, possible, toml_network};
+use support::{Machine, Namespace, Program, eventually, networking, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 
@@ -194,8 +194,7 @@ fn fixed_addresses_routes_and_names_come_from_the_configuration_and_follow_it() 
     assert!(machine.namespace.ip("link show eth0").contains("mtu 1300"));
     assert!(service.file("resolv.conf").contains("nameserver 192.0.2.53\nsearch example.org\n"));
 
-    machine.network =
-        toml_network(&configuration.replace("192.0.2.7/24", "192.0.2.8/24").replace("\"192.0.2.1\", ", ""));
+    machine.network = networking(&configuration.replace("192.0.2.7/24", "192.0.2.8/24").replace("\"192.0.2.1\", ", ""));
     service.network = machine.network.clone();
     service.notify(Notice::NetworkConfigurationChanged, &[]);
     service.wait_address("eth0", "192.0.2.8/24");

@@ -12,6 +12,9 @@ use crate::tree::Node;
 /// Each has a range of ids and a network address of its own, of which a machine has some tens of thousands.
 const MOST: u32 = 1000;
 
+/// Each has at least one of the slots that the packet filter shares connections out by.
+const MOST_WITH_PORTS: u32 = 256;
+
 pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Report) {
     // Who has which name.
     let mut owners: BTreeMap<String, &ContainerName> =
@@ -26,9 +29,9 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
             refuse(format!("{count} replicas are too many"), &format!("{MOST} are the most"));
             continue;
         }
-        if count > 1 && !container.ports.is_empty() {
-            let message = format!("{count} containers cannot have the same ports of the machine");
-            refuse(message, "leave `ports` out, or declare the containers one by one with ports of their own");
+        if count > MOST_WITH_PORTS && !container.ports.is_empty() {
+            let message = format!("connections are shared out among {MOST_WITH_PORTS} containers at most");
+            refuse(message, "let there be fewer of them, or leave `ports` out");
         }
         let last = format!("{name}-{count}");
         if last.parse::<ContainerName>().is_err() {

@@ -19,8 +19,11 @@ const IPC: [&str; 8] = [
 pub(super) fn check(container: &ContainerCheck, report: &mut Report) {
     for (name, _) in container.container.sysctls.iter() {
         let network = name.starts_with("net.");
-        let (message, help) = if network && container.container.network_mode == NetworkMode::Host {
+        let mode = &container.container.network_mode;
+        let (message, help) = if network && *mode == NetworkMode::Host {
             ("the container has the machine's network, this would change the machine", "put it into [sysctls]")
+        } else if network && matches!(mode, NetworkMode::Container(_)) {
+            ("the container has the network of another one", "give it to the container whose network it is")
         } else if network || name.starts_with("fs.mqueue.") || IPC.contains(&name) {
             continue;
         } else {

@@ -54,17 +54,3 @@ pub enum Seccomp {
     /// All.
     Unconfined,
 }
-
-/// Which network the container sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// One of its own, joined to the others and the outside by a bridge.
-    #[default]
-    Bridge,
-    /// The machine's.
-    Host,
-    /// Only a loopback link of its own.
-    None,
-}

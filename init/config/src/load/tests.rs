@@ -275,7 +275,7 @@ fn contradictions_within_a_container_are_found() {
         ("memory = 512", "512 of memory is too little"),
         ("[containers.web.sysctls]\n'kernel.panic' = 1", "it is a setting of the whole machine"),
         ("depends_on = ['network']", "there is no container \"network\""),
-        ("replicas = 2\nports = ['80:80']", "2 containers cannot have the same ports"),
+        ("replicas = 257\nports = ['80:80']", "connections are shared out among 256 containers at most"),
         ("replicas = 2000", "2000 replicas are too many"),
         ("replicas = 2\n[containers.web-2]\nimage = 'x'", "has the name \"web-2\", as has one of \"web-2\""),
         ("depends_on = ['c-1']\n[containers.c]\nimage = 'x'\nreplicas = 2", "there is no container \"c-1\""),
@@ -448,4 +448,53 @@ fn a_health_check_is_of_one_kind() {
     assert!(check("http = 'https://localhost/'").contains("http://"));
     let none = "[containers.a]\nimage = 'x'\nnetwork_mode = 'none'\nhealth = { tcp = '192.0.2.1:80' }\n";
     assert!(mistake(none).contains("no network"));
+}
+
+#[test]
+fn networks_have_subnets_of_their_own_and_containers_fit_into_them() {
+    let web = |keys: &str| format!("[containers.web]\nimage = 'x'\n{keys}\n");
+    let back = |keys: &str| format!("[networks.back]\nsubnets = ['10.9.0.0/24', 'fd09::/64']\n{keys}\n");
+    let on_back = |keys: &str| format!("{}[containers.web.networks.back]\n{keys}\n", web(""));
+    for good in [
+        format!("{}{}", back("gateways = ['10.9.0.254']"), on_back("ipv4_address = '10.9.0.1'\naliases = ['www']")),
+        format!("{}{}", back("internal = true"), web("networks = ['back', 'default']\nports = ['80:80']")),
+        format!("{}[containers.side]\nimage = 'x'\nnetwork_mode = 'container:web'\n", web("")),
+    ] {
+        assert!(load_text(&good).is_ok(), "{good}: {:?}", load_text(&good));
+    }
+    let twice = "[containers.b]\nimage = 'x'\nnetworks = { back = { ipv4_address = '10.9.0.7' } }\n";
+    for (wrong, expected) in [
+        (back("[networks.other]\nsubnets = ['10.9.0.128/25']"), "it overlaps with 10.9.0.0/24"),
+        ("[networks.a]\nsubnets = ['10.0.0.0/31']\n".to_owned(), "cannot have this size"),
+        ("[networks.a]\nsubnets = ['10.0.0.1/24']\n".to_owned(), "bits behind the prefix"),
+        ("[networks.a]\nsubnets = ['10.0.0.0/24', '10.0.1.0/24']\n".to_owned(), "a subnet of this family already"),
+        (back("gateways = ['10.8.0.1']"), "no subnet of the network has this gateway"),
+        (back("mtu = 1000"), "IPv6 does not work"),
+        (web("networks = ['back']"), "there is no network \"back\""),
+        (back("") + &web("networks = ['back', 'back']"), "the network is there twice"),
+        (back("") + &web("networks = ['back']\nnetwork_mode = 'host'"), "it is on no network of its own"),
+        (back("internal = true") + &web("networks = ['back']\nports = ['80:80']"), "nothing leads to it"),
+        (back("") + &on_back("ipv4_address = '10.9.0.255'"), "the network does not have this address"),
+        (back("") + &on_back("ipv6_address = 'fd09::1'"), "gateway has this address"),
+        (back("") + twice + &on_back("ipv4_address = '10.9.0.7'"), "10.9.0.7 is given to two containers"),
+        (web("network_mode = 'container:db'"), "there is no such container"),
+        (web("network_mode = 'container:web'"), "has no network of its own either"),
+        (web("network_mode = 'container:b'\nports = ['80:80']") + "[containers.b]\nimage = 'x'", "another one"),
+        (
+            web("network_mode = 'container:b'") + "[containers.b]\nimage = 'x'\ndepends_on = ['web']",
+            "\"b\" waits for this one",
+        ),
+    ] {
+        assert!(mistake(&wrong).contains(expected), "{wrong}: {}", mistake(&wrong));
+    }
+}
+
+#[test]
+fn a_replica_knows_the_name_it_is_declared_by() {
+    let text = "[containers.web]\nimage = 'x'\nreplicas = 2\n[containers.a-1]\nimage = 'x'\n";
+    let configuration = load_text(text).unwrap();
+    let declared = |name| configuration.declared_name(name).map(ToString::to_string);
+    assert_eq!(declared("web-2").as_deref(), Some("web"));
+    assert_eq!(declared("a-1").as_deref(), Some("a-1"));
+    assert_eq!((declared("web-3"), declared("web"), declared("web-0")), (None, None, None));
 }

@@ -50,6 +50,11 @@ pub struct Prefix {
 text_value!(Prefix, "an address with its prefix length, such as \"192.0.2.7/24\" or \"2001:db8::7/64\"");
 
 impl Prefix {
+    /// `None` if the address has fewer bits than that.
+    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
+        (length <= if address.is_ipv4() { 32 } else { 128 }).then_some(Self { address, length })
+    }
+
     /// All bits of it.
     pub const fn address(self) -> IpAddr {
         self.address
@@ -58,6 +63,19 @@ impl Prefix {
     /// At most 32 or 128.
     pub const fn length(self) -> u8 {
         self.length
+    }
+
+    /// Whether all bits beyond the length are 0.
+    pub fn is_network(self) -> bool {
+        match self.address {
+            IpAddr::V4(address) => address.to_bits().checked_shl(self.length.into()).unwrap_or(0) == 0,
+            IpAddr::V6(address) => address.to_bits().checked_shl(self.length.into()).unwrap_or(0) == 0,
+        }
+    }
+
+    /// Whether some address is in both networks.
+    pub fn overlaps(self, other: Self) -> bool {
+        if self.length <= other.length { self.contains(other.address) } else { other.contains(self.address) }
     }
 
     /// Whether the address is in the network.

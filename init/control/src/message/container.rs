@@ -140,6 +140,21 @@ pub struct PreparedMount {
     pub owned: bool,
 }
 
+/// What a container's network is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The container.
+    pub name: String,
+    /// The name it is declared by, which it shares with its replicas.
+    pub service: String,
+    /// Where it is to have links, in their order; never empty.
+    pub networks: Vec<(berth_config::NetworkName, berth_config::Membership)>,
+    /// Ports to publish. Those of replicas are the same, and connections are shared out among them.
+    pub ports: Vec<Port>,
+    /// See [`super::Notice::Serving`].
+    pub serving: bool,
+}
+
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {

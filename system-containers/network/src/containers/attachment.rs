@@ -9,49 +9,70 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use berth_control::message::Port;
+use berth_control::message::{self, Port};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::nftables::ruleset::Redirection;
 
-/// A container's part in the network.
+/// A container's link in one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The container.
-    pub name: String,
-    /// The inode of its network namespace: which run of the container this is.
-    pub namespace: u64,
-    /// Its place in the subnet.
-    pub place: u16,
+pub struct Cable {
+    /// The network.
+    pub network: String,
+    /// The network's number.
+    pub number: u16,
+    /// The part of `ipv4` that is not the network's: at most 24 bits.
+    pub place: u32,
     /// Its address.
     pub ipv4: Ipv4Addr,
     /// Its address.
     pub ipv6: Ipv6Addr,
-    /// Its published ports.
-    pub ports: Vec<Port>,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
+impl Cable {
+    /// The name of the host's end; at most 15 bytes.
+    pub fn link_name(&self) -> String {
+        format!("{}{}-{:04x}", crate::link::OWN_PREFIX, self.number, self.place)
+    }
+}
+
+/// A container's part in its networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What PID 1 wants.
+    pub wanted: message::Attachment,
+    /// The inode of its network namespace: which run of the container this is.
+    pub namespace: u64,
+    /// Its links, in the order of `wanted.networks`.
+    pub cables: Vec<Cable>,
+    /// Which of them leads out, and has the published ports; none if all networks are internal.
+    pub way_out: Option<usize>,
     /// Whether all of it was set up. If not, this program ended in the middle, and nothing of it can be relied on.
     pub whole: bool,
 }
 
 impl Attachment {
-    /// The name of the host's end of its cable; at most 15 bytes.
-    pub fn link_name(&self) -> String {
-        format!("{}-{:04x}", crate::link::OWN_PREFIX, self.place)
-    }
-
     /// What PID 1 is told.
     pub fn addresses(&self) -> Vec<String> {
-        vec![self.ipv4.to_string(), self.ipv6.to_string()]
+        self.cables.iter().flat_map(|cable| [cable.ipv4.to_string(), cable.ipv6.to_string()]).collect()
+    }
+
+    /// Whether it has the address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.cables.iter().any(|cable| address == cable.ipv4 || address == cable.ipv6)
     }
 
     /// Its ports as elements of the packet filter's maps.
     pub fn redirections(&self) -> Result<Vec<Redirection>, PortError> {
         let mut redirections = Vec::new();
-        for port in &self.ports {
+        let Some(cable) = self.way_out.and_then(|index| self.cables.get(index)) else { return Ok(redirections) };
+        for port in &self.wanted.ports {
             let host_address = host_address(port)?;
             let protocol = protocol_number(port)?;
-            let families = [IpAddr::V4(self.ipv4), IpAddr::V6(self.ipv6)];
+            let families = [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)];
             let wanted = |to: &IpAddr| host_address.is_none_or(|address| address.is_ipv4() == to.is_ipv4());
             redirections.extend(families.into_iter().filter(wanted).map(|to| Redirection {
                 host_address: host_address.filter(|address| !address.is_unspecified()),
@@ -120,8 +141,8 @@ pub fn check_ports<'a>(ports: &[Port], others: impl Iterator<Item = &'a Attachme
         }
     }
     for other in others {
-        if let Some(port) = ports.iter().find(|port| other.ports.iter().any(|theirs| collide(port, theirs))) {
-            return Err(PortError::Taken { port: port_text(port), owner: other.name.clone() });
+        if let Some(port) = ports.iter().find(|port| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
+            return Err(PortError::Taken { port: port_text(port), owner: other.wanted.name.clone() });
         }
     }
     Ok(())
@@ -157,8 +178,8 @@ impl AttachmentStore {
         let mut attachments = BTreeMap::new();
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let read = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice::<Attachment>(&bytes).ok());
-            match read.filter(|attachment| self.path(&attachment.name) == entry.path()) {
-                Some(attachment) => drop(attachments.insert(attachment.name.clone(), attachment)),
+            match read.filter(|attachment| self.path(&attachment.wanted.name) == entry.path()) {
+                Some(attachment) => drop(attachments.insert(attachment.wanted.name.clone(), attachment)),
                 // Should it stay, it is read and refused again at the next start.
                 None => drop(fs::remove_file(entry.path())),
             }
@@ -169,7 +190,7 @@ impl AttachmentStore {
     /// Keeps one.
     pub fn save(&self, attachment: &Attachment) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        files::write_atomically(&self.path(&attachment.name), &serde_json::to_vec(attachment)?)
+        files::write_atomically(&self.path(&attachment.wanted.name), &serde_json::to_vec(attachment)?)
     }
 
     /// Forgets one.
@@ -196,7 +217,10 @@ mod tests {
 
     fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
         let (ipv4, ipv6) = (Ipv4Addr::new(172, 30, 0, 2), "fd00::2".parse().unwrap());
-        Attachment { name: name.into(), namespace: 1, place: 2, ipv4, ipv6, ports, whole: true }
+        let cable = Cable { network: "default".into(), number: 0, place: 2, ipv4, ipv6, mac: [2, 0, 0, 0, 0, 2] };
+        let (service, networks) = (name.to_owned(), Vec::new());
+        let wanted = message::Attachment { name: name.into(), service, networks, ports, serving: true };
+        Attachment { wanted, namespace: 1, cables: vec![cable], way_out: Some(0), whole: true }
     }
 
     #[test]
@@ -245,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_cable_has_a_name_that_the_kernel_takes() {
-        let longest = Attachment { place: u16::MAX, ..attachment("web", Vec::new()) };
+        let longest = Cable { number: 999, place: 0xff_ffff, ..attachment("web", Vec::new()).cables.remove(0) };
         assert!(longest.link_name().len() <= 15);
     }
 }

@@ -1,28 +1,32 @@
-//! The bridge that containers hang on, and the cables to it.
+//! The bridges that containers hang on, and the cables to them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use berth_config::Prefix;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::attachment::Attachment;
-use super::namespace::LINK_NAME;
-use super::subnet::{IPV4_PREFIX, IPV6_PREFIX, Subnet};
-use crate::link::LinkTable;
+use super::attachment::Cable;
+use super::networks::Network;
+use crate::link::{LinkTable, OWN_PREFIX};
 use crate::netlink::{Lifetime, Netlink, NetlinkError};
 use crate::{report, sysctl};
 
-/// The default network's.
-pub const BRIDGE: &str = "berth0";
-/// Higher than that of the loopback's own route, which is to be taken by everything else.
+/// Higher than that of the loopback's own route, which is to be taken by everything else. Each bridge adds its number:
+/// of two routes with one metric the second would take the place of the first.
 const LOCALHOST_METRIC: u32 = 4096;
 
+/// The name of the bridge of the network with this number.
+pub fn name(number: u16) -> String {
+    format!("{OWN_PREFIX}{number}")
+}
+
 /// The IPv4 networks that the host has routes to, without the default route and our own.
-pub async fn taken_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<(Ipv4Addr, u8)>, NetlinkError> {
-    let mut taken = Vec::new();
+pub async fn host_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<Prefix>, NetlinkError> {
+    let mut networks = Vec::new();
     for route in netlink.routes(AddressFamily::Inet).await? {
         let (mut destination, mut own) = (None, false);
         for attribute in &route.attributes {
@@ -32,24 +36,28 @@ pub async fn taken_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<
                 _ => {}
             }
         }
-        taken.extend(destination.filter(|_| !own).map(|address| (address, route.header.destination_prefix_length)));
+        let length = route.header.destination_prefix_length;
+        networks.extend(destination.filter(|_| !own).and_then(|address| Prefix::new(address.into(), length)));
     }
-    Ok(taken)
+    Ok(networks)
 }
 
 /// Makes the bridge, or makes what is there complete, and returns its number.
-pub async fn ensure(netlink: &Netlink, subnet: &Subnet) -> Result<u32, NetlinkError> {
-    let gateway = subnet.gateway();
+pub async fn ensure(netlink: &Netlink, network: &Network) -> Result<u32, NetlinkError> {
+    let (subnets, name) = (&network.subnets, network.bridge_name());
     // Snooping holds back neighbour discovery while no querier is known, which on this bridge is always.
-    let message = LinkBridge::new(BRIDGE).mcast_snooping(false).address(mac_of(gateway.0)).build();
-    match netlink.add_link(message, BRIDGE).await {
+    let message = LinkBridge::new(&name).mcast_snooping(false).address(mac_of(subnets.gateway4).to_vec()).build();
+    match netlink.add_link(message, &name).await {
         Err(error) if error.number() == libc::EEXIST => {}
         done => done?,
     }
-    let index = index_of(netlink, BRIDGE).await?;
+    let index = netlink.link_by_name(&name).await?.header.index;
+    if let Some(mtu) = network.settings.mtu {
+        netlink.set_mtu(index, &name, mtu.bytes()).await?;
+    }
     // route_localnet: what comes from 127.0.0.1 by a published port leaves on this link.
     for (family, key, value) in [("ipv4", "route_localnet", "1"), ("ipv6", "accept_ra", "0")] {
-        if let Err(error) = sysctl::set_link(family, BRIDGE, key, value) {
+        if let Err(error) = sysctl::set_link(family, &name, key, value) {
             report::failure(&error);
         }
     }
@@ -58,51 +66,49 @@ pub async fn ensure(netlink: &Netlink, subnet: &Subnet) -> Result<u32, NetlinkEr
             report::failure(&error);
         }
     }
-    netlink.set_up(index, BRIDGE).await?;
-    for (address, prefix) in [(IpAddr::V4(gateway.0), IPV4_PREFIX), (IpAddr::V6(gateway.1), IPV6_PREFIX)] {
-        match netlink.add_address(index, address, prefix, Lifetime::FOR_EVER, true).await {
+    netlink.set_up(index, &name).await?;
+    let addresses: [(IpAddr, Prefix); 2] =
+        [(subnets.gateway4.into(), subnets.ipv4), (subnets.gateway6.into(), subnets.ipv6)];
+    for (address, subnet) in addresses {
+        match netlink.add_address(index, address, subnet.length(), Lifetime::FOR_EVER, true).await {
             // IPv6 is switched off in this kernel or by its command line.
             Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => {}
             done => done?,
         }
     }
     // IPv6 has no route_localnet: answers to a connection from ::1 are routed by the link they come in on.
-    match netlink.add_local_route(index, Ipv6Addr::LOCALHOST.into(), LOCALHOST_METRIC).await {
+    match netlink.add_local_route(index, Ipv6Addr::LOCALHOST.into(), LOCALHOST_METRIC + u32::from(network.number)).await
+    {
         Err(error) if matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP | libc::ENODEV) => {}
         done => done?,
     }
     Ok(index)
 }
 
-async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, NetlinkError> {
-    Ok(netlink.link_by_name(name).await?.header.index)
-}
-
-/// Lays a cable from the bridge into a namespace.
+/// Lays a cable from a bridge into a namespace, where its end gets the name `inside`.
 pub async fn connect(
     netlink: &Netlink,
     bridge: u32,
-    attachment: &Attachment,
-    namespace: BorrowedFd<'_>,
+    (cable, inside): (&Cable, &str),
+    mtu: Option<u32>,
+    (container, namespace): (&str, BorrowedFd<'_>),
 ) -> Result<(), NetlinkError> {
-    let name = attachment.link_name();
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(LINK_NAME)
-        .address(mac_of(attachment.ipv4))
-        .setns_by_fd(namespace.as_raw_fd())
-        .build();
-    let message = LinkVeth::new(&name, LINK_NAME)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .controller(bridge)
-        .alias(format!("container {}", attachment.name))
-        .up()
-        .build();
+    let name = cable.link_name();
+    let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(inside)
+        .address(cable.mac.to_vec())
+        .setns_by_fd(namespace.as_raw_fd());
+    let mut message = LinkVeth::new(&name, inside).controller(bridge).alias(format!("container {container}")).up();
+    if let Some(mtu) = mtu {
+        (peer, message) = (peer.mtu(mtu), message.mtu(mtu));
+    }
+    let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
     netlink.add_link(message, &name).await
 }
 
 /// Takes a cable away. One that is gone already, with its namespace, is no error.
-pub async fn disconnect(netlink: &Netlink, attachment: &Attachment) -> Result<(), NetlinkError> {
-    match netlink.remove_link_by_name(&attachment.link_name()).await {
+pub async fn disconnect(netlink: &Netlink, cable: &Cable) -> Result<(), NetlinkError> {
+    match netlink.remove_link_by_name(&cable.link_name()).await {
         Err(error) if error.number() == libc::ENODEV => Ok(()),
         done => done,
     }
@@ -110,6 +116,7 @@ pub async fn disconnect(netlink: &Netlink, attachment: &Attachment) -> Result<()
 
 /// A locally administered hardware address that follows from the IPv4 address, so that neighbours' tables stay right
 /// when a container is replaced by its next run.
-fn mac_of(address: Ipv4Addr) -> Vec<u8> {
-    [&[0x02, 0xbe][..], &address.octets()].concat()
+pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0xbe, a, b, c, d]
 }

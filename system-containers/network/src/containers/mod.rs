@@ -1,27 +1,30 @@
-//! The network of user containers: one bridge, a cable and addresses for each, published ports.
+//! The network of user containers: bridges, a cable and addresses in each for every container, published ports.
 //!
 //! Everything is in three places: the kernel (links, addresses, table), a file for each container below /run, and one
-//! file with the subnet. A start compares the three and makes them agree; after it, PID 1 names every running container
-//! again and each gets what it had.
+//! file with the networks. A start compares the three and makes them agree; after it, PID 1 names every running
+//! container again and each gets what it had.
 
 mod attachment;
 mod bridge;
 mod namespace;
+mod networks;
 mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
-use berth_control::message::Port;
+use berth_config::{Membership, Networking};
+use berth_control::message;
 
-use self::attachment::{Attachment, AttachmentStore, PortError, check_ports};
+use self::attachment::{Attachment, AttachmentStore, Cable, PortError, check_ports};
 use self::namespace::{Inside, NamespaceError};
-use self::subnet::Subnet;
+use self::networks::{NetworkError, Networks};
+use crate::dhcp::message::mask_of;
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::nftables::ruleset;
+use crate::nftables::ruleset::{self, Table};
 use crate::nftables::wire::Connection;
 use crate::report;
 use crate::service::Paths;
@@ -32,9 +35,23 @@ pub enum AttachError {
     /// PID 1 sent no descriptor.
     #[error("its network namespace is missing")]
     NoNamespace,
-    /// All 65,533 addresses are in use.
-    #[error("no address is left in its network")]
-    NoAddress,
+    /// All addresses are in use.
+    #[error("no address is left in network {network}")]
+    NoAddress {
+        /// The network.
+        network: String,
+    },
+    /// A fixed address that somebody got who has none.
+    #[error("{address} is the address of container {owner}: restart {owner}, and it gets another one")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        owner: String,
+    },
+    /// A network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A port.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -52,112 +69,185 @@ pub enum AttachError {
     Store(#[source] io::Error),
 }
 
-/// The bridge while it is there.
-#[derive(Debug)]
-struct Live {
-    bridge: u32,
-    subnet: Subnet,
-    filter: Connection,
-}
-
 /// All attached containers.
 #[derive(Debug)]
 pub struct Containers {
     netlink: Netlink,
     store: AttachmentStore,
-    subnet_path: PathBuf,
+    networks: Networks,
     attachments: BTreeMap<String, Attachment>,
-    live: Option<Live>,
+    filter: Connection,
 }
 
 impl Containers {
     /// Takes up what an earlier run of this program left: what is whole stays, the rest is removed.
-    pub async fn take_up(netlink: Netlink, paths: &Paths, table: &LinkTable) -> Self {
+    pub async fn take_up(netlink: Netlink, paths: &Paths, table: &LinkTable) -> io::Result<Self> {
         let store = AttachmentStore::new(&paths.run);
-        let subnet_path = paths.state.join("subnet.json");
-        let mut this = Self { netlink, attachments: store.load(), store, subnet_path, live: None };
+        let attachments = store.load();
+        let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
+        let mut this = Self { netlink, store, networks, attachments, filter: Connection::open()? };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
-        let lost: Vec<String> = this
-            .attachments
-            .values()
-            .filter(|attachment| !attachment.whole || !links.contains(attachment.link_name().as_str()))
-            .map(|attachment| attachment.name.clone())
-            .collect();
+        let is_lost = |attachment: &Attachment| {
+            let there = |cable: &Cable| links.contains(cable.link_name().as_str());
+            !attachment.whole || !attachment.cables.iter().all(there)
+        };
+        let lost = this.attachments.iter().filter(|(_, attachment)| is_lost(attachment));
+        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
         for name in lost {
             this.attachments.remove(&name);
             this.forget(&name);
         }
-        let known: BTreeSet<String> = this.attachments.values().map(Attachment::link_name).collect();
-        for link in table.iter().filter(|link| link.is_own() && link.name != bridge::BRIDGE) {
-            if !known.contains(&link.name)
-                && let Err(error) = this.netlink.remove_link(link.index, &link.name).await
-            {
-                report::failure(&error);
-            }
+        this.remove_unknown(table).await;
+        if let Err(error) = this.refill() {
+            report::say(format_args!("set up the packet filter: {error}"));
         }
-        if table.iter().any(|link| link.name == bridge::BRIDGE)
-            && let Err(error) = this.live(table).await
-        {
-            report::failure(&error);
-        }
-        this
+        Ok(this)
     }
 
-    /// Gives a container its network and returns its addresses. For one that has it already, nothing changes.
+    /// Removes links of ours that nobody has.
+    async fn remove_unknown(&self, table: &LinkTable) {
+        let cables = self.attachments.values().flat_map(|attachment| attachment.cables.iter().map(Cable::link_name));
+        let bridges = self.networks.live().map(|(_, network)| network.bridge_name());
+        let known: BTreeSet<String> = cables.chain(bridges).collect();
+        for link in table.iter().filter(|link| link.is_own() && !known.contains(&link.name)) {
+            // The other end of a cable may have taken it along.
+            match self.netlink.remove_link(link.index, &link.name).await {
+                Err(error) if error.number() != libc::ENODEV => report::failure(&error),
+                _ => {}
+            }
+        }
+    }
+
+    /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
+    pub async fn configure(&mut self, networking: &Networking) {
+        let changed = self.networks.configure(networking);
+        if changed.is_empty() {
+            return;
+        }
+        let on_changed =
+            |attachment: &&Attachment| attachment.cables.iter().any(|cable| changed.contains(&cable.network));
+        let names = self.attachments.values().filter(on_changed).map(|attachment| attachment.wanted.name.clone());
+        let names: Vec<String> = names.collect();
+        for name in names {
+            self.detach(&name).await;
+        }
+        for network in changed {
+            self.networks.forget(&network).await;
+        }
+        if let Err(error) = self.refill() {
+            report::say(format_args!("set up the packet filter: {error}"));
+        }
+    }
+
+    /// Gives a container its networks and returns its addresses. For one that has them already, nothing changes.
     pub async fn attach(
         &mut self,
-        name: &str,
-        ports: Vec<Port>,
+        wanted: message::Attachment,
         namespace: Option<OwnedFd>,
         table: &LinkTable,
     ) -> Result<Vec<String>, AttachError> {
         let namespace = namespace.ok_or(AttachError::NoNamespace)?;
         let inode = inode(&namespace)?;
-        if let Some(present) = self.attachments.get(name) {
-            if present.namespace == inode && present.ports == ports {
-                return Ok(present.addresses());
+        let name = wanted.name.clone();
+        if let Some(present) = self.attachments.get(&name) {
+            let serving = present.wanted.serving;
+            if present.namespace == inode && present.wanted == (message::Attachment { serving, ..wanted.clone() }) {
+                let addresses = present.addresses();
+                self.serve(&name, wanted.serving);
+                return Ok(addresses);
             }
-            // The container's last run, or other ports than before: begin anew.
-            self.detach(name).await;
+            // The container's last run, or something else than before: begin anew.
+            self.detach(&name).await;
         }
-        check_ports(&ports, self.attachments.values())?;
-        let used: BTreeSet<u16> = self.attachments.values().map(|attachment| attachment.place).collect();
-        let place = subnet::place_for(name, &used).ok_or(AttachError::NoAddress)?;
-        let live = self.live(table).await?;
-        let (ipv4, ipv6) = live.subnet.addresses(place);
-        let attachment = Attachment { name: name.to_owned(), namespace: inode, place, ipv4, ipv6, ports, whole: false };
-        let done = self.set_up(attachment, namespace).await;
+        check_ports(&wanted.ports, self.attachments.values())?;
+        let mut cables = Vec::new();
+        let mut way_out = None;
+        for (index, (network, membership)) in wanted.networks.iter().enumerate() {
+            if self.networks.up(network.as_str(), table).await? {
+                self.refill().map_err(AttachError::Filter)?;
+            }
+            let internal = self.networks.get(network.as_str()).is_some_and(|network| network.settings.internal);
+            way_out = way_out.or((!internal).then_some(index));
+            cables.push(self.cable(&name, network.as_str(), membership)?);
+        }
+        let done = self.set_up(Attachment { wanted, namespace: inode, cables, way_out, whole: false }, namespace).await;
         if done.is_err() {
-            self.detach(name).await;
+            self.detach(&name).await;
         }
         done
     }
 
+    /// Whether connections are to be sent to a container.
+    pub fn serve(&mut self, name: &str, serving: bool) {
+        let Some(attachment) = self.attachments.get_mut(name).filter(|it| it.wanted.serving != serving) else { return };
+        attachment.wanted.serving = serving;
+        if let Err(error) = self.store.save(attachment) {
+            report::say(format_args!("note whether {name} serves: {error}"));
+        }
+    }
+
+    /// Chooses a container's addresses in a network.
+    fn cable(&self, container: &str, network: &str, membership: &Membership) -> Result<Cable, AttachError> {
+        let unknown = || NetworkError::Unknown { name: network.to_owned() };
+        let settings = self.networks.get(network).ok_or_else(unknown)?;
+        let owner = |address| self.attachments.values().find(|attachment| attachment.has(address));
+        for (_, address) in membership.addresses() {
+            if let Some(owner) = owner(address) {
+                return Err(AttachError::AddressTaken { address, owner: owner.wanted.name.clone() });
+            }
+        }
+        let fixed = (membership.ipv4_address, membership.ipv6_address);
+        let is_taken = |address| self.networks.is_reserved(address) || owner(address).is_some();
+        let no_address = || AttachError::NoAddress { network: network.to_owned() };
+        let (ipv4, ipv6) = settings.subnets.addresses(container, fixed, is_taken).ok_or_else(no_address)?;
+        Ok(Cable {
+            network: network.to_owned(),
+            number: settings.number,
+            place: ipv4.to_bits() & !mask_of(settings.subnets.ipv4.length()),
+            ipv4,
+            ipv6,
+            mac: membership.mac_address.map_or_else(|| bridge::mac_of(ipv4), |mac| mac.bytes()),
+        })
+    }
+
     async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Vec<String>, AttachError> {
+        let name = attachment.wanted.name.clone();
         // Noted first: should this program end in the middle, the next one knows what to remove.
         self.store.save(&attachment).map_err(AttachError::Store)?;
-        self.attachments.insert(attachment.name.clone(), attachment.clone());
-        let Some(live) = &self.live else { return Err(AttachError::NoNamespace) };
-        bridge::connect(&self.netlink, live.bridge, &attachment, namespace.as_fd()).await?;
-        let inside = Inside { ipv4: attachment.ipv4, ipv6: attachment.ipv6, gateway: live.subnet.gateway() };
+        self.attachments.insert(name.clone(), attachment.clone());
+        let mut inside = Vec::new();
+        for (index, cable) in attachment.cables.iter().enumerate() {
+            let unknown = || NetworkError::Unknown { name: cable.network.clone() };
+            let network = self.networks.get(&cable.network).ok_or_else(unknown)?;
+            let bridge = network.bridge.ok_or_else(unknown)?;
+            let (link, mtu) = (namespace::link_name(index), network.settings.mtu.map(berth_config::Mtu::bytes));
+            bridge::connect(&self.netlink, bridge, (cable, &link), mtu, (&name, namespace.as_fd())).await?;
+            let subnets = &network.subnets;
+            let gateways = [subnets.gateway4.into(), subnets.gateway6.into()];
+            inside.push(Inside {
+                name: link,
+                addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
+                gateways: (attachment.way_out == Some(index)).then_some(gateways),
+            });
+        }
         namespace::set_up(namespace, inside).await?;
         let redirections = attachment.redirections()?;
         if !redirections.is_empty() {
-            ruleset::publish(&live.filter, &redirections).map_err(AttachError::Filter)?;
+            ruleset::publish(&self.filter, &redirections).map_err(AttachError::Filter)?;
         }
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
         let addresses = attachment.addresses();
-        self.attachments.insert(attachment.name.clone(), attachment);
+        self.attachments.insert(name, attachment);
         Ok(addresses)
     }
 
     /// Takes back what a container had. What fails is said; the rest is done all the same.
     pub async fn detach(&mut self, name: &str) {
         let Some(attachment) = self.attachments.remove(name) else { return };
-        if let (Some(live), Ok(redirections)) = (&self.live, attachment.redirections())
+        if let Ok(redirections) = attachment.redirections()
             && !redirections.is_empty()
-            && let Err(error) = ruleset::withdraw(&live.filter, &redirections)
+            && let Err(error) = ruleset::withdraw(&self.filter, &redirections)
         {
             // One element was not there, so none was removed: the whole table is made anew.
             report::say(format_args!("withdraw the ports of {name}: {error}"));
@@ -165,8 +255,10 @@ impl Containers {
                 report::say(format_args!("set up the packet filter: {error}"));
             }
         }
-        if let Err(error) = bridge::disconnect(&self.netlink, &attachment).await {
-            report::failure(&error);
+        for cable in &attachment.cables {
+            if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
+                report::failure(&error);
+            }
         }
         self.forget(name);
     }
@@ -177,40 +269,18 @@ impl Containers {
         }
     }
 
-    /// The bridge, made when the first container needs it.
-    async fn live(&mut self, table: &LinkTable) -> Result<&Live, AttachError> {
-        if self.live.is_none() {
-            let before = Subnet::load(&self.subnet_path);
-            let subnet = match before {
-                // Containers are using it: it stays, whatever the host's routes are now.
-                Some(subnet) if !self.attachments.is_empty() => subnet,
-                _ => {
-                    let taken = bridge::taken_networks(&self.netlink, table).await?;
-                    Subnet::choose(before, &taken, crate::device::random())
-                }
-            };
-            if before != Some(subnet)
-                && let Err(error) = subnet.save(&self.subnet_path)
-            {
-                report::say(format_args!("the containers' network may be another one after a reboot: {error}"));
-            }
-            let bridge = bridge::ensure(&self.netlink, &subnet).await?;
-            let filter = Connection::open().map_err(AttachError::Filter)?;
-            self.live = Some(Live { bridge, subnet, filter });
-            if let Err(error) = self.refill() {
-                self.live = None;
-                return Err(AttachError::Filter(error));
-            }
-        }
-        self.live.as_ref().ok_or(AttachError::NoNamespace)
-    }
-
     /// Makes the packet filter's table from what is attached.
     fn refill(&self) -> io::Result<()> {
-        let Some(live) = &self.live else { return Ok(()) };
         let all = self.attachments.values().filter_map(|attachment| attachment.redirections().ok());
         let redirections: Vec<_> = all.flatten().collect();
-        ruleset::replace(&live.filter, &[bridge::BRIDGE], &redirections)
+        let networks: Vec<_> = self.networks.live().collect();
+        let open = networks.iter().filter(|(_, network)| !network.settings.internal);
+        let table = Table {
+            networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
+            open: open.map(|(_, network)| network.bridge_name()).collect(),
+            redirections,
+        };
+        ruleset::replace(&self.filter, &table)
     }
 }
 

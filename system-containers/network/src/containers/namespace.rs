@@ -1,4 +1,4 @@
-//! The inside of a container's network namespace: its loopback, its end of the cable, its addresses and routes.
+//! The inside of a container's network namespace: its loopback, its ends of cables, its addresses and routes.
 //!
 //! A thread enters the namespace (setns(2) is the calling thread's alone) and does all of it there, so this process
 //! as a whole never leaves the host's.
@@ -11,23 +11,24 @@ use netlink_packet_route::route::RouteProtocol;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
-use super::subnet::{IPV4_PREFIX, IPV6_PREFIX};
 use crate::link::LinkTable;
 use crate::netlink::{Lifetime, Netlink, NetlinkError, Route};
 use crate::sysctl;
 
-/// The name of the cable's end in the container.
-pub const LINK_NAME: &str = "eth0";
+/// The name of a cable's end in the container, by its place among the container's cables.
+pub fn link_name(index: usize) -> String {
+    format!("eth{index}")
+}
 
-/// What the inside is to have.
-#[derive(Clone, Copy, Debug)]
+/// What one link inside is to have.
+#[derive(Clone, Debug)]
 pub struct Inside {
-    /// Its address.
-    pub ipv4: Ipv4Addr,
-    /// Its address.
-    pub ipv6: Ipv6Addr,
-    /// The bridge's addresses.
-    pub gateway: (Ipv4Addr, Ipv6Addr),
+    /// Its name.
+    pub name: String,
+    /// Its addresses and the lengths of their networks.
+    pub addresses: [(IpAddr, u8); 2],
+    /// The bridge's addresses, where the way out leads.
+    pub gateways: Option<[IpAddr; 2]>,
 }
 
 /// Why the inside could not be set up.
@@ -48,17 +49,17 @@ pub enum NamespaceError {
 }
 
 /// Sets up the inside of the namespace.
-pub async fn set_up(namespace: OwnedFd, inside: Inside) -> Result<(), NamespaceError> {
+pub async fn set_up(namespace: OwnedFd, inside: Vec<Inside>) -> Result<(), NamespaceError> {
     let (sender, receiver) = oneshot::channel();
     let work = move || {
         // Nobody waits any longer: the container has ended meanwhile, and the result with it.
-        let _nobody_waits = sender.send(enter(&namespace, inside));
+        let _nobody_waits = sender.send(enter(&namespace, &inside));
     };
     std::thread::Builder::new().name("namespace".to_owned()).spawn(work).map_err(NamespaceError::Enter)?;
     receiver.await.map_err(|_| NamespaceError::Ended)?
 }
 
-fn enter(namespace: &OwnedFd, inside: Inside) -> Result<(), NamespaceError> {
+fn enter(namespace: &OwnedFd, inside: &[Inside]) -> Result<(), NamespaceError> {
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(NamespaceError::Enter)?;
     runtime.block_on(async {
@@ -68,7 +69,7 @@ fn enter(namespace: &OwnedFd, inside: Inside) -> Result<(), NamespaceError> {
     })
 }
 
-async fn configure(netlink: &Netlink, inside: Inside) -> Result<(), NamespaceError> {
+async fn configure(netlink: &Netlink, inside: &[Inside]) -> Result<(), NamespaceError> {
     let mut table = LinkTable::default();
     for link in netlink.links().await? {
         table.update(&link);
@@ -76,25 +77,30 @@ async fn configure(netlink: &Netlink, inside: Inside) -> Result<(), NamespaceErr
     if let Some(loopback) = table.iter().find(|link| link.loopback) {
         netlink.set_up(loopback.index, &loopback.name).await?;
     }
-    let link = table.iter().find(|link| link.name == LINK_NAME).ok_or(NamespaceError::Missing)?.index;
+    for each in inside {
+        let link = table.iter().find(|link| link.name == each.name).ok_or(NamespaceError::Missing)?.index;
+        configure_link(netlink, link, each).await?;
+    }
+    Ok(())
+}
+
+async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result<(), NamespaceError> {
     // A neighbour on the bridge is no router. Without /proc/sys/net the container has its address all the same.
-    if let Err(error) = sysctl::set_link("ipv6", LINK_NAME, "accept_ra", "0") {
+    if let Err(error) = sysctl::set_link("ipv6", &inside.name, "accept_ra", "0") {
         crate::report::failure(&error);
     }
-    netlink.set_up(link, LINK_NAME).await?;
-    for (address, prefix) in [(IpAddr::V4(inside.ipv4), IPV4_PREFIX), (IpAddr::V6(inside.ipv6), IPV6_PREFIX)] {
+    netlink.set_up(link, &inside.name).await?;
+    for (index, (address, prefix)) in inside.addresses.into_iter().enumerate() {
         match netlink.add_address(link, address, prefix, Lifetime::FOR_EVER, true).await {
             // IPv6 is switched off in this kernel or for this container.
             Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => continue,
             done => done?,
         }
-        let (destination, gateway): (IpAddr, IpAddr) = match address {
-            IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), inside.gateway.0.into()),
-            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), inside.gateway.1.into()),
-        };
+        let Some(gateway) = inside.gateways.and_then(|gateways| gateways.get(index).copied()) else { continue };
+        let unspecified = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let route = Route {
             link,
-            destination,
+            destination: unspecified,
             prefix_length: 0,
             gateway: Some(gateway),
             onlink: false,

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! set networks            names of the bridges
+//! set open                of those that have a way out
 //! map published4          protocol . port                 → address . port     any address of the machine
 //! map published4_at       address . protocol . port       → address . port     one address of the machine
 //! map published6, published6_at                                                the same for IPv6
@@ -10,8 +11,9 @@
 //! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
 //! prerouting   for this machine: jump publish           output   for this machine: jump publish
 //! publish      look up the address and port, else the port, and redirect
-//! forward      policy drop; known connections, from a bridge, redirected to a bridge: accept
-//! postrouting  from a bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
+//! forward      policy drop; known connections, from an open bridge to where no bridge is, redirected to a bridge: accept;
+//!              from a bridge that is not open: drop
+//! postrouting  from an open bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
 //!              from 127.0.0.0/8 or ::1 to a bridge: masquerade
 //! ```
 
@@ -24,6 +26,7 @@ use super::wire::{Batch, Connection, Kind};
 /// The table's name.
 pub const TABLE: &str = "berth";
 const NETWORKS: &str = "networks";
+const OPEN: &str = "open";
 const IPV4: u32 = 2;
 const IPV6: u32 = 10;
 
@@ -133,8 +136,19 @@ fn address_bytes(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// What the table is to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The names of all bridges.
+    pub networks: Vec<String>,
+    /// Of those with a way out.
+    pub open: Vec<String>,
+    /// Published ports.
+    pub redirections: Vec<Redirection>,
+}
+
 /// Puts the whole table in place of the one that is there, without a moment between.
-pub fn replace(connection: &Connection, networks: &[&str], redirections: &[Redirection]) -> io::Result<()> {
+pub fn replace(connection: &Connection, wanted: &Table) -> io::Result<()> {
     let mut batch = Batch::new();
     // A table that is not there cannot be deleted, so it is made first.
     for kind in [Kind::NewTable, Kind::DeleteTable, Kind::NewTable] {
@@ -145,12 +159,14 @@ pub fn replace(connection: &Connection, networks: &[&str], redirections: &[Redir
     sets(&mut batch);
     chains(&mut batch);
     rules(&mut batch);
-    for network in networks {
-        let mut name = network.as_bytes().to_vec();
-        name.resize(LINK_NAME_LENGTH, 0);
-        elements(&mut batch, Kind::NewElements, NETWORKS, &name, None);
+    for (set, names) in [(NETWORKS, &wanted.networks), (OPEN, &wanted.open)] {
+        for name in names {
+            let mut name = name.as_bytes().to_vec();
+            name.resize(LINK_NAME_LENGTH, 0);
+            elements(&mut batch, Kind::NewElements, set, &name, None);
+        }
     }
-    add_all(&mut batch, redirections);
+    add_all(&mut batch, &wanted.redirections);
     connection.commit(batch)
 }
 
@@ -194,11 +210,13 @@ fn elements(batch: &mut Batch, kind: Kind, set: &str, key: &[u8], value: Option<
 }
 
 fn sets(batch: &mut Batch) {
-    batch.message(Kind::NewSet, |set| {
-        set.text(1, TABLE).text(2, NETWORKS).number(3, 0).number(4, TYPE_LINK_NAME);
-        set.number(5, u32::try_from(LINK_NAME_LENGTH).unwrap_or(16)).number(10, 1);
-    });
-    for (id, map) in (2..).zip(&MAPS) {
+    for (id, name) in (1..).zip([NETWORKS, OPEN]) {
+        batch.message(Kind::NewSet, |set| {
+            set.text(1, TABLE).text(2, name).number(3, 0).number(4, TYPE_LINK_NAME);
+            set.number(5, u32::try_from(LINK_NAME_LENGTH).unwrap_or(16)).number(10, id);
+        });
+    }
+    for (id, map) in (3..).zip(&MAPS) {
         batch.message(Kind::NewSet, |set| {
             set.text(1, TABLE).text(2, map.name).number(3, SET_IS_MAP).number(4, map.key_type);
             set.number(5, map.key_length).number(6, map.value_type).number(7, map.value_length).number(10, id);
@@ -224,6 +242,7 @@ fn chains(batch: &mut Batch) {
 fn rules(batch: &mut Batch) {
     let rule = Expressions::new;
     let family = |family: u32| rule().meta(Meta::Family, FIRST).equal(FIRST, &family.to_le_bytes()[..1]);
+    let from_open = || rule().link_in(Meta::InputName, OPEN, false);
     let from_network = || rule().link_in(Meta::InputName, NETWORKS, false);
     let to_network = |rule: Expressions| rule.link_in(Meta::OutputName, NETWORKS, false);
     let to_elsewhere = |rule: Expressions| rule.link_in(Meta::OutputName, NETWORKS, true);
@@ -250,11 +269,13 @@ fn rules(batch: &mut Batch) {
     }
 
     add(batch, "forward", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
-    add(batch, "forward", to_elsewhere(from_network()).verdict(Verdict::Accept));
+    add(batch, "forward", to_elsewhere(from_open()).verdict(Verdict::Accept));
+    let from_closed = from_network().link_in(Meta::InputName, OPEN, true);
+    add(batch, "forward", from_closed.verdict(Verdict::Drop));
     let redirected = to_network(rule()).conntrack(Conntrack::Status, STATUS_DNAT);
     add(batch, "forward", redirected.verdict(Verdict::Accept));
 
-    add(batch, "postrouting", to_elsewhere(from_network()).masquerade());
+    add(batch, "postrouting", to_elsewhere(from_open()).masquerade());
     add(batch, "postrouting", to_network(from_network()).conntrack(Conntrack::Status, STATUS_DNAT).masquerade());
     let own = from_loopback(to_network(family(IPV4))).prefix(FIRST, [255, 0, 0, 0], [127, 0, 0, 0]);
     add(batch, "postrouting", own.masquerade());

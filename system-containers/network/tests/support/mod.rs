@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod site;
+
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,9 +12,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_config::Network;
+use berth_config::{Membership, Networking};
 use berth_control::channel::{CHANNEL_VARIABLE, Channel, ChannelError};
-use berth_control::message::{FromInit, Link, Notice, Port, Reply, Request, ToInit};
+use berth_control::message::{Attachment, FromInit, Link, Notice, Port, Reply, Request, ToInit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Everything here is local; what takes longer has failed.
@@ -123,12 +125,12 @@ impl Drop for Program {
 pub struct Machine {
     pub namespace: Namespace,
     pub state: tempfile::TempDir,
-    pub network: Network,
+    pub network: Networking,
 }
 
 impl Machine {
     pub fn new(configuration: &str) -> Self {
-        let network = toml_network(configuration);
+        let network = networking(configuration);
         // In memory, as /run is.
         let state = tempfile::tempdir_in("/dev/shm").unwrap();
         // What a namespace of a booted machine has not: the loopback is for the service to set up.
@@ -173,21 +175,28 @@ impl Machine {
     }
 }
 
-/// The `[network]` part of a configuration file.
-pub fn toml_network(configuration: &str) -> Network {
-    #[derive(serde::Deserialize)]
-    struct File {
-        #[serde(default)]
-        network: Network,
+/// What a configuration file says of networks.
+pub fn networking(configuration: &str) -> Networking {
+    let loaded = berth_config::load(&[berth_config::Source::new("test.toml", configuration)]);
+    loaded.unwrap_or_else(|mistakes| panic!("{mistakes:?}")).configuration.networking()
+}
+
+/// A container on the default network.
+pub fn wanted(name: &str, ports: &[Port]) -> Attachment {
+    Attachment {
+        name: name.to_owned(),
+        service: name.to_owned(),
+        networks: vec![("default".parse().unwrap(), Membership::default())],
+        ports: ports.to_vec(),
+        serving: true,
     }
-    toml::from_str::<File>(configuration).unwrap().network
 }
 
 /// A running service.
 pub struct Running {
     pub program: Program,
     channel: Channel,
-    pub network: Network,
+    pub network: Networking,
     pub run: PathBuf,
     /// As last reported.
     pub links: Vec<Link>,
@@ -272,14 +281,31 @@ impl Running {
 
     /// Asks for a container's network as PID 1 does; the addresses, or why there are none.
     pub fn attach(&mut self, container: &str, namespace: &Namespace, ports: &[Port]) -> Result<Vec<String>, String> {
-        let descriptor = fs::File::open(Path::new("/run/netns").join(&namespace.name)).unwrap();
-        let notice = Notice::AttachNetwork { name: container.into(), ports: ports.to_vec() };
-        self.notify(notice, &[descriptor.as_fd()]);
+        self.attach_as(wanted(container, ports), namespace)
+    }
+
+    /// The same for whatever is wanted.
+    pub fn attach_as(&mut self, wanted: Attachment, namespace: &Namespace) -> Result<Vec<String>, String> {
+        let container = wanted.name.clone();
+        self.begin_to_attach(wanted, namespace);
         self.wait(&format!("an answer about {container}"), |request| match request {
-            Request::NetworkAttached { name, addresses } if name == container => Some(Ok(addresses.clone())),
-            Request::NetworkFailed { name, reason } if name == container => Some(Err(reason.clone())),
+            Request::NetworkAttached { name, addresses, .. } if *name == container => Some(Ok(addresses.clone())),
+            Request::NetworkFailed { name, reason } if *name == container => Some(Err(reason.clone())),
             _ => None,
         })
+    }
+
+    /// The same without waiting for the answer.
+    pub fn begin_to_attach(&self, wanted: Attachment, namespace: &Namespace) {
+        let descriptor = fs::File::open(Path::new("/run/netns").join(&namespace.name)).unwrap();
+        self.notify(Notice::AttachNetwork(Box::new(wanted)), &[descriptor.as_fd()]);
+    }
+
+    /// Puts another configuration in force.
+    pub fn apply(&mut self, configuration: &str) {
+        self.network = networking(configuration);
+        self.notify(Notice::NetworkConfigurationChanged, &[]);
+        self.wait("a question about it", |request| matches!(request, Request::NetworkConfiguration).then_some(()));
     }
 
     pub fn file(&self, name: &str) -> String {

@@ -1,0 +1,212 @@
+//! What containers have to do with networks: `network` is asked for their addresses and told how they are, and one
+//! container may run in the network of another.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use berth_config::{NetworkMode, NetworkName, Networking, Role};
+use berth_control::message::{Attachment, FromInit, Health, Notice};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::container::{Container, Goal, State};
+use super::dependencies::Obstacle;
+use super::launch::write_files;
+use super::user_spec::files_folder;
+
+/// The network of another container, for one that runs in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNetwork {
+    /// Its namespace.
+    pub namespace: PathBuf,
+    /// Its resolv.conf.
+    pub resolver: PathBuf,
+}
+
+/// Where the text of a container's /etc/resolv.conf stands, by the way it has a network.
+pub fn resolver_file(name: &str, mode: &NetworkMode, shared: Option<&SharedNetwork>) -> PathBuf {
+    match (mode, shared) {
+        (NetworkMode::Bridge, _) => files_folder(name).join("resolv.conf"),
+        (NetworkMode::Container(_), Some(shared)) => shared.resolver.clone(),
+        _ => Path::new("/run/berth/resolv.conf").to_path_buf(),
+    }
+}
+
+impl Supervisor {
+    /// Asks `network` for a container's addresses, or for those of all when it has been restarted.
+    pub(super) fn attach(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(namespace) =
+            container.network.as_ref().and_then(|namespace| namespace.as_fd().try_clone_to_owned().ok())
+        else {
+            return self.set_up_failed(id, "its network namespace is gone".to_owned());
+        };
+        let service = self.configuration.declared_name(&container.name);
+        let attachment = Attachment {
+            service: service.map_or_else(|| container.name.clone(), ToString::to_string),
+            name: container.name.clone(),
+            networks: container.user().map(berth_config::Container::memberships).unwrap_or_default(),
+            ports: container.ports(),
+            serving: serves(container),
+        };
+        if let Some(network) = self.service(Role::Network) {
+            let notice = Notice::AttachNetwork(Box::new(attachment));
+            self.send(network, FromInit::Notice(notice), &[namespace.as_fd()]);
+        }
+    }
+
+    /// `network` has given a container its addresses.
+    pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>, resolv_conf: String) {
+        let Some(container) = self.find_mut(name) else { return };
+        container.addresses = addresses;
+        let id = container.id;
+        let changed = std::mem::replace(&mut container.resolv_conf, resolv_conf) != container.resolv_conf;
+        if matches!(container.state, State::Attaching { .. }) {
+            self.start(id);
+        } else if changed && let Err(reason) = write_files(container) {
+            log::warn!("container {name}: {reason}");
+        }
+    }
+
+    /// Tells `network` whether connections are to be sent to a container.
+    pub(super) fn tell_serving(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id).filter(|container| container.network.is_some()) else { return };
+        let notice = Notice::Serving { name: container.name.clone(), serving: serves(container) };
+        self.notify(Role::Network, notice);
+    }
+
+    /// What is missing of a container's network.
+    pub(super) fn network_obstacle(&self, container: &Container) -> Option<Obstacle> {
+        match &container.user()?.network_mode {
+            NetworkMode::Bridge => (self.service(Role::Network).is_none())
+                .then(|| Obstacle::passing("waits for the system container network".to_owned())),
+            NetworkMode::Container(target) => {
+                let target = target.as_str();
+                self.unmet(target, berth_config::DependencyCondition::Started).or_else(|| {
+                    let runs = self.find(target).is_some_and(|target| matches!(target.state, State::Running(_)));
+                    (!runs).then(|| Obstacle::passing(format!("waits for {target}, whose network it has")))
+                })
+            }
+            NetworkMode::Host | NetworkMode::None => None,
+        }
+    }
+
+    /// The network of the container that this one shares it with.
+    pub(super) fn shared_network(&self, container: &Container) -> Option<SharedNetwork> {
+        let NetworkMode::Container(target) = &container.user()?.network_mode else { return None };
+        let target = self.find(target.as_str())?;
+        Some(SharedNetwork {
+            namespace: PathBuf::from(format!("/proc/{}/ns/net", target.pid()?)),
+            resolver: resolver_file(&target.name, &target.user()?.network_mode, None),
+        })
+    }
+
+    /// A container has ended: those in its network have none any more, and start anew with it.
+    pub(super) fn restart_sharers(&mut self, name: &str) {
+        let shares = |container: &&Container| {
+            let mode = container.user().map(|user| &user.network_mode);
+            container.may_have_processes()
+                && matches!(mode, Some(NetworkMode::Container(target)) if target.as_str() == name)
+        };
+        let sharers: Vec<u32> = self.containers.values().filter(shares).map(|container| container.id).collect();
+        for id in sharers {
+            self.stop(id, Goal::Restart);
+        }
+    }
+
+    /// Starts the containers anew whose networks are others now.
+    pub(super) fn restart_on_changed_networks(&mut self, before: &Networking) {
+        let after = self.configuration.networking();
+        let changed = |name: &NetworkName| before.networks.get(name) != after.networks.get(name);
+        let changed: BTreeSet<_> = before.networks.keys().filter(|name| changed(name)).collect();
+        let is_on_one = |container: &&Container| {
+            let networks = container.user().map(berth_config::Container::memberships).unwrap_or_default();
+            container.network.is_some() && networks.iter().any(|(name, _)| changed.contains(name))
+        };
+        let ids: Vec<u32> = self.containers.values().filter(is_on_one).map(|container| container.id).collect();
+        for id in ids {
+            self.stop(id, Goal::Restart);
+        }
+    }
+}
+
+/// Whether connections are to be sent to it.
+fn serves(container: &Container) -> bool {
+    let checked = container.user().is_some_and(|user| user.health.is_some());
+    let status = container.health.as_ref().map(super::health::Health::status);
+    !checked || status == Some(Health::Healthy)
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_control::channel::Channel;
+    use berth_control::message::ContainerState::{Preparing, Starting, Stopping, Waiting};
+
+    use super::*;
+    use crate::supervisor::world::{World, service};
+
+    #[test]
+    fn a_container_in_the_network_of_another_starts_after_it_and_anew_with_it() {
+        let mut world = World::new(
+            "[containers.db]\nimage = 'a'\nnetwork_mode = 'none'\n\
+             [containers.side]\nimage = 'a'\nnetwork_mode = 'container:db'\n",
+        );
+        world.prepare("side");
+        assert_eq!((world.state("side"), world.reason("side")), (Waiting, "waits for db"));
+        world.prepare("db");
+        world.run("db");
+        assert_eq!(world.state("side"), Starting);
+        let shared = world.supervisor.find("side").unwrap().shared.clone().unwrap();
+        let pid = world.supervisor.find("db").unwrap().pid().unwrap();
+        assert_eq!(shared.namespace, PathBuf::from(format!("/proc/{pid}/ns/net")));
+        assert_eq!(shared.resolver, PathBuf::from("/run/berth/resolv.conf"));
+        world.run("side");
+        world.end("db", 1);
+        assert_eq!(world.state("side"), Stopping);
+        world.end("side", 0);
+        assert_eq!((world.state("side"), world.reason("side")), (Waiting, "waits for db"));
+    }
+
+    /// What `network` was told of containers since the last time.
+    fn told(channel: &Channel) -> Vec<(String, bool)> {
+        let messages = std::iter::from_fn(|| channel.receive::<FromInit>().ok());
+        let serving = messages.filter_map(|(message, _)| match message {
+            FromInit::Notice(Notice::Serving { name, serving }) => Some((name, serving)),
+            _ => None,
+        });
+        serving.collect()
+    }
+
+    #[test]
+    fn connections_go_to_a_container_while_its_health_check_passes() {
+        let web = |keys: &str| format!("[containers.web]\nimage = 'a'\n{keys}\n");
+        let mut world = World::new(&web("health = { tcp = 80 }"));
+        let (id, channel) = service(&mut world.supervisor, "network");
+        world.supervisor.containers.get_mut(id).unwrap().ready = true;
+        world.prepare("web");
+        let namespace: std::os::fd::OwnedFd = std::fs::File::open("/proc/self/ns/net").unwrap().into();
+        world.supervisor.find_mut("web").unwrap().network = Some(namespace.into());
+        world.run("web");
+        assert_eq!(told(&channel), [("web".to_owned(), false)]);
+        world.apply(&web(""));
+        assert_eq!(told(&channel), [("web".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_container_on_a_network_that_changes_starts_anew() {
+        let text =
+            |mtu: u32| format!("[networks.back]\nmtu = {mtu}\n[containers.web]\nimage = 'a'\nnetworks = ['back']\n");
+        let mut world = World::new(&text(1500));
+        let (id, _channel) = service(&mut world.supervisor, "network");
+        world.supervisor.containers.get_mut(id).unwrap().ready = true;
+        world.prepare("web");
+        let namespace: std::os::fd::OwnedFd = std::fs::File::open("/proc/self/ns/net").unwrap().into();
+        world.supervisor.find_mut("web").unwrap().network = Some(namespace.into());
+        world.run("web");
+        world.apply(&text(1400));
+        assert_eq!(world.state("web"), Stopping);
+        world.end("web", 0);
+        assert!(matches!(world.state("web"), Starting | Preparing), "{:?}", world.state("web"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The networks that containers are on: which there are, their numbers, subnets and bridges.
+//!
+//! One file below the state directory keeps numbers and subnets, so that both are the same after a reboot. A bridge is
+//! made when its first container comes, and removed when the configuration no longer has its network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use berth_config::{ContainerNetwork, Networking, Prefix};
+use serde::{Deserialize, Serialize};
+
+use super::bridge;
+use super::subnet::Subnets;
+use crate::link::LinkTable;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::{device, files, report};
+
+/// Three digits: the names of cables have room for no more.
+const LAST_NUMBER: u16 = 999;
+
+/// Why there is no such network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Not in the configuration.
+    #[error("there is no network {name}: declare it as [networks.{name}]")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// More than there are numbers, or every candidate is in use.
+    #[error("no subnet is left for network {name}: give it `subnets` that nothing else uses")]
+    NoSubnet {
+        /// Its name.
+        name: String,
+    },
+    /// Its bridge.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// A network as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its own; the default network has 0.
+    pub number: u16,
+    /// As declared.
+    pub settings: ContainerNetwork,
+    /// What follows from that.
+    pub subnets: Subnets,
+    /// The number of its bridge while that is there.
+    #[serde(skip)]
+    pub bridge: Option<u32>,
+}
+
+impl Network {
+    /// The name of its bridge.
+    pub fn bridge_name(&self) -> String {
+        bridge::name(self.number)
+    }
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// This machine's part of its IPv6 networks.
+    random: u64,
+    networks: BTreeMap<String, Network>,
+}
+
+/// All networks.
+#[derive(Debug)]
+pub struct Networks {
+    netlink: Netlink,
+    path: PathBuf,
+    kept: Kept,
+    /// What the configuration says; until that is known, what was in force before.
+    declared: BTreeMap<String, ContainerNetwork>,
+    reserved: BTreeSet<IpAddr>,
+}
+
+impl Networks {
+    /// Takes up what an earlier run of this program left.
+    pub async fn take_up(netlink: Netlink, path: PathBuf, table: &LinkTable) -> Self {
+        let kept: Option<Kept> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let kept = kept.unwrap_or_else(|| Kept { random: device::random(), networks: BTreeMap::new() });
+        let mut declared: BTreeMap<String, ContainerNetwork> =
+            kept.networks.iter().map(|(name, network)| (name.clone(), network.settings.clone())).collect();
+        declared.entry(ContainerNetwork::DEFAULT.to_owned()).or_default();
+        let mut this = Self { netlink, path, kept, declared, reserved: BTreeSet::new() };
+        let names: Vec<String> = this.kept.networks.keys().cloned().collect();
+        for name in names {
+            let there = this.get(&name).is_some_and(|network| {
+                let bridge = network.bridge_name();
+                table.iter().any(|link| link.name == bridge)
+            });
+            if there && let Err(error) = this.up(&name, table).await {
+                report::failure(&error);
+            }
+        }
+        this
+    }
+
+    /// One of them, if it was ever needed.
+    pub fn get(&self, name: &str) -> Option<&Network> {
+        self.kept.networks.get(name)
+    }
+
+    /// Those whose bridges are there.
+    pub fn live(&self) -> impl Iterator<Item = (&String, &Network)> {
+        self.kept.networks.iter().filter(|(_, network)| network.bridge.is_some())
+    }
+
+    /// Whether the configuration gives the address to one container.
+    pub fn is_reserved(&self, address: IpAddr) -> bool {
+        self.reserved.contains(&address)
+    }
+
+    /// The configuration has changed: says which networks are others now, or none. Nothing of theirs is to be used
+    /// any more; [`Self::forget`] is to be called for each.
+    pub fn configure(&mut self, networking: &Networking) -> Vec<String> {
+        self.declared = networking.networks.iter().map(|(name, it)| (name.to_string(), it.clone())).collect();
+        self.declared.entry(ContainerNetwork::DEFAULT.to_owned()).or_default();
+        self.reserved.clone_from(&networking.reserved);
+        let changed = |(name, network): &(&String, &Network)| self.declared.get(*name) != Some(&network.settings);
+        self.kept.networks.iter().filter(changed).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Removes a network's bridge. Its number and, where they are not given, its subnets stay its own as long as it is
+    /// declared.
+    pub async fn forget(&mut self, name: &str) {
+        let declared = self.declared.get(name);
+        let Some(network) = self.kept.networks.get_mut(name) else { return };
+        let (bridge, bridge_name) = (network.bridge.take(), network.bridge_name());
+        match declared {
+            Some(declared) => network.settings = declared.clone(),
+            None => drop(self.kept.networks.remove(name)),
+        }
+        if let Some(bridge) = bridge
+            && let Err(error) = self.netlink.remove_link(bridge, &bridge_name).await
+        {
+            report::failure(&error);
+        }
+        self.save();
+    }
+
+    /// A network with its bridge, which is made when it is needed. Says whether it was.
+    pub async fn up(&mut self, name: &str, table: &LinkTable) -> Result<bool, NetworkError> {
+        if self.get(name).is_some_and(|network| network.bridge.is_some()) {
+            return Ok(false);
+        }
+        let unknown = || NetworkError::Unknown { name: name.to_owned() };
+        let settings = self.declared.get(name).cloned().ok_or_else(unknown)?;
+        let before = self.get(name).cloned();
+        let no_subnet = || NetworkError::NoSubnet { name: name.to_owned() };
+        let number =
+            before.as_ref().map_or_else(|| self.free_number(name), |it| Some(it.number)).ok_or_else(no_subnet)?;
+        // Where containers use it already it stays, whatever the host's routes are now.
+        let in_use = table.iter().any(|link| link.name == bridge::name(number));
+        let taken = if in_use { Vec::new() } else { self.taken(name, table).await? };
+        let subnets = before.as_ref().map(|it| it.subnets);
+        let subnets = Subnets::choose(number, &settings, subnets, &taken, self.kept.random).ok_or_else(no_subnet)?;
+        let mut network = Network { number, settings, subnets, bridge: None };
+        let changed = before.as_ref() != Some(&network);
+        network.bridge = Some(bridge::ensure(&self.netlink, &network).await?);
+        self.kept.networks.insert(name.to_owned(), network);
+        if changed {
+            self.save();
+        }
+        Ok(true)
+    }
+
+    fn free_number(&self, name: &str) -> Option<u16> {
+        if name == ContainerNetwork::DEFAULT {
+            return Some(0);
+        }
+        let used: BTreeSet<u16> = self.kept.networks.values().map(|network| network.number).collect();
+        (1..=LAST_NUMBER).find(|number| !used.contains(number))
+    }
+
+    /// The networks that the host or another network uses.
+    async fn taken(&self, name: &str, table: &LinkTable) -> Result<Vec<Prefix>, NetlinkError> {
+        let mut taken = bridge::host_networks(&self.netlink, table).await?;
+        let others = self.kept.networks.iter().filter(|(other, _)| *other != name);
+        taken.extend(others.map(|(_, other)| other.subnets.ipv4));
+        let others = self.declared.iter().filter(|(other, _)| *other != name);
+        taken.extend(others.flat_map(|(_, other)| other.subnet(true)));
+        Ok(taken)
+    }
+
+    fn save(&self) {
+        let written: io::Result<()> = serde_json::to_vec(&self.kept)
+            .map_err(io::Error::from)
+            .and_then(|bytes| files::write_atomically(&self.path, &bytes));
+        if let Err(error) = written {
+            report::say(format_args!("containers' networks may be others after a reboot: {error}"));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! User-defined networks, against the kernel: who reaches whom, which addresses are given, and what a changed
+//! configuration leaves behind.
+
+mod support;
+
+use berth_control::message::Notice;
+use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use support::{Namespace, Running, eventually, possible, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+
+const NETWORKS: &str = "\
+[networks.front]
+[networks.back]
+subnets = ['10.88.0.0/24', 'fd00:88::/64']
+gateways = ['10.88.0.254']
+internal = true
+mtu = 1400
+";
+
+/// Attaches to networks: names with the keys of a membership each, or none.
+fn attach(service: &mut Running, name: &str, namespace: &Namespace, networks: &[(&str, &str)]) -> Vec<String> {
+    try_attach(service, name, namespace, networks).unwrap()
+}
+
+fn try_attach(
+    service: &mut Running,
+    name: &str,
+    namespace: &Namespace,
+    networks: &[(&str, &str)],
+) -> Result<Vec<String>, String> {
+    let membership = |(network, keys): &(&str, &str)| (network.parse().unwrap(), toml::from_str(keys).unwrap());
+    let mut wanted = wanted(name, &[]);
+    wanted.networks = networks.iter().map(membership).collect();
+    service.attach_as(wanted, namespace)
+}
+
+#[test]
+fn containers_reach_each_other_on_a_common_network_and_nowhere_else() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (web, shop, db, alone) = (container(), container(), container(), container());
+    let web_addresses = attach(&mut service, "web", &web, &[("front", "")]);
+    let shop_addresses = attach(&mut service, "shop", &shop, &[("back", ""), ("front", "")]);
+    let db_addresses = attach(&mut service, "db", &db, &[("back", "")]);
+    let alone_addresses = attach(&mut service, "alone", &alone, &[("default", "")]);
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&db, "TCP", 80, "db"), serve(&alone, "TCP", 80, "alone")];
+    let _shop = serve(&shop, "TCP", 80, "shop");
+    assert_eq!(shop_addresses.len(), 4);
+    for family in 0..2 {
+        assert!(ask(&shop, "TCP", &web_addresses[family], 80).starts_with("web sees"));
+        assert!(ask(&shop, "TCP", &db_addresses[family], 80).starts_with("db sees"));
+        assert!(ask(&web, "TCP", &shop_addresses[2 + family], 80).starts_with("shop sees"));
+        assert!(is_shut(&web, &db_addresses[family], 80), "another network");
+        assert!(is_shut(&web, &alone_addresses[family], 80), "the default network is another one too");
+        assert!(is_shut(&alone, &web_addresses[family], 80));
+    }
+    assert!(shop.ip("route").contains("dev eth1"), "{}", shop.ip("route"));
+    assert!(!shop.ip("route show default").contains("eth0"), "the internal network leads nowhere");
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_even_for_who_makes_one() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (db, web) = (container(), container());
+    attach(&mut service, "db", &db, &[("back", "")]);
+    service.attach("web", &web, &[port("", 8080, 80, "tcp")]).unwrap();
+    let _servers = [serve(&site.outside, "TCP", 7000, "outside"), serve(&web, "TCP", 80, "web")];
+    assert_eq!(db.ip("route show default"), "");
+    db.ip("route add default via 10.88.0.254");
+    db.ip("-6 route add default via fd00:88::1");
+    for family in 0..2 {
+        assert!(is_shut(&db, OUTSIDE[family], 7000));
+        assert!(is_shut(&db, HOST[family], 8080), "nor by a published port into another network");
+    }
+}
+
+#[test]
+fn subnets_addresses_and_packet_sizes_are_as_declared() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (db, other) = (container(), container());
+    let keys = "ipv4_address = '10.88.0.7'\nipv6_address = 'fd00:88::77'\nmac_address = '02:00:00:00:88:07'";
+    assert_eq!(attach(&mut service, "db", &db, &[("back", keys)]), ["10.88.0.7", "fd00:88::77"]);
+    let link = db.ip("link show eth0");
+    assert!(link.contains("02:00:00:00:88:07") && link.contains("mtu 1400"), "{link}");
+    let bridge = site.machine.namespace.ip("address");
+    assert!(bridge.contains("10.88.0.254/24") && bridge.contains("fd00:88::1/64"), "{bridge}");
+    let reason = try_attach(&mut service, "other", &other, &[("back", keys)]).unwrap_err();
+    assert!(reason.contains("10.88.0.7") && reason.contains("db"), "{reason}");
+    let reason = try_attach(&mut service, "other", &other, &[("nowhere", "")]).unwrap_err();
+    assert!(reason.contains("nowhere"), "{reason}");
+    assert_eq!(attach(&mut service, "other", &other, &[("back", "")]).len(), 2);
+}
+
+#[test]
+fn an_address_is_given_once_whatever_restarts() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let tiny = "[networks.tiny]\nsubnets = ['10.99.0.0/29']\n\
+                [containers.fixed]\nimage = 'x'\n[containers.fixed.networks.tiny]\nipv4_address = '10.99.0.4'\n";
+    let site = Site::with(tiny);
+    let namespaces: Vec<Namespace> = (0..5).map(|_| container()).collect();
+    let mut given = std::collections::BTreeSet::new();
+    // Each by a service of its own, which knows of the others only what it finds.
+    for (number, namespace) in namespaces.iter().take(4).enumerate() {
+        let mut service = site.start();
+        let addresses = attach(&mut service, &format!("c{number}"), namespace, &[("tiny", "")]);
+        assert!(given.insert(addresses[0].clone()), "{addresses:?} again");
+    }
+    assert!(!given.contains("10.99.0.4"), "it is kept for the one it is promised to: {given:?}");
+    let mut service = site.start();
+    let reason = try_attach(&mut service, "late", &namespaces[4], &[("tiny", "")]).unwrap_err();
+    assert!(reason.contains("no address is left in network tiny"), "{reason}");
+    let fixed = "ipv4_address = '10.99.0.4'";
+    assert_eq!(attach(&mut service, "fixed", &namespaces[4], &[("tiny", fixed)])[0], "10.99.0.4");
+}
+
+#[test]
+fn a_network_that_is_another_one_now_leaves_nothing_of_the_old() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (db, web) = (container(), container());
+    attach(&mut service, "db", &db, &[("back", "")]);
+    let before = attach(&mut service, "web", &web, &[("front", "")]);
+    let host = &site.machine.namespace;
+    service.apply(&site.configuration("[networks.front]\n[networks.back]\nsubnets = ['10.89.0.0/24']\n"));
+    // PID 1 starts it anew.
+    service.notify(Notice::DetachNetwork { name: "db".into() }, &[]);
+    let again = container();
+    assert!(attach(&mut service, "db", &again, &[("back", "")])[0].starts_with("10.89.0."));
+    assert!(!host.ip("address").contains("10.88.0."), "{}", host.ip("address"));
+    assert_eq!(attach(&mut service, "web", &web, &[("front", "")]), before, "nothing happens to the other one");
+    service.apply(&site.configuration("[networks.front]\n"));
+    eventually("the bridge is gone", || (!host.ip("address").contains("10.89.0.")).then_some(()));
+    assert_eq!(
+        host.ip("link").matches("berth").count(),
+        3,
+        "a bridge, its cable, and that again as the cable's bridge"
+    );
+}
+
+#[test]
+fn a_hundred_networks_have_subnets_of_their_own_and_keep_them() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let many: String = (0..100).map(|number| format!("[networks.n{number}]\n")).collect();
+    let site = Site::with(&many);
+    let namespaces: Vec<Namespace> = (0..100).map(|_| container()).collect();
+    let mut service = site.start();
+    let mut seen = std::collections::BTreeMap::new();
+    for (number, namespace) in namespaces.iter().enumerate() {
+        let addresses = attach(&mut service, "same-name", namespace, &[(&format!("n{number}"), "")]);
+        seen.insert(addresses, number);
+    }
+    assert_eq!(seen.len(), 100);
+    drop(service);
+    let mut service = site.start();
+    for (addresses, number) in &seen {
+        let network = format!("n{number}");
+        assert_eq!(&attach(&mut service, "same-name", &container(), &[(&network, "")]), addresses);
+    }
+}

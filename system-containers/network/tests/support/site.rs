@@ -1,0 +1,108 @@
+//! A machine with an uplink to a host outside, and containers that serve and ask.
+
+use berth_control::message::Port;
+
+use super::{Machine, Namespace, Program, Running, eventually};
+
+/// The addresses of the machine.
+pub const HOST: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+/// The addresses of the host outside.
+pub const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+/// The machine with an uplink to a host outside.
+pub struct Site {
+    pub machine: Machine,
+    pub outside: Namespace,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more in its configuration.
+    pub fn with(more: &str) -> Self {
+        let machine = Machine::new(&Self::text(more));
+        let outside = Namespace::new();
+        machine.namespace.connect("eth0", &outside, "up0");
+        outside.ip("link set up0 up");
+        outside.ip("address add 192.0.2.1/24 dev up0");
+        outside.ip("address add 2001:db8::1/64 dev up0 nodad");
+        Self { machine, outside }
+    }
+
+    fn text(more: &str) -> String {
+        format!(
+            "[network.links.eth0]\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n\
+             gateways = [\"192.0.2.1\", \"2001:db8::1\"]\n{more}"
+        )
+    }
+
+    /// A configuration with the same uplink.
+    pub fn configuration(&self, more: &str) -> String {
+        Self::text(more)
+    }
+
+    pub fn start(&self) -> Running {
+        let mut service = self.machine.start();
+        service.wait_ready();
+        service.wait_address("eth0", HOST[0]);
+        service.wait_address("eth0", HOST[1]);
+        let v6 = || self.machine.namespace.try_run(&format!("ping -6 -c1 -W1 {}", OUTSIDE[1])).status.success();
+        // The uplink's IPv6 address waits for duplicate detection.
+        if std::path::Path::new("/bin/ping").exists() {
+            eventually("the uplink", || v6().then_some(()));
+        } else {
+            eventually("the uplink", || {
+                (!self.machine.namespace.ip("-6 address show dev eth0 scope global").contains("tentative"))
+                    .then_some(())
+            });
+        }
+        service
+    }
+}
+
+/// A container: a namespace in which nothing is set up.
+pub fn container() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.ip("link set lo down");
+    namespace
+}
+
+pub fn port(host_address: &str, host_port: u16, container_port: u16, protocol: &str) -> Port {
+    Port { host_address: host_address.into(), host_port, container_port, protocol: protocol.into() }
+}
+
+/// A server that answers with its name and the address it sees.
+pub fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Program {
+    let listen = format!("{protocol}6-LISTEN:{port},fork,reuseaddr,ipv6only=0");
+    let answer = format!("SYSTEM:read line; echo {name} sees $SOCAT_PEERADDR");
+    let program = namespace.start(&["socat", &listen, &answer]);
+    let table = if protocol == "TCP" { "/proc/net/tcp6" } else { "/proc/net/udp6" };
+    let wanted = format!(":{port:04X} ");
+    eventually("the server listens", || namespace.run(&format!("cat {table}")).contains(&wanted).then_some(()));
+    program
+}
+
+/// What a server answers; empty if nothing comes.
+pub fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
+    // A new IPv6 address answers only after a second or two of duplicate address detection.
+    ask_within(from, protocol, address, port, 20)
+}
+
+/// Whether a server's answer does not come although it listens: asked where the way to it was used before.
+pub fn is_shut(from: &Namespace, address: &str, port: u16) -> bool {
+    ask_within(from, "TCP", address, port, 1).is_empty()
+}
+
+/// A deadline, not a pause: an answer ends it. UDP knows no end, so there it is a pause.
+fn ask_within(from: &Namespace, protocol: &str, address: &str, port: u16, seconds: u32) -> String {
+    let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let line = match protocol {
+        "UDP" => format!("sh -c 'echo hello | socat -t1 -T1 - UDP:{address}:{port}'"),
+        _ => format!(
+            "sh -c 'echo hello | socat -t{seconds} -T{seconds} - {protocol}:{address}:{port},connect-timeout={seconds}'"
+        ),
+    };
+    String::from_utf8_lossy(&from.try_run(&line).stdout).trim().to_owned()
+}
