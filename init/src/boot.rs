@@ -31,6 +31,7 @@ pub const PLAN: &[Step] = &[
     ("mount kernel file systems", mount_kernel_filesystems),
     ("start journal", start_journal),
     ("read kernel command line", read_command_line),
+    ("start watchdog", Machine::start_watchdog),
     ("set kernel parameters", set_kernel_parameters),
     ("raise own limits", raise_limits),
     ("take over Ctrl-Alt-Del", take_over_keys),
@@ -162,6 +163,7 @@ pub fn after_storage(machine: &mut Machine) {
         machine.facts.problems.push(format!("reserve memory for system containers: {reason}"));
     }
     machine.timeline.record("divide the memory", start_us, outcome);
+    machine.record_boot();
     machine.start_configuration();
 }
 

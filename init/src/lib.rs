@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod boot;
+pub mod boots;
 pub mod clock;
 pub mod command_line;
 pub mod configuration;
@@ -29,6 +30,7 @@ pub mod sys;
 pub mod task;
 pub mod timeline;
 pub mod uevent;
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod keep;
+mod watchdog;
 mod work;
 
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::supervisor::{Applicant, Outcome, Supervisor};
 use crate::task::Task;
 use crate::timeline::Timeline;
 use crate::uevent::Uevents;
+use crate::watchdog::Watchdog;
 
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
 const BOOT_TIME: Duration = Duration::from_secs(120);
@@ -92,6 +94,8 @@ pub struct Facts {
     /// Who wants the next program; it is the one that answers.
     reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
+    /// The timer that runs, if the machine has one.
+    pub watchdog: Option<Watchdog>,
 }
 
 impl Machine {
@@ -127,6 +131,7 @@ impl Machine {
                 unconfirmed: None,
                 reexecution: Vec::new(),
                 shutdown: None,
+                watchdog: None,
             },
         })
     }
@@ -162,7 +167,9 @@ impl Machine {
             self.supervisor.settle();
             self.update_state();
             self.write_stopped();
+            self.tend_watchdog();
             if let Some(action) = self.advance_shutdown() {
+                self.let_go_of_watchdog(action);
                 return action;
             }
             self.write_down();
@@ -191,8 +198,9 @@ impl Machine {
         let shutdown = self.facts.shutdown.as_ref().map(Shutdown::deadline);
         let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
         let unconfirmed = self.facts.unconfirmed.as_ref().map(|waiting| waiting.deadline);
-        let earliest =
-            [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed].into_iter().flatten().min();
+        let watchdog = self.facts.watchdog.as_ref().map(Watchdog::due);
+        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog];
+        let earliest = all.into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
 
@@ -209,7 +217,7 @@ impl Machine {
                 // Every button is asked: each must be read, or it stays readable.
                 let pressed = self.power_buttons.iter().filter(|button| button.was_pressed()).count();
                 if pressed > 0 {
-                    self.go_down(PowerAction::PowerOff);
+                    self.go_down(PowerAction::PowerOff, "the power button");
                 }
             }
             Token::Pressure => self.supervisor.relieve(),
@@ -230,19 +238,21 @@ impl Machine {
             let number = i32::try_from(information.ssi_signo).unwrap_or_default();
             match Signal::try_from(number) {
                 Ok(Signal::SIGCHLD) => self.reap(),
-                Ok(Signal::SIGINT | Signal::SIGTERM) => self.go_down(PowerAction::Reboot),
-                Ok(Signal::SIGPWR | Signal::SIGUSR2) => self.go_down(PowerAction::PowerOff),
-                Ok(Signal::SIGUSR1) => self.go_down(PowerAction::Halt),
+                Ok(Signal::SIGINT) => self.go_down(PowerAction::Reboot, "Ctrl-Alt-Del"),
+                Ok(Signal::SIGTERM) => self.go_down(PowerAction::Reboot, "SIGTERM to PID 1"),
+                Ok(Signal::SIGPWR) => self.go_down(PowerAction::PowerOff, "SIGPWR to PID 1: the power fails"),
+                Ok(Signal::SIGUSR2) => self.go_down(PowerAction::PowerOff, "SIGUSR2 to PID 1"),
+                Ok(Signal::SIGUSR1) => self.go_down(PowerAction::Halt, "SIGUSR1 to PID 1"),
                 Ok(Signal::SIGHUP) if self.command_line.faults => fail(),
                 _ => {}
             }
         }
     }
 
-    /// Collects every child that has ended: containers, tasks, and the orphans that the kernel hands to PID 1.
+    /// Collects every child that has ended, and hears of those that were stopped: containers, tasks, and the orphans that the kernel hands to PID 1.
     pub fn reap(&mut self) {
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return,
                 Ok(status) => {
                     self.supervisor.ended(status);
@@ -286,7 +296,9 @@ impl Machine {
                 };
                 self.supervisor.reply_to(applicant, reply);
             }
-            Outcome::Power(action) => self.go_down(action),
+            Outcome::Power(action) => self.go_down(action, "a client of the control API"),
+            Outcome::Boots(applicant) => self.read_boots(applicant),
+            Outcome::Alive => self.facts.watchdog.iter_mut().for_each(Watchdog::answered),
             Outcome::Reexecute(applicant) => self.facts.reexecution.push(applicant),
             Outcome::Plan { applicant, sheet } => self.look_at(applicant, sheet, Purpose::Plan),
             Outcome::Apply { applicant, sheet, confirm: None } => self.look_at(applicant, sheet, Purpose::Apply),
@@ -313,19 +325,21 @@ impl Machine {
     }
 
     /// Begins to go down; a second request changes nothing.
-    pub fn go_down(&mut self, action: PowerAction) {
+    pub fn go_down(&mut self, action: PowerAction, reason: &str) {
         if self.facts.shutdown.is_none() {
-            log::info!("going down: {action:?}");
+            log::info!("going down: {}, by {reason}", action.name());
             self.facts.state = MachineState::ShuttingDown;
             self.supervisor.machine_changed(self.facts.state);
-            self.facts.shutdown = Some(Shutdown::begin(&mut self.supervisor, action));
+            self.facts.shutdown = Some(Shutdown::begin(&mut self.supervisor, action, reason));
         }
     }
 
     fn advance_shutdown(&mut self) -> Option<PowerAction> {
         let shutdown = self.facts.shutdown.as_mut()?;
         if shutdown.advance(&mut self.supervisor) {
-            self.start_task(|| Task::start(crate::shutdown::unmount).map(Work::Unmount));
+            let (reason, slot) = (shutdown.reason(), self.command_line.slot.clone());
+            let finish = move || crate::shutdown::unmount(&slot, &reason);
+            self.start_task(|| Task::start(finish).map(Work::Unmount));
         }
         self.facts.shutdown.as_ref().and_then(Shutdown::finished)
     }

@@ -2,6 +2,7 @@
 //!
 //! Within the first two, a container is asked to end once all that depend on it have ended.
 
+use std::path::Path;
 use std::time::Duration;
 
 use berth_control::message::{Kind, PowerAction};
@@ -11,10 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
 use crate::storage::state::STATE_PATH;
 use crate::storage::user_data::USER_DATA_PATH;
 use crate::supervisor::Supervisor;
+use crate::{boots, clock};
 
 /// The longest that user containers are waited for, whatever grace period they name.
 const USER_TIME: Duration = Duration::from_secs(120);
@@ -38,15 +39,23 @@ enum Phase {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Shutdown {
     action: PowerAction,
+    /// Who or what wanted it.
+    reason: String,
     phase: Phase,
     deadline: Duration,
 }
 
 impl Shutdown {
     /// From now on nothing is started; the containers are asked to end by [`Self::advance`].
-    pub fn begin(supervisor: &mut Supervisor, action: PowerAction) -> Self {
+    pub fn begin(supervisor: &mut Supervisor, action: PowerAction, reason: &str) -> Self {
         supervisor.begin_shutdown();
-        Self { action, phase: Phase::UserContainers, deadline: clock::since_boot() + USER_TIME }
+        let reason = reason.to_owned();
+        Self { action, reason, phase: Phase::UserContainers, deadline: clock::since_boot() + USER_TIME }
+    }
+
+    /// What the list of boots is to say of it.
+    pub fn reason(&self) -> String {
+        format!("{}, by {}", self.action.name(), self.reason)
     }
 
     /// When the present phase ends at the latest, on [`crate::clock`].
@@ -101,9 +110,10 @@ impl Shutdown {
     }
 }
 
-/// Brings what persists onto the disks. Runs in a task. What went wrong comes back, a sentence each.
-pub fn unmount() -> Vec<String> {
-    let mut problems = Vec::new();
+/// Writes down that the boot ends and why, and brings what persists onto the disks. Runs in a task. What went wrong
+/// comes back, a sentence each.
+pub fn unmount(slot: &str, reason: &str) -> Vec<String> {
+    let mut problems = Vec::from_iter(boots::end(Path::new(boots::PATH), slot, reason).err());
     nix::unistd::sync();
     // EINVAL: there was none.
     match umount2(USER_DATA_PATH, MntFlags::UMOUNT_NOFOLLOW) {

@@ -8,6 +8,7 @@ use nix::sys::utsname::uname;
 use crate::clock;
 use crate::configuration::{Report, set_kernel_parameter};
 use crate::machine::Machine;
+use crate::watchdog::Watchdog;
 
 /// The name of a machine that has none.
 const DEFAULT_HOSTNAME: &str = "berth";
@@ -36,6 +37,7 @@ impl Machine {
             uptime_ms: u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX),
             problems: self.all_problems(),
             links: self.facts.links.clone(),
+            watchdog: self.facts.watchdog.as_ref().map(Watchdog::describe).unwrap_or_default(),
             state_storage: self.facts.storage.state.clone(),
             configuration_sources: self
                 .configuration
@@ -80,6 +82,7 @@ impl Machine {
         }
         let sysctls = &self.supervisor.configuration.sysctls;
         report.problems.extend(sysctls.iter().filter_map(|(name, value)| set_kernel_parameter(name, value).err()));
+        report.problems.extend(self.set_watchdog().err());
         self.configuration = Some(report);
         self.configuration_changed = true;
         self.supervisor.facts.configured = true;

@@ -17,6 +17,7 @@ mod pressure;
 mod runtime;
 mod state;
 mod supervision;
+mod watchdog;
 
 /// All of them.
 #[must_use]
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         archives::CASES,
         state::CASES,
         supervision::CASES,
+        watchdog::CASES,
         operation::CASES,
         pressure::CASES,
         runtime::CASES,

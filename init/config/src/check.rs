@@ -8,6 +8,7 @@ mod ports;
 mod replicas;
 mod sysctls;
 mod timers;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
     ports::check(configuration, root, report);
     network::check(&configuration.network, root, report);
     networks::check(configuration, root, report);
+    watchdog::check(&configuration.watchdog, root, report);
 }
 
 /// A container with its place in the tree.

@@ -30,6 +30,9 @@ pub struct Configuration {
     /// How much of what containers print is kept.
     #[serde(skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// What starts the machine again if it hangs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub watchdog: Watchdog,
     /// Kernel settings of the machine.
     #[serde(skip_serializing_if = "Sysctls::is_empty")]
     pub sysctls: Sysctls,
@@ -136,5 +139,44 @@ impl Logs {
 impl Default for Logs {
     fn default() -> Self {
         Self { size: Self::SIZE, age: Self::AGE, total: None }
+    }
+}
+
+/// `[watchdog]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Watchdog {
+    /// Which timer; the machine's own by default.
+    pub device: WatchdogDevice,
+    /// How long the machine may hang, 5s to 10m; 60s by default.
+    pub timeout: TimeSpan,
+}
+
+/// Values of `watchdog.device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogDevice {
+    /// A timer of the chip set or the hypervisor, if there is one.
+    #[default]
+    Hardware,
+    /// The kernel's own timer, which helps as long as the kernel runs.
+    Software,
+    /// None.
+    Off,
+}
+
+impl Watchdog {
+    /// Longer than any disk takes that is not broken.
+    pub const TIMEOUT: TimeSpan = TimeSpan::from_whole_seconds(60);
+    /// What can be set: drivers take at least this range.
+    pub const TIMEOUTS: std::ops::RangeInclusive<TimeSpan> =
+        TimeSpan::from_whole_seconds(5)..=TimeSpan::from_whole_seconds(600);
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self { device: WatchdogDevice::default(), timeout: Self::TIMEOUT }
     }
 }

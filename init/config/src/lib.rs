@@ -27,7 +27,7 @@ mod text;
 mod tree;
 
 pub use check::SYSTEM_CONTAINERS;
-pub use configuration::{Configuration, Console, Logs, Networking, ShowError};
+pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
     Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency, DependencyCondition, Device,
     Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks, PortMapping, Protocol,

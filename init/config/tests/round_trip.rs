@@ -207,12 +207,14 @@ prop_compose! {
         links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
+        watchdog in one_of(&["{}", "{ device = 'software', timeout = '30s' }", "{ device = 'off' }"]),
         sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
         let network = Network { dns, dns_search, links };
-        Configuration { hostname, network, console: Console { shell }, logs, sysctls, networks, containers }
+        let console = Console { shell };
+        Configuration { hostname, network, console, logs, watchdog, sysctls, networks, containers }
     }
 }
 

@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Cause, Container, Execution, LogQuery, Machine, Statistics, Step};
+pub use types::{Boot, Cause, Container, Execution, LogQuery, Machine, Statistics, Step};
 
 /// The socket of the control API; mode 0600, owner root.
 pub const SOCKET_PATH: &str = "/run/berth/control.sock";
@@ -40,6 +40,8 @@ pub trait Machine1 {
     fn describe(&self) -> Result<Machine, ApiError>;
     /// The boot's steps in the order of their beginning.
     fn timeline(&self) -> Result<Vec<Step>, ApiError>;
+    /// The boots that are remembered, the oldest first, with what each ended by.
+    fn boots(&self) -> Result<Vec<Boot>, ApiError>;
     /// The configuration in force, as TOML.
     fn configuration(&self) -> Result<String, ApiError>;
     /// Switches the machine off, in order.

@@ -19,7 +19,7 @@ pub use self::container::{
     Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount,
 };
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
-pub use self::machine::{Link, Machine, MachineState, PowerAction, Step};
+pub use self::machine::{Boot, Link, Machine, MachineState, PowerAction, Step};
 pub use self::statistics::Statistics;
 
 /// The most containers in one answer: with the longest reasons they fit a message ([`crate::channel::MAXIMUM_MESSAGE`]).
@@ -60,6 +60,10 @@ pub enum Request {
     Machine,
     /// [control] The boot's steps; answered by [`Reply::Timeline`].
     Timeline,
+    /// [control] The list of boots; answered by [`Reply::Boots`].
+    Boots,
+    /// [control] To [`Notice::AreYouAlive`].
+    Alive,
     /// [control] The next [`CONTAINERS_AT_ONCE`] containers in the order of their names; answered by
     /// [`Reply::Containers`], with fewer at the end.
     Containers {
@@ -183,6 +187,8 @@ pub enum Reply {
     Machine(Box<Machine>),
     /// To [`Request::Timeline`].
     Timeline(Vec<Step>),
+    /// To [`Request::Boots`], the oldest first.
+    Boots(Vec<Boot>),
     /// To [`Request::Containers`].
     Containers(Vec<Container>),
     /// To [`Request::Why`].
@@ -210,6 +216,8 @@ pub enum Notice {
     ContainerChanged(Box<Container>),
     /// [control] The machine's state has changed.
     MachineChanged(MachineState),
+    /// [control] Say [`Request::Alive`]; who does not is started again.
+    AreYouAlive,
     /// [engine] The declared user containers have changed: ask for [`Request::Declared`].
     DeclaredChanged,
     /// [network] The configuration has changed: ask for [`Request::NetworkConfiguration`].

@@ -18,6 +18,7 @@ use nix::unistd::{Pid, setsid};
 use super::RESUME;
 use super::record::{Batch, Key, Record};
 use super::resume::Hopeless;
+use crate::command_line::CommandLine;
 use crate::machine::SIGNALS;
 use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
@@ -96,6 +97,7 @@ fn explain(hopeless: &Hopeless, shell: bool) {
         log::error!("{:.3} s after the kernel's start: {}", crash.noticed.as_secs_f64(), crash.reason);
     }
     log::error!("containers that run go on, but nobody restarts them, and the API does not answer");
+    log::error!("a watchdog, if the machine has one, is no longer wound up and resets it soon");
     let console = if shell { "here is a shell; " } else { "" };
     log::error!("{console}`kill -HUP 1` lets PID 1 try again, `kill -TERM 1` or Ctrl-Alt-Del starts the machine again");
 }
@@ -194,12 +196,14 @@ fn reap() -> Vec<Pid> {
 }
 
 fn go_down(action: PowerAction) {
-    log::warn!("going down: {action:?}");
+    log::warn!("going down: {}", action.name());
     // Containers are asked as init(8) asks: there is no list of them any more.
     let everybody = Pid::from_raw(-1);
     let _ = nix::sys::signal::kill(everybody, Signal::SIGTERM);
     std::thread::sleep(Duration::from_secs(5));
     let _ = nix::sys::signal::kill(everybody, Signal::SIGKILL);
-    shutdown::unmount().iter().for_each(|problem| log::warn!("{problem}"));
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let reason = format!("{}, from the minimal mode of PID 1 after its defects", action.name());
+    shutdown::unmount(&CommandLine::parse(&line).slot, &reason).iter().for_each(|problem| log::warn!("{problem}"));
     shutdown::end(action);
 }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use berth_config::Configuration;
+use berth_control::message::Boot;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -24,6 +25,10 @@ pub(super) enum Work {
     Configuration(Task<configuration::Report>),
     /// Writing which containers stay stopped.
     Stopped(Task<Option<String>>),
+    /// Writing something else that nobody waits for; the reason if that fails.
+    Note(Task<Option<String>>),
+    /// Reading the list of boots.
+    Boots { task: Task<Result<Vec<Boot>, String>>, applicant: Applicant },
     /// Looking at another configuration.
     Plan { task: Task<Result<Box<Configuration>, String>>, applicant: Applicant, purpose: Purpose },
     /// Recording what was applied; the reason if that fails.
@@ -125,8 +130,14 @@ impl Work {
                 let report = task.advance()?.unwrap_or_else(failed);
                 Box::new(|machine| machine.configure(report))
             }
-            Self::Stopped(task) => {
-                let failed = |error| Some(format!("keep what was stopped: {}", chain(&error)));
+            Self::Boots { task, applicant } => {
+                let applicant = *applicant;
+                let boots =
+                    task.advance()?.unwrap_or_else(|error| Err(format!("read the list of boots: {}", chain(&error))));
+                Box::new(move |machine| machine.boots_read(applicant, boots))
+            }
+            Self::Stopped(task) | Self::Note(task) => {
+                let failed = |error| Some(format!("write down what the next boot is to know: {}", chain(&error)));
                 let problem = task.advance()?.unwrap_or_else(failed);
                 Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
             }
@@ -153,7 +164,8 @@ impl Work {
         match self {
             Self::Storage(task) | Self::UserData(task) => task.as_fd(),
             Self::Configuration(task) => task.as_fd(),
-            Self::Stopped(task) | Self::Record { task, .. } => task.as_fd(),
+            Self::Stopped(task) | Self::Note(task) | Self::Record { task, .. } => task.as_fd(),
+            Self::Boots { task, .. } => task.as_fd(),
             Self::Plan { task, .. } => task.as_fd(),
             Self::Unmount(task) => task.as_fd(),
         }

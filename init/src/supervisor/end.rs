@@ -6,7 +6,9 @@ use std::time::Duration;
 use berth_config::{RestartPolicy, Role};
 use berth_control::message::Notice;
 use berth_runtime::cgroup::Removal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 
 use super::container::{Container, Goal, State};
 use super::timer::Timer;
@@ -20,15 +22,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// A child of PID 1 has ended.
+    /// A child of PID 1 has ended, or was stopped by a signal.
     pub fn ended(&mut self, status: WaitStatus) {
         match status {
             WaitStatus::Exited(pid, code) => self.process_ended(pid.as_raw(), code, format!("exited with code {code}")),
             WaitStatus::Signaled(pid, signal, _) => {
                 self.process_ended(pid.as_raw(), 128 + signal as i32, format!("was killed by {signal}"));
             }
+            WaitStatus::Stopped(pid, signal) => self.stopped_by_signal(pid, signal),
             _ => {}
         }
+    }
+
+    /// Lets a system container go on, for everybody waits for it. What stops a user container is its owner's affair.
+    fn stopped_by_signal(&self, pid: Pid, signal: Signal) {
+        let is_it = |container: &&Container| container.system().is_some() && container.pid() == Some(pid.as_raw());
+        let Some(container) = self.containers.values().find(is_it) else { return };
+        log::warn!("container {} was stopped by {signal}: it goes on", container.name);
+        // ESRCH: it has been killed meanwhile, which its end is going to tell.
+        let _ = kill(pid, Signal::SIGCONT);
     }
 
     /// A process that may be a container's first one, or one that was executed in it, has ended.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod crash;
+pub mod watchdog;
 
 use std::os::fd::{AsFd, AsRawFd};
 

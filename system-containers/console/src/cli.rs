@@ -82,8 +82,8 @@ enum Command {
     Exec(exec::Arguments),
     /// Show what a container has printed
     Logs(logs::Arguments),
-    /// Show what the boot did and how long each step took
-    Boot,
+    /// Show what the boot did and how long each step took, or why earlier ones ended
+    Boot(boot::Arguments),
     /// Look at configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -178,7 +178,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
     match command {
         Command::Status => status::run(&api, json).await,
         Command::Ps(arguments) => ps::run(&api, &arguments, json).await,
-        Command::Boot => boot::run(&api, json).await,
+        Command::Boot(arguments) => boot::run(&api, &arguments, json).await,
         Command::Logs(arguments) => logs::run(&api, &arguments, json).await.map(|()| String::new()),
         Command::Config(_) => config::show(&api, json).await,
         Command::Plan(files) => apply::plan(&api, &files, json).await,

@@ -198,6 +198,10 @@ impl Init {
                 Ok(Ok((FromInit::Reply { id, reply }, _))) => self.answer(id, reply),
                 // What PID 1 had not answered by then it never will.
                 Ok(Ok((FromInit::Notice(Notice::Resumed), _))) => self.waiting().clear(),
+                Ok(Ok((FromInit::Notice(Notice::AreYouAlive), _))) => {
+                    let init = Arc::clone(&self);
+                    tokio::spawn(async move { init.done(Request::Alive).await });
+                }
                 // No receivers is the normal case: nobody has subscribed.
                 Ok(Ok((FromInit::Notice(notice), _))) => drop(self.notices.send(notice)),
                 Ok(Err(error @ (ChannelError::Decode(_) | ChannelError::TooLong { .. }))) => {

@@ -42,6 +42,13 @@ impl Machine1 {
         }
     }
 
+    async fn boots(&self) -> Result<Vec<dbus::Boot>, ApiError> {
+        match self.init.call(Request::Boots).await? {
+            Reply::Boots(boots) => Ok(boots.into_iter().map(dbus::Boot::from).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn configuration(&self) -> Result<String, ApiError> {
         match self.init.call(Request::Configuration).await? {
             Reply::Text(text) => Ok(text),
@@ -122,6 +129,11 @@ impl Machine1 {
     async fn links(&self) -> zbus::fdo::Result<Vec<(String, String, bool, Vec<String>)>> {
         let fields = |link: Link| (link.name, link.mac, link.carrier, link.addresses);
         Ok(self.machine().await?.links.into_iter().map(fields).collect())
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn watchdog(&self) -> zbus::fdo::Result<String> {
+        Ok(self.machine().await?.watchdog)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

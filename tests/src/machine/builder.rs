@@ -66,6 +66,7 @@ pub struct Builder {
     pub(super) other_disks: Vec<PathBuf>,
     pub(super) guest_agent: bool,
     pub(super) free_slot: bool,
+    pub(super) watchdog: bool,
     pub(super) clock: Option<String>,
     pub(super) read_only: bool,
 }
@@ -99,6 +100,7 @@ impl Builder {
             other_disks: Vec::new(),
             guest_agent: true,
             free_slot: false,
+            watchdog: false,
             clock: None,
             read_only: false,
         }
@@ -173,6 +175,12 @@ impl Builder {
     #[must_use]
     pub fn with_free_slot(self) -> Self {
         Self { free_slot: true, ..self }
+    }
+
+    /// With a watchdog, which resets the machine.
+    #[must_use]
+    pub fn watchdog(self) -> Self {
+        Self { watchdog: true, ..self }
     }
 
     /// With a clock that begins at this time, such as `1970-01-01T00:00:00`.

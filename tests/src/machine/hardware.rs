@@ -52,6 +52,9 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
         arguments.drive(&format!("disk{number}"), path, false);
         arguments.pair("-device", format!("virtio-blk-pci,drive=disk{number}"));
     }
+    if builder.watchdog {
+        arguments.words("-device i6300esb -action watchdog=reset");
+    }
     if builder.free_slot {
         arguments.words("-device pcie-root-port,id=free,chassis=1");
     }

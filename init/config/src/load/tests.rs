@@ -295,6 +295,7 @@ fn contradictions_within_a_container_are_found() {
     }
     assert!(mistake("[containers.kernel]\nimage = 'x'\n").contains("the name of a log"));
     assert!(mistake("[containers.logs]\nimage = 'x'\n").contains("the name of a system container"));
+    assert!(mistake("[watchdog]\ntimeout = '1s'\n").contains("5s to 10m are possible"));
     assert!(mistake("[containers.Web]\nimage = 'x'\n").contains("it has 'W'"));
 }
 

@@ -20,6 +20,7 @@ pub struct Machine {
     pub uptime_ms: u64,
     pub problems: Vec<String>,
     pub links: Vec<Link>,
+    pub watchdog: String,
     pub state_storage: String,
     pub configuration_sources: Vec<String>,
 }
@@ -45,6 +46,20 @@ pub struct Step {
     pub duration_us: u64,
     pub outcome: String,
     pub failed: bool,
+}
+
+/// A boot; see [`message::Boot`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Boot {
+    pub id: String,
+    pub version: String,
+    pub kernel: String,
+    pub slot: String,
+    pub began: u64,
+    pub ended: Option<u64>,
+    pub reason: String,
 }
 
 /// A container; see [`message::Container`].
@@ -179,9 +194,10 @@ macro_rules! same_fields {
 }
 
 same_fields!(Machine {
-    hostname, version, kernel, slot, state, uptime_ms, problems, state_storage, configuration_sources; links
+    hostname, version, kernel, slot, state, uptime_ms, problems, watchdog, state_storage, configuration_sources; links
 });
 same_fields!(Link { name, mac, carrier, addresses; });
+same_fields!(Boot { id, version, kernel, slot, began, ended, reason; });
 same_fields!(Step { name, start_us, duration_us, outcome, failed; });
 same_fields!(Container {
     name, kind, state, health, image, reason, pid, restarts, started_us, exit_code, addresses; ports

@@ -14,6 +14,18 @@ pub enum PowerAction {
     Halt,
 }
 
+impl PowerAction {
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PowerOff => "power off",
+            Self::Reboot => "reboot",
+            Self::Halt => "halt",
+        }
+    }
+}
+
 /// Where the machine is between power-on and power-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +60,8 @@ pub struct Machine {
     pub problems: Vec<String>,
     /// Links and their addresses.
     pub links: Vec<Link>,
+    /// The watchdog that is wound up and its time-out; empty if there is none.
+    pub watchdog: String,
     /// What holds the state: a device, or `memory`.
     pub state_storage: String,
     /// Where the configuration came from, in the order of merging; empty if there was none.
@@ -65,6 +79,25 @@ pub struct Link {
     pub carrier: bool,
     /// Addresses with prefix length, without link-local ones.
     pub addresses: Vec<String>,
+}
+
+/// A boot, this one or an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The kernel's id of it, a UUID.
+    pub id: String,
+    /// Berth's version.
+    pub version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The slot of its root.
+    pub slot: String,
+    /// When it began, in seconds since 1970 by the machine's clock of that time.
+    pub began: u64,
+    /// When it ended, likewise; absent for this one, and for one that was cut off.
+    pub ended: Option<u64>,
+    /// What it ended by; empty for this one.
+    pub reason: String,
 }
 
 /// A step of the boot.

@@ -1,13 +1,26 @@
-//! `berth boot`: the steps of the boot with their times.
+//! `berth boot`: the steps of the boot with their times; `--list`: the boots and what they ended by.
 
-use berth_control::message::Step;
+use berth_control::message::{Boot, Step};
+use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
 use super::{format, json_text, table};
 
+/// `berth boot`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Show the boots that are remembered and what each ended by, the newest last
+    #[arg(long, short)]
+    list: bool,
+}
+
 /// The text to print.
-pub async fn run(api: &Api, json: bool) -> Result<String, Error> {
+pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
+    if arguments.list {
+        let boots: Vec<Boot> = api.machine.boots().await?.into_iter().map(Into::into).collect();
+        return if json { json_text(&boots) } else { Ok(render_boots(&boots, table::terminal_width())) };
+    }
     let steps: Vec<Step> = api.machine.timeline().await?.into_iter().map(Into::into).collect();
     if json { json_text(&steps) } else { Ok(render(&steps, table::terminal_width())) }
 }
@@ -30,9 +43,57 @@ fn render(steps: &[Step], width: Option<usize>) -> String {
     table::render(&["  STARTED", "     TOOK", "STEP", "OUTCOME"], &rows, width)
 }
 
+/// 0 is this boot, -1 the one before.
+fn render_boots(boots: &[Boot], width: Option<usize>) -> String {
+    let time =
+        |seconds: u64| format::moment(seconds.saturating_mul(1_000_000)).get(..19).unwrap_or_default().to_owned();
+    let row = |(age, boot): (usize, &Boot)| {
+        let number = if age == 0 { "0".to_owned() } else { format!("-{age}") };
+        let ended = match (boot.ended, age) {
+            (Some(seconds), _) => time(seconds),
+            (None, 0) => "runs".to_owned(),
+            (None, _) => "?".to_owned(),
+        };
+        vec![
+            format!("{number:>3}"),
+            time(boot.began),
+            ended,
+            boot.version.clone(),
+            boot.slot.clone(),
+            boot.reason.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = (0..boots.len()).rev().zip(boots).map(row).collect();
+    table::render(&["  #", "BEGAN (UTC)", "ENDED", "VERSION", "SLOT", "ENDED BY"], &rows, width)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boots_are_a_table_with_the_newest_at_its_end() {
+        let boot = |began, ended, reason: &str| Boot {
+            id: String::new(),
+            version: "0.1.0".into(),
+            kernel: "6.12.1".into(),
+            slot: "a".into(),
+            began,
+            ended,
+            reason: reason.into(),
+        };
+        let boots = [
+            boot(1_795_000_000, Some(1_795_000_060), "reboot, by the power button"),
+            boot(1_795_000_100, None, "it was cut off"),
+            boot(1_795_000_200, None, ""),
+        ];
+        let expected = "  #  BEGAN (UTC)          ENDED                VERSION  SLOT  ENDED BY
+ -2  2026-11-18T11:06:40  2026-11-18T11:07:40  0.1.0    a     reboot, by the power button
+ -1  2026-11-18T11:08:20  ?                    0.1.0    a     it was cut off
+  0  2026-11-18T11:10:00  runs                 0.1.0    a
+";
+        assert_eq!(render_boots(&boots, None), expected);
+    }
 
     #[test]
     fn steps_are_a_table_with_times_to_the_right() {

@@ -36,6 +36,9 @@ pub fn render(machine: &Machine, containers: &[Container]) -> String {
     if !machine.configuration_sources.is_empty() {
         lines.push(("configuration", machine.configuration_sources.join(", ")));
     }
+    if !machine.watchdog.is_empty() {
+        lines.push(("watchdog", machine.watchdog.clone()));
+    }
     lines.push(("containers", counts(containers)));
     lines.extend(machine.problems.iter().map(|problem| ("problem", problem.clone())));
 
@@ -84,6 +87,7 @@ mod tests {
             uptime_ms: 65_000,
             problems: vec!["berth.toml:3:1: unknown key `hostnam`; did you mean `hostname`?".into()],
             links: vec![link("eth0", true, &["10.0.2.15/24", "fec0::5054/64"]), link("eth1", false, &[])],
+            watchdog: "i6300ESB timer, 60 s".into(),
             state_storage: "/dev/vda4".into(),
             configuration_sources: vec!["berth.toml".into()],
         };
@@ -109,6 +113,7 @@ dock1
                  eth1: no carrier
   storage        /dev/vda4
   configuration  berth.toml
+  watchdog       i6300ESB timer, 60 s
   containers     2 running, 1 failed
   problem        berth.toml:3:1: unknown key `hostnam`; did you mean `hostname`?
 ";

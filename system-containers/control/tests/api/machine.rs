@@ -118,6 +118,7 @@ pub fn machine() -> Machine {
             carrier: true,
             addresses: vec!["10.0.2.15/24".into()],
         }],
+        watchdog: "iTCO_wdt, 60 s".into(),
         state_storage: "/dev/vda4".into(),
         configuration_sources: vec!["berth.toml".into()],
     }

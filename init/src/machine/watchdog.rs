@@ -1,0 +1,80 @@
+//! What the machine does with its watchdog, and the list of boots that tells what it has done.
+
+use std::path::Path;
+
+use berth_control::message::{Boot, MachineState, PowerAction, Reply};
+
+use super::Machine;
+use super::work::Work;
+use crate::supervisor::Applicant;
+use crate::task::Task;
+use crate::watchdog::{Care, Watchdog};
+use crate::{boots, clock};
+
+impl Machine {
+    /// Starts the timer that the configuration wants, which is the machine's own as long as there is none; what it is,
+    /// for the timeline.
+    pub fn start_watchdog(&mut self) -> Result<String, String> {
+        self.facts.watchdog = Watchdog::start(&self.supervisor.configuration.watchdog)?;
+        Ok(self.facts.watchdog.as_ref().map_or_else(|| "none".to_owned(), Watchdog::describe))
+    }
+
+    /// Puts the configuration's settings in force.
+    pub(crate) fn set_watchdog(&mut self) -> Result<(), String> {
+        let settings = &self.supervisor.configuration.watchdog;
+        match self.facts.watchdog.take_if(|watchdog| !watchdog.suits(settings)) {
+            Some(other) => other.stop()?,
+            None => {
+                if let Some(watchdog) = self.facts.watchdog.as_mut() {
+                    return watchdog.set_timeout(settings.timeout.duration());
+                }
+            }
+        }
+        self.start_watchdog().map(drop)
+    }
+
+    /// Winds it up, if it is time, and looks after the API.
+    pub(super) fn tend_watchdog(&mut self) {
+        let boots_or_ends = self.facts.state == MachineState::Booting || self.facts.shutdown.is_some();
+        let Some(watchdog) = self.facts.watchdog.as_mut() else { return };
+        match watchdog.tend(clock::since_boot(), !boots_or_ends) {
+            Some(Care::Ask) => self.supervisor.ask_whether_alive(),
+            Some(Care::Restart) => self.supervisor.restart_silent(),
+            Some(Care::GiveUp) => {
+                log::error!(
+                    "the control API does not answer, however often it is started: the watchdog resets the machine"
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// The last thing before the machine stands still: a timer that runs on would reset it.
+    pub(super) fn let_go_of_watchdog(&mut self, action: PowerAction) {
+        if action == PowerAction::Halt
+            && let Some(Err(error)) = self.facts.watchdog.take().map(Watchdog::stop)
+        {
+            log::error!("{error}");
+        }
+    }
+
+    /// Adds this boot to the list.
+    pub fn record_boot(&mut self) {
+        let slot = self.command_line.slot.clone();
+        let reset = self.facts.watchdog.as_ref().is_some_and(|watchdog| watchdog.has_reset);
+        let begin = move || boots::begin(Path::new(boots::PATH), &slot, reset).err();
+        self.start_task(|| Task::start(begin).map(Work::Note));
+    }
+
+    /// Reads the list for somebody who asks.
+    pub(super) fn read_boots(&mut self, applicant: Applicant) {
+        let read = || boots::read(Path::new(boots::PATH));
+        self.start_task(|| Task::start(read).map(|task| Work::Boots { task, applicant }));
+    }
+
+    /// The list has been read, or not.
+    pub(super) fn boots_read(&mut self, applicant: Applicant, boots: Result<Vec<Boot>, String>) {
+        let reply = boots.map_or_else(|reason| Reply::Refused { reason }, Reply::Boots);
+        self.supervisor.reply_to(applicant, reply);
+    }
+}
