@@ -5,6 +5,7 @@
 //! - `link`, `netlink`, `sysctl`, `device`: the kernel's side
 //! - `host_link`: one link of the host; `dhcp`, `router_advertisement`: what other machines tell it
 //! - `containers`: bridge, cables, addresses and ports of user containers; `nftables`: the packet filter
+//! - `dns`: the names of containers
 //! - `resolver`, `files`: resolv.conf and hosts
 //!
 //! It holds nothing that cannot be found again in the kernel or in its files: it can be killed at any moment, and
@@ -15,6 +16,7 @@ mod clock;
 mod containers;
 mod device;
 mod dhcp;
+mod dns;
 mod files;
 mod host_link;
 mod init;

@@ -15,6 +15,18 @@ pub struct Names {
 const MOST_SERVERS: usize = 3;
 const MOST_DOMAINS: usize = 6;
 
+/// Where servers are asked.
+pub const PORT: u16 = 53;
+
+/// The domains of all sources, as many as resolvers read.
+pub fn search_domains<'a>(sources: impl IntoIterator<Item = &'a Names>) -> Vec<String> {
+    let mut search = Vec::new();
+    for source in sources {
+        collect(&mut search, &source.search);
+    }
+    search.into_iter().take(MOST_DOMAINS).map(str::to_owned).collect()
+}
+
 /// The file's text. The sources come in the order of their weight.
 pub fn resolv_conf<'a>(sources: impl IntoIterator<Item = &'a Names>) -> String {
     let (mut servers, mut search): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
 
-use crate::containers::Containers;
+use crate::containers::{Attached, Containers};
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
 use crate::dhcp::port::Heard;
@@ -235,7 +236,9 @@ impl Service {
             Notice::AttachNetwork(wanted) => {
                 let (namespace, name) = (descriptors.into_iter().next(), wanted.name.clone());
                 let answer = match self.containers.attach(*wanted, namespace, &self.table).await {
-                    Ok(addresses) => Request::NetworkAttached { name, addresses, resolv_conf: self.resolv_conf() },
+                    Ok(Attached { addresses, resolv_conf }) => {
+                        Request::NetworkAttached { name, addresses, resolv_conf }
+                    }
                     Err(error) => Request::NetworkFailed { name, reason: report::chain(&error) },
                 };
                 self.init.send(answer, "to take a container's addresses").await?;
@@ -332,19 +335,38 @@ impl Service {
             self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
             self.told_host_name = Some(name);
         }
-        self.write("resolv.conf", self.resolv_conf(), files::write_in_place);
+        let sources = self.name_sources();
+        self.write("resolv.conf", resolver::resolv_conf(&sources), files::write_in_place);
+        let servers = sources.iter().flat_map(|source| &source.servers).filter_map(|server| self.address_of(server));
+        let search = resolver::search_domains(&sources);
+        if self.containers.follow_names(servers.collect(), search) {
+            for (name, Attached { addresses, resolv_conf }) in self.containers.all() {
+                let told = Request::NetworkAttached { name: name.clone(), addresses, resolv_conf };
+                self.init.send(told, "to take a container's search domains").await?;
+            }
+        }
         let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
         Ok(())
     }
 
-    fn resolv_conf(&self) -> String {
+    /// What all sources say of names, in the order of their weight.
+    fn name_sources(&self) -> Vec<Names> {
         let configured = Names {
             servers: self.network.dns.iter().map(ToString::to_string).collect(),
             search: self.network.dns_search.iter().map(ToString::to_string).collect(),
         };
-        let sources: Vec<Names> = std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect();
-        resolver::resolv_conf(&sources)
+        std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
+    }
+
+    /// Of a name server, as it stands in resolv.conf.
+    fn address_of(&self, server: &str) -> Option<SocketAddr> {
+        let (address, link) = server.split_once('%').unwrap_or((server, ""));
+        let scope = self.table.iter().find(|each| each.name == link).map_or(0, |each| each.index);
+        Some(match address.parse().ok()? {
+            IpAddr::V4(address) => (address, resolver::PORT).into(),
+            IpAddr::V6(address) => SocketAddrV6::new(address, resolver::PORT, 0, scope).into(),
+        })
     }
 
     fn write(&mut self, name: &'static str, text: String, write: fn(&Path, &str) -> io::Result<()>) {

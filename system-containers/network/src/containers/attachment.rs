@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use berth_control::message::{self, Port};
 use serde::{Deserialize, Serialize};
 
+use crate::dns::directory::{Directory, Member};
 use crate::files;
 use crate::nftables::ruleset::Redirection;
 
@@ -58,6 +59,17 @@ impl Attachment {
     /// What PID 1 is told.
     pub fn addresses(&self) -> Vec<String> {
         self.cables.iter().flat_map(|cable| [cable.ipv4.to_string(), cable.ipv6.to_string()]).collect()
+    }
+
+    /// Makes its names known.
+    pub fn enter(&self, directory: &mut Directory) {
+        let members = self.cables.iter().zip(&self.wanted.networks).map(|(cable, (_, membership))| {
+            let aliases = membership.aliases.iter().map(|alias| alias.as_str().to_ascii_lowercase());
+            let own = [self.wanted.name.clone(), self.wanted.service.clone()];
+            let addresses = (cable.ipv4, cable.ipv6);
+            Member { network: cable.network.clone(), names: own.into_iter().chain(aliases).collect(), addresses }
+        });
+        directory.add(&self.wanted.name, members.collect(), self.wanted.serving, self.way_out.is_some());
     }
 
     /// Whether it has the address.

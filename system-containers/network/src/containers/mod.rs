@@ -4,6 +4,7 @@
 //! file with the networks. A start compares the three and makes them agree; after it, PID 1 names every running
 //! container again and each gets what it had.
 
+mod answer;
 mod attachment;
 mod bridge;
 mod namespace;
@@ -12,16 +13,18 @@ mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_config::{Membership, Networking};
 use berth_control::message;
 
+pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable, PortError, check_ports};
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 use crate::dhcp::message::mask_of;
+use crate::dns::server::{Resolvers, Served};
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::nftables::ruleset::{self, Table};
@@ -77,6 +80,8 @@ pub struct Containers {
     networks: Networks,
     attachments: BTreeMap<String, Attachment>,
     filter: Connection,
+    resolvers: Resolvers,
+    search: Vec<String>,
 }
 
 impl Containers {
@@ -85,7 +90,8 @@ impl Containers {
         let store = AttachmentStore::new(&paths.run);
         let attachments = store.load();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
-        let mut this = Self { netlink, store, networks, attachments, filter: Connection::open()? };
+        let (filter, resolvers) = (Connection::open()?, Resolvers::new());
+        let mut this = Self { netlink, store, networks, attachments, filter, resolvers, search: Vec::new() };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
         let is_lost = |attachment: &Attachment| {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
@@ -101,6 +107,10 @@ impl Containers {
         if let Err(error) = this.refill() {
             report::say(format_args!("set up the packet filter: {error}"));
         }
+        for attachment in this.attachments.values() {
+            attachment.enter(&mut this.resolvers.directory());
+        }
+        this.serve_names();
         Ok(this)
     }
 
@@ -137,24 +147,25 @@ impl Containers {
         if let Err(error) = self.refill() {
             report::say(format_args!("set up the packet filter: {error}"));
         }
+        self.serve_names();
     }
 
-    /// Gives a container its networks and returns its addresses. For one that has them already, nothing changes.
+    /// Gives a container its networks and returns what it was given. For one that has them already, nothing changes.
     pub async fn attach(
         &mut self,
         wanted: message::Attachment,
         namespace: Option<OwnedFd>,
         table: &LinkTable,
-    ) -> Result<Vec<String>, AttachError> {
+    ) -> Result<Attached, AttachError> {
         let namespace = namespace.ok_or(AttachError::NoNamespace)?;
         let inode = inode(&namespace)?;
         let name = wanted.name.clone();
         if let Some(present) = self.attachments.get(&name) {
             let serving = present.wanted.serving;
             if present.namespace == inode && present.wanted == (message::Attachment { serving, ..wanted.clone() }) {
-                let addresses = present.addresses();
+                let attached = self.attached(present);
                 self.serve(&name, wanted.serving);
-                return Ok(addresses);
+                return Ok(attached);
             }
             // The container's last run, or something else than before: begin anew.
             self.detach(&name).await;
@@ -165,6 +176,7 @@ impl Containers {
         for (index, (network, membership)) in wanted.networks.iter().enumerate() {
             if self.networks.up(network.as_str(), table).await? {
                 self.refill().map_err(AttachError::Filter)?;
+                self.serve_names();
             }
             let internal = self.networks.get(network.as_str()).is_some_and(|network| network.settings.internal);
             way_out = way_out.or((!internal).then_some(index));
@@ -181,6 +193,7 @@ impl Containers {
     pub fn serve(&mut self, name: &str, serving: bool) {
         let Some(attachment) = self.attachments.get_mut(name).filter(|it| it.wanted.serving != serving) else { return };
         attachment.wanted.serving = serving;
+        self.resolvers.directory().serve(name, serving);
         if let Err(error) = self.store.save(attachment) {
             report::say(format_args!("note whether {name} serves: {error}"));
         }
@@ -210,7 +223,7 @@ impl Containers {
         })
     }
 
-    async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Vec<String>, AttachError> {
+    async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Attached, AttachError> {
         let name = attachment.wanted.name.clone();
         // Noted first: should this program end in the middle, the next one knows what to remove.
         self.store.save(&attachment).map_err(AttachError::Store)?;
@@ -237,14 +250,16 @@ impl Containers {
         }
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
-        let addresses = attachment.addresses();
+        attachment.enter(&mut self.resolvers.directory());
+        let attached = self.attached(&attachment);
         self.attachments.insert(name, attachment);
-        Ok(addresses)
+        Ok(attached)
     }
 
     /// Takes back what a container had. What fails is said; the rest is done all the same.
     pub async fn detach(&mut self, name: &str) {
         let Some(attachment) = self.attachments.remove(name) else { return };
+        self.resolvers.directory().remove(name);
         if let Ok(redirections) = attachment.redirections()
             && !redirections.is_empty()
             && let Err(error) = ruleset::withdraw(&self.filter, &redirections)
@@ -261,6 +276,34 @@ impl Containers {
             }
         }
         self.forget(name);
+    }
+
+    /// What the host's resolver is made of now. Says whether containers' files are others with it.
+    pub fn follow_names(&mut self, servers: Vec<SocketAddr>, search: Vec<String>) -> bool {
+        self.resolvers.directory().servers = servers;
+        std::mem::replace(&mut self.search, search) != self.search
+    }
+
+    /// Every container with what it was given.
+    pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
+        self.attachments.iter().map(|(name, attachment)| (name, self.attached(attachment)))
+    }
+
+    fn attached(&self, attachment: &Attachment) -> Attached {
+        let first = attachment.cables.first().and_then(|cable| self.networks.get(&cable.network));
+        let server = first.map(|network| network.subnets.gateway4);
+        Attached { addresses: attachment.addresses(), resolv_conf: answer::resolv_conf(server, &self.search) }
+    }
+
+    /// Answers names on every bridge.
+    fn serve_names(&mut self) {
+        let served = self.networks.live().map(|(name, network)| Served {
+            network: name.clone(),
+            bridge: network.bridge_name(),
+            addresses: [network.subnets.gateway4.into(), network.subnets.gateway6.into()],
+            open: !network.settings.internal,
+        });
+        self.resolvers.serve(served.collect());
     }
 
     fn forget(&self, name: &str) {

@@ -152,6 +152,14 @@ impl Expressions {
         loaded.equal(FIRST, &ADDRESS_LOCAL.to_ne_bytes())
     }
 
+    /// Goes on if the packet is for an address of the link that it came in on.
+    pub fn for_its_link(self) -> Self {
+        let loaded = self.expression("fib", |data| {
+            data.number(1, FIRST.0).number(2, 3).number(3, 2 | 8);
+        });
+        loaded.equal(FIRST, &ADDRESS_LOCAL.to_ne_bytes())
+    }
+
     /// Goes on if the name of a link is in the set; with `not`, if it is not.
     pub fn link_in(self, key: Meta, set: &str, not: bool) -> Self {
         self.meta(key, FIRST).expression("lookup", |data| {

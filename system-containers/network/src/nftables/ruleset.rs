@@ -9,7 +9,8 @@
 //! map published6, published6_at                                                the same for IPv6
 //!
 //! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
-//! prerouting   for this machine: jump publish           output   for this machine: jump publish
+//! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
+//!              for this machine: jump publish           output   for this machine: jump publish
 //! publish      look up the address and port, else the port, and redirect
 //! forward      policy drop; known connections, from an open bridge to where no bridge is, redirected to a bridge: accept;
 //!              from a bridge that is not open: drop
@@ -254,6 +255,9 @@ fn rules(batch: &mut Batch) {
         from_network().meta(Meta::Family, FIRST).equal(FIRST, &[2]).payload(Header::Network, 16, 4, FIRST);
     add(batch, "guard", to_loopback.prefix(FIRST, [255, 0, 0, 0], [127, 0, 0, 0]).verdict(Verdict::Drop));
 
+    let port = |rule: Expressions| rule.payload(Header::Transport, 2, 2, FIRST);
+    let to_resolver = port(from_network().for_its_link()).equal(FIRST, &crate::resolver::PORT.to_be_bytes());
+    add(batch, "prerouting", to_resolver.verdict(Verdict::Accept));
     for chain in ["prerouting", "output"] {
         add(batch, chain, rule().for_this_machine().verdict(Verdict::Jump("publish")));
     }

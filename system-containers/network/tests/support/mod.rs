@@ -4,6 +4,7 @@
 
 pub mod site;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -170,6 +171,7 @@ impl Machine {
             network: self.network.clone(),
             run,
             links: Vec::new(),
+            resolv_conf: BTreeMap::new(),
             started: Instant::now(),
         }
     }
@@ -200,6 +202,8 @@ pub struct Running {
     pub run: PathBuf,
     /// As last reported.
     pub links: Vec<Link>,
+    /// The text for each container's /etc/resolv.conf, as last told.
+    pub resolv_conf: BTreeMap<String, String>,
     pub started: Instant,
 }
 
@@ -236,6 +240,9 @@ impl Running {
         };
         if let Request::Links { links } = &message.request {
             self.links.clone_from(links);
+        }
+        if let Request::NetworkAttached { name, resolv_conf, .. } = &message.request {
+            self.resolv_conf.insert(name.clone(), resolv_conf.clone());
         }
         self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
         Some(message.request)

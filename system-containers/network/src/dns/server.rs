@@ -1,0 +1,258 @@
+//! The sockets: UDP and TCP on port 53 of every bridge's addresses, for who is on that bridge and nobody else.
+//!
+//! Each socket has a task; a question that goes on has one too, of which there is a limited number, so that a container
+//! that asks without end costs the others no more than patience.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::directory::{Client, Directory};
+use super::forward;
+use super::message::{self, Code, Kind, Query, Record};
+use crate::resolver::PORT;
+use crate::{device, report};
+
+/// Questions that go on at the same time. More are answered with an error, which resolvers ask again after.
+const LARGEST_NUMBER_ON_THE_WAY: usize = 256;
+/// Connections at the same time; more wait to be accepted.
+const MOST_CONNECTIONS: usize = 64;
+/// How long a connection may be silent (RFC 7766 leaves it to the server).
+const IDLE: Duration = Duration::from_secs(10);
+/// More than any query.
+const LARGEST_QUERY: usize = 4096;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// A network that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its name.
+    pub network: String,
+    /// The name of its bridge.
+    pub bridge: String,
+    /// The bridge's addresses.
+    pub addresses: [IpAddr; 2],
+    /// Whether it has a way out.
+    pub open: bool,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Common {
+    directory: Mutex<Directory>,
+    on_the_way: Semaphore,
+    connections: Semaphore,
+}
+
+impl Common {
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All resolvers.
+#[derive(Debug)]
+pub struct Resolvers {
+    common: Arc<Common>,
+    running: BTreeMap<String, (Served, Vec<AbortHandle>)>,
+}
+
+impl Resolvers {
+    /// None yet.
+    pub fn new() -> Self {
+        let common = Common {
+            directory: Mutex::default(),
+            on_the_way: Semaphore::new(LARGEST_NUMBER_ON_THE_WAY),
+            connections: Semaphore::new(MOST_CONNECTIONS),
+        };
+        Self { common: Arc::new(common), running: BTreeMap::new() }
+    }
+
+    /// To change it. No task runs meanwhile.
+    pub fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.common.directory()
+    }
+
+    /// Serves these networks and no others.
+    pub fn serve(&mut self, networks: Vec<Served>) {
+        let wanted: BTreeMap<String, Served> =
+            networks.into_iter().map(|network| (network.network.clone(), network)).collect();
+        self.running.retain(|name, (served, tasks)| {
+            let stays = wanted.get(name) == Some(served);
+            if !stays {
+                tasks.iter().for_each(AbortHandle::abort);
+            }
+            stays
+        });
+        for (name, network) in wanted {
+            if !self.running.contains_key(&name) {
+                let tasks = self.listen(&network);
+                self.running.insert(name, (network, tasks));
+            }
+        }
+    }
+
+    fn listen(&self, network: &Served) -> Vec<AbortHandle> {
+        let mut tasks = Vec::new();
+        let shared = Arc::new(network.clone());
+        for address in network.addresses {
+            let address = SocketAddr::new(address, PORT);
+            let common = || (self.common.clone(), shared.clone());
+            let udp = bound(address, &network.bridge, SockType::Datagram)
+                .and_then(|socket| UdpSocket::from_std(socket.into()));
+            let tcp = bound(address, &network.bridge, SockType::Stream)
+                .and_then(|socket| TcpListener::from_std(socket.into()));
+            match (udp, tcp) {
+                (Ok(udp), Ok(tcp)) => {
+                    tasks.push(tokio::spawn(datagrams(common(), udp)).abort_handle());
+                    tasks.push(tokio::spawn(connections(common(), tcp)).abort_handle());
+                }
+                // IPv6 is switched off.
+                (Err(error), _) | (_, Err(error)) if address.is_ipv6() && is_no_address(&error) => {}
+                (Err(error), _) | (_, Err(error)) => {
+                    report::say(format_args!("answer names on {address} of network {}: {error}", network.network));
+                }
+            }
+        }
+        tasks
+    }
+}
+
+impl Drop for Resolvers {
+    fn drop(&mut self) {
+        self.serve(Vec::new());
+    }
+}
+
+fn is_no_address(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+}
+
+/// A socket that hears only what comes in on one link: an address of the machine could be reached on any.
+fn bound(address: SocketAddr, link: &str, kind: SockType) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    socket::setsockopt(&socket, sockopt::BindToDevice, &OsString::from(link))?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if kind == SockType::Stream {
+        socket::listen(&socket, socket::Backlog::new(BACKLOG)?)?;
+    }
+    Ok(socket)
+}
+
+async fn datagrams((common, network): (Arc<Common>, Arc<Served>), socket: UdpSocket) {
+    let socket = Arc::new(socket);
+    let mut buffer = vec![0; LARGEST_QUERY];
+    loop {
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // What an earlier answer met, such as a port that is closed meanwhile.
+            Err(_) => continue,
+        };
+        let message = buffer.get(..length).unwrap_or_default();
+        match respond(&common, &network, from.ip(), message, false) {
+            Response::Here(answer) => send(&socket, &answer, from).await,
+            Response::Nothing => {}
+            Response::Outside { query, servers } => {
+                let (common, socket, asked) = (common.clone(), socket.clone(), message.to_vec());
+                tokio::spawn(async move {
+                    let answer = match common.on_the_way.try_acquire() {
+                        Ok(_one) => forward::over_udp(&asked, &servers).await,
+                        Err(_) => None,
+                    };
+                    let answer = answer.unwrap_or_else(|| query.answer(Code::Failed, &[], false));
+                    send(&socket, &answer, from).await;
+                });
+            }
+        }
+    }
+}
+
+async fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
+    // Who does not get it asks again.
+    let _lost = socket.send_to(answer, to).await;
+}
+
+async fn connections((common, network): (Arc<Common>, Arc<Served>), listener: TcpListener) {
+    loop {
+        let Ok((stream, from)) = listener.accept().await else {
+            // No descriptors are left, which takes a while: the connection that is refused comes again.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (common, network) = (common.clone(), network.clone());
+        tokio::spawn(async move {
+            if let Ok(_one) = common.connections.acquire().await {
+                // Ends by the other side, by silence or by an error: all the same to us.
+                let _ended = conversation(&common, &network, from.ip(), stream).await;
+            }
+        });
+    }
+}
+
+async fn conversation(common: &Common, network: &Served, from: IpAddr, mut stream: TcpStream) -> io::Result<()> {
+    loop {
+        let message = timeout(IDLE, forward::read_message(&mut stream)).await??;
+        let answer = match respond(common, network, from, &message, true) {
+            Response::Here(answer) => answer,
+            Response::Nothing => return Ok(()),
+            Response::Outside { query, servers } => {
+                let answer = forward::over_tcp(&message, &servers).await;
+                answer.unwrap_or_else(|| query.answer(Code::Failed, &[], true))
+            }
+        };
+        timeout(IDLE, forward::write_message(&mut stream, &answer)).await??;
+    }
+}
+
+enum Response {
+    Here(Vec<u8>),
+    Outside { query: Query, servers: Vec<SocketAddr> },
+    Nothing,
+}
+
+/// What becomes of a message.
+fn respond(common: &Common, network: &Served, from: IpAddr, message: &[u8], stream: bool) -> Response {
+    let Some(query) = Query::read(message) else {
+        return message::refusal(message).map_or(Response::Nothing, Response::Here);
+    };
+    let client = Client { address: from, network: &network.network, open: network.open };
+    let directory = common.directory();
+    if let Some(name) = query.address().and_then(|address| directory.name_of(client, address)) {
+        return Response::Here(query.answer(Code::Good, &[Record::Name(name.to_owned())], stream));
+    }
+    if let Some(addresses) = directory.find(client, &query.name) {
+        return Response::Here(query.answer(Code::Good, &records(query.kind, &addresses), stream));
+    }
+    let is_short = !query.name.contains('.');
+    if !directory.may_ask_outside(client) || (is_short && directory.servers.is_empty()) {
+        return Response::Here(query.answer(Code::NoSuchName, &[], stream));
+    }
+    Response::Outside { query, servers: directory.servers.clone() }
+}
+
+/// In an order that differs from question to question: most programs take the first.
+fn records(kind: Kind, addresses: &[(std::net::Ipv4Addr, std::net::Ipv6Addr)]) -> Vec<Record> {
+    let mut records: Vec<Record> = match kind {
+        Kind::A => addresses.iter().map(|(address, _)| Record::Address((*address).into())).collect(),
+        Kind::Aaaa => addresses.iter().map(|(_, address)| Record::Address((*address).into())).collect(),
+        Kind::Ptr | Kind::Other => Vec::new(),
+    };
+    if records.len() > 1 {
+        let count = u64::try_from(records.len()).unwrap_or(1);
+        records.rotate_left(usize::try_from(device::random() % count).unwrap_or(0));
+    }
+    records
+}

@@ -1,0 +1,203 @@
+//! The resolver of containers, asked by `dig`, with dnsmasq as the host's server.
+
+mod support;
+
+use berth_control::message::Notice;
+use support::site::{Site, container, port};
+use support::{Namespace, Program, Running, eventually, possible, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "dig", "dnsmasq"];
+const NETWORKS: &str = "[network]\ndns = ['192.0.2.1']\ndns_search = ['example.test']\n\
+    [networks.front]\nsubnets = ['10.88.0.0/24', 'fd00:88::/64']\n\
+    [networks.back]\nsubnets = ['10.89.0.0/24']\ninternal = true\n";
+const FRONT: &str = "10.88.0.1";
+const BACK: &str = "10.89.0.1";
+
+/// The answer's records, in order.
+fn dig(from: &Namespace, server: &str, question: &str) -> Vec<String> {
+    let answer = from.run(&format!("dig +short +time=3 +tries=2 @{server} {question}"));
+    let mut lines: Vec<String> = answer.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn status(from: &Namespace, server: &str, question: &str) -> String {
+    let answer = from.run(&format!("dig +time=3 +tries=2 @{server} {question}"));
+    answer.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default().to_owned()
+}
+
+/// A name server outside.
+fn dnsmasq(site: &Site, address: &str, settings: &[&str]) -> Program {
+    let listen = format!("--listen-address={address}");
+    let fixed =
+        ["dnsmasq", "-k", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", "--conf-file=/dev/null"];
+    let program = site.outside.start(&[&fixed[..], &[&listen, "--pid-file="], settings].concat());
+    eventually("dnsmasq listens", || {
+        let asked = site.outside.try_run(&format!("dig +time=1 +tries=1 @{address} up"));
+        asked.status.success().then_some(())
+    });
+    program
+}
+
+/// Attaches to networks with a service's name and a membership's keys.
+fn attach(
+    service: &mut Running,
+    (name, of): (&str, &str),
+    namespace: &Namespace,
+    networks: &[(&str, &str)],
+) -> Vec<String> {
+    let mut wanted = wanted(name, &[]);
+    wanted.service = of.to_owned();
+    let membership = |(network, keys): &(&str, &str)| (network.parse().unwrap(), toml::from_str(keys).unwrap());
+    wanted.networks = networks.iter().map(membership).collect();
+    service.attach_as(wanted, namespace).unwrap()
+}
+
+#[test]
+fn containers_find_each_other_by_name_alias_and_address() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (web, db, other) = (container(), container(), container());
+    let web_addresses = attach(&mut service, ("web", "web"), &web, &[("front", ""), ("back", "")]);
+    let db_addresses = attach(&mut service, ("db", "db"), &db, &[("back", "aliases = ['SQL', 'db.local']")]);
+    attach(&mut service, ("other", "other"), &other, &[("front", "")]);
+    for question in ["db", "DB", "sql", "db.local"] {
+        assert_eq!(dig(&web, FRONT, question), [db_addresses[0].clone()], "{question}");
+    }
+    assert_eq!(dig(&web, FRONT, "db AAAA"), [db_addresses[1].clone()]);
+    assert_eq!(dig(&web, "fd00:88::1", "db"), [db_addresses[0].clone()], "over IPv6");
+    assert_eq!(dig(&web, FRONT, "+tcp db"), [db_addresses[0].clone()], "over TCP");
+    assert_eq!(dig(&db, BACK, "web"), [web_addresses[2].clone()], "the address on the common network");
+    assert_eq!(dig(&other, FRONT, "web"), [web_addresses[0].clone()]);
+    for address in &db_addresses {
+        assert_eq!(dig(&web, FRONT, &format!("-x {address}")), ["db."]);
+    }
+    assert_eq!(status(&web, FRONT, "db MX"), "NOERROR", "there is such a name, but nothing of the kind");
+    assert!(dig(&web, FRONT, "db MX").is_empty());
+    assert!(dig(&other, FRONT, "db").is_empty(), "another network's name");
+    service.notify(Notice::DetachNetwork { name: "db".into() }, &[]);
+    eventually("the name is gone", || dig(&web, FRONT, "db").is_empty().then_some(()));
+}
+
+#[test]
+fn a_service_name_is_all_replicas_that_do_their_work() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let namespaces: Vec<Namespace> = (0..40).map(|_| container()).collect();
+    let mut addresses = Vec::new();
+    for (number, namespace) in namespaces.iter().enumerate() {
+        let name = format!("web-{number}");
+        addresses.push(attach(&mut service, (&name, "web"), namespace, &[("front", "")]).remove(0));
+    }
+    addresses.sort();
+    let asking = &namespaces[0];
+    assert_eq!(dig(asking, FRONT, "web"), addresses);
+    assert_eq!(dig(asking, FRONT, "+noedns web"), addresses, "more than a plain datagram has room for");
+    let truncated = asking.run(&format!("dig +noedns +ignore @{FRONT} web"));
+    assert!(truncated.contains("qr aa tc"), "{truncated}");
+    let first = dig(asking, FRONT, "web-7").remove(0);
+    service.notify(Notice::Serving { name: "web-7".into(), serving: false }, &[]);
+    eventually("the one that is ill is left out", || (!dig(asking, FRONT, "web").contains(&first)).then_some(()));
+    assert_eq!(dig(asking, FRONT, "web-7"), [first], "by its own name it is found");
+    let mut orders = std::collections::BTreeSet::new();
+    eventually("another one comes first", || {
+        let answer = asking.run(&format!("dig +short @{FRONT} web"));
+        orders.insert(answer.lines().next().unwrap_or_default().to_owned());
+        (orders.len() > 1).then_some(())
+    });
+}
+
+#[test]
+fn other_names_go_to_the_hosts_servers_whichever_they_are() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    site.outside.ip("address add 192.0.2.3/24 dev up0");
+    let text = format!("--txt-record=long.test,{}", vec!["a".repeat(250); 20].join(","));
+    let first = dnsmasq(&site, "192.0.2.1", &["--address=/example.test/203.0.113.1", &text]);
+    let _second = dnsmasq(&site, "192.0.2.3", &["--address=/example.test/203.0.113.3"]);
+    let (web, db) = (container(), container());
+    attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    attach(&mut service, ("db", "db"), &db, &[("back", "")]);
+    for how in ["", "+tcp", "+noedns"] {
+        assert_eq!(dig(&web, FRONT, &format!("{how} www.example.test")), ["203.0.113.1"], "{how}");
+    }
+    let long = dig(&web, FRONT, "long.test TXT");
+    assert!(long[0].len() > 5000, "what is cut off over UDP comes over TCP: {}", long[0].len());
+    assert_eq!(status(&web, FRONT, "nowhere.invalid"), "REFUSED", "as the server itself says");
+    assert_eq!(status(&db, BACK, "www.example.test"), "NXDOMAIN", "an internal network knows no outside");
+    service.apply(&site.configuration(&NETWORKS.replace("'192.0.2.1'", "'192.0.2.3'")));
+    eventually("the other server is asked", || (dig(&web, FRONT, "a.example.test") == ["203.0.113.3"]).then_some(()));
+    service.apply(&site.configuration(&NETWORKS.replace("'192.0.2.1'", "'192.0.2.1', '192.0.2.3'")));
+    drop(first);
+    eventually("the second is asked when the first is gone", || {
+        (dig(&web, FRONT, "a.example.test") == ["203.0.113.3"]).then_some(())
+    });
+    drop(_second);
+    assert_eq!(status(&web, FRONT, "a.example.test"), "SERVFAIL");
+}
+
+#[test]
+fn only_containers_are_answered_and_no_published_port_takes_the_resolvers_place() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (web, dns) = (container(), container());
+    let addresses = attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    let mut wanted = wanted("dns", &[port("", 53, 53, "udp"), port("", 53, 53, "tcp")]);
+    wanted.networks = vec![("front".parse().unwrap(), berth_config::Membership::default())];
+    service.attach_as(wanted, &dns).unwrap();
+    for how in ["", "+tcp"] {
+        assert_eq!(dig(&web, FRONT, &format!("{how} web")), [addresses[0].clone()]);
+    }
+    service.notify(Notice::DetachNetwork { name: "dns".into() }, &[]);
+    eventually("the port is free", || {
+        (!site.machine.namespace.run("nft list table inet berth").contains("udp . 53")).then_some(())
+    });
+    site.outside.ip(&format!("route add {FRONT}/32 via 192.0.2.2"));
+    let asked = site.outside.try_run(&format!("dig +time=1 +tries=1 @{FRONT} web"));
+    assert!(!asked.status.success(), "{}", String::from_utf8_lossy(&asked.stdout));
+}
+
+#[test]
+fn a_container_is_told_of_its_resolver_and_of_search_domains_as_they_change() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let web = container();
+    attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    assert_eq!(service.resolv_conf["web"], "nameserver 10.88.0.1\nsearch example.test\noptions ndots:0\n");
+    service.apply(&site.configuration(&NETWORKS.replace("example.test", "example.org")));
+    service.wait("new search domains", |request| match request {
+        berth_control::message::Request::NetworkAttached { resolv_conf, .. } => {
+            resolv_conf.contains("search example.org\n").then_some(())
+        }
+        _ => None,
+    });
+}
+
+#[test]
+fn names_are_answered_again_by_the_next_service() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let web = container();
+    let addresses = attach(&mut site.start(), ("web", "shop"), &web, &[("front", "")]);
+    let _service = site.start();
+    for name in ["web", "shop"] {
+        assert_eq!(dig(&web, FRONT, name), [addresses[0].clone()]);
+    }
+}
