@@ -16,6 +16,7 @@ mod operation;
 mod pressure;
 mod runtime;
 mod state;
+mod storm;
 mod supervision;
 mod watchdog;
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         apply::CASES,
         archives::CASES,
         state::CASES,
+        storm::CASES,
         supervision::CASES,
         watchdog::CASES,
         operation::CASES,

@@ -10,6 +10,7 @@ pub mod archive;
 pub mod artifacts;
 pub mod bench;
 pub mod cases;
+pub mod chatty;
 pub mod disks;
 pub mod figures;
 pub mod machine;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
+use crate::chatty;
 use crate::disks::Files;
 use crate::machine::{Machine, Mark};
 use crate::runner::Case;
@@ -17,43 +18,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How many containers print numbered lines.
-const CHATTY: usize = 5;
-
-/// A machine whose containers print numbered lines without end.
-fn chatty(bench: &Bench, kernel_arguments: &str) -> Result<Machine> {
-    let script = "i=0; while true; do echo line $i; i=$((i+1)); [ $((i % 10)) = 0 ] && sleep 0.1; done";
-    let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
-    let container = |number| format!("[containers.a{number}]\nimage = \"localhost/a:1\"\nstop_grace_period = \"1s\"\n");
-    let configuration: String = (0..CHATTY).map(container).collect();
-    let files = Files::new().with("berth.toml", configuration.as_str()).with("images/a.tar", archive);
-    let mut machine = bench.machine().user_data(&files)?.kernel_arguments(kernel_arguments).start()?;
-    machine.wait_until_ready()?;
-    machine.guest.wait()?;
-    Ok(machine)
-}
-
-/// Name, process, start and restarts of every container: what must stay.
-fn processes(machine: &mut Machine) -> Result<String> {
-    let list = machine.guest.berth(&["ps", "--all"])?;
-    let line = |container: &serde_json::Value| {
-        let fields = ["name", "state", "pid", "started_us", "restarts"].map(|field| container[field].to_string());
-        fields.join(" ")
-    };
-    Ok(list.as_array().context("a list")?.iter().map(line).collect::<Vec<_>>().join("\n"))
-}
-
-/// Stops the containers and looks whether a line is missing, doubled or out of order.
-fn check_lines(machine: &mut Machine) -> Result<()> {
-    for number in 0..CHATTY {
-        let name = format!("a{number}");
-        machine.guest.shell(&format!("berth stop {name}"))?;
-        machine.guest.wait_for_state(&name, "stopped")?;
-        let check = "awk '$1 != \"line\" || $2 != NR - 1 { print \"line \" NR \": \" $0; exit 1 } END { print NR }'";
-        let lines = machine.guest.shell(&format!("berth logs {name} | {check}"))?;
-        ensure!(lines.trim().parse::<u32>()? > 100, "{name} has printed {lines} lines");
-    }
-    Ok(())
-}
+const COUNT: usize = 5;
 
 fn steps(machine: &mut Machine) -> Result<Vec<String>> {
     let steps = machine.guest.berth(&["boot"])?;
@@ -62,8 +27,8 @@ fn steps(machine: &mut Machine) -> Result<Vec<String>> {
 }
 
 fn reexec(bench: &Bench) -> Result<()> {
-    let mut machine = chatty(bench, "")?;
-    let before = processes(&mut machine)?;
+    let mut machine = chatty::start(bench.machine(), bench, COUNT)?;
+    let before = chatty::processes(&mut machine)?;
     let descriptors = "ls -l /proc/1/fd";
     machine.guest.shell("berth reexec")?;
     let count = machine.guest.shell(descriptors)?;
@@ -74,7 +39,7 @@ fn reexec(bench: &Bench) -> Result<()> {
     let code = machine.guest.shell(execution)?;
     ensure!(code.trim_end().ends_with('7'), "the execution ended with {code}");
     ensure!(steps(&mut machine)?.len() == 10, "{:?}", steps(&mut machine)?);
-    let after = processes(&mut machine)?;
+    let after = chatty::processes(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");
     let now = machine.guest.shell(descriptors)?;
     ensure!(now.lines().count() == count.lines().count(), "descriptors are left behind: before\n{count}\nnow\n{now}");
@@ -91,18 +56,18 @@ fn reexec(bench: &Bench) -> Result<()> {
 }
 
 fn defects(bench: &Bench) -> Result<()> {
-    let mut machine = chatty(bench, "berth.faults=on")?;
-    let before = processes(&mut machine)?;
+    let mut machine = chatty::start(bench.machine().kernel_arguments("berth.faults=on"), bench, COUNT)?;
+    let before = chatty::processes(&mut machine)?;
     for (signal, reason) in [("SEGV", "SIGSEGV"), ("ABRT", "SIGABRT"), ("HUP", "SIGHUP came")] {
         let mark = machine.console.mark();
         machine.guest.shell(&format!("kill -{signal} 1"))?;
         let is_step = |line: &str| line.contains("execute PID 1 anew: after a defect") && line.contains(reason);
         machine.console.wait_for_line(mark, wait::ANSWER, is_step)?;
-        let after = processes(&mut machine)?;
+        let after = chatty::processes(&mut machine)?;
         ensure!(before == after, "{signal}: before:\n{before}\nafter:\n{after}");
     }
     ensure!(steps(&mut machine)?.len() == 3, "{:?}", steps(&mut machine)?);
-    check_lines(&mut machine)
+    chatty::check_lines(&mut machine, COUNT)
 }
 
 /// Lets PID 1 crash until it stays in its minimal mode; the console from then on.
@@ -119,8 +84,8 @@ fn crash_until_it_stays(machine: &mut Machine) -> Result<Mark> {
 }
 
 fn crash_loop(bench: &Bench) -> Result<()> {
-    let mut machine = chatty(bench, "")?;
-    let before = processes(&mut machine)?;
+    let mut machine = chatty::start(bench.machine(), bench, COUNT)?;
+    let before = chatty::processes(&mut machine)?;
     let mark = crash_until_it_stays(&mut machine)?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("kernel's start: SIGSEGV"))?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("@berth:/# "))?;
@@ -135,9 +100,9 @@ fn crash_loop(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("execute PID 1 anew: as was wanted"))?;
     machine.guest.wait_for_state("console", "running")?;
     let rest = |text: &str| text.lines().filter(|line| !line.contains("\"console\"")).collect::<Vec<_>>().join("\n");
-    let after = processes(&mut machine)?;
+    let after = chatty::processes(&mut machine)?;
     ensure!(rest(&before) == rest(&after), "before:\n{before}\nafter:\n{after}");
-    check_lines(&mut machine)
+    chatty::check_lines(&mut machine, COUNT)
 }
 
 fn no_shell(bench: &Bench) -> Result<()> {
