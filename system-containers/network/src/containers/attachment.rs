@@ -6,15 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use berth_control::message::{self, Port};
+use berth_control::message;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::directory::{Directory, Member};
 use crate::files;
-use crate::nftables::ruleset::Redirection;
 
 /// A container's link in one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,101 +75,6 @@ impl Attachment {
     pub fn has(&self, address: IpAddr) -> bool {
         self.cables.iter().any(|cable| address == cable.ipv4 || address == cable.ipv6)
     }
-
-    /// Its ports as elements of the packet filter's maps.
-    pub fn redirections(&self) -> Result<Vec<Redirection>, PortError> {
-        let mut redirections = Vec::new();
-        let Some(cable) = self.way_out.and_then(|index| self.cables.get(index)) else { return Ok(redirections) };
-        for port in &self.wanted.ports {
-            let host_address = host_address(port)?;
-            let protocol = protocol_number(port)?;
-            let families = [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)];
-            let wanted = |to: &IpAddr| host_address.is_none_or(|address| address.is_ipv4() == to.is_ipv4());
-            redirections.extend(families.into_iter().filter(wanted).map(|to| Redirection {
-                host_address: host_address.filter(|address| !address.is_unspecified()),
-                host_port: port.host_port,
-                protocol,
-                to: SocketAddr::new(to, port.container_port),
-            }));
-        }
-        Ok(redirections)
-    }
-}
-
-/// A port that cannot be published.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    /// Another container has it.
-    #[error("port {port} of the machine is already published by container {owner}: choose another or stop {owner}")]
-    Taken {
-        /// As `8080/tcp`.
-        port: String,
-        /// Who has it.
-        owner: String,
-    },
-    /// Twice in one container's list.
-    #[error("port {port} of the machine is published twice")]
-    Repeated {
-        /// As `8080/tcp`.
-        port: String,
-    },
-    /// Not an address.
-    #[error("{address:?} is not an address of the machine")]
-    Address {
-        /// What it is.
-        address: String,
-    },
-    /// Not one of the three.
-    #[error("{protocol:?} is not tcp, udp or sctp")]
-    Protocol {
-        /// What it is.
-        protocol: String,
-    },
-}
-
-fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
-    let address = port.host_address.as_str();
-    let parse = || address.parse().map_err(|_| PortError::Address { address: address.to_owned() });
-    if address.is_empty() { Ok(None) } else { parse().map(Some) }
-}
-
-fn protocol_number(port: &Port) -> Result<u8, PortError> {
-    match port.protocol.as_str() {
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
-        "sctp" => Ok(132),
-        other => Err(PortError::Protocol { protocol: other.to_owned() }),
-    }
-}
-
-/// Finds ports that are wanted twice.
-pub fn check_ports<'a>(ports: &[Port], others: impl Iterator<Item = &'a Attachment>) -> Result<(), PortError> {
-    for (index, port) in ports.iter().enumerate() {
-        host_address(port)?;
-        protocol_number(port)?;
-        if ports.iter().take(index).any(|other| collide(port, other)) {
-            return Err(PortError::Repeated { port: port_text(port) });
-        }
-    }
-    for other in others {
-        if let Some(port) = ports.iter().find(|port| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
-            return Err(PortError::Taken { port: port_text(port), owner: other.wanted.name.clone() });
-        }
-    }
-    Ok(())
-}
-
-fn port_text(port: &Port) -> String {
-    format!("{}/{}", port.host_port, port.protocol)
-}
-
-fn collide(one: &Port, two: &Port) -> bool {
-    let addresses = match (host_address(one).ok().flatten(), host_address(two).ok().flatten()) {
-        (Some(one), Some(two)) if one.is_unspecified() || two.is_unspecified() => one.is_ipv4() == two.is_ipv4(),
-        (Some(one), Some(two)) => one == two,
-        _ => true,
-    };
-    addresses && one.host_port == two.host_port && one.protocol == two.protocol
 }
 
 /// The files.
@@ -220,14 +124,13 @@ impl AttachmentStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use berth_control::message::Port;
+
     use super::*;
 
-    fn port(host_address: &str, host_port: u16, protocol: &str) -> Port {
-        Port { host_address: host_address.into(), host_port, container_port: 80, protocol: protocol.into() }
-    }
-
-    fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
+    /// A container on the default network.
+    pub fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
         let (ipv4, ipv6) = (Ipv4Addr::new(172, 30, 0, 2), "fd00::2".parse().unwrap());
         let cable = Cable { network: "default".into(), number: 0, place: 2, ipv4, ipv6, mac: [2, 0, 0, 0, 0, 2] };
         let (service, networks) = (name.to_owned(), Vec::new());
@@ -236,40 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_names_the_owner() {
-        let web = attachment("web", vec![port("", 8080, "tcp")]);
-        let error = check_ports(&[port("127.0.0.1", 8080, "tcp")], [&web].into_iter()).unwrap_err();
-        assert!(error.to_string().contains("8080/tcp") && error.to_string().contains("web"), "{error}");
-    }
-
-    #[test]
-    fn ports_collide_only_where_they_meet() {
-        let tcp = |address| port(address, 53, "tcp");
-        assert!(!collide(&tcp(""), &port("", 53, "udp")));
-        assert!(!collide(&tcp("127.0.0.1"), &tcp("10.0.0.1")));
-        assert!(!collide(&tcp("0.0.0.0"), &tcp("::1")));
-        assert!(collide(&tcp("0.0.0.0"), &tcp("10.0.0.1")));
-        assert!(collide(&tcp(""), &tcp("::1")));
-        assert!(check_ports(&[tcp(""), tcp("")], std::iter::empty()).is_err());
-        assert!(check_ports(&[tcp("elsewhere")], std::iter::empty()).is_err());
-        assert!(check_ports(&[port("", 53, "icmp")], std::iter::empty()).is_err());
-    }
-
-    #[test]
-    fn a_port_for_all_addresses_is_one_for_both_families() {
-        let families = |address| attachment("web", vec![port(address, 80, "tcp")]).redirections().unwrap();
-        assert_eq!(families("").len(), 2);
-        assert_eq!(families("0.0.0.0").len(), 1);
-        assert!(families("0.0.0.0")[0].host_address.is_none() && families("0.0.0.0")[0].to.is_ipv4());
-        assert!(families("::1")[0].to.is_ipv6() && families("::1")[0].host_address.is_some());
-    }
-
-    #[test]
     fn what_is_kept_is_found_and_what_is_broken_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = AttachmentStore::new(directory.path());
         assert!(store.load().is_empty());
-        let web = attachment("web", vec![port("", 8080, "tcp")]);
+        let web = attachment("web", Vec::new());
         store.save(&web).unwrap();
         fs::write(directory.path().join("network/db.json"), b"{").unwrap();
         assert_eq!(store.load().into_values().collect::<Vec<_>>(), [web]);

@@ -9,6 +9,7 @@ mod attachment;
 mod bridge;
 mod namespace;
 mod networks;
+mod ports;
 mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +21,15 @@ use berth_config::{Membership, Networking};
 use berth_control::message;
 
 pub use self::answer::Attached;
-use self::attachment::{Attachment, AttachmentStore, Cable, PortError, check_ports};
+use self::attachment::{Attachment, AttachmentStore, Cable};
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
+use self::ports::{PortError, Published, check_ports};
 use crate::dhcp::message::mask_of;
 use crate::dns::server::{Resolvers, Served};
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::nftables::ruleset::{self, Table};
-use crate::nftables::wire::Connection;
+use crate::nftables::ruleset::Table;
 use crate::report;
 use crate::service::Paths;
 
@@ -79,7 +80,7 @@ pub struct Containers {
     store: AttachmentStore,
     networks: Networks,
     attachments: BTreeMap<String, Attachment>,
-    filter: Connection,
+    published: Published,
     resolvers: Resolvers,
     search: Vec<String>,
 }
@@ -90,8 +91,8 @@ impl Containers {
         let store = AttachmentStore::new(&paths.run);
         let attachments = store.load();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
-        let (filter, resolvers) = (Connection::open()?, Resolvers::new());
-        let mut this = Self { netlink, store, networks, attachments, filter, resolvers, search: Vec::new() };
+        let (published, resolvers) = (Published::new()?, Resolvers::new());
+        let mut this = Self { netlink, store, networks, attachments, published, resolvers, search: Vec::new() };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
         let is_lost = |attachment: &Attachment| {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
@@ -170,7 +171,7 @@ impl Containers {
             // The container's last run, or something else than before: begin anew.
             self.detach(&name).await;
         }
-        check_ports(&wanted.ports, self.attachments.values())?;
+        check_ports(&wanted.ports, &wanted.service, self.attachments.values())?;
         let mut cables = Vec::new();
         let mut way_out = None;
         for (index, (network, membership)) in wanted.networks.iter().enumerate() {
@@ -197,6 +198,8 @@ impl Containers {
         if let Err(error) = self.store.save(attachment) {
             report::say(format_args!("note whether {name} serves: {error}"));
         }
+        let service = attachment.wanted.service.clone();
+        self.publish_or_refill(&service);
     }
 
     /// Chooses a container's addresses in a network.
@@ -244,10 +247,7 @@ impl Containers {
             });
         }
         namespace::set_up(namespace, inside).await?;
-        let redirections = attachment.redirections()?;
-        if !redirections.is_empty() {
-            ruleset::publish(&self.filter, &redirections).map_err(AttachError::Filter)?;
-        }
+        self.published.update(&attachment.wanted.service, &self.attachments).map_err(AttachError::Filter)?;
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
         attachment.enter(&mut self.resolvers.directory());
@@ -260,16 +260,7 @@ impl Containers {
     pub async fn detach(&mut self, name: &str) {
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
-        if let Ok(redirections) = attachment.redirections()
-            && !redirections.is_empty()
-            && let Err(error) = ruleset::withdraw(&self.filter, &redirections)
-        {
-            // One element was not there, so none was removed: the whole table is made anew.
-            report::say(format_args!("withdraw the ports of {name}: {error}"));
-            if let Err(error) = self.refill() {
-                report::say(format_args!("set up the packet filter: {error}"));
-            }
-        }
+        self.publish_or_refill(&attachment.wanted.service);
         for cable in &attachment.cables {
             if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
                 report::failure(&error);
@@ -312,18 +303,27 @@ impl Containers {
         }
     }
 
+    /// Makes a service's ports lead to the containers that it has now.
+    fn publish_or_refill(&mut self, service: &str) {
+        if let Err(error) = self.published.update(service, &self.attachments) {
+            // One element was not there, so nothing was done: the whole table is made anew.
+            report::say(format_args!("change the ports of {service}: {error}"));
+            if let Err(error) = self.refill() {
+                report::say(format_args!("set up the packet filter: {error}"));
+            }
+        }
+    }
+
     /// Makes the packet filter's table from what is attached.
-    fn refill(&self) -> io::Result<()> {
-        let all = self.attachments.values().filter_map(|attachment| attachment.redirections().ok());
-        let redirections: Vec<_> = all.flatten().collect();
+    fn refill(&mut self) -> io::Result<()> {
         let networks: Vec<_> = self.networks.live().collect();
         let open = networks.iter().filter(|(_, network)| !network.settings.internal);
         let table = Table {
             networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
             open: open.map(|(_, network)| network.bridge_name()).collect(),
-            redirections,
+            redirections: Vec::new(),
         };
-        ruleset::replace(&self.filter, &table)
+        self.published.replace(table, &self.attachments)
     }
 }
 

@@ -170,6 +170,13 @@ impl Expressions {
         })
     }
 
+    /// Loads the next number below a limit; each such expression counts for itself.
+    pub fn count(self, below: u32, to: Register) -> Self {
+        self.expression("numgen", |data| {
+            data.number(1, to.0).number(2, below).number(3, 0).number(4, 0);
+        })
+    }
+
     /// Replaces what the first registers hold by what the map has for it; goes on if it has.
     pub fn look_up(self, map: &str) -> Self {
         self.expression("lookup", |data| {

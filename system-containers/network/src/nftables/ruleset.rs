@@ -6,12 +6,14 @@
 //! set open                of those that have a way out
 //! map published4          protocol . port                 → address . port     any address of the machine
 //! map published4_at       address . protocol . port       → address . port     one address of the machine
-//! map published6, published6_at                                                the same for IPv6
+//! map shared4             protocol . port . slot          → address . port     replicas: each new connection has the next slot
+//! map shared4_at          address . protocol . port . slot → address . port
+//! map published6 …                                                             the same for IPv6
 //!
 //! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
 //!              for this machine: jump publish           output   for this machine: jump publish
-//! publish      look up the address and port, else the port, and redirect
+//! publish      look up address and port, else the port, and redirect
 //! forward      policy drop; known connections, from an open bridge to where no bridge is, redirected to a bridge: accept;
 //!              from a bridge that is not open: drop
 //! postrouting  from an open bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
@@ -37,50 +39,76 @@ const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_SERVICE: u32 = 13;
+const TYPE_MARK: u32 = 19;
 const TYPE_LINK_NAME: u32 = 41;
 const SET_IS_MAP: u32 = 8;
+/// Between how many places connections to replicas are shared out: more than a service has replicas, and with a few of
+/// them nobody has much more than another.
+pub const SLOTS: u32 = 256;
 /// IFNAMSIZ
 const LINK_NAME_LENGTH: usize = 16;
 
-/// A map of published ports: name, nft's type and length in bytes of the key and of the value.
+/// A map of published ports.
+#[derive(Clone, Copy, Debug)]
 struct Map {
     name: &'static str,
-    key_type: u32,
-    key_length: u32,
-    value_type: u32,
-    value_length: u32,
+    /// Of the machine's address in the key, and of the container's.
+    ipv4: bool,
+    /// Whether the machine's address is part of the key.
+    at: bool,
+    /// Whether a slot is.
+    shared: bool,
 }
 
-const MAPS: [Map; 4] = [
-    Map {
-        name: "published4",
-        key_type: TYPE_PROTOCOL << 6 | TYPE_SERVICE,
-        key_length: 8,
-        value_type: TYPE_IPV4 << 6 | TYPE_SERVICE,
-        value_length: 8,
-    },
-    Map {
-        name: "published4_at",
-        key_type: TYPE_IPV4 << 12 | TYPE_PROTOCOL << 6 | TYPE_SERVICE,
-        key_length: 12,
-        value_type: TYPE_IPV4 << 6 | TYPE_SERVICE,
-        value_length: 8,
-    },
-    Map {
-        name: "published6",
-        key_type: TYPE_PROTOCOL << 6 | TYPE_SERVICE,
-        key_length: 8,
-        value_type: TYPE_IPV6 << 6 | TYPE_SERVICE,
-        value_length: 20,
-    },
-    Map {
-        name: "published6_at",
-        key_type: TYPE_IPV6 << 12 | TYPE_PROTOCOL << 6 | TYPE_SERVICE,
-        key_length: 24,
-        value_type: TYPE_IPV6 << 6 | TYPE_SERVICE,
-        value_length: 20,
-    },
+/// In the order they are looked into.
+const MAPS: [Map; 8] = [
+    Map { name: "published4_at", ipv4: true, at: true, shared: false },
+    Map { name: "published6_at", ipv4: false, at: true, shared: false },
+    Map { name: "shared4_at", ipv4: true, at: true, shared: true },
+    Map { name: "shared6_at", ipv4: false, at: true, shared: true },
+    Map { name: "published4", ipv4: true, at: false, shared: false },
+    Map { name: "published6", ipv4: false, at: false, shared: false },
+    Map { name: "shared4", ipv4: true, at: false, shared: true },
+    Map { name: "shared6", ipv4: false, at: false, shared: true },
 ];
+
+impl Map {
+    const fn address(&self) -> (u32, u32) {
+        if self.ipv4 { (TYPE_IPV4, 4) } else { (TYPE_IPV6, 16) }
+    }
+
+    /// nft's type and the length in bytes.
+    fn key(&self) -> (u32, u32) {
+        let (mut kind, mut length) = if self.at { self.address() } else { (0, 0) };
+        let slot = self.shared.then_some(TYPE_MARK);
+        for part in [TYPE_PROTOCOL, TYPE_SERVICE].into_iter().chain(slot) {
+            (kind, length) = (kind << 6 | part, length + 4);
+        }
+        (kind, length)
+    }
+
+    fn value(&self) -> (u32, u32) {
+        let (kind, length) = self.address();
+        (kind << 6 | TYPE_SERVICE, length + 4)
+    }
+
+    /// The rule that looks into it.
+    fn rule(&self) -> Expressions {
+        let (family, offset) = if self.ipv4 { (IPV4, 16) } else { (IPV6, 24) };
+        let (_, length) = self.address();
+        let mut rule = Expressions::new().meta(Meta::Family, FIRST).equal(FIRST, &family.to_le_bytes()[..1]);
+        let mut at = 0;
+        if self.at {
+            rule = rule.payload(Header::Network, offset, length, FIRST);
+            at = length;
+        }
+        rule = rule.meta(Meta::Protocol, FIRST.after(at)).payload(Header::Transport, 2, 2, FIRST.after(at + 4));
+        if self.shared {
+            rule = rule.count(SLOTS, FIRST.after(at + 8));
+        }
+        rule.look_up(self.name).redirect(family, length)
+    }
+}
 
 /// Base chains: name, type, hook, priority, whether the policy is to drop.
 const CHAINS: [(&str, &str, u32, i32, bool); 5] = [
@@ -92,7 +120,7 @@ const CHAINS: [(&str, &str, u32, i32, bool); 5] = [
 ];
 
 /// A port of the machine that leads to one of a container, for one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Redirection {
     /// The machine's address; `None` for all.
     pub host_address: Option<IpAddr>,
@@ -100,18 +128,17 @@ pub struct Redirection {
     pub host_port: u16,
     /// The number of the protocol.
     pub protocol: u8,
+    /// Below [`SLOTS`]: it leads there for one connection of as many.
+    pub slot: Option<u32>,
     /// The container's address and port; of the same family as `host_address`.
     pub to: SocketAddr,
 }
 
 impl Redirection {
     fn map(&self) -> &'static str {
-        match (self.to.is_ipv4(), self.host_address.is_some()) {
-            (true, false) => "published4",
-            (true, true) => "published4_at",
-            (false, false) => "published6",
-            (false, true) => "published6_at",
-        }
+        let wanted = (self.to.is_ipv4(), self.host_address.is_some(), self.slot.is_some());
+        let map = MAPS.iter().find(|map| (map.ipv4, map.at, map.shared) == wanted);
+        map.map_or("", |map| map.name)
     }
 
     fn key(&self) -> Vec<u8> {
@@ -119,6 +146,7 @@ impl Redirection {
         key.extend([self.protocol, 0, 0, 0]);
         key.extend(self.host_port.to_be_bytes());
         key.extend([0, 0]);
+        key.extend(self.slot.into_iter().flat_map(u32::to_ne_bytes));
         key
     }
 
@@ -171,19 +199,13 @@ pub fn replace(connection: &Connection, wanted: &Table) -> io::Result<()> {
     connection.commit(batch)
 }
 
-/// Publishes ports.
-pub fn publish(connection: &Connection, redirections: &[Redirection]) -> io::Result<()> {
+/// Takes some ports back and publishes others, all at the same moment.
+pub fn change(connection: &Connection, gone: &[Redirection], new: &[Redirection]) -> io::Result<()> {
     let mut batch = Batch::new();
-    add_all(&mut batch, redirections);
-    connection.commit(batch)
-}
-
-/// Takes ports back.
-pub fn withdraw(connection: &Connection, redirections: &[Redirection]) -> io::Result<()> {
-    let mut batch = Batch::new();
-    for each in redirections {
+    for each in gone {
         elements(&mut batch, Kind::DeleteElements, each.map(), &each.key(), None);
     }
+    add_all(&mut batch, new);
     connection.commit(batch)
 }
 
@@ -219,8 +241,9 @@ fn sets(batch: &mut Batch) {
     }
     for (id, map) in (3..).zip(&MAPS) {
         batch.message(Kind::NewSet, |set| {
-            set.text(1, TABLE).text(2, map.name).number(3, SET_IS_MAP).number(4, map.key_type);
-            set.number(5, map.key_length).number(6, map.value_type).number(7, map.value_length).number(10, id);
+            let ((key, key_length), (value, value_length)) = (map.key(), map.value());
+            set.text(1, TABLE).text(2, map.name).number(3, SET_IS_MAP).number(4, key).number(5, key_length);
+            set.number(6, value).number(7, value_length).number(10, id);
         });
     }
 }
@@ -261,15 +284,8 @@ fn rules(batch: &mut Batch) {
     for chain in ["prerouting", "output"] {
         add(batch, chain, rule().for_this_machine().verdict(Verdict::Jump("publish")));
     }
-    for (number, offset, length, map) in [(IPV4, 16, 4, "published4_at"), (IPV6, 24, 16, "published6_at")] {
-        let address = family(number).payload(Header::Network, offset, length, FIRST);
-        let key = address.meta(Meta::Protocol, FIRST.after(length));
-        let key = key.payload(Header::Transport, 2, 2, FIRST.after(length + 4));
-        add(batch, "publish", key.look_up(map).redirect(number, length));
-    }
-    for (number, length, map) in [(IPV4, 4, "published4"), (IPV6, 16, "published6")] {
-        let key = family(number).meta(Meta::Protocol, FIRST).payload(Header::Transport, 2, 2, FIRST.after(4));
-        add(batch, "publish", key.look_up(map).redirect(number, length));
+    for map in &MAPS {
+        add(batch, "publish", map.rule());
     }
 
     add(batch, "forward", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));

@@ -1,0 +1,247 @@
+//! Published ports: which are wanted twice, and how they lead to containers.
+//!
+//! Replicas have the same ports. Connections to them are shared out by [`SLOTS`] slots that the packet filter takes in
+//! turn: each belongs to one of the replicas that do their work, or of all if none does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use berth_control::message::Port;
+
+use super::attachment::Attachment;
+use crate::nftables::ruleset::{self, Redirection, SLOTS, Table};
+use crate::nftables::wire::Connection;
+
+/// What the packet filter has been told.
+#[derive(Debug)]
+pub struct Published {
+    filter: Connection,
+    /// By service.
+    present: BTreeMap<String, BTreeSet<Redirection>>,
+}
+
+impl Published {
+    /// Nothing yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { filter: Connection::open()?, present: BTreeMap::new() })
+    }
+
+    /// Makes the whole table anew.
+    pub fn replace(&mut self, mut table: Table, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
+        let services: BTreeSet<&String> = attachments.values().map(|attachment| &attachment.wanted.service).collect();
+        let wanted = |service: &String| (service.clone(), redirections(service, attachments));
+        self.present = services.into_iter().map(wanted).collect();
+        table.redirections = self.present.values().flatten().copied().collect();
+        ruleset::replace(&self.filter, &table)
+    }
+
+    /// Makes a service's ports lead to its containers as they are now. If that fails it is not known what there is, and
+    /// [`Self::replace`] is needed.
+    pub fn update(&mut self, service: &str, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
+        let wanted = redirections(service, attachments);
+        let nothing = BTreeSet::new();
+        let present = self.present.get(service).unwrap_or(&nothing);
+        let gone: Vec<Redirection> = present.difference(&wanted).copied().collect();
+        let new: Vec<Redirection> = wanted.difference(present).copied().collect();
+        if !(gone.is_empty() && new.is_empty()) {
+            ruleset::change(&self.filter, &gone, &new)?;
+        }
+        if wanted.is_empty() {
+            self.present.remove(service);
+        } else {
+            self.present.insert(service.to_owned(), wanted);
+        }
+        Ok(())
+    }
+}
+
+/// All ports of a service.
+fn redirections(service: &str, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<Redirection> {
+    let of_service: Vec<&Attachment> =
+        attachments.values().filter(|attachment| attachment.wanted.service == service).collect();
+    let (alone, replicas): (Vec<_>, Vec<_>) =
+        of_service.into_iter().partition(|attachment| attachment.wanted.name == attachment.wanted.service);
+    let mut all: BTreeSet<Redirection> = alone.into_iter().flat_map(of_one).collect();
+    let any_serves = replicas.iter().any(|attachment| attachment.wanted.serving);
+    // By all that stands before the address they lead to.
+    let mut shared: BTreeMap<(Option<IpAddr>, u16, u8, bool), Vec<Redirection>> = BTreeMap::new();
+    for replica in replicas.into_iter().filter(|attachment| attachment.wanted.serving || !any_serves) {
+        for each in of_one(replica) {
+            let key = (each.host_address, each.host_port, each.protocol, each.to.is_ipv4());
+            shared.entry(key).or_default().push(each);
+        }
+    }
+    for candidates in shared.into_values() {
+        let slots = (0..SLOTS).zip(candidates.iter().cycle());
+        all.extend(slots.map(|(slot, each)| Redirection { slot: Some(slot), ..*each }));
+    }
+    all
+}
+
+/// The ports of one container. Those that are wrong were refused by [`check_ports`].
+fn of_one(attachment: &Attachment) -> Vec<Redirection> {
+    let Some(cable) = attachment.way_out.and_then(|index| attachment.cables.get(index)) else { return Vec::new() };
+    let mut redirections = Vec::new();
+    for port in &attachment.wanted.ports {
+        let (Ok(host_address), Ok(protocol)) = (host_address(port), protocol_number(port)) else { continue };
+        let families = [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)];
+        let wanted = |to: &IpAddr| host_address.is_none_or(|address| address.is_ipv4() == to.is_ipv4());
+        redirections.extend(families.into_iter().filter(wanted).map(|to| Redirection {
+            host_address: host_address.filter(|address| !address.is_unspecified()),
+            host_port: port.host_port,
+            protocol,
+            slot: None,
+            to: SocketAddr::new(to, port.container_port),
+        }));
+    }
+    redirections
+}
+
+/// A port that cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// Another container has it.
+    #[error("port {port} of the machine is already published by container {owner}: choose another or stop {owner}")]
+    Taken {
+        /// As `8080/tcp`.
+        port: String,
+        /// Who has it.
+        owner: String,
+    },
+    /// Twice in one container's list.
+    #[error("port {port} of the machine is published twice")]
+    Repeated {
+        /// As `8080/tcp`.
+        port: String,
+    },
+    /// Not an address.
+    #[error("{address:?} is not an address of the machine")]
+    Address {
+        /// What it is.
+        address: String,
+    },
+    /// Not one of the three.
+    #[error("{protocol:?} is not tcp, udp or sctp")]
+    Protocol {
+        /// What it is.
+        protocol: String,
+    },
+}
+
+fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
+    let address = port.host_address.as_str();
+    let parse = || address.parse().map_err(|_| PortError::Address { address: address.to_owned() });
+    if address.is_empty() { Ok(None) } else { parse().map(Some) }
+}
+
+fn protocol_number(port: &Port) -> Result<u8, PortError> {
+    match port.protocol.as_str() {
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "sctp" => Ok(132),
+        other => Err(PortError::Protocol { protocol: other.to_owned() }),
+    }
+}
+
+/// Finds ports that are wanted twice. Those of one service are the same on purpose.
+pub fn check_ports<'a>(
+    ports: &[Port],
+    service: &str,
+    others: impl Iterator<Item = &'a Attachment>,
+) -> Result<(), PortError> {
+    for (index, port) in ports.iter().enumerate() {
+        host_address(port)?;
+        protocol_number(port)?;
+        if ports.iter().take(index).any(|other| collide(port, other)) {
+            return Err(PortError::Repeated { port: port_text(port) });
+        }
+    }
+    for other in others.filter(|other| other.wanted.service != service) {
+        if let Some(port) = ports.iter().find(|port| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
+            return Err(PortError::Taken { port: port_text(port), owner: other.wanted.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn port_text(port: &Port) -> String {
+    format!("{}/{}", port.host_port, port.protocol)
+}
+
+fn collide(one: &Port, two: &Port) -> bool {
+    let addresses = match (host_address(one).ok().flatten(), host_address(two).ok().flatten()) {
+        (Some(one), Some(two)) if one.is_unspecified() || two.is_unspecified() => one.is_ipv4() == two.is_ipv4(),
+        (Some(one), Some(two)) => one == two,
+        _ => true,
+    };
+    addresses && one.host_port == two.host_port && one.protocol == two.protocol
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::attachment::tests::attachment;
+    use super::*;
+
+    fn port(host_address: &str, host_port: u16, protocol: &str) -> Port {
+        Port { host_address: host_address.into(), host_port, container_port: 80, protocol: protocol.into() }
+    }
+
+    #[test]
+    fn a_conflict_names_the_owner_unless_it_is_a_replica() {
+        let web = attachment("web", vec![port("", 8080, "tcp")]);
+        let wanted = [port("127.0.0.1", 8080, "tcp")];
+        let error = check_ports(&wanted, "other", [&web].into_iter()).unwrap_err();
+        assert!(error.to_string().contains("8080/tcp") && error.to_string().contains("web"), "{error}");
+        assert!(check_ports(&wanted, "web", [&web].into_iter()).is_ok());
+    }
+
+    #[test]
+    fn ports_collide_only_where_they_meet() {
+        let tcp = |address| port(address, 53, "tcp");
+        assert!(!collide(&tcp(""), &port("", 53, "udp")));
+        assert!(!collide(&tcp("127.0.0.1"), &tcp("10.0.0.1")));
+        assert!(!collide(&tcp("0.0.0.0"), &tcp("::1")));
+        assert!(collide(&tcp("0.0.0.0"), &tcp("10.0.0.1")));
+        assert!(collide(&tcp(""), &tcp("::1")));
+        assert!(check_ports(&[tcp(""), tcp("")], "web", std::iter::empty()).is_err());
+        assert!(check_ports(&[tcp("elsewhere")], "web", std::iter::empty()).is_err());
+        assert!(check_ports(&[port("", 53, "icmp")], "web", std::iter::empty()).is_err());
+    }
+
+    #[test]
+    fn a_port_for_all_addresses_is_one_for_both_families() {
+        let families = |address| of_one(&attachment("web", vec![port(address, 80, "tcp")]));
+        assert_eq!(families("").len(), 2);
+        assert_eq!(families("0.0.0.0").len(), 1);
+        assert!(families("0.0.0.0")[0].host_address.is_none() && families("0.0.0.0")[0].to.is_ipv4());
+        assert!(families("::1")[0].to.is_ipv6() && families("::1")[0].host_address.is_some());
+    }
+
+    #[test]
+    fn replicas_that_do_their_work_share_all_slots_evenly() {
+        let mut attachments = BTreeMap::new();
+        for number in 1..=3_u8 {
+            let mut replica = attachment(&format!("web-{number}"), vec![port("0.0.0.0", 80, "tcp")]);
+            replica.wanted.service = "web".into();
+            replica.cables[0].ipv4 = Ipv4Addr::new(10, 0, 0, number);
+            attachments.insert(replica.wanted.name.clone(), replica);
+        }
+        let counts = |attachments: &BTreeMap<String, Attachment>| {
+            let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+            let slots: BTreeSet<_> = redirections("web", attachments)
+                .into_iter()
+                .map(|each| (each.slot, *counts.entry(each.to.ip()).or_default() += 1).0)
+                .collect();
+            assert_eq!(slots.len(), 256);
+            counts.into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&attachments), [86, 85, 85]);
+        attachments.get_mut("web-2").unwrap().wanted.serving = false;
+        assert_eq!(counts(&attachments), [128, 128]);
+        attachments.values_mut().for_each(|replica| replica.wanted.serving = false);
+        assert_eq!(counts(&attachments), [86, 85, 85]);
+    }
+}

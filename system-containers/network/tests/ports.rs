@@ -1,0 +1,185 @@
+//! Published ports of replicas, of containers on user-defined networks, of ranges and of SCTP.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use berth_control::message::{Notice, Port};
+use support::site::{HOST, Site, ask, container, is_shut, port, serve};
+use support::{Namespace, Program, Running, eventually, possible, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+
+/// Replicas of `web` that serve on port 80.
+struct Replicas {
+    namespaces: Vec<Namespace>,
+    _servers: Vec<Program>,
+}
+
+impl Replicas {
+    fn attach(service: &mut Running, count: usize, ports: &[Port]) -> Self {
+        let namespaces: Vec<Namespace> = (0..count).map(|_| container()).collect();
+        for (number, namespace) in namespaces.iter().enumerate() {
+            attach_replica(service, number, namespace, ports);
+        }
+        let serve = |(number, namespace): (usize, &Namespace)| serve(namespace, "TCP", 80, &format!("web-{number}"));
+        let servers = namespaces.iter().enumerate().map(serve).collect();
+        Self { namespaces, _servers: servers }
+    }
+}
+
+fn attach_replica(service: &mut Running, number: usize, namespace: &Namespace, ports: &[Port]) -> Vec<String> {
+    let mut wanted = wanted(&format!("web-{number}"), ports);
+    wanted.service = "web".to_owned();
+    service.attach_as(wanted, namespace).unwrap()
+}
+
+/// Who answers how often.
+fn answers(from: &Namespace, address: &str, port: u16, times: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..times {
+        let answer = ask(from, "TCP", address, port);
+        *counts.entry(answer.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn connections_are_shared_out_among_replicas_that_do_their_work() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let ports = [port("", 8080, 80, "tcp"), port("127.0.0.1", 9090, 80, "tcp")];
+    let replicas = Replicas::attach(&mut service, 3, &ports);
+    for host in HOST {
+        let counts = answers(&site.outside, host, 8080, 9);
+        assert_eq!(counts.values().copied().collect::<Vec<_>>(), [3, 3, 3], "{host}: {counts:?}");
+    }
+    let host = &site.machine.namespace;
+    for (from, address, port) in [
+        (host, "127.0.0.1", 8080),
+        (host, "::1", 8080),
+        (host, "127.0.0.1", 9090),
+        (&replicas.namespaces[0], HOST[0], 8080),
+    ] {
+        let counts = answers(from, address, port, 6);
+        assert_eq!(counts.len(), 3, "{address}:{port}: {counts:?}");
+        assert!(!counts.contains_key(""), "{counts:?}");
+    }
+    let answer = ask(&site.outside, "TCP", HOST[0], 8080);
+    assert!(answer.contains("ffff:c000:0201"), "the source is kept: {answer}");
+
+    let elements = |address: &str| host.run("nft list map inet berth shared4").matches(address).count();
+    let mut addresses: Vec<String> = Vec::new();
+    for (number, namespace) in replicas.namespaces.iter().enumerate() {
+        addresses.push(attach_replica(&mut service, number, namespace, &ports).remove(0));
+    }
+    service.notify(Notice::Serving { name: "web-1".into(), serving: false }, &[]);
+    eventually("the one that is ill gets nothing", || (elements(&addresses[1]) == 0).then_some(()));
+    let counts = answers(&site.outside, HOST[0], 8080, 6);
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["web-0", "web-2"], "{counts:?}");
+    service.notify(Notice::DetachNetwork { name: "web-2".into() }, &[]);
+    eventually("the one that has gone gets nothing", || (elements(&addresses[2]) == 0).then_some(()));
+    assert_eq!(answers(&site.outside, HOST[0], 8080, 3).keys().collect::<Vec<_>>(), ["web-0"]);
+    service.notify(Notice::Serving { name: "web-1".into(), serving: true }, &[]);
+    eventually("the one that is well again gets its part", || (elements(&addresses[1]) == 128).then_some(()));
+}
+
+#[test]
+fn a_restarted_service_shares_out_as_before_and_knows_who_is_ill() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let ports = [port("", 8080, 80, "tcp")];
+    let (_replicas, before) = {
+        let mut service = site.start();
+        let replicas = Replicas::attach(&mut service, 3, &ports);
+        service.notify(Notice::Serving { name: "web-1".into(), serving: false }, &[]);
+        let map = || site.machine.namespace.run("nft list map inet berth shared4");
+        // An answered request comes after the notice.
+        attach_replica(&mut service, 0, &replicas.namespaces[0], &ports);
+        (replicas, map())
+    };
+    assert_eq!(answers(&site.outside, HOST[0], 8080, 4).len(), 2, "while nobody is there");
+    let _service = site.start();
+    assert_eq!(site.machine.namespace.run("nft list map inet berth shared4"), before);
+    assert_eq!(answers(&site.outside, HOST[0], 8080, 4).len(), 2);
+}
+
+#[test]
+fn ports_of_replicas_are_nobody_elses() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let replicas = Replicas::attach(&mut service, 2, &[port("", 8080, 80, "tcp")]);
+    let reason = service.attach("other", &container(), &[port("", 8080, 80, "tcp")]).unwrap_err();
+    assert!(reason.contains("8080/tcp") && reason.contains("web-0"), "{reason}");
+    drop(replicas);
+}
+
+#[test]
+fn the_ports_of_a_container_on_a_network_of_its_own_are_reached_from_everywhere() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.closed]\ninternal = true\n[networks.front]\nsubnets = ['10.88.0.0/24']\n");
+    let mut service = site.start();
+    let (web, other, neighbour) = (container(), container(), container());
+    let ports = [
+        port("", 8080, 80, "tcp"),
+        port("192.0.2.2", 8081, 80, "tcp"),
+        port("", 9000, 80, "tcp"),
+        port("", 9001, 81, "tcp"),
+    ];
+    let mut wanted = wanted("web", &ports);
+    let membership = |name: &str| (name.parse().unwrap(), berth_config::Membership::default());
+    wanted.networks = vec![membership("closed"), membership("front")];
+    service.attach_as(wanted, &web).unwrap();
+    service.attach("other", &other, &[]).unwrap();
+    let mut on_front = support::wanted("neighbour", &[]);
+    on_front.networks = vec![membership("front")];
+    service.attach_as(on_front, &neighbour).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&web, "TCP", 81, "second")];
+    let host = &site.machine.namespace;
+    for from in [&site.outside, host, &web, &other, &neighbour] {
+        for address in HOST {
+            assert!(ask(from, "TCP", address, 8080).starts_with("web sees"), "{address}");
+        }
+        assert!(ask(from, "TCP", HOST[0], 8081).starts_with("web sees"));
+        assert!(ask(from, "TCP", HOST[0], 9001).starts_with("second sees"), "the second of a range");
+    }
+    for localhost in ["127.0.0.1", "::1"] {
+        assert!(ask(host, "TCP", localhost, 8080).starts_with("web sees"), "{localhost}");
+        assert!(is_shut(host, localhost, 8081), "another address");
+    }
+    assert!(ask(&site.outside, "TCP", HOST[0], 8080).contains("ffff:c000:0201"), "the source is kept");
+}
+
+#[test]
+fn sctp_is_published_too() {
+    if !possible(TOOLS) {
+        return;
+    }
+    if support::try_run(
+        "socat -u SCTP4-LISTEN:7999,bind=127.0.0.1,accept-timeout=0.01 /dev/null 2>&1 | grep -qi support",
+    )
+    .status
+    .success()
+    {
+        eprintln!("SKIPPED: this kernel has no SCTP");
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach("web", &web, &[port("", 7000, 7001, "sctp")]).unwrap();
+    let _server = web.start(&["socat", "SCTP4-LISTEN:7001,fork", "SYSTEM:echo over sctp"]);
+    for (from, address) in [(&site.outside, HOST[0]), (&site.machine.namespace, "127.0.0.1")] {
+        eventually("an answer over SCTP", || (ask(from, "SCTP", address, 7000) == "over sctp").then_some(()));
+    }
+}
