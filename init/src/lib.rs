@@ -16,6 +16,7 @@ mod files;
 pub mod handover;
 pub mod journal;
 pub mod machine;
+mod made;
 pub mod mounts;
 pub mod power_button;
 pub mod pressure;

@@ -166,7 +166,7 @@ impl Machine {
             self.take_back();
             self.supervisor.settle();
             self.update_state();
-            self.write_stopped();
+            self.write_kept();
             self.tend_watchdog();
             if let Some(action) = self.advance_shutdown() {
                 self.let_go_of_watchdog(action);
@@ -224,6 +224,7 @@ impl Machine {
             Token::Task(number) => self.handle_task(number),
             Token::Setup(id) => self.supervisor.set_up(id),
             Token::Health(id) => self.supervisor.health_connection(id),
+            Token::Session(id) => self.supervisor.session(id),
             Token::Execution(number) => self.supervisor.execution_reports(number),
             Token::Channel(id) => {
                 for outcome in self.supervisor.message(id) {

@@ -29,6 +29,8 @@ pub enum Token {
     Pressure,
     /// The connection of the health check of the container with this number.
     Health(u32),
+    /// The client that talks to the container with this number.
+    Session(u32),
 }
 
 impl Token {
@@ -44,6 +46,7 @@ impl Token {
             Self::Channel(number) => (4, number),
             Self::Execution(number) => (6, number),
             Self::Health(number) => (7, number),
+            Self::Session(number) => (10, number),
         };
         (kind << 32) | u64::from(number)
     }
@@ -61,6 +64,7 @@ impl Token {
             7 => Some(Self::Health(low)),
             8 => Some(Self::Clock),
             9 => Some(Self::Pressure),
+            10 => Some(Self::Session(low)),
             _ => None,
         }
     }

@@ -73,12 +73,17 @@ impl Machine {
         for line in report.problems.iter().flat_map(|problem| problem.lines()) {
             log::warn!("{line}");
         }
-        if self.configuration.is_none() {
-            // Later ones bring what was read before the last change.
+        // Later ones bring what was read before the last change.
+        let first = self.configuration.is_none();
+        let made = std::mem::take(&mut report.made);
+        if first {
             self.supervisor.facts.stopped = std::mem::take(&mut report.stopped);
         }
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
+        }
+        if first {
+            self.supervisor.restore_made(made);
         }
         let sysctls = &self.supervisor.configuration.sysctls;
         report.problems.extend(sysctls.iter().filter_map(|(name, value)| set_kernel_parameter(name, value).err()));

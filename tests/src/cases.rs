@@ -14,6 +14,7 @@ mod health;
 mod isolation;
 mod operation;
 mod pressure;
+mod run;
 mod runtime;
 mod state;
 mod storm;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Case> {
         watchdog::CASES,
         operation::CASES,
         pressure::CASES,
+        run::CASES,
         runtime::CASES,
     ]
     .concat()

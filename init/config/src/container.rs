@@ -69,6 +69,12 @@ pub struct Container {
     /// The container's host name; its own name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
+    /// Whether the process has a terminal, which `berth attach` leads to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tty: bool,
+    /// Whether standard input stays open for `berth attach`; it is empty otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stdin_open: bool,
 
     /// How many of it there are, `<name>-1` and so on; one with the name itself if absent. At most 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +177,8 @@ impl Container {
             user: None,
             working_dir: None,
             hostname: None,
+            tty: false,
+            stdin_open: false,
             replicas: None,
             depends_on: Dependencies::default(),
             restart: RestartPolicy::default(),

@@ -46,7 +46,7 @@ fn distance(one: &str, two: &str) -> usize {
 
 /// Keys that people bring along from Compose, Docker and other systems, and what Berth has for them. Only keys that
 /// the edit distance would not find, or would find wrongly.
-const ELSEWHERE: [(&str, &str); 32] = [
+const ELSEWHERE: [(&str, &str); 31] = [
     ("blkio_config", "there is no limit for disks yet"),
     ("build", "Berth runs images, it does not build them: name one with `image`"),
     ("cgroup_parent", "Berth chooses the cgroup"),
@@ -76,7 +76,6 @@ const ELSEWHERE: [(&str, &str); 32] = [
     ("secrets", "there are no secrets yet"),
     ("security_opt", "see `security`: `seccomp`, `no_new_privileges`, `user_namespace`"),
     ("services", "it is `containers` here: [containers.web]"),
-    ("tty", "containers have no terminal"),
     ("userns_mode", "it is `security.user_namespace` here"),
     ("volumes_from", "name the same volumes in both containers"),
 ];

@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Boot, Cause, Container, Execution, LogQuery, Machine, Statistics, Step};
+pub use types::{Boot, Cause, Container, Creation, Execution, LogQuery, Machine, Statistics, Step};
 
 /// The socket of the control API; mode 0600, owner root.
 pub const SOCKET_PATH: &str = "/run/berth/control.sock";
@@ -81,6 +81,29 @@ pub trait Containers1 {
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
     /// What has led to a container's state: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
+    /// Makes a container that no configuration declares, and that waits for its start. The definition is what a
+    /// configuration file would say of it: one table `[containers.<name>]` in TOML. It stays, over reboots too, until it
+    /// is removed.
+    fn create(&self, definition: &str, options: Creation) -> Result<(), ApiError>;
+    /// The same, and starts it. Returns the client's end of a session, a SOCK_SEQPACKET socket with messages in JSON, see
+    /// [`crate::message::ToClient`]: it tells what becomes of the container and, with `streams`, brings its standard
+    /// streams.
+    fn run(&self, definition: &str, options: Creation, streams: bool) -> Result<OwnedFd, ApiError>;
+    /// A session with a running container, as [`Self::run`] returns it, with its standard streams. Another client that
+    /// has one loses it.
+    fn attach(&self, name: &str) -> Result<OwnedFd, ApiError>;
+    /// Forgets a container that no configuration declares, with what it has written and printed; with `force` also one that
+    /// runs, which is killed; with `volumes` also those that only its image asked for. Returns when it is gone.
+    fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), ApiError>;
+    /// Lets a container's processes stand still.
+    fn pause(&self, name: &str) -> Result<(), ApiError>;
+    /// Lets them go on.
+    fn unpause(&self, name: &str) -> Result<(), ApiError>;
+    /// Gives a container's terminal another size. Whoever executed a program with a terminal has its master, and does so
+    /// there (ioctl TIOCSWINSZ).
+    fn resize(&self, name: &str, rows: u16, columns: u16) -> Result<(), ApiError>;
+    /// The containers that a name stands for: all replicas of one that has them.
+    fn instances(&self, name: &str) -> Result<Vec<String>, ApiError>;
     /// Starts a container that is not running; returns when that is under way.
     fn start(&self, name: &str) -> Result<(), ApiError>;
     /// Asks a container to stop, and kills it after its time-out; returns when that is under way.

@@ -10,6 +10,7 @@ mod cause;
 mod container;
 mod execution;
 mod machine;
+mod session;
 mod statistics;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use self::container::{
 };
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Boot, Link, Machine, MachineState, PowerAction, Step};
+pub use self::session::{Creation, FromClient, Interest, SessionStream, ToClient};
 pub use self::statistics::Statistics;
 
 /// The most containers in one answer: with the longest reasons they fit a message ([`crate::channel::MAXIMUM_MESSAGE`]).
@@ -105,6 +107,50 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// [control] Make a container that no configuration declares; answered by [`Reply::Done`]. If a session is wanted, the
+    /// client's end of it comes with the answer.
+    Create {
+        /// What it is to be.
+        creation: Box<Creation>,
+        /// Of a session.
+        session: Option<Interest>,
+    },
+    /// [control] A session with a running container; its descriptor comes with [`Reply::Done`].
+    Attach {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Forget a container that no configuration declares, with its writable layer and its log.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Also one that runs: it is killed.
+        force: bool,
+        /// Also the volumes that only its image asked for.
+        volumes: bool,
+    },
+    /// [control] Let a container's processes stand still.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Let them go on.
+    Unpause {
+        /// Its name.
+        name: String,
+    },
+    /// [control] Give a container's terminal another size.
+    Resize {
+        /// Its name.
+        name: String,
+        /// The new one.
+        size: TerminalSize,
+    },
+    /// [control] The containers that a name stands for: all replicas of one that has them. Answered by [`Reply::Names`].
+    Instances {
+        /// As it is declared.
+        name: String,
+    },
     /// [control] Run a further program in a running container; answered by [`Reply::Done`] when that is under way.
     /// With it come descriptors: standard input, output and error, or, for a terminal, the stream socket that the
     /// terminal's master is sent to; and last the write end of a pipe for the [`ExecutionEnd`].
@@ -133,6 +179,11 @@ pub enum Request {
         name: String,
         /// What to run and on what.
         image: Box<PreparedImage>,
+    },
+    /// [engine] What [`Notice::Forget`] names is gone.
+    Forgotten {
+        /// The container.
+        name: String,
     },
     /// [engine] It is not going to run with what there is.
     PrepareFailed {
@@ -191,6 +242,8 @@ pub enum Reply {
     Boots(Vec<Boot>),
     /// To [`Request::Containers`].
     Containers(Vec<Container>),
+    /// To [`Request::Instances`].
+    Names(Vec<String>),
     /// To [`Request::Why`].
     Why(Vec<Cause>),
     /// To [`Request::Statistics`].
@@ -220,6 +273,15 @@ pub enum Notice {
     AreYouAlive,
     /// [engine] The declared user containers have changed: ask for [`Request::Declared`].
     DeclaredChanged,
+    /// [engine] One more container to prepare.
+    Prepare(Box<Declaration>),
+    /// [engine] Remove the writable layers of a container that is gone; answered by [`Request::Forgotten`].
+    Forget {
+        /// The container.
+        name: String,
+        /// Also the volumes that only its image asked for.
+        volumes: bool,
+    },
     /// [network] The configuration has changed: ask for [`Request::NetworkConfiguration`].
     NetworkConfigurationChanged,
     /// [network] Set up the network namespace whose descriptor comes with this message. Comes again for every running
@@ -239,13 +301,23 @@ pub enum Notice {
     },
     /// [logs] Keep so much from now on. Comes before the first pipe and whenever the configuration has changed.
     LogLimits(berth_config::Logs),
-    /// [logs] Read this pipe until its end; its descriptor comes with this message. The same pipe comes again when
+    /// [logs] Read this pipe, or master of a terminal, until its end; its descriptor comes with this message. The same pipe comes again when
     /// `logs` was restarted: PID 1 keeps a copy.
     LogPipe {
         /// The container.
         container: String,
         /// Which of its outputs.
         stream: Stream,
+    },
+    /// [logs] Read the container's pipes no more: a client reads them.
+    LogRelease {
+        /// The container.
+        container: String,
+    },
+    /// [logs] The container is gone: remove its log.
+    LogForget {
+        /// The container.
+        container: String,
     },
     /// [logs] Read the kernel's log; its descriptor comes with this message. The same one comes again when `logs` was
     /// restarted: PID 1 keeps it, so that nothing is read twice.

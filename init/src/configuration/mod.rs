@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use berth_config::{Configuration, Source, Sysctls};
+use berth_control::message::Creation;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::user_data::USER_DATA_PATH;
@@ -33,6 +34,9 @@ pub struct Report {
     pub problems: Vec<String>,
     /// The containers that stay stopped: see [`crate::stopped`].
     pub stopped: BTreeSet<String>,
+    /// The containers that were made by hand: see [`crate::made`].
+    #[serde(default)]
+    pub made: Vec<Creation>,
     /// In a few words, for the log.
     pub outcome: String,
     /// When reading began, in microseconds of [`crate::clock`].
@@ -72,7 +76,13 @@ fn read_user_data(none: bool) -> Report {
         Ok(names) => report.stopped = names,
         Err(problem) => report.problems.push(problem),
     }
+    match crate::made::read(Path::new(crate::made::PATH)) {
+        Ok(made) => report.made = made,
+        Err(problem) => report.problems.push(problem),
+    }
     if none {
+        // One of them may be what does harm.
+        report.made.iter_mut().for_each(|made| made.start = false);
         report.outcome = "none, as the kernel command line says".to_owned();
         return report;
     }

@@ -12,7 +12,7 @@ use super::apply::Purpose;
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
-use crate::{chain, configuration, stopped, storage};
+use crate::{chain, configuration, made, stopped, storage};
 
 /// Work that is under way in a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub(super) enum Work {
     UserData(Task<storage::Report>),
     /// Reading the configuration.
     Configuration(Task<configuration::Report>),
-    /// Writing which containers stay stopped.
-    Stopped(Task<Option<String>>),
+    /// Writing which containers stay stopped, and which were made by hand.
+    Kept(Task<Option<String>>),
     /// Writing something else that nobody waits for; the reason if that fails.
     Note(Task<Option<String>>),
     /// Reading the list of boots.
@@ -63,16 +63,25 @@ impl Machine {
         self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
     }
 
-    /// Keeps which containers stay stopped, if that has changed; one task at a time, so that the last one is the newest.
-    pub(super) fn write_stopped(&mut self) {
-        let writing = self.tasks.values().any(|work| matches!(work, Work::Stopped(_)));
-        if self.supervisor.facts.stopped_changed && !writing {
-            self.supervisor.facts.stopped_changed = false;
-            let names = self.supervisor.facts.stopped.clone();
-            self.start_task(|| {
-                Task::start(move || stopped::write(Path::new(stopped::PATH), &names).err()).map(Work::Stopped)
-            });
+    /// Keeps which containers stay stopped and which were made by hand, if that has changed; one task at a time, so that
+    /// the last one is the newest.
+    pub(super) fn write_kept(&mut self) {
+        let facts = &mut self.supervisor.facts;
+        if !(facts.stopped_changed || facts.made_changed)
+            || self.tasks.values().any(|work| matches!(work, Work::Kept(_)))
+        {
+            return;
         }
+        let (stopped, made) = (std::mem::take(&mut facts.stopped_changed), std::mem::take(&mut facts.made_changed));
+        let names = stopped.then(|| facts.stopped.clone());
+        let creations = made.then(|| self.supervisor.kept_made());
+        let write = move || {
+            let names = names.map(|names| stopped::write(Path::new(stopped::PATH), &names));
+            let made = creations.map(|creations| made::write(Path::new(made::PATH), &creations));
+            let problems: Vec<String> = [names, made].into_iter().flatten().filter_map(Result::err).collect();
+            (!problems.is_empty()).then(|| problems.join("; "))
+        };
+        self.start_task(|| Task::start(write).map(Work::Kept));
     }
 
     pub(super) fn handle_task(&mut self, number: u32) {
@@ -136,7 +145,7 @@ impl Work {
                     task.advance()?.unwrap_or_else(|error| Err(format!("read the list of boots: {}", chain(&error))));
                 Box::new(move |machine| machine.boots_read(applicant, boots))
             }
-            Self::Stopped(task) | Self::Note(task) => {
+            Self::Kept(task) | Self::Note(task) => {
                 let failed = |error| Some(format!("write down what the next boot is to know: {}", chain(&error)));
                 let problem = task.advance()?.unwrap_or_else(failed);
                 Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
@@ -164,7 +173,7 @@ impl Work {
         match self {
             Self::Storage(task) | Self::UserData(task) => task.as_fd(),
             Self::Configuration(task) => task.as_fd(),
-            Self::Stopped(task) | Self::Note(task) | Self::Record { task, .. } => task.as_fd(),
+            Self::Kept(task) | Self::Note(task) | Self::Record { task, .. } => task.as_fd(),
             Self::Boots { task, .. } => task.as_fd(),
             Self::Plan { task, .. } => task.as_fd(),
             Self::Unmount(task) => task.as_fd(),

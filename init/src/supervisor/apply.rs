@@ -24,7 +24,8 @@ impl Supervisor {
         let gone: Vec<u32> = self
             .containers
             .values()
-            .filter(|container| container.kind() == Kind::User && !wanted.contains_key(&container.name))
+            .filter(|container| container.kind() == Kind::User && container.made.is_none())
+            .filter(|container| !wanted.contains_key(&container.name))
             .map(|container| container.id)
             .collect();
         for id in gone {
@@ -61,9 +62,10 @@ impl Supervisor {
                     return log::warn!("container {name} has the name of a system container and is left out");
                 };
                 match Action::between(old, wanted) {
-                    None => {}
-                    Some(Action::Update) => self.update(id, wanted),
-                    Some(_) => {
+                    // One that was made by hand gives way.
+                    None if container.made.is_none() => {}
+                    Some(Action::Update) if container.made.is_none() => self.update(id, wanted),
+                    _ => {
                         log::info!("container {name} has a new definition");
                         self.stop(id, Goal::Remove);
                         self.keep_stopped(name, false);
@@ -93,18 +95,23 @@ impl Supervisor {
     }
 
     fn declare(&mut self, name: &str, definition: Definition) {
-        let output = match Output::new() {
-            Ok(output) => output,
-            Err(error) => return log::error!("container {name} cannot be kept: make its pipes: {error}"),
-        };
+        let Some(id) = self.add_container(name, definition) else { return };
+        if let Some(container) = self.containers.get_mut(id)
+            && container.stays_stopped()
+            && self.facts.stopped.contains(name)
+        {
+            container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
+        }
+        self.offer_pipes(id);
+    }
+
+    /// Adds a container, with pipes and a range of ids of its own.
+    pub(super) fn add_container(&mut self, name: &str, definition: Definition) -> Option<u32> {
+        let made = Output::new();
+        let output = made.inspect_err(|error| log::error!("container {name} cannot be kept: make its pipes: {error}"));
         let id = self.containers.next();
         let used: BTreeSet<u32> = self.containers.values().map(|container| container.slot).collect();
         let slot = (0..u32::MAX).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX);
-        let mut container = Container::new(id, name.to_owned(), definition, output, slot);
-        if container.stays_stopped() && self.facts.stopped.contains(name) {
-            container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
-        }
-        self.containers.add(container);
-        self.offer_pipes(id);
+        Some(self.containers.add(Container::new(id, name.to_owned(), definition, output.ok()?, slot)))
     }
 }

@@ -24,9 +24,12 @@ use berth_runtime::{Created, Creating, Running};
 use serde::{Deserialize, Serialize};
 
 use super::health::Health;
+use super::interaction::Interaction;
+use super::made::Made;
 use super::network::SharedNetwork;
 use super::output::Output;
 use super::peer::Peer;
+use super::session::Session;
 use super::timer::Timer;
 use super::why::End;
 
@@ -123,6 +126,18 @@ pub struct Container {
     pub peer: Option<Peer>,
     /// Its output pipes.
     pub output: Output,
+    /// What it is talked to by, while it runs.
+    #[serde(default)]
+    pub interaction: Interaction,
+    /// The client that talks to it.
+    #[serde(default)]
+    pub session: Option<Session>,
+    /// What it was made with, if no configuration declares it.
+    #[serde(default)]
+    pub made: Option<Made>,
+    /// Whether its processes stand still.
+    #[serde(default)]
+    pub frozen: bool,
     /// Its network namespace, while it runs with one of its own.
     pub network: Option<Descriptor>,
     /// Its addresses.
@@ -181,6 +196,10 @@ impl Container {
             image: None,
             peer: None,
             output,
+            interaction: Interaction::default(),
+            session: None,
+            made: None,
+            frozen: false,
             network: None,
             addresses: Vec::new(),
             resolv_conf: String::new(),
@@ -280,7 +299,7 @@ impl Container {
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
             State::Scheduled(timer) => Some(timer.deadline(now, wall)),
-            State::Running(_) => self.health.as_ref().map(Health::deadline),
+            State::Running(_) if !self.frozen => self.health.as_ref().map(Health::deadline),
             _ => None,
         }
     }
@@ -306,6 +325,7 @@ impl Container {
                 State::Preparing => ContainerState::Preparing,
                 State::Waiting | State::Scheduled(_) => ContainerState::Waiting,
                 State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
+                State::Running(_) if self.frozen => ContainerState::Paused,
                 State::Running(_) if self.is_unhealthy() => ContainerState::Unhealthy,
                 State::Running(_) => ContainerState::Running,
                 State::Stopping { .. } => ContainerState::Stopping,

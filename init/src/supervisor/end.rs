@@ -11,6 +11,8 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use super::container::{Container, Goal, State};
+use super::execution::could_not_run;
+use super::session::NOT_SET_UP;
 use super::timer::Timer;
 use super::{Supervisor, statistics};
 
@@ -70,9 +72,22 @@ impl Supervisor {
 
     /// A container could not be set up.
     pub(super) fn set_up_failed(&mut self, id: u32, reason: String) {
+        self.fail_set_up(id, reason, NOT_SET_UP);
+    }
+
+    /// The runtime could not set a container up, or not run its program, which has exit codes of its own.
+    pub(super) fn could_not_be_run(&mut self, id: u32, error: &berth_runtime::Error) {
+        // The runtime's word for a program that cannot be executed.
+        let is_program = berth_runtime::Chain::of(error).texts.iter().any(|text| text.starts_with("exec "));
+        let code = if is_program { could_not_run(error).exit_code } else { NOT_SET_UP };
+        self.fail_set_up(id, crate::chain(error), code);
+    }
+
+    fn fail_set_up(&mut self, id: u32, reason: String, code: u8) {
         let Some(container) = self.containers.get_mut(id) else { return };
         log::warn!("container {} does not start: {reason}", container.name);
         container.reason = reason;
+        container.exit_code = i32::from(code);
         container.tried = true;
         let launcher = match &container.state {
             State::Creating { creating, .. } => creating.as_ref().map(berth_runtime::Creating::launcher_pid),
@@ -102,6 +117,8 @@ impl Supervisor {
             self.reactor.remove(creating);
         }
         container.health = None;
+        container.frozen = false;
+        container.interaction.end();
         let attached = container.network.take().is_some();
         let name = container.name.clone();
         match next_state(container, success, self.facts.shutting_down, (self.now, self.wall)) {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::message::{self, ExecutionEnd};
 use berth_runtime::handover::Descriptor;
-use berth_runtime::spec::{ConsoleSize, Process, Spec, User};
+use berth_runtime::spec::{Process, Spec, User};
 use berth_runtime::{Chain, Creating, ExecRequest, Executed, Progress, Running, Stdio};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,6 +17,7 @@ use nix::sys::stat::{SFlag, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Definition, State};
+use super::interaction::with_terminal;
 use super::requests::unknown;
 use super::{Supervisor, system_spec, user_spec};
 use crate::reactor::Token;
@@ -104,6 +105,9 @@ impl Supervisor {
         let State::Running(running) = &container.state else {
             return Err(format!("container {name} is not running"));
         };
+        if container.frozen {
+            return Err(format!("container {name} is paused; `berth unpause {name}` lets it go on"));
+        }
         let spec = specification(container)?;
         let process = process(&spec, wanted)?;
         let creating = berth_runtime::exec(&ExecRequest {
@@ -224,17 +228,13 @@ fn process(spec: &Spec, wanted: &message::Execution) -> Result<Process, String> 
         }
     }
     if let Some(size) = wanted.terminal {
-        process.terminal = true;
-        process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
-        if !process.env.iter().any(|variable| variable.starts_with("TERM=")) {
-            process.env.push("TERM=xterm".to_owned());
-        }
+        with_terminal(&mut process, Some(size));
     }
     Ok(process)
 }
 
 /// With the exit codes of shells (POSIX, Shell Command Language, 2.8.2).
-fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
+pub(super) fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
     let errno = Chain::of(error).errno;
     let exit_code = if Errno::from_raw(errno) == Errno::ENOENT { 127 } else { 126 };
     ExecutionEnd { exit_code, reason: crate::chain(error) }
@@ -243,7 +243,7 @@ fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_runtime::spec::Capabilities;
+    use berth_runtime::spec::{Capabilities, ConsoleSize};
     use nix::unistd::pipe;
 
     fn spec() -> Spec {

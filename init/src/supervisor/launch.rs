@@ -12,6 +12,7 @@ use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
+use super::interaction::{Ends, with_terminal};
 use super::peer::Peer;
 use super::{Supervisor, system_spec, user_spec};
 use crate::clock;
@@ -77,10 +78,18 @@ impl Supervisor {
                     container.network = created.network_namespace().ok().map(Into::into);
                 }
                 let deadline = self.now + ATTACH_TIME;
+                if let Err(reason) = container.interaction.receive_terminal() {
+                    log::warn!("container {}: {reason}", container.name);
+                }
+                let has_terminal = container.interaction.terminal.is_some();
                 container.state = State::Attaching { created: Some(created), deadline };
+                if has_terminal {
+                    self.offer_pipes(id);
+                }
+                self.send_interaction(id);
                 if own_network { self.attach(id) } else { self.start(id) }
             }
-            Err(error) => self.set_up_failed(id, crate::chain(&error)),
+            Err(error) => self.could_not_be_run(id, &error),
         }
     }
 
@@ -91,7 +100,7 @@ impl Supervisor {
         match running.executed() {
             Executed::Pending => {}
             Executed::Yes => self.runs(id),
-            Executed::No(error) => self.set_up_failed(id, crate::chain(&error)),
+            Executed::No(error) => self.could_not_be_run(id, &error),
         }
     }
 
@@ -110,6 +119,7 @@ impl Supervisor {
         container.tried |= container.ready;
         log::info!("container {} runs", container.name);
         self.begin_health_checks(id);
+        self.session_runs(id);
         self.changed(id);
     }
 
@@ -151,7 +161,8 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
         output.map_err(|error| format!("open its output: {error}"))
     };
     let (stdout, stderr) = (stdio(Stream::Stdout)?, stdio(Stream::Stderr)?);
-    let (spec, rootfs) = match &container.definition {
+    let mut ends = Ends::default();
+    let (mut spec, rootfs) = match &container.definition {
         Definition::System(system) => {
             make_sources(system)?;
             (system_spec::build(system)?, Rootfs::Path(system_spec::root(system).to_path_buf()))
@@ -160,7 +171,8 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
             write_files(container)?;
             let owner = Uid::from_raw(user_spec::host_uid(user, image, container.slot));
-            for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel) {
+            ends = container.interaction.begin(user)?;
+            for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel).chain(&ends.input) {
                 fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;
             }
             let rootfs = Rootfs::Overlay {
@@ -182,6 +194,11 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
     if let Some(theirs) = &channel {
         inherited.push((theirs.as_fd(), system_spec::CHANNEL_DESCRIPTOR));
     }
+    if ends.console.is_some()
+        && let Some(process) = spec.process.as_mut()
+    {
+        with_terminal(process, container.interaction.size);
+    }
     let creating = berth_runtime::create(&berth_runtime::Request {
         id: &container.name,
         spec: &spec,
@@ -189,9 +206,15 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
         // Every source in our specifications is absolute.
         bundle: PathBuf::from("/"),
         cgroup: Some(container.cgroup.clone()),
-        stdio: Stdio { stdin: None, stdout: Some(stdout.as_fd()), stderr: Some(stderr.as_fd()) },
+        stdio: match ends.console {
+            Some(_) => Stdio::default(),
+            None => {
+                let stdin = ends.input.as_ref().map(AsFd::as_fd);
+                Stdio { stdin, stdout: Some(stdout.as_fd()), stderr: Some(stderr.as_fd()) }
+            }
+        },
         inherited,
-        console: None,
+        console: ends.console.as_ref().map(AsFd::as_fd),
         keep_keyring: false,
     })
     .map_err(|error| crate::chain(&error))?;

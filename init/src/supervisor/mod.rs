@@ -10,14 +10,19 @@ mod dependencies;
 mod devices;
 mod end;
 mod execution;
+mod freeze;
 mod health;
+mod interaction;
 mod launch;
+mod made;
 mod memory;
 mod network;
 mod output;
 mod peer;
 mod requests;
 mod resume;
+mod services;
+mod session;
 mod statistics;
 mod stop;
 pub mod system_spec;
@@ -26,13 +31,15 @@ mod user_spec;
 mod why;
 
 #[cfg(test)]
+mod made_tests;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -85,6 +92,15 @@ pub struct Facts {
     pub stopped: BTreeSet<String>,
     /// Whether `stopped` has changed since it was last written.
     pub stopped_changed: bool,
+    /// Whether [`Supervisor::kept_made`] has changed since it was last written.
+    #[serde(default)]
+    pub made_changed: bool,
+    /// Whether those that were kept are there again.
+    #[serde(default)]
+    made_known: bool,
+    /// The containers that the engine has not forgotten yet, and whether their volumes go too.
+    #[serde(default)]
+    forgotten: BTreeMap<String, bool>,
 }
 
 impl Supervisor {
@@ -139,7 +155,9 @@ impl Supervisor {
 
     /// What is wrong with containers, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let wrong = self.list().into_iter().filter(|container| match &container.state {
+        let mut list = self.list();
+        list.retain(|container| container.is_of_the_machine());
+        let wrong = list.into_iter().filter(|container| match &container.state {
             State::Failed | State::Backoff { .. } => true,
             State::Scheduled(timer) => timer.failure().is_some(),
             State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
@@ -185,7 +203,10 @@ impl Supervisor {
                 self.set_up_failed(id, "setting it up took too long".to_owned());
                 true
             }
-            State::Running(_) if container.health.as_ref().is_some_and(|health| health.deadline() <= now) => {
+            State::Stopped | State::Failed => self.come_to_rest(id),
+            State::Running(_)
+                if !container.frozen && container.health.as_ref().is_some_and(|health| health.deadline() <= now) =>
+            {
                 self.check_health(id);
                 true
             }
@@ -210,7 +231,7 @@ impl Supervisor {
         let prepared = container.system().is_some() || container.image.is_some();
         container.state = if prepared { State::Waiting } else { State::Preparing };
         if !prepared {
-            self.notify(Role::Engine, Notice::DeclaredChanged);
+            self.prepare(id);
         }
     }
 
@@ -259,8 +280,11 @@ impl Supervisor {
             .map(|container| container.id)
             .collect();
         for id in &gone {
-            if let Some(container) = self.containers.remove(*id) {
-                log::info!("container {} is no longer declared and is gone", container.name);
+            self.end_session(*id);
+            let Some(container) = self.containers.remove(*id) else { continue };
+            match container.made {
+                Some(made) => self.forget_made(container.name, made),
+                None => log::info!("container {} is no longer declared and is gone", container.name),
             }
         }
         !gone.is_empty()

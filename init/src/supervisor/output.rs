@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_control::message::Stream;
 use berth_runtime::handover::Descriptor;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
 /// Both ends of both pipes.
@@ -16,9 +16,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// New pipes, closed on exec.
+    /// New pipes, closed on exec. Nobody waits for output in a read: there is no end of file while PID 1 has them.
     pub fn new() -> nix::Result<Self> {
-        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(reader, writer)| (reader.into(), writer.into()));
+        let pipe = || {
+            let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+            fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            Ok((reader.into(), writer.into()))
+        };
         Ok(Self { stdout: pipe()?, stderr: pipe()? })
     }
 

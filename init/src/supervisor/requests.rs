@@ -1,13 +1,12 @@
 //! What system containers ask of PID 1 and tell it, each as far as its role allows.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
 use berth_control::message::{
-    CONTAINERS_AT_ONCE, Declaration, FromInit, Link, Notice, PowerAction, Reply, Request, Stream, ToInit,
+    CONTAINERS_AT_ONCE, Declaration, FromInit, Link, Notice, PowerAction, Reply, Request, ToInit,
 };
 
 use serde::{Deserialize, Serialize};
@@ -23,9 +22,9 @@ const MESSAGES_AT_ONCE: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applicant {
     /// The system container.
-    container: u32,
+    pub(super) container: u32,
     /// The request's number.
-    id: u64,
+    pub(super) id: u64,
 }
 
 /// What a request wants of the machine as a whole; the caller carries it out.
@@ -131,9 +130,32 @@ impl Supervisor {
                 Ok(causes) => Reply::Why(causes),
                 Err(reason) => Reply::Refused { reason },
             },
-            Request::Declared => Reply::Declared(self.declarations()),
+            Request::Declared => {
+                self.forget_again();
+                Reply::Declared(self.declarations())
+            }
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
+            Request::Instances { name } => match self.instances(&name) {
+                Ok(names) => Reply::Names(names),
+                Err(reason) => Reply::Refused { reason },
+            },
+            Request::Create { creation, session } => {
+                let created = self.create(*creation, session);
+                self.hand_over(applicant, created);
+                return None;
+            }
+            Request::Attach { name } => {
+                let attached = self.attach_client(&name).map(Some);
+                self.hand_over(applicant, attached);
+                return None;
+            }
+            Request::Remove { name, force, volumes } => {
+                // Answered when it is gone.
+                let removed = self.remove_made(applicant, &name, force, volumes);
+                removed.unwrap_or_else(|reason| self.refuse(applicant, reason));
+                return None;
+            }
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
                     // The others are answered when it is done.
@@ -166,8 +188,18 @@ impl Supervisor {
                 self.stop(self.id_of(&name)?, Goal::Restart);
                 self.keep_stopped(&name, false);
             }
-            Request::Kill { name, signal } => self.signal(&name, signal)?,
+            Request::Kill { name, signal } => self.signal_container(self.id_of(&name)?, signal)?,
+            Request::Pause { name } => self.freeze(&name, true)?,
+            Request::Unpause { name } => self.freeze(&name, false)?,
+            Request::Resize { name, size } => {
+                self.find_mut(&name).ok_or_else(|| unknown(&name))?.interaction.resize(size)?;
+            }
+            Request::Forgotten { name } => {
+                self.facts.forgotten.remove(&name);
+            }
             Request::Prepared { name, image } => {
+                // The engine does one after the other.
+                self.facts.forgotten.remove(&name);
                 let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
                 // Only who waits for it: a run that is under way keeps the layers that it was started with.
                 if matches!(container.state, State::Preparing) {
@@ -200,7 +232,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn id_of(&self, name: &str) -> Result<u32, String> {
+    pub(super) fn id_of(&self, name: &str) -> Result<u32, String> {
         self.find(name).map(|container| container.id).ok_or_else(|| unknown(name))
     }
 
@@ -219,82 +251,22 @@ impl Supervisor {
         }
         container.goal = Goal::Run;
         (container.attempt, container.failures) = (0, 0);
+        container.made.iter_mut().for_each(|made| made.begun = true);
         let id = container.id;
         self.begin_anew(id);
         Ok(())
     }
 
-    fn signal(&mut self, name: &str, signal: i32) -> Result<(), String> {
-        let container = self.find(name).ok_or_else(|| unknown(name))?;
+    /// Sends a signal to a container's first process.
+    pub(super) fn signal_container(&mut self, id: u32, signal: i32) -> Result<(), String> {
+        let Some(container) = self.containers.get(id) else { return Err("the container is gone".to_owned()) };
+        let name = &container.name;
         match &container.state {
             State::Running(running) | State::Stopping { running, .. } => {
                 running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))
             }
             _ => Err(format!("container {name} is not running")),
         }
-    }
-
-    /// A system container does its work from now on: it gets what it has missed.
-    fn service_ready(&mut self, id: u32) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        container.ready = true;
-        container.tried = true;
-        container.reason.clear();
-        log::info!("container {} is ready", container.name);
-        self.bring_up_to_date(id);
-        self.changed(id);
-    }
-
-    /// Sends a system container that is ready what it has to know of the others.
-    pub(super) fn bring_up_to_date(&mut self, id: u32) {
-        let Some(role) = self.containers.get(id).and_then(|container| container.system()?.role) else { return };
-        let others = self.containers.numbers();
-        match role {
-            Role::Logs => {
-                self.notify(Role::Logs, Notice::LogLimits(self.configuration.logs.clone()));
-                others.into_iter().for_each(|other| self.offer_pipes(other));
-                self.offer_kernel_log(id);
-            }
-            Role::Network => {
-                let with_network = others
-                    .into_iter()
-                    .filter(|other| self.containers.get(*other).is_some_and(|container| container.network.is_some()));
-                let with_network: Vec<u32> = with_network.collect();
-                with_network.into_iter().for_each(|other| self.attach(other));
-            }
-            Role::Engine | Role::Control => {}
-        }
-    }
-
-    /// Gives `logs` the read ends of a container's output.
-    pub(super) fn offer_pipes(&mut self, id: u32) {
-        let Some(logs) = self.service(Role::Logs) else { return };
-        let Some(container) = self.containers.get(id) else { return };
-        let name = container.name.clone();
-        let copies: Vec<(Stream, std::io::Result<OwnedFd>)> = [Stream::Stdout, Stream::Stderr]
-            .into_iter()
-            .map(|stream| (stream, container.output.reader(stream).try_clone_to_owned()))
-            .collect();
-        for (stream, copy) in copies {
-            match copy {
-                Ok(reader) => {
-                    let notice = Notice::LogPipe { container: name.clone(), stream };
-                    self.send(logs, FromInit::Notice(notice), &[reader.as_fd()]);
-                }
-                Err(error) => log::warn!("container {name}: copy a pipe for logs: {error}"),
-            }
-        }
-    }
-
-    /// Gives `logs` the kernel's log.
-    fn offer_kernel_log(&mut self, logs: u32) {
-        if self.facts.kernel_log.is_none() {
-            let opened = File::open("/dev/kmsg").inspect_err(|error| log::warn!("open /dev/kmsg: {error}")).ok();
-            self.facts.kernel_log = opened.map(|file| OwnedFd::from(file).into());
-        }
-        // A copy shares its place in the log with ours.
-        let Some(Ok(copy)) = self.facts.kernel_log.as_ref().map(|log| log.as_fd().try_clone_to_owned()) else { return };
-        self.send(logs, FromInit::Notice(Notice::KernelLog), &[copy.as_fd()]);
     }
 
     /// Tells `control` that a container has changed.
@@ -388,13 +360,22 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Stop { .. }
         | Request::Restart { .. }
         | Request::Kill { .. }
+        | Request::Create { .. }
+        | Request::Attach { .. }
+        | Request::Remove { .. }
+        | Request::Pause { .. }
+        | Request::Unpause { .. }
+        | Request::Resize { .. }
+        | Request::Instances { .. }
         | Request::Execute(_)
         | Request::Power(_)
         | Request::Reexecute
         | Request::Plan
         | Request::Apply { .. }
         | Request::Confirm => Role::Control,
-        Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } => Role::Engine,
+        Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } | Request::Forgotten { .. } => {
+            Role::Engine
+        }
         Request::Links { .. }
         | Request::HostName { .. }
         | Request::NetworkConfiguration

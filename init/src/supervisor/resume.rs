@@ -31,6 +31,9 @@ impl Supervisor {
                 watched(self.reactor.add(peer, Token::Channel(*id)));
                 watched(self.reactor.watch_room(peer, Token::Channel(*id), peer.is_waiting()));
             }
+            if let Some(session) = &container.session {
+                watched(self.reactor.add(session, Token::Session(*id)));
+            }
             if let Some(connection) = container.health.as_ref().and_then(super::health::Health::connection) {
                 watched(self.reactor.add(connection, Token::Health(*id)));
             }

@@ -46,6 +46,11 @@ impl Supervisor {
             signal => signal,
         };
         let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
+        if container.frozen
+            && let Err(reason) = container.set_frozen(false)
+        {
+            log::warn!("container {}: {reason}", container.name);
+        }
         let pid = running.pid;
         let deaf = would_ignore(pid, signal);
         let asked = running.signal(signal);

@@ -2,7 +2,7 @@
 //! a test moves it on.
 
 use std::fs::File;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::process::Command;
 
 use berth_config::{Configuration, Source};
@@ -45,13 +45,18 @@ pub fn service(supervisor: &mut Supervisor, role: &str) -> (u32, Channel) {
 
 /// The answer to a request.
 pub fn ask(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> Reply {
+    ask_for(supervisor, from, request).0
+}
+
+/// The answer to a request, and the descriptors that came with it.
+pub fn ask_for(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> (Reply, Vec<OwnedFd>) {
     from.1.send(&ToInit { id: 7, request }, &[]).unwrap();
     supervisor.message(from.0);
     loop {
-        match from.1.receive().unwrap().0 {
-            FromInit::Reply { id: 7, reply } => return reply,
-            FromInit::Reply { id, .. } => panic!("an answer to request {id}, which nobody made"),
-            FromInit::Notice(_) => {}
+        match from.1.receive().unwrap() {
+            (FromInit::Reply { id: 7, reply }, descriptors) => return (reply, descriptors),
+            (FromInit::Reply { id, .. }, _) => panic!("an answer to request {id}, which nobody made"),
+            (FromInit::Notice(_), _) => {}
         }
     }
 }
@@ -104,8 +109,36 @@ impl World {
 
     /// Somebody asks for something.
     pub fn ask(&mut self, request: Request) {
-        assert_eq!(ask(&mut self.supervisor, &self.services[1], request), Reply::Done);
+        self.send(request);
+        assert_eq!(self.answers(), [Reply::Done]);
+    }
+
+    /// Somebody asks for something, which comes at once.
+    pub fn ask_for(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
+        let answer = ask_for(&mut self.supervisor, &self.services[1], request);
         self.supervisor.settle();
+        answer
+    }
+
+    /// Somebody asks for something, and does not wait for the answer.
+    pub fn send(&mut self, request: Request) {
+        self.services[1].1.send(&ToInit { id: 7, request }, &[]).unwrap();
+        self.supervisor.message(self.services[1].0);
+        self.supervisor.settle();
+    }
+
+    /// The answers that have come.
+    pub fn answers(&mut self) -> Vec<Reply> {
+        let received = std::iter::from_fn(|| self.services[1].1.receive::<FromInit>().ok());
+        let replies = received.filter_map(|(message, _)| match message {
+            FromInit::Reply { reply, .. } => Some(reply),
+            FromInit::Notice(_) => None,
+        });
+        replies.collect()
+    }
+
+    pub fn supervisor_and_engine(&mut self) -> (&mut Supervisor, &(u32, Channel)) {
+        (&mut self.supervisor, &self.services[0])
     }
 
     /// The runtime reports that the container's program runs.

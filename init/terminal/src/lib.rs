@@ -3,6 +3,8 @@
 //! The container's terminal is made in the container, and its master comes over a socket ([`pair`], [`receive`]), as runc
 //! has it. A [`Proxy`] then copies in its owner's loop. It must not know who runs the container.
 
+mod keys;
+
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +15,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
 use rustix::termios::{OptionalActions, Termios, Winsize};
+
+pub use keys::{Keys, NoKeys};
 
 /// Of the own terminal, on standard input or else output; `None` if neither is one, or if it does not know, as a serial
 /// line.
@@ -47,6 +51,14 @@ pub fn receive(socket: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     Ok(received.next())
 }
 
+/// Gives a terminal, by its master, this many lines and characters in a line.
+///
+/// # Errors
+/// ioctl(2) TIOCSWINSZ.
+pub fn resize(master: impl AsFd, (rows, columns): (u16, u16)) -> Result<(), Errno> {
+    rustix::termios::tcsetwinsize(master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+}
+
 /// Copies between this command's own terminal and the container's.
 #[derive(Debug)]
 pub struct Proxy {
@@ -54,6 +66,9 @@ pub struct Proxy {
     before: Option<Termios>,
     input: bool,
     output: bool,
+    log: Option<OwnedFd>,
+    keys: Keys,
+    detached: bool,
 }
 
 impl Proxy {
@@ -68,9 +83,30 @@ impl Proxy {
             // Then what is typed arrives by lines.
             let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw);
         }
-        let this = Self { master, before, input, output: true };
+        let (log, keys) = (None, Keys::default());
+        let this = Self { master, before, input, output: true, log, keys, detached: false };
         this.resize();
         this
+    }
+
+    /// What the container prints goes there too.
+    #[must_use]
+    pub fn with_log(mut self, log: Option<OwnedFd>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Whoever types these keys wants to leave.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// Whether the keys to leave were typed. Nothing that is typed is passed on any more.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.detached
     }
 
     /// The container's terminal is as large as ours.
@@ -98,11 +134,28 @@ impl Proxy {
     pub fn copy(&mut self, ready: &[bool]) {
         let mut ready = ready.iter().copied();
         if self.output && ready.next() == Some(true) {
-            self.output = copy_some(&self.master, rustix::stdio::stdout());
+            self.output = self.print();
         }
         if self.input && ready.next() == Some(true) {
-            self.input = copy_some(rustix::stdio::stdin(), &self.master);
+            self.input = self.pass_on();
         }
+    }
+
+    fn print(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        let text = read_some(&self.master, &mut buffer);
+        if self.log.as_ref().is_some_and(|log| !write_all(log, text)) {
+            self.log = None;
+        }
+        !text.is_empty() && write_all(rustix::stdio::stdout(), text)
+    }
+
+    fn pass_on(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        let text = read_some(rustix::stdio::stdin(), &mut buffer);
+        let (typed, leaves) = self.keys.filter(text);
+        self.detached |= leaves;
+        !text.is_empty() && write_all(&self.master, &typed) && !leaves
     }
 
     /// What was printed before the end: the other side is closed, so this ends.
@@ -113,7 +166,7 @@ impl Proxy {
             if rustix::event::poll(&mut polled, Some(&now)) != Ok(1) {
                 return;
             }
-            self.output = copy_some(&self.master, rustix::stdio::stdout());
+            self.output = self.print();
         }
     }
 }
@@ -127,15 +180,22 @@ impl Drop for Proxy {
     }
 }
 
-/// Copies what there is; says whether there may be more.
-fn copy_some(from: impl AsFd, to: impl AsFd) -> bool {
-    let mut buffer = [0; 8192];
-    let Ok(length @ 1..) = rustix::io::read(from, &mut buffer) else { return false };
-    let mut rest = buffer.get(..length).unwrap_or_default();
+/// What there is to read; nothing at the end.
+pub fn read_some(from: impl AsFd, buffer: &mut [u8]) -> &[u8] {
+    let length = rustix::io::read(from, &mut *buffer).unwrap_or(0);
+    buffer.get(..length).unwrap_or_default()
+}
+
+/// Writes all of it, and waits where that does not block; says whether it could.
+pub fn write_all(to: impl AsFd, mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
         match rustix::io::write(&to, rest) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                // Fails only as the write after it will.
+                let _ = rustix::event::poll(&mut [PollFd::new(&to, PollFlags::OUT)], None);
+            }
             Err(_) => return false,
         }
     }

@@ -9,6 +9,7 @@ mod apply;
 mod boot;
 mod config;
 mod containers;
+mod create;
 mod error;
 mod exec;
 mod follow;
@@ -16,6 +17,8 @@ mod format;
 mod logs;
 mod power;
 mod ps;
+mod run;
+mod session;
 mod snapshot;
 mod stats;
 mod status;
@@ -36,7 +39,7 @@ use containers::Names;
 use error::Error;
 pub(crate) use snapshot::{Snapshot, snapshot, watch};
 
-/// A command line that cannot be understood; what docker returns for one.
+/// A command line that cannot be understood, or a container that cannot be made; what docker returns for them.
 const USAGE: u8 = 125;
 
 /// Runs containers and nothing else.
@@ -78,6 +81,18 @@ enum Command {
     Events(follow::Events),
     /// Wait until containers have ended, and print their exit codes
     Wait(Names),
+    /// Make a container and run it
+    Run(Box<run::Arguments>),
+    /// Make a container that waits for its start
+    Create(Box<create::Arguments>),
+    /// Talk to a container that runs: its output, its standard input, its terminal
+    Attach(run::Attach),
+    /// Remove containers that no configuration declares
+    Rm(containers::Remove),
+    /// Let containers stand still
+    Pause(Names),
+    /// Let them go on
+    Unpause(Names),
     /// Run a further program in a running container
     Exec(exec::Arguments),
     /// Show what a container has printed
@@ -169,6 +184,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
 /// What is to be printed, for the commands that print at their end.
 async fn ask(command: Command, options: &Options) -> Result<String, Error> {
     let api = match command {
+        Command::Run(arguments) => return run::run(&options.socket, *arguments).await,
         Command::Reboot(_) => return power::run(&options.socket, PowerAction::Reboot).await,
         Command::PowerOff(_) => return power::run(&options.socket, PowerAction::PowerOff).await,
         Command::Halt(_) => return power::run(&options.socket, PowerAction::Halt).await,
@@ -198,9 +214,16 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Events(arguments) => follow::events(&api, &arguments, json).await.map(|()| String::new()),
         Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
+        Command::Create(arguments) => create::run(&api, *arguments).await,
+        Command::Attach(arguments) => run::attach(&api, arguments).await,
+        Command::Rm(arguments) => containers::remove(&api, &arguments, json).await,
+        Command::Pause(names) => containers::each(&api, containers::Action::Pause, &names, json).await,
+        Command::Unpause(names) => containers::each(&api, containers::Action::Unpause, &names, json).await,
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Reexec => power::reexecute(&api).await,
-        Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => Ok(String::new()),
+        Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {
+            Ok(String::new())
+        }
     }
 }
 

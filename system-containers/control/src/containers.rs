@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use std::os::fd::AsFd;
 
-use berth_control::dbus::{ApiError, Cause, Container, Execution, LogQuery, Statistics};
+use berth_control::dbus::{ApiError, Cause, Container, Creation, Execution, LogQuery, Statistics};
 use berth_control::logs::{INIT, KERNEL};
-use berth_control::message::{Reply, Request};
+use berth_control::message::{Interest, Reply, Request, TerminalSize};
 use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
 
+use crate::definition;
 use crate::init::{Init, unexpected};
 use crate::logs::Logs;
 
@@ -44,6 +45,46 @@ impl Containers1 {
     async fn why(&self, name: String) -> Result<Vec<Cause>, ApiError> {
         match self.init.call(Request::Why { name }).await? {
             Reply::Why(causes) => Ok(causes.into_iter().map(Cause::from).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn create(&self, definition: &str, options: Creation) -> Result<(), ApiError> {
+        let (name, container) = definition::read(definition)?;
+        let creation = Box::new(options.of(name, container, false));
+        self.init.done(Request::Create { creation, session: None }).await
+    }
+
+    async fn run(&self, definition: &str, options: Creation, streams: bool) -> Result<OwnedFd, ApiError> {
+        let (name, container) = definition::read(definition)?;
+        let creation = Box::new(options.of(name, container, true));
+        let interest = if streams { Interest::Streams } else { Interest::State };
+        self.init.descriptor(Request::Create { creation, session: Some(interest) }).await.map(OwnedFd::from)
+    }
+
+    async fn attach(&self, name: String) -> Result<OwnedFd, ApiError> {
+        self.init.descriptor(Request::Attach { name }).await.map(OwnedFd::from)
+    }
+
+    async fn remove(&self, name: String, force: bool, volumes: bool) -> Result<(), ApiError> {
+        self.init.done(Request::Remove { name, force, volumes }).await
+    }
+
+    async fn pause(&self, name: String) -> Result<(), ApiError> {
+        self.init.done(Request::Pause { name }).await
+    }
+
+    async fn unpause(&self, name: String) -> Result<(), ApiError> {
+        self.init.done(Request::Unpause { name }).await
+    }
+
+    async fn resize(&self, name: String, rows: u16, columns: u16) -> Result<(), ApiError> {
+        self.init.done(Request::Resize { name, size: TerminalSize { rows, columns } }).await
+    }
+
+    async fn instances(&self, name: String) -> Result<Vec<String>, ApiError> {
+        match self.init.call(Request::Instances { name }).await? {
+            Reply::Names(names) => Ok(names),
             other => Err(unexpected(&other)),
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,10 +31,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// once for a client that does not read at all.
 const NOTICES: usize = 256;
 
+/// An answer, and the descriptors that came with it.
+type Answer = (Reply, Vec<OwnedFd>);
+
 /// The connection to PID 1.
 pub struct Init {
     channel: AsyncFd<Channel>,
-    pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next_id: AtomicU64,
     notices: broadcast::Sender<Notice>,
     closed: Notify,
@@ -82,8 +85,18 @@ impl Init {
     /// The same for a request that comes with descriptors.
     pub async fn done_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ApiError> {
         match self.call_with(request, descriptors).await? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected(&other)),
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something that comes as a descriptor.
+    pub async fn descriptor(&self, request: Request) -> Result<OwnedFd, ApiError> {
+        match self.call_with(request, &[]).await? {
+            (Reply::Done, descriptors) => {
+                descriptors.into_iter().next().ok_or_else(|| unavailable("PID 1 answered without a descriptor"))
+            }
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -146,10 +159,10 @@ impl Init {
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub async fn call(&self, request: Request) -> Result<Reply, ApiError> {
-        self.call_with(request, &[]).await
+        self.call_with(request, &[]).await.map(|(reply, _)| reply)
     }
 
-    async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, ApiError> {
+    async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answered, answer) = oneshot::channel();
         self.waiting().insert(id, answered);
@@ -163,7 +176,7 @@ impl Init {
         .await;
         drop(waiting);
         match reply {
-            Ok(Ok(Reply::Refused { reason })) => Err(ApiError::Refused(reason)),
+            Ok(Ok((Reply::Refused { reason }, _))) => Err(ApiError::Refused(reason)),
             Ok(reply) => reply,
             Err(_) => Err(unavailable("PID 1 did not answer within 10 s; the kernel log says what it is doing")),
         }
@@ -195,7 +208,7 @@ impl Init {
                 })
                 .await;
             match received {
-                Ok(Ok((FromInit::Reply { id, reply }, _))) => self.answer(id, reply),
+                Ok(Ok((FromInit::Reply { id, reply }, descriptors))) => self.answer(id, (reply, descriptors)),
                 // What PID 1 had not answered by then it never will.
                 Ok(Ok((FromInit::Notice(Notice::Resumed), _))) => self.waiting().clear(),
                 Ok(Ok((FromInit::Notice(Notice::AreYouAlive), _))) => {
@@ -214,14 +227,14 @@ impl Init {
         self.closed.notify_one();
     }
 
-    fn answer(&self, id: u64, reply: Reply) {
+    fn answer(&self, id: u64, answer: Answer) {
         if let Some(waiting) = self.waiting().remove(&id) {
             // The caller may have given up in this moment.
-            let _ = waiting.send(reply);
+            let _ = waiting.send(answer);
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,10 +9,12 @@
 //! - `server`: the socket, who may connect, one task a client
 //! - `transport`: the byte stream of a client, with its bounds
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
+//! - `definition`: containers that clients make, as they come
 //! - `logs`: the way to the `logs` system container
 
 mod bus;
 mod containers;
+mod definition;
 pub mod init;
 mod logs;
 mod machine;

@@ -24,8 +24,8 @@ pub enum PrepareError {
     /// A volume cannot be had.
     #[error(transparent)]
     Volume(#[from] VolumeError),
-    /// The writable layer cannot be made.
-    #[error("make the container's writable layer")]
+    /// The writable layer cannot be made or removed.
+    #[error("make or remove the container's writable layer")]
     Snapshot(#[source] LayerError),
 }
 
@@ -36,6 +36,15 @@ pub struct Folders {
     pub containers: PathBuf,
     /// Volumes.
     pub places: Places,
+}
+
+/// Removes the writable layers of a container that is gone, and the volumes that only its image asked for.
+pub fn forget(folders: &Folders, name: &str, volumes: bool) -> Result<(), PrepareError> {
+    snapshot::forget(&folders.containers, name).map_err(PrepareError::Snapshot)?;
+    if volumes {
+        volumes::forget(&folders.places, name)?;
+    }
+    Ok(())
 }
 
 /// Prepares one container.

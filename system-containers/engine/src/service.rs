@@ -64,10 +64,17 @@ pub enum ServiceError {
 enum Message {
     Importer(Event),
     Prepared { name: String, round: u64, result: Box<Result<PreparedImage, String>> },
+    Forgotten { name: String },
+}
+
+/// What the preparer does; in order, because a new container can have the name of one that is gone.
+enum Job {
+    Prepare(Box<Preparation>),
+    Forget { name: String, volumes: bool },
 }
 
 /// A container to prepare.
-struct Job {
+struct Preparation {
     declaration: Declaration,
     round: u64,
     digest: Digest,
@@ -131,11 +138,23 @@ fn start_preparer(
 ) -> Result<Sender<Job>, ServiceError> {
     let (sender, receiver) = std::sync::mpsc::channel::<Job>();
     let work = move || {
-        for Job { declaration, round, digest, image } in receiver {
-            let Declaration { name, container } = declaration;
-            let prepared = prepare::container(&store, &folders, &name, &container, digest, &image);
-            let result = Box::new(prepared.map_err(|error| describe(&error)));
-            report(Message::Prepared { name, round, result });
+        for job in receiver {
+            report(match job {
+                Job::Prepare(preparation) => {
+                    let Preparation { declaration: Declaration { name, container }, round, digest, image } =
+                        *preparation;
+                    let prepared = prepare::container(&store, &folders, &name, &container, digest, &image);
+                    let result = Box::new(prepared.map_err(|error| describe(&error)));
+                    Message::Prepared { name, round, result }
+                }
+                Job::Forget { name, volumes } => {
+                    if let Err(error) = prepare::forget(&folders, &name, volumes) {
+                        // It takes space and harms nobody: the next container of that name begins a layer of its own.
+                        eprintln!("engine: remove what is left of {name}: {}", describe(&error));
+                    }
+                    Message::Forgotten { name }
+                }
+            });
         }
     };
     std::thread::Builder::new().name("preparer".to_owned()).spawn(work).map_err(system("start the preparer"))?;
@@ -236,6 +255,16 @@ impl Service {
                 self.may_look_again = true;
                 self.ask(Request::Declared)?;
             }
+            FromInit::Notice(Notice::Prepare(declaration)) => {
+                self.may_look_again = true;
+                self.waiting.insert(declaration.name.clone(), *declaration);
+                self.try_waiting()?;
+            }
+            FromInit::Notice(Notice::Forget { name, volumes }) => {
+                self.waiting.remove(&name);
+                // The preparer ends only with the process.
+                let _ = self.jobs.send(Job::Forget { name, volumes });
+            }
             FromInit::Notice(Notice::ShuttingDown) => {
                 // What is imported so far need not be imported again. A draft is left behind and removed next time.
                 self.store.commit()?;
@@ -256,6 +285,7 @@ impl Service {
                 }
                 self.try_waiting()
             }
+            Message::Forgotten { name } => self.ask(Request::Forgotten { name }),
             Message::Prepared { name, round, result } => {
                 self.jobs_open -= 1;
                 match *result {
@@ -293,7 +323,8 @@ impl Service {
             if let Some((digest, image)) = self.store.resolve(&reference) {
                 self.jobs_open += 1;
                 // The preparer ends only with the process.
-                let _ = self.jobs.send(Job { declaration, round: self.round, digest, image });
+                let preparation = Preparation { declaration, round: self.round, digest, image };
+                let _ = self.jobs.send(Job::Prepare(Box::new(preparation)));
             } else if self.busy || self.may_look_again {
                 self.waiting.insert(name, declaration);
             } else {

@@ -58,6 +58,16 @@ pub fn prepare(containers: &Path, name: &str, definition: &[u8], image: &Merged)
     Ok(Snapshot { upper: path.join("upper"), work: path.join("work") })
 }
 
+/// Removes the writable layers of a container that is gone.
+pub fn forget(containers: &Path, name: &str) -> Result<(), LayerError> {
+    let subject = EntryPath::ROOT.join(name.as_bytes());
+    let directory = match rustix::fs::open(containers, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(failed("open", &subject))?,
+    };
+    removal::remove(directory.as_fd(), name.as_bytes()).map_err(failed("remove", &subject))
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Generation {
     hash: String,
@@ -139,6 +149,18 @@ mod tests {
         assert!(!first.exists() && second.exists());
         prepared(containers, "a");
         assert!(!second.exists() && third.exists());
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = prepared(directory.path(), "a");
+        std::fs::write(first.join("file"), "old").unwrap();
+        forget(directory.path(), "web").unwrap();
+        forget(directory.path(), "web").unwrap();
+        assert!(!directory.path().join("web").exists());
+        assert!(!prepared(directory.path(), "a").join("file").exists());
+        forget(&directory.path().join("none"), "web").unwrap();
     }
 
     #[test]

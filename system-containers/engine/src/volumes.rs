@@ -2,7 +2,7 @@
 //!
 //! A volume is a directory `volumes/<name>`. It is filled once, when it is made, with what the image has at its
 //! destination; made aside, synced and renamed, so that a power cut leaves a whole volume or none. Volumes outlive
-//! their containers: nothing here removes one.
+//! their containers; only those that an image asks for go with one that was made by hand, if that is wanted.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,6 +46,15 @@ pub enum VolumeError {
     Destination {
         /// As the image has it.
         path: String,
+    },
+    /// Removing it failed.
+    #[error("remove the volume {name}")]
+    Remove {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Errno,
     },
     /// Making or filling it failed.
     #[error("make the volume {name}")]
@@ -105,6 +114,26 @@ pub fn prepare(
 fn anonymous(container: &str, destination: &str) -> String {
     let hash: String = Digest::of(destination.as_bytes()).hex().chars().take(12).collect();
     format!("_{container}.{hash}")
+}
+
+/// Removes the volumes that only the image of a container asked for.
+pub fn forget(places: &Places, container: &str) -> Result<(), VolumeError> {
+    let failed = |name: &str, source| VolumeError::Remove { name: name.to_owned(), source };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(&places.volumes, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(|error| failed(container, error))?,
+    };
+    let prefix = format!("_{container}.");
+    for entry in rustix::fs::Dir::read_from(&directory).map_err(|error| failed(container, error))? {
+        let entry = entry.map_err(|error| failed(container, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Another container's name may begin with this one's and a dot.
+        if name.strip_prefix(&prefix).is_some_and(|hash| !hash.contains('.')) {
+            crate::removal::remove(directory.as_fd(), name.as_bytes()).map_err(|error| failed(&name, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// A path without empty and `.` components.
@@ -217,6 +246,20 @@ mod tests {
         assert!(matches!(with(&format!("{}/link", user_data.display())), Err(VolumeError::Forbidden { .. })));
         assert!(!with(&format!("{}/site", user_data.display())).unwrap()[0].owned);
         assert_eq!(with("/dev/snd").unwrap()[0].source, Path::new("/dev/snd"));
+    }
+
+    #[test]
+    fn only_the_containers_own_volumes_go_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places { volumes: directory.path().to_owned(), user_data: "/nowhere".into() };
+        for name in ["_web.0123456789ab", "_web.2.0123456789ab", "_webs.0123456789ab", "web"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        forget(&places, "web").unwrap();
+        let left = std::fs::read_dir(directory.path()).unwrap();
+        let mut left: Vec<String> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["_web.2.0123456789ab", "_webs.0123456789ab", "web"]);
     }
 
     #[test]

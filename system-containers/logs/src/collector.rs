@@ -1,8 +1,9 @@
 //! The loop: pipes in, files, queries, pipes out.
 
+mod pipes;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,15 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::listener::listen_on;
 use berth_control::logs::{Answer, INIT, KERNEL, Query};
-use berth_control::message::{FromInit, Notice, Reply, Request, Stream, ToInit};
+use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockFlag, SockType};
-use nix::sys::stat::fstat;
 
+use self::pipes::Pipe;
 use crate::Error;
 use crate::follower::{Follower, Waits};
-use crate::frame::{Dropped, Kind, LONGEST};
+use crate::frame::{Dropped, Kind};
 use crate::kernel::{self, Kernel, Record};
 use crate::log::Moment;
 use crate::query::{find, last_origin};
@@ -67,15 +68,6 @@ enum Source {
     Kernel(Kernel),
     Asker(Channel),
     Follower(Box<Follower>),
-}
-
-#[derive(Debug)]
-struct Pipe {
-    container: String,
-    stream: Stream,
-    /// Its inode's.
-    number: Option<u64>,
-    reader: File,
 }
 
 impl AsFd for Source {
@@ -160,6 +152,12 @@ impl Collector {
                         self.read_kernel_log(File::from(kmsg));
                     }
                 }
+                Ok((FromInit::Notice(Notice::LogRelease { container }), _)) => self.release(&container),
+                Ok((FromInit::Notice(Notice::LogForget { container }), _)) => {
+                    self.release(&container);
+                    let is_followed = self.follows(&container);
+                    self.store.forget(&container, is_followed);
+                }
                 Ok((FromInit::Notice(Notice::LogLimits(limits)), _)) => self.store.set_limits(&limits, now()),
                 Ok((FromInit::Reply { reply: Reply::Refused { reason }, .. }, _)) => {
                     eprintln!("berth-logs: PID 1 refused a message: {reason}");
@@ -171,19 +169,6 @@ impl Collector {
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    fn read_from(&mut self, container: String, stream: Stream, pipe: OwnedFd) {
-        if !is_name(&container) {
-            return eprintln!("berth-logs: the output of {container:?} is not kept: that is no name of a container");
-        }
-        // PID 1 offers all pipes again when it has executed itself anew.
-        let number = fstat(&pipe).map(|status| status.st_ino).ok();
-        let known = |source: &Source| matches!(source, Source::Pipe(pipe) if pipe.number == number);
-        if number.is_none() || !self.sources.values().any(known) {
-            let pipe = Pipe { container, stream, number, reader: File::from(pipe) };
-            self.add(Source::Pipe(pipe), EpollFlags::EPOLLIN);
         }
     }
 
@@ -239,49 +224,6 @@ impl Collector {
         }
     }
 
-    /// Takes once from a pipe; `None` when it has ended.
-    fn read(&mut self, pipe: Pipe, hung_up: bool) -> Option<Pipe> {
-        let (name, stream, now) = (&pipe.container, pipe.stream, now());
-        let available = sys::readable(pipe.reader.as_fd()).unwrap_or(0);
-        if available > 0 {
-            if let Err(error) = self.store.take(name, stream, pipe.reader.as_fd(), available, now) {
-                self.discard(&pipe, &error);
-            }
-        } else if hung_up {
-            // Nobody can write to it any more, so nothing can have come since.
-            if let Err(error) = self.store.append(name, Kind::Ended(stream), &[], now) {
-                eprintln!("berth-logs: the end of the output of {name} is not kept: {error}");
-            }
-        }
-        self.pass_on(name);
-        if available == 0 && hung_up {
-            self.unwatch(&pipe.reader);
-            return None;
-        }
-        Some(pipe)
-    }
-
-    /// A container must not wait for the disk: what cannot be kept goes.
-    fn discard(&mut self, pipe: &Pipe, error: &io::Error) {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return;
-        }
-        self.discarded.resize(LONGEST, 0);
-        // An empty or broken pipe has nothing that could be lost.
-        let length = (&pipe.reader).read(&mut self.discarded).unwrap_or(0);
-        let bytes = self.discarded.get(..length).unwrap_or_default();
-        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-        self.lose(&pipe.container, Dropped { lines, bytes: length as u64 }, error);
-    }
-
-    fn lose(&mut self, name: &str, dropped: Dropped, error: &io::Error) {
-        // Told once, and again in the log itself when there is room.
-        if self.store.log(name).dropped() == Dropped::default() {
-            eprintln!("berth-logs: the output of {name} is dropped: {error}");
-        }
-        self.store.lose(name, dropped);
-    }
-
     /// Reads some records of the kernel's log; `None` if that is not possible any more.
     fn read_kernel(&mut self, mut kernel: Kernel) -> Option<Kernel> {
         for _ in 0..KERNEL_RECORDS {
@@ -312,6 +254,13 @@ impl Collector {
         for number in numbers {
             self.advance(number, EpollFlags::empty());
         }
+    }
+
+    /// Whether somebody follows a container.
+    fn follows(&self, container: &str) -> bool {
+        self.sources
+            .values()
+            .any(|source| matches!(source, Source::Follower(follower) if follower.container == container))
     }
 
     fn pump(&mut self, number: u64, mut follower: Box<Follower>) -> Option<Box<Follower>> {

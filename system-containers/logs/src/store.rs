@@ -136,6 +136,20 @@ impl Store {
         self.write(name, now, |log, size| log.append(kind, payload, size, now))
     }
 
+    /// Removes the log of a container that is gone; one that is followed stays empty.
+    pub fn forget(&mut self, name: &str, is_followed: bool) {
+        let log = self.log(name);
+        log.close();
+        log.take_full();
+        while log.remove_oldest().is_some() {}
+        if is_followed || !log.segments().is_empty() {
+            return;
+        }
+        // ENOENT: it has never printed anything.
+        let _ = fs::remove_dir(log.directory());
+        self.logs.remove(name);
+    }
+
     /// Something of this log could not be kept.
     pub fn lose(&mut self, name: &str, dropped: Dropped) {
         self.log(name).lose(dropped);

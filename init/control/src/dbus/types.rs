@@ -134,6 +134,33 @@ pub struct LogQuery {
     pub follow: Option<bool>,
 }
 
+/// How a container is made that no configuration declares. Keys that are left out are `false` and unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+pub struct Creation {
+    /// Whether it is forgotten when it has ended.
+    pub remove: Option<bool>,
+    /// Lines of its terminal, if its definition says that it has one.
+    pub rows: Option<u16>,
+    /// Characters in a line of its terminal.
+    pub columns: Option<u16>,
+}
+
+impl Creation {
+    /// As PID 1 takes it.
+    #[must_use]
+    pub fn of(self, name: String, container: berth_config::Container, start: bool) -> message::Creation {
+        let size = terminal_size(self.rows, self.columns);
+        message::Creation { name, container, remove: self.remove.unwrap_or_default(), start, size }
+    }
+}
+
+/// There is a terminal if there is one of the two.
+fn terminal_size(rows: Option<u16>, columns: Option<u16>) -> Option<message::TerminalSize> {
+    (rows.is_some() || columns.is_some())
+        .then(|| message::TerminalSize { rows: rows.unwrap_or_default(), columns: columns.unwrap_or_default() })
+}
+
 /// A further program in a container; see [`message::Execution`]. Keys that are left out are as in the container's own
 /// process; `Arguments` must be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
@@ -159,10 +186,6 @@ impl Execution {
     /// As PID 1 takes it.
     #[must_use]
     pub fn in_container(self, container: String) -> message::Execution {
-        let terminal = (self.rows.is_some() || self.columns.is_some()).then(|| message::TerminalSize {
-            rows: self.rows.unwrap_or_default(),
-            columns: self.columns.unwrap_or_default(),
-        });
         message::Execution {
             container,
             arguments: self.arguments.unwrap_or_default(),
@@ -170,7 +193,7 @@ impl Execution {
             working_directory: self.working_directory,
             uid: self.uid,
             gid: self.gid,
-            terminal,
+            terminal: terminal_size(self.rows, self.columns),
         }
     }
 }

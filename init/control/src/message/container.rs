@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Part of Berth.
     System,
-    /// Declared by the configuration.
+    /// Declared by the configuration, or made by `berth run` and `berth create`.
     User,
 }
 
@@ -31,6 +31,8 @@ pub enum ContainerState {
     Running,
     /// Its process runs, and its health check fails.
     Unhealthy,
+    /// Its processes stand still.
+    Paused,
     /// It was told to stop.
     Stopping,
     /// Ended, and going to be started again.

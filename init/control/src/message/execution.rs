@@ -30,11 +30,11 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// How an execution ended: one line of JSON in its result pipe.
+/// How a program ended: one line of JSON in the result pipe of an execution, and the end of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionEnd {
     /// As a shell counts it: the program's own, 128 + signal, 127 if there is no such program, 126 if it could not
-    /// be run.
+    /// be run, and for a session 125 if the container could not be set up.
     pub exit_code: u8,
     /// Why it could not be run; empty if it has run.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! `berth start`, `stop`, `restart`, `kill`.
+//! `berth start`, `stop`, `restart`, `kill`, `pause`, `unpause`, `rm`.
 //!
 //! PID 1 answers when a change is under way; these commands return when it has happened, as docker's do.
 
@@ -31,6 +31,19 @@ pub struct Kill {
     names: Names,
 }
 
+/// Which containers, and how they go.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Also those that run: they are killed
+    #[arg(short, long)]
+    force: bool,
+    /// Also the volumes that only their images asked for
+    #[arg(short, long)]
+    volumes: bool,
+    #[command(flatten)]
+    names: Names,
+}
+
 /// What is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -40,6 +53,10 @@ pub enum Action {
     Stop,
     /// It is to run anew.
     Restart,
+    /// It is to stand still.
+    Pause,
+    /// It is to go on.
+    Unpause,
 }
 
 /// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
@@ -48,20 +65,50 @@ pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Resul
     let mut failed = false;
     api.machine.subscribe().await?;
     for name in &names.names {
-        match one(api, action, name).await {
-            Ok(container) => done.push(container),
+        let instances = match api.containers.instances(name).await {
+            Ok(instances) => instances,
             Err(error) => {
-                eprintln!("Error: {error}");
+                eprintln!("Error: {}", Error::from(error));
                 failed = true;
+                continue;
+            }
+        };
+        for name in &instances {
+            match one(api, action, name).await {
+                Ok(container) => done.push(container),
+                Err(error) => {
+                    eprintln!("Error: {error}");
+                    failed = true;
+                }
             }
         }
     }
-    let text = told(&done, json)?;
+    end_with(told(&done, json)?, failed)
+}
+
+/// What is printed in any case, and whether that was all.
+fn end_with(text: String, failed: bool) -> Result<String, Error> {
     if failed {
         print!("{text}");
         return Err(Error::Told);
     }
     Ok(text)
+}
+
+/// Removes each that no configuration declares, and prints the names of those that are gone.
+pub async fn remove(api: &Api, arguments: &Remove, json: bool) -> Result<String, Error> {
+    let (mut gone, mut failed) = (Vec::new(), false);
+    for name in &arguments.names.names {
+        match api.containers.remove(name, arguments.force, arguments.volumes).await {
+            Ok(()) => gone.push(name),
+            Err(error) => {
+                eprintln!("Error: {}", Error::from(error));
+                failed = true;
+            }
+        }
+    }
+    let text = if json { json_text(&gone)? } else { gone.iter().map(|name| format!("{name}\n")).collect() };
+    end_with(text, failed)
 }
 
 fn told(containers: &[Container], json: bool) -> Result<String, Error> {
@@ -79,6 +126,8 @@ async fn one(api: &Api, action: Action, name: &str) -> Result<Container, Error> 
         Action::Start => api.containers.start(name).await?,
         Action::Stop => api.containers.stop(name).await?,
         Action::Restart => api.containers.restart(name).await?,
+        Action::Pause => api.containers.pause(name).await?,
+        Action::Unpause => api.containers.unpause(name).await?,
     }
     let mut container: Container = api.containers.inspect(name).await?.into();
     loop {
@@ -108,6 +157,7 @@ fn end(action: Action, before: &Container, now: &Container) -> Option<Result<(),
     let look = format!("`berth logs {}` shows what it has printed.", now.name);
     let anew = action == Action::Start || now.started_us != before.started_us;
     match (action, now.state) {
+        (Action::Pause | Action::Unpause, _) => Some(Ok(())),
         (Action::Stop, ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
         (Action::Stop, _) => None,
         (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Stopped) if anew => Some(Ok(())),
@@ -130,8 +180,10 @@ pub async fn inspect(api: &Api, names: &Names) -> Result<String, Error> {
 pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
     let mut done = Vec::new();
     for name in &arguments.names.names {
-        api.containers.kill(name, arguments.signal).await?;
-        done.push(api.containers.inspect(name).await?.into());
+        for name in api.containers.instances(name).await? {
+            api.containers.kill(&name, arguments.signal).await?;
+            done.push(api.containers.inspect(&name).await?.into());
+        }
     }
     told(&done, json)
 }

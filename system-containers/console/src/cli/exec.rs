@@ -3,7 +3,7 @@
 //! PID 1 gives the streams to the program itself, so this command only waits. With a terminal it gets the master and
 //! stands between it and the terminal it was typed on.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_control::dbus::Execution;
@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::terminal;
+use super::{session, terminal};
 
 /// What runs, where and how.
 #[derive(Debug, Args)]
@@ -42,8 +42,8 @@ pub struct Arguments {
 
 /// Runs it and returns when it has ended; a code other than 0 is an error.
 pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
-    if arguments.tty && arguments.interactive && !io::stdin().is_terminal() {
-        return Err(Error::Refused("standard input is not a terminal; leave out -t".into()));
+    if arguments.tty && arguments.interactive {
+        session::require_terminal()?;
     }
     let size = arguments.tty.then(terminal::size);
     let execution = Execution {
@@ -97,7 +97,7 @@ fn outcome(pipe: OwnedFd) -> Result<(), Error> {
 }
 
 /// `KEY=VALUE`, or `KEY` for what this command has.
-fn variable(word: &str) -> Option<String> {
+pub fn variable(word: &str) -> Option<String> {
     if word.contains('=') {
         return Some(word.to_owned());
     }

@@ -49,6 +49,7 @@ pub fn container_state(state: ContainerState) -> &'static str {
         ContainerState::Starting => "starting",
         ContainerState::Running => "running",
         ContainerState::Unhealthy => "unhealthy",
+        ContainerState::Paused => "paused",
         ContainerState::Stopping => "stopping",
         ContainerState::Backoff => "backoff",
         ContainerState::Stopped => "stopped",

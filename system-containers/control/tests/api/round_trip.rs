@@ -1,8 +1,10 @@
 //! What a well-behaved client gets.
 
-use berth_control::dbus::{ApiError, LogQuery};
+use berth_control::dbus::{ApiError, Creation, LogQuery};
 use berth_control::logs::{Answer, Query};
-use berth_control::message::{self, ContainerState, Kind, MachineState, Notice, PowerAction, Request, Stream};
+use berth_control::message::{
+    self, ContainerState, Interest, Kind, MachineState, Notice, PowerAction, Request, Stream, TerminalSize,
+};
 use futures_util::StreamExt;
 use std::io::{Read, Write};
 
@@ -37,6 +39,40 @@ async fn a_request_reaches_pid_1_as_it_was_made() {
             Request::Power(PowerAction::Reboot)
         ]
     );
+}
+
+#[tokio::test]
+async fn a_container_is_made_as_it_is_defined_and_its_session_comes_as_a_descriptor() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let definition = |name: &str| format!("[containers.{name}]\nimage = \"a:1\"\nrestart = \"no\"\ntty = true\n");
+    let options = Creation { remove: Some(true), rows: Some(24), columns: Some(80) };
+    let session = containers.run(&definition("job"), options, true).await.unwrap();
+    let metadata = std::fs::File::from(std::os::fd::OwnedFd::from(session)).metadata().unwrap();
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type()));
+    {
+        let asked = api.asked.lock().unwrap();
+        let Some(Request::Create { creation, session }) = asked.last() else { panic!("{asked:?}") };
+        assert_eq!((creation.name.as_str(), creation.remove, creation.start), ("job", true, true));
+        assert_eq!((creation.size, *session), (Some(TerminalSize { rows: 24, columns: 80 }), Some(Interest::Streams)));
+        assert!(creation.container.tty);
+    }
+    containers.create(&definition("later"), Creation::default()).await.unwrap();
+    {
+        let asked = api.asked.lock().unwrap();
+        let Some(Request::Create { creation, session: None }) = asked.last() else { panic!("{asked:?}") };
+        assert!(!creation.start && !creation.remove && creation.size.is_none());
+    }
+    let Err(ApiError::Unavailable(reason)) = containers.run(&definition("half"), Creation::default(), true).await
+    else {
+        panic!("there was no descriptor")
+    };
+    assert!(reason.contains("descriptor"), "{reason}");
+    let Err(ApiError::Refused(reason)) = containers.create("[containers.web]\n", Creation::default()).await else {
+        panic!("not refused")
+    };
+    assert!(reason.contains("image"), "{reason}");
+    assert_eq!(containers.instances("web").await.unwrap(), ["web-1", "web-2"]);
 }
 
 #[tokio::test]

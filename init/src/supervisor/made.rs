@@ -1,0 +1,241 @@
+//! Containers that no configuration declares: `berth run`, `berth create`, `berth rm`.
+//!
+//! They live until somebody removes them, or, made to be removed, until they have ended. The others are kept on the
+//! state partition ([`crate::made`]) and are there again after a reboot.
+
+use std::os::fd::OwnedFd;
+
+use berth_config::{PortMapping, RestartPolicy, Role};
+use berth_control::message::{Creation, Declaration, Interest, Kind, Notice, Reply, TerminalSize};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::container::{Container, Definition, Goal, State};
+use super::requests::{Applicant, unknown};
+
+/// The most at a time: each costs PID 1 four descriptors and some kilobytes.
+const MAXIMUM: usize = 4096;
+
+/// What a container was made with, beside its definition.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Made {
+    /// Forgotten when it has ended.
+    pub remove: bool,
+    /// It was told to start at least once.
+    pub begun: bool,
+    /// With it go the volumes that only its image asked for.
+    volumes: bool,
+    /// Who waits until it is gone.
+    #[serde(default)]
+    waiting: Vec<Applicant>,
+}
+
+impl Supervisor {
+    /// Makes a container, and the client's end of a session if one is wanted.
+    pub(super) fn create(&mut self, creation: Creation, session: Option<Interest>) -> Result<Option<OwnedFd>, String> {
+        self.may_create(&creation)?;
+        let Creation { name, container, remove, start, size } = creation;
+        let id = self.add_made(name, container, remove, size).ok_or("its pipes could not be made")?;
+        let session = session.map(|interest| self.open_session(id, interest)).transpose();
+        if session.is_err() {
+            self.containers.remove(id);
+            return session;
+        }
+        if start {
+            self.begin_made(id);
+        }
+        self.offer_pipes(id);
+        self.changed(id);
+        self.facts.made_changed |= !remove;
+        session
+    }
+
+    fn may_create(&self, creation: &Creation) -> Result<(), String> {
+        let name = creation.name.as_str();
+        if self.facts.shutting_down {
+            return Err("the machine goes down".to_owned());
+        }
+        if !self.facts.made_known {
+            return Err("the configuration has not been read yet; try again in a moment".to_owned());
+        }
+        // One that is still ending too: its files have the same name.
+        let taken = self.containers.values().any(|container| container.name == name);
+        if taken || self.configuration.containers.contains_key(name) {
+            let remedy = match self.find(name) {
+                Some(container) if container.made.is_some() => format!("`berth rm {name}` removes it"),
+                _ => "choose another name".to_owned(),
+            };
+            return Err(format!("there is a container {name} already; {remedy}"));
+        }
+        if self.containers.values().filter(|container| container.made.is_some()).count() >= MAXIMUM {
+            return Err(format!("{MAXIMUM} containers were made already; `berth rm` removes what is not needed"));
+        }
+        self.port_conflict(creation).map_or(Ok(()), Err)
+    }
+
+    /// Who has one of the ports already.
+    fn port_conflict(&self, creation: &Creation) -> Option<String> {
+        let wanted: Vec<PortMapping> = creation.container.port_mappings().collect();
+        let users = self.containers.values().filter(|container| container.goal != Goal::Remove);
+        let all = users.filter_map(|container| Some((container, container.user()?)));
+        let published = all.flat_map(|(container, user)| user.port_mappings().map(move |port| (container, port)));
+        published.into_iter().find_map(|(container, port)| {
+            let clash = wanted.iter().find(|wanted| {
+                let same = (wanted.host_port, wanted.protocol) == (port.host_port, port.protocol);
+                let everywhere = wanted.host_address.is_none() || port.host_address.is_none();
+                same && (everywhere || wanted.host_address == port.host_address)
+            })?;
+            let (number, name) = (clash.host_port, &container.name);
+            Some(format!("port {number} of the machine leads to container {name} already; choose another one"))
+        })
+    }
+
+    /// Adds one that waits for its start.
+    fn add_made(
+        &mut self,
+        name: String,
+        mut wanted: berth_config::Container,
+        remove: bool,
+        size: Option<TerminalSize>,
+    ) -> Option<u32> {
+        wanted.replicas = None;
+        let id = self.add_container(&name, Definition::User(Box::new(wanted)))?;
+        let container = self.containers.get_mut(id)?;
+        container.rest(format!("was not started yet; `berth start {name}` starts it"));
+        container.made = Some(Made { remove, ..Made::default() });
+        container.interaction.size = size;
+        Some(id)
+    }
+
+    /// The containers that were made before a reboot. They run again if that is their policy.
+    pub fn restore_made(&mut self, creations: Vec<Creation>) {
+        self.facts.made_known = true;
+        for creation in creations {
+            if let Err(reason) = self.may_create(&creation) {
+                log::warn!("container {} was made by hand and is left out: {reason}", creation.name);
+                continue;
+            }
+            let Creation { name, container, size, start, .. } = creation;
+            let always = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+            let stopped = container.restart == RestartPolicy::UnlessStopped && self.facts.stopped.contains(&name);
+            let Some(id) = self.add_made(name.clone(), container, false, size) else { continue };
+            if start && always && !stopped {
+                self.begin_made(id);
+            } else if let Some(container) = self.containers.get_mut(id) {
+                container.reason = format!("has not run since the last boot; `berth start {name}` starts it");
+            }
+            self.offer_pipes(id);
+        }
+    }
+
+    /// Its first start.
+    pub(super) fn begin_made(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(made) = container.made.as_mut() else { return };
+        made.begun = true;
+        container.goal = Goal::Run;
+        container.tried = false;
+        container.reason.clear();
+        self.begin_anew(id);
+    }
+
+    /// Asks the engine for one container.
+    pub(super) fn prepare(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(user) = container.user() else { return };
+        let declaration = Declaration { name: container.name.clone(), container: user.clone() };
+        self.notify(Role::Engine, Notice::Prepare(Box::new(declaration)));
+    }
+
+    /// Forgets a container, at once or when it has ended; who asked is answered then.
+    pub(super) fn remove_made(
+        &mut self,
+        applicant: Applicant,
+        name: &str,
+        force: bool,
+        volumes: bool,
+    ) -> Result<(), String> {
+        let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
+        let (alive, kind) = (container.may_have_processes(), container.kind());
+        let Some(made) = container.made.as_mut() else {
+            return Err(match kind {
+                Kind::System => format!("{name} is a system container, which cannot be removed"),
+                Kind::User => format!(
+                    "container {name} is in the configuration; take it out of there with `berth apply`, or `berth stop {name}`"
+                ),
+            });
+        };
+        if alive && !force {
+            return Err(format!("container {name} is running; stop it first, or use `berth rm -f {name}`"));
+        }
+        made.volumes |= volumes;
+        made.waiting.push(applicant);
+        let id = container.id;
+        self.keep_stopped(name, false);
+        self.stop(id, Goal::Remove);
+        self.kill_now(id);
+        Ok(())
+    }
+
+    /// What has ended tells its client, and goes if it was made to go. Whether anything has changed.
+    pub(super) fn come_to_rest(&mut self, id: u32) -> bool {
+        let Some(container) = self.containers.get(id) else { return false };
+        let goes = |made: &Made| made.remove && made.begun;
+        let leaves = container.goal != Goal::Remove && container.made.as_ref().is_some_and(goes);
+        let has_session = container.session.is_some();
+        if has_session {
+            self.end_session(id);
+        }
+        if leaves && let Some(container) = self.containers.get_mut(id) {
+            container.goal = Goal::Remove;
+            // As docker's: what was made for this run alone goes with it.
+            container.made.iter_mut().for_each(|made| made.volumes = true);
+        }
+        leaves || has_session
+    }
+
+    /// A container that was made is gone from the registry: so is what others keep of it.
+    pub(super) fn forget_made(&mut self, name: String, made: Made) {
+        self.facts.made_changed |= !made.remove;
+        self.facts.forgotten.insert(name.clone(), made.volumes);
+        self.notify(Role::Engine, Notice::Forget { name: name.clone(), volumes: made.volumes });
+        self.notify(Role::Logs, Notice::LogForget { container: name });
+        for applicant in made.waiting {
+            self.reply_to(applicant, Reply::Done);
+        }
+    }
+
+    /// Tells the engine again what it may not have removed yet.
+    pub(super) fn forget_again(&mut self) {
+        for (name, volumes) in self.facts.forgotten.clone() {
+            self.notify(Role::Engine, Notice::Forget { name, volumes });
+        }
+    }
+
+    /// Those that are to be there after a reboot.
+    pub fn kept_made(&self) -> Vec<Creation> {
+        let kept = |container: &&Container| {
+            container.goal != Goal::Remove && container.made.as_ref().is_some_and(|made| !made.remove)
+        };
+        let creation = |container: &Container| {
+            let size = container.interaction.size;
+            Some(Creation { size, start: true, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
+        };
+        self.containers.values().filter(kept).filter_map(creation).collect()
+    }
+
+    /// The containers that a name stands for: itself, or all replicas of what is declared under it.
+    pub(super) fn instances(&self, name: &str) -> Result<Vec<String>, String> {
+        let names = self.instances_of(name);
+        let there: Vec<String> = names.into_iter().filter(|name| self.find(name).is_some()).collect();
+        if there.is_empty() { Err(unknown(name)) } else { Ok(there) }
+    }
+}
+
+impl Container {
+    /// Whether its failure is the machine's problem. One that was made to run once is its maker's.
+    pub(super) fn is_of_the_machine(&self) -> bool {
+        let once = || self.user().is_some_and(|user| user.restart == RestartPolicy::No);
+        !(self.made.is_some() && matches!(self.state, State::Failed) && once())
+    }
+}

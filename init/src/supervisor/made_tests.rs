@@ -1,0 +1,345 @@
+//! Containers that were made by hand, and the clients that talk to them.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::message::ContainerState::{Backoff, Failed, Paused, Preparing, Running, Starting, Stopped};
+use berth_control::message::{
+    Creation, ExecutionEnd, FromClient, FromInit, Interest, Notice, PreparedImage, Reply, Request, SessionStream,
+    TerminalSize, ToClient,
+};
+
+use super::container::Goal;
+use super::world::{World, ask, ask_for, configuration, service};
+
+const WEB: &str = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\nports = []\n";
+
+fn creation(name: &str, text: &str) -> Creation {
+    let text = format!("[containers.{name}]\nimage = 'a'\nnetwork_mode = 'none'\n{text}");
+    let container = configuration(&text).containers.into_values().next().unwrap();
+    Creation::plain(name.into(), container)
+}
+
+fn once(name: &str) -> Creation {
+    Creation { remove: true, start: true, ..creation(name, "restart = 'no'") }
+}
+
+/// A machine whose configuration has been read.
+fn world(text: &str) -> World {
+    let mut world = World::new(text);
+    world.supervisor.restore_made(Vec::new());
+    world
+}
+
+/// Makes one, and the client's end of a session with it.
+fn run(world: &mut World, creation: Creation, interest: Interest) -> Channel {
+    let request = Request::Create { creation: Box::new(creation), session: Some(interest) };
+    let (reply, descriptors) = world.ask_for(request);
+    assert_eq!(reply, Reply::Done);
+    let session = Channel::from(descriptors.into_iter().next().unwrap());
+    session.set_nonblocking().unwrap();
+    session
+}
+
+fn make(world: &mut World, creation: Creation) -> Reply {
+    world.ask_for(Request::Create { creation: Box::new(creation), session: None }).0
+}
+
+/// Everything that the client has been told, without the descriptors.
+fn told(session: &Channel) -> Vec<ToClient> {
+    std::iter::from_fn(|| session.receive::<ToClient>().ok().map(|(message, _)| message)).collect()
+}
+
+fn ended(exit_code: u8, reason: &str) -> ToClient {
+    ToClient::Ended(ExecutionEnd { exit_code, reason: reason.into() })
+}
+
+#[test]
+fn a_run_tells_its_client_everything_and_leaves_nothing() {
+    let mut world = world(WEB);
+    let session = run(&mut world, once("job"), Interest::Streams);
+    assert_eq!(world.state("job"), Preparing);
+    let (output, error) = (ToClient::Stream(SessionStream::Output), ToClient::Stream(SessionStream::Error));
+    let (first, descriptors) = session.receive::<ToClient>().unwrap();
+    // What goes for good is not kept by `logs` either.
+    assert_eq!((first, descriptors.len()), (output, 1));
+    assert_eq!(told(&session), [error]);
+    world.prepare("job");
+    assert_eq!(world.state("job"), Starting);
+    world.run("job");
+    world.end("job", 3);
+    assert_eq!(told(&session), [ToClient::Running, ended(3, "")]);
+    assert!(matches!(session.receive::<ToClient>(), Err(ChannelError::Closed)));
+    assert!(world.supervisor.find("job").is_none());
+    assert_eq!(world.supervisor.facts.forgotten.get("job"), Some(&true));
+    assert!(!world.supervisor.facts.made_changed, "it was never kept");
+    let forgotten = Request::Forgotten { name: "job".into() };
+    let (supervisor, engine) = world.supervisor_and_engine();
+    assert_eq!(ask(supervisor, engine, forgotten), Reply::Done);
+    assert!(world.supervisor.facts.forgotten.is_empty());
+}
+
+#[test]
+fn a_container_that_does_not_come_to_run_ends_with_docker_s_code() {
+    let mut world = world("");
+    let session = run(&mut world, once("job"), Interest::State);
+    let failed = Request::PrepareFailed { name: "job".into(), reason: "no archive has it".into() };
+    let (supervisor, engine) = world.supervisor_and_engine();
+    ask(supervisor, engine, failed);
+    world.supervisor.settle();
+    assert_eq!(told(&session), [ended(125, "no archive has it")]);
+    assert!(world.supervisor.find("job").is_none());
+
+    let session = run(&mut world, once("job"), Interest::State);
+    world.prepare("job");
+    let id = world.supervisor.find("job").unwrap().id;
+    let chain =
+        |texts: &[&str], errno| berth_runtime::Chain { texts: texts.iter().map(ToString::to_string).collect(), errno };
+    let missing = chain(&["exec nosuch: executable file not found in $PATH"], nix::libc::ENOENT);
+    world.supervisor.could_not_be_run(id, &berth_runtime::Error::Reported(missing));
+    world.supervisor.settle();
+    assert_eq!(told(&session), [ended(127, "exec nosuch: executable file not found in $PATH")]);
+
+    // A file that is missing somewhere else is not the program.
+    let session = run(&mut world, once("job"), Interest::State);
+    world.prepare("job");
+    let id = world.supervisor.find("job").unwrap().id;
+    let missing = chain(&["set up mounts", "open /srv/data"], nix::libc::ENOENT);
+    world.supervisor.could_not_be_run(id, &berth_runtime::Error::Reported(missing));
+    world.supervisor.settle();
+    assert!(matches!(&told(&session)[..], [ToClient::Ended(end)] if end.exit_code == 125));
+}
+
+#[test]
+fn a_session_lasts_as_long_as_the_container_is_started_again() {
+    let mut world = world("");
+    let again = Creation { start: true, ..creation("job", "restart = 'on-failure:1'") };
+    let session = run(&mut world, again, Interest::State);
+    world.prepare("job");
+    world.run("job");
+    world.end("job", 1);
+    assert_eq!(world.state("job"), Backoff);
+    assert_eq!(told(&session), [ToClient::Running]);
+    world.pass(Duration::from_secs(1));
+    world.run("job");
+    world.end("job", 7);
+    assert_eq!(told(&session), [ToClient::Running, ended(7, "")]);
+    assert_eq!(world.state("job"), Failed);
+    // It is there until somebody removes it, and no problem of the machine.
+    world.ask(Request::Remove { name: "job".into(), force: false, volumes: false });
+    assert!(world.supervisor.find("job").is_none());
+}
+
+#[test]
+fn what_is_made_waits_for_its_start_and_is_kept() {
+    let mut world = world(WEB);
+    assert_eq!(make(&mut world, creation("job", "restart = 'always'\ntty = true")), Reply::Done);
+    assert_eq!(
+        (world.state("job"), world.reason("job")),
+        (Stopped, "was not started yet; `berth start job` starts it")
+    );
+    assert!(std::mem::take(&mut world.supervisor.facts.made_changed));
+    let kept = world.supervisor.kept_made();
+    assert_eq!(kept.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["job"]);
+    world.ask(Request::Start { name: "job".into() });
+    assert_eq!(world.state("job"), Preparing);
+    // Another configuration leaves it alone.
+    let id = world.supervisor.find("job").unwrap().id;
+    world.apply("");
+    assert_eq!(world.supervisor.find("job").unwrap().id, id);
+    assert!(world.supervisor.find("web").is_none());
+
+    let mut next = World::new("");
+    next.supervisor.restore_made(kept);
+    next.supervisor.settle();
+    assert_eq!(next.state("job"), Preparing);
+    assert!(next.supervisor.find("job").unwrap().user().unwrap().tty);
+    let mut harmless = world.supervisor.kept_made();
+    harmless.iter_mut().for_each(|made| made.start = false);
+    let mut rescue = World::new("");
+    rescue.supervisor.restore_made(harmless);
+    assert_eq!(rescue.state("job"), Stopped);
+}
+
+#[test]
+fn a_container_that_ran_once_does_not_run_again_by_itself_after_a_reboot() {
+    let mut world = world("");
+    make(&mut world, Creation { start: true, ..creation("job", "restart = 'no'") });
+    let mut next = World::new("");
+    next.supervisor.restore_made(world.supervisor.kept_made());
+    next.supervisor.settle();
+    assert_eq!(next.state("job"), Stopped);
+    assert!(next.reason("job").contains("berth start job"));
+}
+
+#[test]
+fn a_name_or_a_port_that_is_taken_is_refused_with_what_to_do() {
+    let mut world = world("[containers.web]\nimage = 'a'\nports = ['8080:80']\nreplicas = 1\n");
+    let refusal = |world: &mut World, creation| match make(world, creation) {
+        Reply::Refused { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(refusal(&mut world, creation("web", "")).contains("another name"));
+    assert!(refusal(&mut world, creation("web-1", "")).contains("another name"));
+    assert!(refusal(&mut world, Creation { name: "engine".into(), ..creation("x", "") }).contains("another name"));
+    let text = "[containers.b]\nimage = 'a'\nports = ['127.0.0.1:8080:80']\n";
+    let container = configuration(text).containers.into_values().next().unwrap();
+    let reason = refusal(&mut world, Creation::plain("b".into(), container));
+    assert!(reason.contains("8080") && reason.contains("web-1"), "{reason}");
+    make(&mut world, creation("c", ""));
+    assert!(refusal(&mut world, creation("c", "")).contains("berth rm c"));
+}
+
+#[test]
+fn only_what_was_made_and_does_not_run_is_removed_without_force() {
+    let mut world = world(WEB);
+    let remove = |name: &str, force| Request::Remove { name: name.into(), force, volumes: true };
+    let refused = |world: &mut World, request| matches!(world.ask_for(request).0, Reply::Refused { .. });
+    assert!(refused(&mut world, remove("web", true)));
+    assert!(refused(&mut world, remove("engine", true)));
+    assert!(refused(&mut world, remove("nobody", true)));
+    make(&mut world, Creation { start: true, ..creation("job", "restart = 'always'") });
+    world.prepare("job");
+    world.run("job");
+    assert!(refused(&mut world, remove("job", false)));
+    assert_eq!(world.state("job"), Running);
+    // Answered when it is gone.
+    world.send(remove("job", true));
+    assert_eq!(world.answers(), []);
+    assert_eq!(world.supervisor.find("job").unwrap().goal, Goal::Remove);
+    world.end("job", 137);
+    assert_eq!(world.answers(), [Reply::Done]);
+    assert_eq!(world.supervisor.facts.forgotten.get("job"), Some(&true));
+}
+
+#[test]
+fn the_engine_is_told_again_what_it_may_not_have_removed() {
+    let mut world = world("");
+    make(&mut world, creation("job", ""));
+    world.ask(Request::Remove { name: "job".into(), force: false, volumes: false });
+    let (supervisor, engine) = world.supervisor_and_engine();
+    supervisor.find_mut("engine").unwrap().ready = true;
+    while engine.1.receive::<FromInit>().is_ok() {}
+    assert!(
+        matches!(ask_for(supervisor, engine, Request::Declared).0, Reply::Declared(declared) if declared.is_empty())
+    );
+    // Its next container of that name is prepared after that, so it has been done.
+    make(&mut world, Creation { start: true, ..creation("job", "") });
+    world.prepare("job");
+    assert!(world.supervisor.facts.forgotten.is_empty());
+}
+
+#[test]
+fn a_client_comes_and_goes_and_another_one_takes_its_place() {
+    let mut world = world(WEB);
+    world.prepare("web");
+    let attach = || Request::Attach { name: "web".into() };
+    assert!(matches!(world.ask_for(attach()).0, Reply::Refused { reason } if reason.contains("berth start web")));
+    assert!(matches!(world.ask_for(Request::Attach { name: "engine".into() }).0, Reply::Refused { .. }));
+    world.run("web");
+    let logs = service(&mut world.supervisor, "logs");
+    world.supervisor.find_mut("logs").unwrap().ready = true;
+    let open = |world: &mut World| {
+        let (_, descriptors) = world.ask_for(attach());
+        Channel::from(descriptors.into_iter().next().unwrap())
+    };
+    let first = open(&mut world);
+    // What a client prints is kept by `logs`, which reads the container's own pipes no more.
+    let (_, descriptors) = first.receive::<ToClient>().unwrap();
+    assert_eq!(descriptors.len(), 2);
+    let notices = || -> Vec<(Notice, Vec<OwnedFd>)> {
+        let received = std::iter::from_fn(|| logs.1.receive::<FromInit>().ok());
+        let notice = |(message, descriptors)| match message {
+            FromInit::Notice(notice) => Some((notice, descriptors)),
+            FromInit::Reply { .. } => None,
+        };
+        received.filter_map(notice).collect()
+    };
+    let given = notices();
+    assert!(matches!(&given[0].0, Notice::LogRelease { container } if container == "web"));
+    assert_eq!(given.len(), 3, "{given:?}");
+    let second = open(&mut world);
+    first.set_nonblocking().unwrap();
+    assert_eq!(told(&first).last(), Some(&ToClient::Replaced));
+    notices();
+    drop(second);
+    let id = world.supervisor.find("web").unwrap().id;
+    world.supervisor.session(id);
+    assert!(world.supervisor.find("web").unwrap().session.is_none());
+    assert_eq!(notices().len(), 2, "logs reads the pipes again");
+    assert_eq!(world.state("web"), Running);
+}
+
+#[test]
+fn a_client_closes_the_input_and_the_other_way_round() {
+    let mut world = world("");
+    let session = run(&mut world, once("job"), Interest::Streams);
+    world.prepare("job");
+    world.run("job");
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let container = world.supervisor.find_mut("job").unwrap();
+    container.interaction.input = Some(writer.into());
+    let id = container.id;
+    session.send(&FromClient::CloseInput, &[]).unwrap();
+    session.send(&FromClient::Signal(15), &[]).unwrap();
+    world.supervisor.session(id);
+    assert_eq!(nix::unistd::read(&reader, &mut [0; 1]), Ok(0));
+    assert!(world.supervisor.find("job").unwrap().session.is_some());
+}
+
+#[test]
+fn a_paused_container_is_neither_checked_nor_executed_in_and_can_be_stopped() {
+    let mut world = world("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\nhealth = { tcp = 80 }\n");
+    let refused = |world: &mut World, request| match world.ask_for(request).0 {
+        Reply::Refused { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    let pause = || Request::Pause { name: "web".into() };
+    assert!(refused(&mut world, pause()).contains("not running"));
+    assert!(refused(&mut world, Request::Pause { name: "engine".into() }).contains("system container"));
+    world.prepare("web");
+    world.run("web");
+    assert!(refused(&mut world, Request::Unpause { name: "web".into() }).contains("not paused"));
+    let folder = tempfile::tempdir().unwrap();
+    world.supervisor.find_mut("web").unwrap().cgroup = folder.path().to_owned();
+    world.ask(pause());
+    let freezer = folder.path().join("cgroup.freeze");
+    assert_eq!((world.state("web"), std::fs::read_to_string(&freezer).unwrap().as_str()), (Paused, "1"));
+    assert!(refused(&mut world, pause()).contains("paused already"));
+    assert_eq!(world.supervisor.deadline(), None, "no check is due");
+    world.ask(Request::Stop { name: "web".into() });
+    assert_eq!(std::fs::read_to_string(&freezer).unwrap(), "0");
+    world.end("web", 0);
+    assert!(!world.supervisor.find("web").unwrap().frozen);
+}
+
+#[test]
+fn a_container_without_a_terminal_has_no_size() {
+    let mut world = world(WEB);
+    let request = Request::Resize { name: "web".into(), size: TerminalSize { rows: 5, columns: 5 } };
+    assert!(matches!(world.ask_for(request).0, Reply::Refused { reason } if reason.contains("no terminal")));
+}
+
+#[test]
+fn a_name_stands_for_all_replicas() {
+    let mut world = world("[containers.web]\nimage = 'a'\nreplicas = 2\n[containers.db]\nimage = 'b'\n");
+    let mut instances = |name: &str| world.ask_for(Request::Instances { name: name.into() }).0;
+    assert_eq!(instances("web"), Reply::Names(vec!["web-1".into(), "web-2".into()]));
+    assert_eq!(instances("web-2"), Reply::Names(vec!["web-2".into()]));
+    assert_eq!(instances("db"), Reply::Names(vec!["db".into()]));
+    assert!(matches!(instances("nobody"), Reply::Refused { .. }));
+}
+
+#[test]
+fn a_configuration_that_brings_the_name_takes_it() {
+    let mut world = world("");
+    make(&mut world, creation("web", ""));
+    world.apply(WEB);
+    let web = world.supervisor.find("web").unwrap();
+    assert!(web.made.is_none());
+    assert_eq!(world.supervisor.kept_made().len(), 0);
+    let prepared = Request::Prepared { name: "web".into(), image: Box::new(PreparedImage::default()) };
+    let (supervisor, engine) = world.supervisor_and_engine();
+    assert_eq!(ask(supervisor, engine, prepared), Reply::Done);
+}

@@ -1,0 +1,72 @@
+//! What system containers get when they are ready, or ready again.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_config::Role;
+use berth_control::message::{FromInit, Notice};
+
+use super::Supervisor;
+
+impl Supervisor {
+    /// A system container does its work from now on: it gets what it has missed.
+    pub(super) fn service_ready(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.ready = true;
+        container.tried = true;
+        container.reason.clear();
+        log::info!("container {} is ready", container.name);
+        self.bring_up_to_date(id);
+        self.changed(id);
+    }
+
+    /// Sends a system container that is ready what it has to know of the others.
+    pub(super) fn bring_up_to_date(&mut self, id: u32) {
+        let Some(role) = self.containers.get(id).and_then(|container| container.system()?.role) else { return };
+        let others = self.containers.numbers();
+        match role {
+            Role::Logs => {
+                self.notify(Role::Logs, Notice::LogLimits(self.configuration.logs.clone()));
+                others.into_iter().for_each(|other| self.offer_pipes(other));
+                self.offer_kernel_log(id);
+            }
+            Role::Network => {
+                let with_network = others
+                    .into_iter()
+                    .filter(|other| self.containers.get(*other).is_some_and(|container| container.network.is_some()));
+                let with_network: Vec<u32> = with_network.collect();
+                with_network.into_iter().for_each(|other| self.attach(other));
+            }
+            Role::Engine | Role::Control => {}
+        }
+    }
+
+    /// Gives `logs` what it is to read of a container.
+    pub(super) fn offer_pipes(&mut self, id: u32) {
+        let Some(logs) = self.service(Role::Logs) else { return };
+        let Some(container) = self.containers.get(id) else { return };
+        let name = container.name.clone();
+        let logged = container.logged().into_iter();
+        let copies: Vec<_> = logged.map(|(stream, reader)| (stream, reader.try_clone_to_owned())).collect();
+        for (stream, copy) in copies {
+            match copy {
+                Ok(reader) => {
+                    let notice = Notice::LogPipe { container: name.clone(), stream };
+                    self.send(logs, FromInit::Notice(notice), &[reader.as_fd()]);
+                }
+                Err(error) => log::warn!("container {name}: copy a pipe for logs: {error}"),
+            }
+        }
+    }
+
+    /// Gives `logs` the kernel's log.
+    fn offer_kernel_log(&mut self, logs: u32) {
+        if self.facts.kernel_log.is_none() {
+            let opened = File::open("/dev/kmsg").inspect_err(|error| log::warn!("open /dev/kmsg: {error}")).ok();
+            self.facts.kernel_log = opened.map(|file| OwnedFd::from(file).into());
+        }
+        // A copy shares its place in the log with ours.
+        let Some(Ok(copy)) = self.facts.kernel_log.as_ref().map(|log| log.as_fd().try_clone_to_owned()) else { return };
+        self.send(logs, FromInit::Notice(Notice::KernelLog), &[copy.as_fd()]);
+    }
+}

@@ -1,0 +1,221 @@
+//! Clients that talk to a container: `berth run` and `berth attach`.
+//!
+//! A container has one at most. It has the container's own pipes or terminal, so PID 1 never sees a byte; while it is
+//! there `logs` does not read them, and gets from the client what is to be kept. When the client goes, however it goes,
+//! `logs` reads them again, and the container notices nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use berth_config::Role;
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::message::{
+    ExecutionEnd, FromClient, FromInit, Interest, Kind, Notice, Reply, SessionStream, Stream, ToClient,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::container::{Container, State};
+use super::output::Output;
+use super::requests::Applicant;
+use crate::reactor::Token;
+
+/// The exit code of a container that could not be set up, as docker has it.
+pub(super) const NOT_SET_UP: u8 = 125;
+
+/// PID 1's end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Session {
+    #[serde(with = "berth_runtime::handover")]
+    channel: Channel,
+    interest: Interest,
+    /// Where the client writes what it has read, for `logs`.
+    forward: Option<Output>,
+    /// Whether the program has run since it began.
+    ran: bool,
+}
+
+impl Session {
+    /// Whether the client has the container's streams.
+    pub fn has_streams(&self) -> bool {
+        self.interest == Interest::Streams
+    }
+}
+
+impl Container {
+    /// What `logs` is to read.
+    pub(super) fn logged(&self) -> Vec<(Stream, BorrowedFd<'_>)> {
+        match &self.session {
+            Some(session) if session.has_streams() => session.forward.as_ref().map(both).unwrap_or_default(),
+            _ if self.has_terminal() => {
+                self.interaction.terminal.iter().map(|terminal| (Stream::Stdout, terminal.as_fd())).collect()
+            }
+            _ => both(&self.output),
+        }
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.user().is_some_and(|user| user.tty)
+    }
+}
+
+impl Supervisor {
+    /// A session with a container that runs.
+    pub(super) fn attach_client(&mut self, name: &str) -> Result<OwnedFd, String> {
+        let id = self.id_of(name)?;
+        let Some(container) = self.containers.get(id) else { return Err(super::requests::unknown(name)) };
+        if container.kind() == Kind::System {
+            return Err(format!(
+                "{name} is a system container, which nobody talks to; `berth logs -f {name}` follows it"
+            ));
+        }
+        if !matches!(container.state, State::Running(_)) {
+            return Err(format!("container {name} is not running; `berth start {name}` starts it"));
+        }
+        let end = self.open_session(id, Interest::Streams)?;
+        self.offer_pipes(id);
+        Ok(end)
+    }
+
+    /// Answers with a client's end of a session, if there is one.
+    pub(super) fn hand_over(&mut self, applicant: Applicant, session: Result<Option<OwnedFd>, String>) {
+        match session {
+            Ok(end) => {
+                let descriptors: Vec<_> = end.iter().map(AsFd::as_fd).collect();
+                let reply = FromInit::Reply { id: applicant.id, reply: Reply::Done };
+                self.send(applicant.container, reply, &descriptors);
+            }
+            Err(reason) => self.refuse(applicant, reason),
+        }
+    }
+
+    /// Begins a session; one that is there already ends. The client's end. What `logs` is to read is another thing then.
+    pub(super) fn open_session(&mut self, id: u32, interest: Interest) -> Result<OwnedFd, String> {
+        let (ours, theirs) = Channel::pair().map_err(|error| format!("make a channel: {error}"))?;
+        self.tell_client(id, &ToClient::Replaced, &[]);
+        self.close_session(id);
+        self.reactor.add(&ours, Token::Session(id)).map_err(|error| format!("watch a channel: {error}"))?;
+        let Some(container) = self.containers.get_mut(id) else { return Err("the container is gone".to_owned()) };
+        let kept = !container.made.as_ref().is_some_and(|made| made.remove);
+        let forward = match interest {
+            Interest::Streams if kept => Some(Output::new().map_err(|error| format!("make pipes: {error}"))?),
+            _ => None,
+        };
+        let ran = matches!(container.state, State::Running(_));
+        let name = container.name.clone();
+        container.session = Some(Session { channel: ours, interest, forward, ran });
+        if interest == Interest::Streams {
+            if ran {
+                self.notify(Role::Logs, Notice::LogRelease { container: name });
+            }
+            self.send_output(id);
+            self.send_interaction(id);
+        }
+        Ok(theirs.into())
+    }
+
+    /// Gives the client the container's output pipes.
+    fn send_output(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id).filter(|container| !container.has_terminal()) else { return };
+        let Some(session) = &container.session else { return };
+        let send = |stream, kind| {
+            let mut descriptors = vec![container.output.reader(stream)];
+            descriptors.extend(session.forward.as_ref().map(|forward| forward.writer(stream)));
+            session.channel.send(&ToClient::Stream(kind), &descriptors)
+        };
+        let sent =
+            send(Stream::Stdout, SessionStream::Output).and_then(|()| send(Stream::Stderr, SessionStream::Error));
+        if sent.is_err() {
+            self.close_session(id);
+        }
+    }
+
+    /// Gives the client what a run that has begun is talked to by.
+    pub(super) fn send_interaction(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(session) = container.session.as_ref().filter(|session| session.has_streams()) else { return };
+        let interaction = &container.interaction;
+        let input = interaction.input.iter().map(|input| (SessionStream::Input, input, None));
+        let log = session.forward.as_ref().map(|forward| forward.writer(Stream::Stdout));
+        let terminal = interaction.terminal.iter().map(|terminal| (SessionStream::Terminal, terminal, log));
+        let sent = input.chain(terminal).try_for_each(|(stream, descriptor, log)| {
+            let descriptors: Vec<_> = [descriptor.as_fd()].into_iter().chain(log).collect();
+            session.channel.send(&ToClient::Stream(stream), &descriptors)
+        });
+        if sent.is_err() {
+            self.close_session(id);
+        }
+    }
+
+    /// The program of a container runs.
+    pub(super) fn session_runs(&mut self, id: u32) {
+        let Some(session) = self.containers.get_mut(id).and_then(|container| container.session.as_mut()) else {
+            return;
+        };
+        session.ran = true;
+        self.tell_client(id, &ToClient::Running, &[]);
+    }
+
+    /// A client says something, or has gone.
+    pub fn session(&mut self, id: u32) {
+        while let Some(session) = self.containers.get(id).and_then(|container| container.session.as_ref()) {
+            match session.channel.receive::<FromClient>() {
+                Ok((FromClient::CloseInput, _)) => {
+                    if let Some(container) = self.containers.get_mut(id) {
+                        container.interaction.input = None;
+                    }
+                }
+                Ok((FromClient::Signal(signal), _)) => {
+                    // One that has ended meanwhile does not need it.
+                    let _ = self.signal_container(id, signal);
+                }
+                Err(ChannelError::WouldBlock) => return,
+                Err(_) => {
+                    self.close_session(id);
+                    return self.offer_pipes(id);
+                }
+            }
+        }
+    }
+
+    /// A container is at rest: its client learns how it has ended.
+    pub(super) fn end_session(&mut self, id: u32) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(session) = &container.session else { return };
+        let code = u8::try_from(container.exit_code).unwrap_or(NOT_SET_UP);
+        let end = if session.ran {
+            ExecutionEnd { exit_code: code, reason: String::new() }
+        } else {
+            ExecutionEnd { exit_code: code.max(NOT_SET_UP), reason: container.reason.clone() }
+        };
+        self.tell_client(id, &ToClient::Ended(end), &[]);
+        self.close_session(id);
+        self.offer_pipes(id);
+    }
+
+    /// Tells the client, if there is one. One that does not read its few messages is as good as gone.
+    fn tell_client(&mut self, id: u32, message: &ToClient, descriptors: &[BorrowedFd<'_>]) {
+        let Some(session) = self.containers.get(id).and_then(|container| container.session.as_ref()) else { return };
+        if session.channel.send(message, descriptors).is_err() {
+            self.close_session(id);
+            self.offer_pipes(id);
+        }
+    }
+
+    fn close_session(&mut self, id: u32) {
+        let has_one = self.containers.get(id).is_some_and(|container| container.session.is_some());
+        let Some(container) = self.containers.get_mut(id).filter(|_| has_one) else { return };
+        if let Some(session) = container.session.take() {
+            self.reactor.remove(&session.channel);
+        }
+    }
+}
+
+fn both(output: &Output) -> Vec<(Stream, BorrowedFd<'_>)> {
+    [Stream::Stdout, Stream::Stderr].map(|stream| (stream, output.reader(stream))).to_vec()
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

@@ -1,0 +1,291 @@
+//! What `berth run` and `berth create` make: flags as docker's, on top of what a configuration says of a container.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use berth_config::{
+    AbsolutePath, CapabilityChoice, Command, Configuration, Container, ContainerName, Cpus, HostName, ImageName,
+    NetworkMode, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount, User, Volume,
+};
+use berth_control::dbus::{ApiError, Creation};
+use clap::Args;
+
+use super::api::Api;
+use super::error::Error;
+use super::{exec, terminal};
+
+/// A container.
+#[derive(Debug, Args)]
+#[group(skip)] // it has the name of the one that it is a part of
+pub struct Arguments {
+    /// Its name; one is made up if there is none
+    #[arg(long)]
+    name: Option<ContainerName>,
+    /// Remove it when it has ended
+    #[arg(long)]
+    pub rm: bool,
+    /// Keep its standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Make a terminal for it
+    #[arg(short, long)]
+    pub tty: bool,
+    /// A variable; without `=VALUE`, this command's own
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    environment: Vec<String>,
+    /// A file with variables, one a line
+    #[arg(long = "env-file", value_name = "FILE")]
+    environment_files: Vec<PathBuf>,
+    /// A volume, or a directory of the machine
+    #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]")]
+    volumes: Vec<Volume>,
+    /// A directory in memory
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<TemporaryMount>,
+    /// Ports of the machine that lead to ports of the container
+    #[arg(short, long = "publish", value_name = "[ADDRESS:]PORT:PORT[/tcp]")]
+    ports: Vec<PublishedPorts>,
+    /// Which network it sees: bridge, host or none
+    #[arg(long, default_value = "bridge", value_parser = network)]
+    network: NetworkMode,
+    /// Its host name; its own name if there is none
+    #[arg(long)]
+    hostname: Option<HostName>,
+    /// Where its program starts
+    #[arg(short = 'w', long = "workdir", value_name = "PATH")]
+    directory: Option<AbsolutePath>,
+    /// Who its program runs as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<User>,
+    /// The program, in place of the image's
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// The most memory it may use
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// The most processors it may use
+    #[arg(long)]
+    cpus: Option<Cpus>,
+    /// The most processes and threads it may have
+    #[arg(long, value_name = "NUMBER")]
+    pids_limit: Option<NonZeroU32>,
+    /// Whether it is started again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, default_value = "no")]
+    restart: RestartPolicy,
+    /// What asks its program to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<Signal>,
+    /// Let it write nothing to its root
+    #[arg(long)]
+    read_only: bool,
+    /// A capability on top of the default ones
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<CapabilityChoice>,
+    /// A capability to take away
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<CapabilityChoice>,
+    /// Free text for tools
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: ImageName,
+    /// The program and its arguments, or arguments for the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Makes it, and prints its name.
+pub async fn run(api: &Api, arguments: Arguments) -> Result<String, Error> {
+    let new = New::of(arguments)?;
+    let (name, ()) =
+        new.make(api, async |definition, options| api.containers.create(&definition, options).await).await?;
+    Ok(format!("{name}\n"))
+}
+
+/// A container that is going to be made.
+#[derive(Debug)]
+pub struct New {
+    name: Option<String>,
+    container: Container,
+    options: Creation,
+}
+
+impl New {
+    /// As the command line says.
+    pub fn of(arguments: Arguments) -> Result<Self, Error> {
+        if arguments.rm && arguments.restart != RestartPolicy::No {
+            return Err(Error::Refused("--rm and --restart contradict each other; leave one of them out".into()));
+        }
+        let size = arguments.tty.then(terminal::size);
+        let options = Creation {
+            remove: Some(arguments.rm),
+            rows: size.map(|size| size.rows),
+            columns: size.map(|size| size.columns),
+        };
+        let name = arguments.name.as_ref().map(ToString::to_string);
+        Ok(Self { name, container: container(arguments)?, options })
+    }
+
+    /// Makes it by this call, which gets the definition. A made-up name that is taken is replaced by another one.
+    pub async fn make<T>(
+        &self,
+        api: &Api,
+        call: impl AsyncFn(String, Creation) -> Result<T, ApiError>,
+    ) -> Result<(String, T), Error> {
+        loop {
+            let name = self.name.clone().unwrap_or_else(made_up_name);
+            match call(self.definition(&name)?, self.options.clone()).await {
+                Ok(made) => return Ok((name, made)),
+                Err(ApiError::Refused(_)) if self.name.is_none() && api.containers.instances(&name).await.is_ok() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// As a configuration file would have it.
+    fn definition(&self, name: &str) -> Result<String, Error> {
+        let name: ContainerName = name.parse().map_err(refused)?;
+        let containers = [(name, self.container.clone())].into();
+        Configuration { containers, ..Configuration::default() }.to_toml().map_err(refused)
+    }
+}
+
+fn container(arguments: Arguments) -> Result<Container, Error> {
+    let words = |words: Vec<String>| Command::new(words).map_err(refused);
+    let entrypoint =
+        arguments.entrypoint.map(|program| words([program].into_iter().filter(|it| !it.is_empty()).collect()));
+    let command = (!arguments.command.is_empty()).then(|| words(arguments.command));
+    let mut variables: Vec<String> = Vec::new();
+    for path in &arguments.environment_files {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        variables.extend(lines.map(str::to_owned));
+    }
+    variables.extend(arguments.environment);
+    let variables = variables.iter().filter_map(|word| exec::variable(word));
+    let pair = |text: String| {
+        let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    Ok(Container {
+        command: command.transpose()?,
+        entrypoint: entrypoint.transpose()?,
+        environment: variables.map(pair).collect(),
+        user: arguments.user,
+        working_dir: arguments.directory,
+        hostname: arguments.hostname,
+        tty: arguments.tty,
+        stdin_open: arguments.interactive,
+        restart: arguments.restart,
+        stop_signal: arguments.stop_signal,
+        network_mode: arguments.network,
+        ports: arguments.ports,
+        volumes: arguments.volumes,
+        tmpfs: arguments.tmpfs,
+        read_only: arguments.read_only,
+        memory: arguments.memory,
+        cpus: arguments.cpus,
+        pids_limit: arguments.pids_limit,
+        cap_add: arguments.cap_add,
+        cap_drop: arguments.cap_drop,
+        labels: arguments.labels.into_iter().map(pair).collect(),
+        ..Container::new(arguments.image)
+    })
+}
+
+fn refused(error: impl std::fmt::Display) -> Error {
+    Error::Refused(error.to_string())
+}
+
+fn network(text: &str) -> Result<NetworkMode, String> {
+    match text {
+        "bridge" => Ok(NetworkMode::Bridge),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        _ => Err("there are the networks bridge, host and none".to_owned()),
+    }
+}
+
+/// Like `calm-heron-17`: easy to say and to type, and rarely taken.
+fn made_up_name() -> String {
+    const MANNERS: [&str; 16] = [
+        "able", "bold", "calm", "deft", "easy", "fair", "glad", "hale", "keen", "lean", "mild", "neat", "proud",
+        "quick", "sound", "true",
+    ];
+    const SHIPS: [&str; 16] = [
+        "barge", "barque", "brig", "canoe", "clipper", "cutter", "dhow", "ferry", "galley", "junk", "ketch", "lugger",
+        "packet", "schooner", "sloop", "yawl",
+    ];
+    // Seeded by the kernel.
+    let random = RandomState::new().build_hasher().finish();
+    let pick = |list: [&'static str; 16], shift: u32| {
+        list.get(usize::try_from(random >> shift & 15).unwrap_or_default()).copied().unwrap_or_default()
+    };
+    format!("{}-{}-{}", pick(MANNERS, 0), pick(SHIPS, 4), (random >> 8) % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn definition(line: &str) -> Result<String, Error> {
+        let words = ["run"].into_iter().chain(line.split_whitespace());
+        New::of(Line::try_parse_from(words).unwrap().arguments)?.definition("job")
+    }
+
+    fn read(text: &str) -> Container {
+        let loaded = berth_config::load(&[berth_config::Source::new("line", text)]).unwrap();
+        loaded.configuration.containers.into_values().next().unwrap()
+    }
+
+    #[test]
+    fn flags_become_the_keys_of_a_configuration() {
+        let line = "-it -e A=1=2 -v data:/d:ro -v /srv:/s -p 127.0.0.1:8080:80 -w /tmp -u 7:8 -m 64m --cpus 1.5 \
+            --restart on-failure:3 --entrypoint sh --network none --hostname h --cap-drop ALL -l x=y a:1 -c true";
+        // A published port needs a network; it is only about the flags here.
+        let text = definition(&line.replace("--network none ", "")).unwrap();
+        let container = read(&text);
+        assert!(container.tty && container.stdin_open);
+        assert_eq!(container.environment.variables()["A"], "1=2");
+        assert_eq!(container.volumes.len(), 2);
+        assert_eq!(container.port_mappings().next().map(|port| port.host_port), Some(8080));
+        assert_eq!(container.memory, Some(Size::from_bytes(64 << 20)));
+        assert_eq!(container.entrypoint.unwrap().words(), ["sh"]);
+        assert_eq!(container.command.unwrap().words(), ["-c", "true"]);
+        assert_eq!(container.labels["x"], "y");
+        assert_eq!(
+            read(&definition(&line.replace("-p 127.0.0.1:8080:80 ", "")).unwrap()).network_mode,
+            NetworkMode::None
+        );
+    }
+
+    #[test]
+    fn without_flags_a_container_runs_once_as_its_image_says() {
+        let wanted = Container { restart: RestartPolicy::No, ..Container::new("a:1".parse().unwrap()) };
+        assert_eq!(read(&definition("a:1").unwrap()), wanted);
+    }
+
+    #[test]
+    fn what_is_removed_is_not_started_again() {
+        let error = definition("--rm --restart always a").unwrap_err().to_string();
+        assert!(error.contains("--rm"), "{error}");
+    }
+
+    #[test]
+    fn a_made_up_name_is_a_name() {
+        for _ in 0..100 {
+            let name = made_up_name();
+            assert!(name.parse::<ContainerName>().is_ok(), "{name}");
+        }
+    }
+}

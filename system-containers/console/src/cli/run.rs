@@ -1,0 +1,114 @@
+//! `berth run` and `berth attach`: a container on this command's own streams.
+//!
+//! Exit codes are docker's: the program's own, 125 if there is no container, 126 and 127 if its program cannot be run.
+
+use std::path::Path;
+
+use berth_control::message::ExecutionEnd;
+use berth_terminal::Keys;
+use clap::Args;
+
+use super::api::Api;
+use super::create::{self, New};
+use super::error::Error;
+use super::session::{self, Left, Manner};
+use super::{USAGE, session::Session};
+
+/// What runs, and how this command stands to it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Return when it runs, and print its name
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    leaving: Leaving,
+    #[command(flatten)]
+    container: create::Arguments,
+}
+
+/// Whom to attach to.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Pass standard input on to nobody
+    #[arg(long)]
+    no_stdin: bool,
+    #[command(flatten)]
+    leaving: Leaving,
+    /// The container
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// How one leaves without ending anything.
+#[derive(Debug, Args)]
+struct Leaving {
+    /// The keys that leave a terminal and let the container run on
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: Keys,
+    /// Keep signals from the container
+    #[arg(long)]
+    no_sig_proxy: bool,
+}
+
+impl Leaving {
+    fn manner(self, input: bool) -> Manner {
+        Manner { input, keys: self.detach_keys, signals: !self.no_sig_proxy }
+    }
+}
+
+/// Makes a container, runs it, and returns when it has ended. A code other than 0 is an error.
+pub async fn run(socket: &Path, arguments: Arguments) -> Result<String, Error> {
+    run_it(socket, arguments).await.map_err(|error| match error {
+        Error::Ended(code) => Error::Ended(code),
+        // There is no container, and so no code of a program.
+        error => {
+            eprintln!("Error: {error}");
+            Error::Ended(USAGE)
+        }
+    })
+}
+
+async fn run_it(socket: &Path, arguments: Arguments) -> Result<String, Error> {
+    let Arguments { detach, leaving, container } = arguments;
+    if container.tty && container.interactive && !detach {
+        session::require_terminal()?;
+    }
+    let input = container.interactive;
+    let new = New::of(container)?;
+    let api = Api::connect(socket).await?;
+    let call = async |definition: String, options| api.containers.run(&definition, options, !detach).await;
+    let (name, session) = new.make(&api, call).await?;
+    let session = Session::new(session.into());
+    if detach {
+        return match session.wait_until_it_runs()? {
+            Some(end) if !end.reason.is_empty() => Err(could_not_run(&name, &end)),
+            _ => Ok(format!("{name}\n")),
+        };
+    }
+    outcome(&name, session.attend(leaving.manner(input))?)
+}
+
+/// Attaches to a container that runs, and returns when it has ended or this command has left.
+pub async fn attach(api: &Api, arguments: Attach) -> Result<String, Error> {
+    let Attach { no_stdin, leaving, name } = arguments;
+    let session = Session::new(api.containers.attach(&name).await?.into());
+    outcome(&name, session.attend(leaving.manner(!no_stdin))?)
+}
+
+fn outcome(name: &str, left: Left) -> Result<String, Error> {
+    match left {
+        Left::Ended(end) if !end.reason.is_empty() => Err(could_not_run(name, &end)),
+        Left::Ended(ExecutionEnd { exit_code: 0, .. }) => Ok(String::new()),
+        Left::Ended(end) => Err(Error::Ended(end.exit_code)),
+        Left::Detached => {
+            eprintln!("{name} runs on; `berth attach {name}` comes back to it");
+            Ok(String::new())
+        }
+        Left::Replaced => Err(Error::Refused(format!("another client has attached to {name}, which runs on"))),
+    }
+}
+
+fn could_not_run(name: &str, end: &ExecutionEnd) -> Error {
+    eprintln!("Error: {name}: {}", end.reason);
+    Error::Ended(end.exit_code)
+}
