@@ -31,6 +31,7 @@ pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
 pub use self::network_mode::NetworkMode;
 pub use self::networks::{MacAddress, Membership, Networks};
+pub(crate) use self::port::{PortError, PortRange};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};

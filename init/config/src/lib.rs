@@ -37,7 +37,9 @@ pub use container::{
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
-pub use network::{Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, Pattern, Prefix, Route};
+pub use network::{
+    Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, OpenPorts, Pattern, Prefix, Route,
+};
 pub use networks::{ContainerNetwork, NetworkName};
 pub use plan::{Action, Change, ContainerPlan, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};

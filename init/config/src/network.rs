@@ -4,6 +4,7 @@
 //! DHCP for an IPv4 address and listens to router advertisements.
 
 mod address;
+mod inbound;
 mod matching;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::address::{Mtu, Prefix};
+pub use self::inbound::OpenPorts;
 pub use self::matching::{LinkIdentity, LinkMatch, Pattern};
 use crate::container::is_default;
 use crate::names::{HostName, NameError};
@@ -28,6 +30,9 @@ pub struct Network {
     /// Domains in which short names are looked up.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_search: Vec<HostName>,
+    /// Ports of the machine itself that others may connect to. Published ports need no entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inbound: Vec<OpenPorts>,
     /// Links by name. With `match` the name is only a label.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<LinkName, LinkSettings>,

@@ -204,6 +204,7 @@ prop_compose! {
         hostname in option::of(of("[a-z][a-z0-9]{0,20}")),
         dns in vec(of(ADDRESS), 0..3),
         dns_search in vec(of("[a-z]{1,5}\\.[a-z]{1,5}"), 0..3),
+        inbound in vec(of("[1-9][0-9]{0,3}|5000-5005|[1-9]/(udp|sctp)"), 0..3),
         links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
@@ -212,7 +213,7 @@ prop_compose! {
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
-        let network = Network { dns, dns_search, links };
+        let network = Network { dns, dns_search, inbound, links };
         let console = Console { shell };
         Configuration { hostname, network, console, logs, watchdog, sysctls, networks, containers }
     }

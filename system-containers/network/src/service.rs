@@ -124,7 +124,10 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     };
     match networking {
         Some(networking) => service.configure(networking).await,
-        None => service.adopt_all().await,
+        None => {
+            service.containers.set_up_filter();
+            service.adopt_all().await;
+        }
     }
     service.settle().await?;
     service.init.send(Request::Ready, "that the network is ready").await?;

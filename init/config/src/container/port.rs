@@ -63,6 +63,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The number in an IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
     /// As in /etc/protocols.
     pub const fn name(self) -> &'static str {
         match self {
@@ -70,6 +79,16 @@ impl Protocol {
             Self::Udp => "udp",
             Self::Sctp => "sctp",
         }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let all = [Self::Tcp, Self::Udp, Self::Sctp];
+        let found = all.into_iter().find(|protocol| protocol.name() == text);
+        found.ok_or_else(|| PortError::Protocol { text: text.to_owned() })
     }
 }
 
@@ -119,7 +138,7 @@ text_value!(
 
 /// From `first` to `last`, both in it, neither 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct PortRange {
+pub struct PortRange {
     first: u16,
     last: u16,
 }
@@ -161,13 +180,8 @@ impl FromStr for PublishedPorts {
     type Err = PortError;
 
     fn from_str(text: &str) -> Result<Self, PortError> {
-        let (ports, protocol) = match text.split_once('/') {
-            None => (text, Protocol::Tcp),
-            Some((ports, "tcp")) => (ports, Protocol::Tcp),
-            Some((ports, "udp")) => (ports, Protocol::Udp),
-            Some((ports, "sctp")) => (ports, Protocol::Sctp),
-            Some((_, other)) => return Err(PortError::Protocol { text: other.to_owned() }),
-        };
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = protocol.parse()?;
         let Some((front, container)) = ports.rsplit_once(':') else {
             return Err(PortError::OneSided);
         };
@@ -191,6 +205,14 @@ fn parse_address(text: &str) -> Result<IpAddr, PortError> {
 }
 
 impl PortRange {
+    pub(crate) const fn first(self) -> u16 {
+        self.first
+    }
+
+    pub(crate) const fn last(self) -> u16 {
+        self.last
+    }
+
     fn count(self) -> u32 {
         u32::from(self.last) - u32::from(self.first) + 1
     }

@@ -17,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_config::{Membership, Networking};
+use berth_config::{Membership, Networking, OpenPorts};
 use berth_control::message;
 
 pub use self::answer::Attached;
@@ -81,6 +81,8 @@ pub struct Containers {
     networks: Networks,
     attachments: BTreeMap<String, Attachment>,
     published: Published,
+    /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
+    inbound: Option<Vec<OpenPorts>>,
     resolvers: Resolvers,
     search: Vec<String>,
 }
@@ -92,7 +94,8 @@ impl Containers {
         let attachments = store.load();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
         let (published, resolvers) = (Published::new()?, Resolvers::new());
-        let mut this = Self { netlink, store, networks, attachments, published, resolvers, search: Vec::new() };
+        let mut this =
+            Self { netlink, store, networks, attachments, published, inbound: None, resolvers, search: Vec::new() };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
         let is_lost = |attachment: &Attachment| {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
@@ -105,9 +108,6 @@ impl Containers {
             this.forget(&name);
         }
         this.remove_unknown(table).await;
-        if let Err(error) = this.refill() {
-            report::say(format_args!("set up the packet filter: {error}"));
-        }
         for attachment in this.attachments.values() {
             attachment.enter(&mut this.resolvers.directory());
         }
@@ -132,7 +132,9 @@ impl Containers {
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
         let changed = self.networks.configure(networking);
-        if changed.is_empty() {
+        let inbound_changed =
+            std::mem::replace(&mut self.inbound, Some(networking.host.inbound.clone())) != self.inbound;
+        if changed.is_empty() && !inbound_changed {
             return;
         }
         let on_changed =
@@ -145,10 +147,15 @@ impl Containers {
         for network in changed {
             self.networks.forget(&network).await;
         }
+        self.set_up_filter();
+        self.serve_names();
+    }
+
+    /// Makes the packet filter's table as everything is now.
+    pub fn set_up_filter(&mut self) {
         if let Err(error) = self.refill() {
             report::say(format_args!("set up the packet filter: {error}"));
         }
-        self.serve_names();
     }
 
     /// Gives a container its networks and returns what it was given. For one that has them already, nothing changes.
@@ -308,9 +315,7 @@ impl Containers {
         if let Err(error) = self.published.update(service, &self.attachments) {
             // One element was not there, so nothing was done: the whole table is made anew.
             report::say(format_args!("change the ports of {service}: {error}"));
-            if let Err(error) = self.refill() {
-                report::say(format_args!("set up the packet filter: {error}"));
-            }
+            self.set_up_filter();
         }
     }
 
@@ -322,6 +327,7 @@ impl Containers {
             networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
             open: open.map(|(_, network)| network.bridge_name()).collect(),
             redirections: Vec::new(),
+            inbound: self.inbound.clone().unwrap_or_default(),
         };
         self.published.replace(table, &self.attachments)
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use berth_config::Protocol;
 use berth_control::message::Port;
 
 use super::attachment::Attachment;
@@ -136,12 +137,8 @@ fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
 }
 
 fn protocol_number(port: &Port) -> Result<u8, PortError> {
-    match port.protocol.as_str() {
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
-        "sctp" => Ok(132),
-        other => Err(PortError::Protocol { protocol: other.to_owned() }),
-    }
+    let unknown = |_| PortError::Protocol { protocol: port.protocol.clone() };
+    port.protocol.parse::<Protocol>().map(Protocol::number).map_err(unknown)
 }
 
 /// Finds ports that are wanted twice. Those of one service are the same on purpose.

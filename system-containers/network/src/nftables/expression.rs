@@ -119,6 +119,18 @@ impl Expressions {
         })
     }
 
+    /// Goes on if the register holds a number in network byte order between two, both included.
+    pub fn between(self, register: Register, first: u16, last: u16) -> Self {
+        self.expression("range", |data| {
+            data.number(1, register.0).number(2, 0);
+            for (kind, value) in [(3, first), (4, last)] {
+                data.nested(kind, |inner| {
+                    inner.bytes(1, &value.to_be_bytes());
+                });
+            }
+        })
+    }
+
     /// Goes on if the first bits, at most 32, of the register are those of the value.
     pub fn prefix(self, register: Register, mask: [u8; 4], value: [u8; 4]) -> Self {
         self.mask(register, mask).compare(register, 0, &value)

@@ -14,6 +14,8 @@
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
 //!              for this machine: jump publish           output   for this machine: jump publish
 //! publish      look up address and port, else the port, and redirect
+//! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers, containers' questions to the
+//!              resolver, and what the configuration opens: accept
 //! forward      policy drop; known connections, from an open bridge to where no bridge is, redirected to a bridge: accept;
 //!              from a bridge that is not open: drop
 //! postrouting  from an open bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
@@ -23,6 +25,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use berth_config::OpenPorts;
+
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
 use super::wire::{Batch, Connection, Kind};
 
@@ -30,6 +34,12 @@ use super::wire::{Batch, Connection, Kind};
 pub const TABLE: &str = "berth";
 const NETWORKS: &str = "networks";
 const OPEN: &str = "open";
+/// Numbers of protocols. Without ICMP neither neighbours nor the size of packets would be known.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const UDP: u8 = 17;
+/// Where servers answer, also by broadcast (RFC 2131).
+const DHCP_CLIENT: u16 = 68;
 const IPV4: u32 = 2;
 const IPV6: u32 = 10;
 
@@ -111,10 +121,11 @@ impl Map {
 }
 
 /// Base chains: name, type, hook, priority, whether the policy is to drop.
-const CHAINS: [(&str, &str, u32, i32, bool); 5] = [
+const CHAINS: [(&str, &str, u32, i32, bool); 6] = [
     ("guard", "filter", 0, -300, false),
     ("prerouting", "nat", 0, -100, false),
     ("output", "nat", 3, -100, false),
+    ("input", "filter", 1, 0, true),
     ("forward", "filter", 2, 0, true),
     ("postrouting", "nat", 4, 100, false),
 ];
@@ -174,6 +185,8 @@ pub struct Table {
     pub open: Vec<String>,
     /// Published ports.
     pub redirections: Vec<Redirection>,
+    /// Ports of the machine itself that are open.
+    pub inbound: Vec<OpenPorts>,
 }
 
 /// Puts the whole table in place of the one that is there, without a moment between.
@@ -188,6 +201,7 @@ pub fn replace(connection: &Connection, wanted: &Table) -> io::Result<()> {
     sets(&mut batch);
     chains(&mut batch);
     rules(&mut batch);
+    input(&mut batch, &wanted.inbound);
     for (set, names) in [(NETWORKS, &wanted.networks), (OPEN, &wanted.open)] {
         for name in names {
             let mut name = name.as_bytes().to_vec();
@@ -301,6 +315,30 @@ fn rules(batch: &mut Batch) {
     add(batch, "postrouting", own.masquerade());
     let own = to_network(family(IPV6)).payload(Header::Network, 8, 16, FIRST).equal(FIRST, &loopback6);
     add(batch, "postrouting", own.masquerade());
+}
+
+/// Who may reach the machine itself.
+fn input(batch: &mut Batch, open: &[OpenPorts]) {
+    let rule = Expressions::new;
+    let protocol = |number: u8| rule().meta(Meta::Protocol, FIRST).equal(FIRST, &[number]);
+    let port = |rule: Expressions| rule.payload(Header::Transport, 2, 2, FIRST);
+    let mut loopback = b"lo".to_vec();
+    loopback.resize(LINK_NAME_LENGTH, 0);
+    add(batch, "input", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
+    let from_itself = rule().meta(Meta::InputName, FIRST).equal(FIRST, &loopback);
+    add(batch, "input", from_itself.verdict(Verdict::Accept));
+    for number in [ICMP, ICMPV6] {
+        add(batch, "input", protocol(number).verdict(Verdict::Accept));
+    }
+    let to_dhcp_client = port(protocol(UDP)).equal(FIRST, &DHCP_CLIENT.to_be_bytes());
+    add(batch, "input", to_dhcp_client.verdict(Verdict::Accept));
+    let to_resolver = port(rule().link_in(Meta::InputName, NETWORKS, false).for_its_link());
+    let to_resolver = to_resolver.equal(FIRST, &crate::resolver::PORT.to_be_bytes());
+    add(batch, "input", to_resolver.verdict(Verdict::Accept));
+    for each in open {
+        let ports = port(protocol(each.protocol().number())).between(FIRST, each.first(), each.last());
+        add(batch, "input", ports.verdict(Verdict::Accept));
+    }
 }
 
 fn add(batch: &mut Batch, chain: &str, expressions: Expressions) {

@@ -1,0 +1,53 @@
+//! What of the machine itself can be reached: nothing but what the configuration opens.
+
+mod support;
+
+use support::site::{HOST, Site, ask, container, is_shut, serve};
+use support::{eventually, possible};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat", "ping"];
+
+#[test]
+fn a_port_of_the_machine_is_shut_until_the_configuration_opens_it() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let mut site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach("web", &web, &[]).unwrap();
+    let host = &site.machine.namespace;
+    let _servers = [serve(host, "TCP", 9000, "host"), serve(host, "UDP", 9005, "host")];
+    for address in HOST {
+        assert!(ask(host, "TCP", address, 9000).starts_with("host sees"), "the machine itself may");
+        assert!(is_shut(&site.outside, address, 9000));
+        let family = if address.contains(':') { "-6" } else { "-4" };
+        site.outside.run(&format!("ping {family} -c1 -W5 {address}"));
+    }
+    assert!(is_shut(&web, "172.30.0.1", 9000), "containers are not let in either");
+    service.apply(&site.configuration("[network]\ninbound = ['8999-9001', '9005/udp']\n"));
+    for address in HOST {
+        eventually("it is open", || ask(&site.outside, "TCP", address, 9000).starts_with("host sees").then_some(()));
+    }
+    assert!(ask(&site.outside, "UDP", HOST[0], 9005).starts_with("host sees"));
+    assert!(ask(&web, "TCP", "172.30.0.1", 9000).starts_with("host sees"));
+    site.machine.network = service.network.clone();
+    drop(service);
+    let mut service = site.start();
+    assert!(ask(&site.outside, "TCP", HOST[0], 9000).starts_with("host sees"), "a restart shuts nothing");
+    service.apply(&site.configuration("[network]\ninbound = ['9000/udp']\n"));
+    eventually("it is shut again", || is_shut(&site.outside, HOST[0], 9000).then_some(()));
+}
+
+#[test]
+fn the_machine_is_shut_before_any_container_comes() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let _service = site.start();
+    let host = &site.machine.namespace;
+    let _server = serve(host, "TCP", 9000, "host");
+    assert!(ask(host, "TCP", HOST[0], 9000).starts_with("host sees"));
+    assert!(is_shut(&site.outside, HOST[0], 9000));
+}
