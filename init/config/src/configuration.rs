@@ -11,6 +11,7 @@ use crate::names::{ContainerName, HostName};
 use crate::network::Network;
 use crate::networks::{ContainerNetwork, NetworkName};
 use crate::quantities::{Size, TimeSpan};
+use crate::registries::{Proxy, Registry, RegistryName};
 
 /// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
 /// that gets its addresses from the network and runs no container.
@@ -33,6 +34,12 @@ pub struct Configuration {
     /// What starts the machine again if it hangs.
     #[serde(skip_serializing_if = "is_default")]
     pub watchdog: Watchdog,
+    /// How registries are reached, by their name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub registries: BTreeMap<RegistryName, Registry>,
+    /// What stands between this machine and the registries.
+    #[serde(skip_serializing_if = "is_default")]
+    pub proxy: Proxy,
     /// Kernel settings of the machine.
     #[serde(skip_serializing_if = "Sysctls::is_empty")]
     pub sysctls: Sysctls,

@@ -20,6 +20,7 @@ mod network;
 mod networks;
 mod plan;
 mod quantities;
+mod registries;
 mod source;
 mod suggestion;
 mod system_container;
@@ -43,6 +44,7 @@ pub use network::{
 pub use networks::{ContainerNetwork, NetworkName};
 pub use plan::{Action, Change, ContainerPlan, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
+pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName};
 pub use source::{SIZE_LIMIT, Source};
 pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};
 

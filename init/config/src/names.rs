@@ -49,7 +49,7 @@ pub enum NameError {
     },
 }
 
-fn check_length(text: &str, limit: usize) -> Result<(), NameError> {
+pub(crate) fn check_length(text: &str, limit: usize) -> Result<(), NameError> {
     match text.len() {
         0 => Err(NameError::Empty),
         length if length > limit => Err(NameError::TooLong { length, limit }),
@@ -57,14 +57,14 @@ fn check_length(text: &str, limit: usize) -> Result<(), NameError> {
     }
 }
 
-fn check_characters(text: &str, good: impl Fn(char) -> bool) -> Result<(), NameError> {
+pub(crate) fn check_characters(text: &str, good: impl Fn(char) -> bool) -> Result<(), NameError> {
     match text.chars().find(|character| !good(*character)) {
         Some(character) => Err(NameError::Character { character }),
         None => Ok(()),
     }
 }
 
-fn check_edges(part: &str, bad: &[char]) -> Result<(), NameError> {
+pub(crate) fn check_edges(part: &str, bad: &[char]) -> Result<(), NameError> {
     for character in [part.chars().next(), part.chars().next_back()].into_iter().flatten() {
         if bad.contains(&character) {
             return Err(NameError::Edge { part: part.to_owned(), character });

@@ -209,13 +209,16 @@ prop_compose! {
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
         watchdog in one_of(&["{}", "{ device = 'software', timeout = '30s' }", "{ device = 'off' }"]),
+        registries in one_of(&["{}", "{ 'docker.io' = { mirrors = ['m:5000/x'], username = 'u', password = '\"' } }",
+            "{ 'a:5000' = { ca = 'certs/a.pem', client_certificate = 'b', client_key = 'c', plain_http = true } }"]),
+        proxy in one_of(&["{}", "{ https = 'http://u:p@proxy:3128', exclude = ['example.org'] }"]),
         sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
         let network = Network { dns, dns_search, inbound, links };
         let console = Console { shell };
-        Configuration { hostname, network, console, logs, watchdog, sysctls, networks, containers }
+        Configuration { hostname, network, console, logs, watchdog, registries, proxy, sysctls, networks, containers }
     }
 }
 

@@ -77,6 +77,17 @@ impl Channel {
         Ok((Self { socket: ours }, Self { socket: theirs }))
     }
 
+    /// Connects to a service that listens on this path (see [`crate::listener`]); non-blocking and closed on exec. A
+    /// unix socket connects at once or says EAGAIN, when the listener's queue is full.
+    pub fn connect(path: &std::path::Path) -> Result<Self, ChannelError> {
+        let system = |operation| move |source| ChannelError::System { operation, source };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(system("socket"))?;
+        let address = socket::UnixAddr::new(path).map_err(system("an address"))?;
+        socket::connect(socket.as_raw_fd(), &address).map_err(system("connect"))?;
+        Ok(Self { socket })
+    }
+
     /// The end that PID 1 left for this program, by [`CHANNEL_VARIABLE`]. Call once.
     #[allow(unsafe_code)]
     pub fn inherited() -> Result<Self, ChannelError> {

@@ -125,3 +125,11 @@ pub trait Containers1 {
     #[zbus(signal)]
     fn container_changed(&self, container: Container) -> Result<(), ApiError>;
 }
+
+/// Images.
+#[zbus::proxy(interface = "org.berth.Images1", default_service = "org.berth", default_path = "/org/berth")]
+pub trait Images1 {
+    /// Brings an image here from its registry: a pipe with one [`crate::images::PullEvent`] a line, as JSON. It goes on
+    /// if nobody reads.
+    fn pull(&self, image: &str) -> Result<OwnedFd, ApiError>;
+}

@@ -2,6 +2,7 @@
 //!
 //! - [`message`]: the requests, replies and notices, as plain data
 //! - [`channel`]: how they travel: one message a packet, descriptors beside it
+//! - [`images`]: what is asked of the `engine` system container
 //! - [`listener`]: sockets that only root connects to
 //! - [`logs`]: what is asked of the `logs` system container, and the form of a line
 //! - `dbus` (feature): the D-Bus interfaces of the control API, for clients
@@ -11,6 +12,7 @@
 pub mod channel;
 #[cfg(feature = "dbus")]
 pub mod dbus;
+pub mod images;
 pub mod listener;
 pub mod logs;
 pub mod message;

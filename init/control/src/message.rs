@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cause::Cause;
 pub use self::container::{
-    Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount,
+    Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount, Registries,
 };
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Boot, Link, Machine, MachineState, PowerAction, Step};
@@ -193,6 +193,18 @@ pub enum Request {
         reason: String,
     },
 
+    /// [engine] It cannot be prepared yet.
+    PrepareDelayed {
+        /// The container.
+        name: String,
+        /// What it waits for, or what is wrong.
+        reason: String,
+        /// If something is wrong: in how many seconds it is tried again.
+        retry_s: Option<u64>,
+    },
+    /// [engine] How registries are reached; answered by [`Reply::Registries`].
+    Registries,
+
     /// [network] What the configuration says of networks; answered by [`Reply::NetworkConfiguration`].
     NetworkConfiguration,
     /// [network] What the links are now; replaces what was said before.
@@ -257,6 +269,8 @@ pub enum Reply {
     Text(String),
     /// To [`Request::Declared`].
     Declared(Vec<Declaration>),
+    /// To [`Request::Registries`].
+    Registries(Box<Registries>),
     /// To [`Request::NetworkConfiguration`].
     NetworkConfiguration(Box<berth_config::Networking>),
 }
@@ -271,7 +285,8 @@ pub enum Notice {
     MachineChanged(MachineState),
     /// [control] Say [`Request::Alive`]; who does not is started again.
     AreYouAlive,
-    /// [engine] The declared user containers have changed: ask for [`Request::Declared`].
+    /// [engine] The declared user containers, or how registries are reached, may have changed: ask for
+    /// [`Request::Registries`] and [`Request::Declared`].
     DeclaredChanged,
     /// [engine] One more container to prepare.
     Prepare(Box<Declaration>),

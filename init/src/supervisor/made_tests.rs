@@ -83,13 +83,18 @@ fn a_run_tells_its_client_everything_and_leaves_nothing() {
 #[test]
 fn a_container_that_does_not_come_to_run_ends_with_docker_s_code() {
     let mut world = world("");
-    let session = run(&mut world, once("job"), Interest::State);
-    let failed = Request::PrepareFailed { name: "job".into(), reason: "no archive has it".into() };
-    let (supervisor, engine) = world.supervisor_and_engine();
-    ask(supervisor, engine, failed);
-    world.supervisor.settle();
-    assert_eq!(told(&session), [ended(125, "no archive has it")]);
-    assert!(world.supervisor.find("job").is_none());
+    let (name, reason) = (|| "job".to_owned(), || "no registry has it".to_owned());
+    for failed in [
+        Request::PrepareFailed { name: name(), reason: reason() },
+        Request::PrepareDelayed { name: name(), reason: reason(), retry_s: Some(2) },
+    ] {
+        let session = run(&mut world, once("job"), Interest::State);
+        let (supervisor, engine) = world.supervisor_and_engine();
+        ask(supervisor, engine, failed);
+        world.supervisor.settle();
+        assert_eq!(told(&session), [ended(125, "no registry has it")]);
+        assert!(world.supervisor.find("job").is_none());
+    }
 
     let session = run(&mut world, once("job"), Interest::State);
     world.prepare("job");

@@ -19,6 +19,7 @@ mod memory;
 mod network;
 mod output;
 mod peer;
+mod preparing;
 mod requests;
 mod resume;
 mod services;

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
-use berth_control::message::{
-    CONTAINERS_AT_ONCE, Declaration, FromInit, Link, Notice, PowerAction, Reply, Request, ToInit,
-};
+use berth_control::message::{CONTAINERS_AT_ONCE, FromInit, Link, Notice, PowerAction, Reply, Request, ToInit};
 
 use serde::{Deserialize, Serialize};
 
 use super::container::{Goal, State};
+use super::preparing::Delay;
 use super::{Supervisor, statistics};
 use crate::reactor::Token;
 
@@ -134,6 +133,7 @@ impl Supervisor {
                 self.forget_again();
                 Reply::Declared(self.declarations())
             }
+            Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
             Request::Instances { name } => match self.instances(&name) {
@@ -197,27 +197,10 @@ impl Supervisor {
             Request::Forgotten { name } => {
                 self.facts.forgotten.remove(&name);
             }
-            Request::Prepared { name, image } => {
-                // The engine does one after the other.
-                self.facts.forgotten.remove(&name);
-                let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
-                // Only who waits for it: a run that is under way keeps the layers that it was started with.
-                if matches!(container.state, State::Preparing) {
-                    container.image = Some(image);
-                    let id = container.id;
-                    self.prepared(id);
-                }
-            }
-            Request::PrepareFailed { name, reason } => {
-                let container = self.find_mut(&name).ok_or_else(|| unknown(&name))?;
-                if matches!(container.state, State::Preparing) {
-                    log::warn!("container {name}: {reason}");
-                    container.state = State::Failed;
-                    container.reason = reason;
-                    container.tried = true;
-                    let id = container.id;
-                    self.changed(id);
-                }
+            Request::Prepared { name, image } => self.image_prepared(&name, image)?,
+            Request::PrepareFailed { name, reason } => self.not_prepared(&name, reason, Delay::Ever)?,
+            Request::PrepareDelayed { name, reason, retry_s } => {
+                self.not_prepared(&name, reason, retry_s.map_or(Delay::Underway, Delay::Seconds))?;
             }
             Request::NetworkAttached { name, addresses, resolv_conf } => self.attached(&name, addresses, resolv_conf),
             Request::NetworkFailed { name, reason } => {
@@ -301,14 +284,6 @@ impl Supervisor {
         some.truncate(CONTAINERS_AT_ONCE);
         some
     }
-
-    fn declarations(&self) -> Vec<Declaration> {
-        let declared = self.list().into_iter().filter(|container| container.goal != Goal::Remove);
-        let declaration = |container: &super::Container| {
-            Some(Declaration { name: container.name.clone(), container: container.user()?.clone() })
-        };
-        declared.filter_map(declaration).collect()
-    }
 }
 
 /// What a request wants of the machine; the request itself if it wants nothing of it.
@@ -373,9 +348,12 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Plan
         | Request::Apply { .. }
         | Request::Confirm => Role::Control,
-        Request::Declared | Request::Prepared { .. } | Request::PrepareFailed { .. } | Request::Forgotten { .. } => {
-            Role::Engine
-        }
+        Request::Declared
+        | Request::Registries
+        | Request::Forgotten { .. }
+        | Request::Prepared { .. }
+        | Request::PrepareFailed { .. }
+        | Request::PrepareDelayed { .. } => Role::Engine,
         Request::Links { .. }
         | Request::HostName { .. }
         | Request::NetworkConfiguration

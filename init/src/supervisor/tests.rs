@@ -34,6 +34,34 @@ fn a_container_that_cannot_be_prepared_is_a_problem_of_the_machine() {
 }
 
 #[test]
+fn a_container_whose_image_is_tried_again_is_a_problem_and_can_still_start() {
+    let mut supervisor = supervisor();
+    let engine = service(&mut supervisor, "engine");
+    supervisor.apply(configuration(WEB));
+    let delayed =
+        |reason: &str, retry_s| Request::PrepareDelayed { name: "web".into(), reason: reason.into(), retry_s };
+    ask(&mut supervisor, &engine, delayed("pulling web", None));
+    assert!(supervisor.problems().is_empty() && !supervisor.find("web").unwrap().tried);
+    ask(&mut supervisor, &engine, delayed("no route to the registry", Some(5)));
+    assert_eq!(supervisor.problems(), ["container web: no route to the registry; next try in 5 s"]);
+    assert!(supervisor.find("web").unwrap().tried);
+    let prepared = Request::Prepared { name: "web".into(), image: Box::new(PreparedImage::default()) };
+    ask(&mut supervisor, &engine, prepared);
+    assert!(matches!(supervisor.find("web").unwrap().state, State::Waiting));
+    assert!(supervisor.problems().is_empty());
+}
+
+#[test]
+fn the_engine_learns_how_registries_are_reached() {
+    let mut supervisor = supervisor();
+    let engine = service(&mut supervisor, "engine");
+    supervisor.apply(configuration("[registries.'a:5000']\nplain_http = true\n[proxy]\nhttps = 'http://p:3128'\n"));
+    let Reply::Registries(registries) = ask(&mut supervisor, &engine, Request::Registries) else { panic!() };
+    assert!(registries.registries.values().all(|registry| registry.plain_http));
+    assert!(registries.registries.len() == 1 && registries.proxy.https.is_some());
+}
+
+#[test]
 fn the_engine_learns_what_is_declared() {
     let mut supervisor = supervisor();
     let engine = service(&mut supervisor, "engine");

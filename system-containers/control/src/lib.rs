@@ -10,11 +10,13 @@
 //! - `transport`: the byte stream of a client, with its bounds
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
 //! - `definition`: containers that clients make, as they come
+//! - `images`: the interface, and the way to the `engine` system container
 //! - `logs`: the way to the `logs` system container
 
 mod bus;
 mod containers;
 mod definition;
+mod images;
 pub mod init;
 mod logs;
 mod machine;
@@ -74,7 +76,12 @@ fn run() -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
         let init = Init::start(channel)?;
-        let server = Server::listen(dbus::SOCKET_PATH.as_ref(), berth_control::logs::SOCKET_PATH.into(), init.clone())?;
+        let server = Server::listen(
+            dbus::SOCKET_PATH.as_ref(),
+            berth_control::logs::SOCKET_PATH.into(),
+            berth_control::images::SOCKET_PATH.into(),
+            init.clone(),
+        )?;
         let serving = tokio::spawn(server.serve());
         init.ready().await.map_err(Error::Ready)?;
         // PID 1 ends this program by a signal; the channel's end means that nobody is there to serve.

@@ -1,7 +1,7 @@
 //! The way to the `logs` system container: a query and the write end of a pipe over its socket.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use berth_control::dbus::{ApiError, LogQuery};
 use berth_control::logs::{Answer, Query};
 use berth_control::message::Stream;
 use nix::fcntl::OFlag;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::sys;
 
@@ -46,11 +45,7 @@ impl Logs {
     }
 
     async fn ask(&self, query: Query) -> io::Result<(Answer, OwnedFd)> {
-        let socket =
-            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        // A unix socket connects at once or says EAGAIN, when the listener's queue is full.
-        connect(socket.as_raw_fd(), &UnixAddr::new(&self.socket_path)?)?;
-        let channel = Channel::from(socket);
+        let channel = Channel::connect(&self.socket_path).map_err(io::Error::other)?;
         let (lines, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         channel.send(&query, &[writer.as_fd()]).map_err(io::Error::other)?;
         drop(writer);

@@ -18,6 +18,7 @@ use zbus::{Connection, Guid, OwnedGuid};
 use crate::Error;
 use crate::bus::{self, Bus};
 use crate::containers::Containers1;
+use crate::images::Images1;
 use crate::init::Init;
 use crate::logs::Logs;
 use crate::machine::Machine1;
@@ -38,14 +39,15 @@ pub struct Server {
     guid: OwnedGuid,
     init: Arc<Init>,
     logs: Logs,
+    engine_socket: PathBuf,
 }
 
 impl Server {
     /// Listens on this path, root only. A socket that an earlier run left there is replaced.
-    pub fn listen(path: &Path, logs_socket: PathBuf, init: Arc<Init>) -> Result<Self, Error> {
+    pub fn listen(path: &Path, logs_socket: PathBuf, engine_socket: PathBuf, init: Arc<Init>) -> Result<Self, Error> {
         let listener = bind(path).map_err(|source| Error::Listen { path: path.to_owned(), source })?;
         let guid = Guid::generate().into();
-        Ok(Self { listener, guid, init, logs: Logs { socket_path: logs_socket } })
+        Ok(Self { listener, guid, init, logs: Logs { socket_path: logs_socket }, engine_socket })
     }
 
     /// Serves for ever.
@@ -96,6 +98,7 @@ impl Server {
     ) -> zbus::Result<Connection> {
         let machine = Machine1 { init: Arc::clone(&self.init), subscription: Arc::clone(subscription) };
         let containers = Containers1 { init: Arc::clone(&self.init), logs: self.logs.clone() };
+        let images = Images1 { socket_path: self.engine_socket.clone() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(Transport::new(stream, uid))
             .server(&self.guid)
@@ -103,6 +106,7 @@ impl Server {
             .validate_bodies()
             .serve_at(OBJECT_PATH, machine)
             .serve_at(OBJECT_PATH, containers)
+            .serve_at(OBJECT_PATH, images)
             .serve_at(bus::PATH, bus)
             .build()
             .await?;

@@ -11,19 +11,25 @@
 
 pub mod accounts;
 pub mod archive;
+pub mod clients;
 pub mod compression;
 mod copy;
 pub mod digest;
+pub mod document;
 pub mod import;
 pub mod importer;
+pub mod intake;
 pub mod layer;
 pub mod limits;
 pub mod merged;
 mod missing;
 pub mod oci;
+pub mod platform;
 pub mod prepare;
 pub mod process;
+pub mod pull;
 pub mod reference;
+pub mod registry;
 mod removal;
 pub mod section;
 pub mod service;
@@ -32,6 +38,7 @@ pub mod store;
 pub mod tar;
 mod tool;
 pub mod volumes;
+pub mod wanted;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +57,8 @@ pub fn main() -> ExitCode {
     // Without /proc every start counts as the same boot, and images without a name stay.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let paths = service::Paths {
+        socket: berth_control::images::SOCKET_PATH.into(),
+        patience: registry::Patience::default(),
         boot: boot.trim().to_owned(),
         images: state.join("images"),
         archives: user_data.join("images"),

@@ -1,16 +1,14 @@
 //! Tells a person why an image is not there, and what to do.
 
-use std::path::Path;
-
 use crate::reference::Reference;
 use crate::store::{Outcome, Store};
 
 /// How many archives or names one explanation lists.
 const LISTED: usize = 5;
 
-/// One sentence on what is missing, then what there is instead.
-pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
-    let mut text = format!("there is no image {wanted}");
+/// Why a pull did not bring it, then what there is instead.
+pub fn explain(wanted: &Reference, store: &Store, failure: &str) -> String {
+    let mut text = format!("{wanted} cannot be pulled: {failure}");
     let names = store.names();
     let last = wanted.path().rsplit('/').next().unwrap_or_default();
     let similar: Vec<&str> = names
@@ -30,14 +28,9 @@ pub fn explain(wanted: &Reference, store: &Store, archives: &Path) -> String {
         .map(|(name, record)| (name, record.outcome))
         .collect();
     if let Some(why) = rejected(wanted, &found) {
-        return format!("{text}: {why}");
+        return format!("{text}; {why}");
     }
     if found.is_empty() {
-        let directory = archives.file_name().unwrap_or_default().display();
-        text.push_str(&format!(
-            "; save it with `docker save` or `skopeo copy` as a .tar file into {directory}/ of the user-data partition, which \
-             has no archives now"
-        ));
         return text;
     }
     text.push_str("; the archives are: ");

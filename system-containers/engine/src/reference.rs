@@ -83,6 +83,17 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// What an image is found by: registry and path, with the digest if there is one, else with the tag.
+    pub fn key(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => format!("{}/{}@{digest}", self.registry, self.path),
+            (None, Some(tag)) => format!("{}/{}:{tag}", self.registry, self.path),
+            (None, None) => format!("{}/{}", self.registry, self.path),
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.registry, self.path)?;

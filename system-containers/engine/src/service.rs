@@ -3,29 +3,39 @@
 //! ```text
 //!                 Declared                     image there
 //!   (declared) ─────────────► waiting ──────────────────────► preparing ──► Prepared
-//!                                │ no image, all archives read    │ error
-//!                                └───────────────► PrepareFailed ◄┘
+//!                                │  ▲ no image, all archives      │ error
+//!                                ▼  │ read                        ▼
+//!                               pulling (PrepareDelayed)     PrepareFailed
 //! ```
 //!
-//! A container whose image is there from an earlier start is prepared before any new archive is read.
+//! A container whose image is there from an earlier start is prepared before any new archive is read. An image that no
+//! archive has is pulled, again and again until it is there: [`crate::wanted`] says when.
+
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Reply, Request, ToInit};
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use tokio::sync::mpsc::UnboundedSender;
 
+use self::waiting::failed;
+use crate::clients;
 use crate::digest::Digest;
 use crate::import::describe;
 use crate::importer::{self, Event, Task};
 use crate::missing;
 use crate::prepare::{self, Folders};
-use crate::reference::Reference;
+use crate::pull::puller;
+use crate::registry::Patience;
 use crate::store::{ImageRecord, Store, StoreError};
+use crate::wanted::Wanted;
 
 /// Where the engine works.
 #[derive(Clone, Debug)]
@@ -36,6 +46,10 @@ pub struct Paths {
     pub archives: PathBuf,
     /// Writable layers and volumes.
     pub folders: Folders,
+    /// Where clients ask for images.
+    pub socket: PathBuf,
+    /// How long registries are waited for.
+    pub patience: Patience,
     /// Tells this boot from others: the kernel's boot_id.
     pub boot: String,
 }
@@ -63,6 +77,7 @@ pub enum ServiceError {
 /// What the workers tell the loop.
 enum Message {
     Importer(Event),
+    Puller(puller::Event),
     Prepared { name: String, round: u64, result: Box<Result<PreparedImage, String>> },
     Forgotten { name: String },
 }
@@ -93,13 +108,26 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         report(Message::Importer(event));
     })
     .map_err(system("start the importer"))?;
+    let report = reporter(&messages, &wake);
+    let place = puller::Place {
+        store: Arc::clone(&store),
+        user_data: paths.folders.places.user_data.clone(),
+        patience: paths.patience,
+    };
+    let pulls =
+        puller::start(place, move |event| report(Message::Puller(event))).map_err(system("start the puller"))?;
+    if let Err(error) = clients::start(&paths.socket, pulls.downgrade()) {
+        eprintln!("engine: listen on {}: {error}; clients cannot ask for images", paths.socket.display());
+    }
     let jobs = start_preparer(Arc::clone(&store), paths.folders.clone(), reporter(&messages, &wake))?;
     let mut service = Service {
         channel,
         store,
-        paths,
         tasks,
         jobs,
+        pulls,
+        wanted: Wanted::default(),
+        registries: None,
         waiting: BTreeMap::new(),
         jobs_open: 0,
         declared: false,
@@ -111,6 +139,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         may_look_again: false,
     };
     service.look();
+    service.ask(Request::Registries)?;
     service.ask(Request::Declared)?;
     service.ask(Request::Ready)?;
     service.serve(&inbox, &wake)
@@ -121,7 +150,7 @@ fn system(operation: &'static str) -> impl FnOnce(std::io::Error) -> ServiceErro
 }
 
 /// A way for a worker to leave a message and wake the loop.
-fn reporter(messages: &Sender<Message>, wake: &Arc<OwnedFd>) -> impl Fn(Message) + Send + 'static {
+fn reporter(messages: &Sender<Message>, wake: &Arc<OwnedFd>) -> impl Fn(Message) + Send + Sync + 'static {
     let (messages, wake) = (messages.clone(), Arc::clone(wake));
     move |message| {
         // Without a receiver the process is about to end; the counter cannot overflow in this machine's life.
@@ -164,11 +193,14 @@ fn start_preparer(
 struct Service {
     channel: Channel,
     store: Arc<Store>,
-    paths: Paths,
     tasks: Sender<Task>,
     jobs: Sender<Job>,
-    /// Containers whose image is not there yet.
-    waiting: BTreeMap<String, Declaration>,
+    pulls: UnboundedSender<puller::Task>,
+    wanted: Wanted,
+    /// How registries are reached, as far as PID 1 has said.
+    registries: Option<Registries>,
+    /// Containers whose image is not there yet, and what PID 1 was told of it.
+    waiting: BTreeMap<String, (Declaration, String)>,
     /// How many containers the preparer has not reported yet.
     jobs_open: usize,
     /// Whether PID 1 has said which containers there are.
@@ -192,12 +224,15 @@ impl Service {
             let (from_init, from_workers) = {
                 let mut events =
                     [PollFd::new(&self.channel, PollFlags::IN), PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)];
-                match rustix::event::poll(&mut events, None) {
+                match rustix::event::poll(&mut events, self.timeout().as_ref()) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(error) => return Err(system("wait for events")(error.into())),
                 }
                 (!events[0].revents().is_empty(), !events[1].revents().is_empty())
             };
+            if self.wanted.next().is_some_and(|next| next <= Instant::now()) {
+                self.try_waiting()?;
+            }
             if from_workers {
                 let mut counter = [0; 8];
                 // Only resets it; what counts is in the inbox.
@@ -231,6 +266,13 @@ impl Service {
         Ok(self.channel.send(&ToInit { id: self.next_id, request }, &[])?)
     }
 
+    /// Until an image is to be tried again.
+    fn timeout(&self) -> Option<Timespec> {
+        let until = self.wanted.next()?.saturating_duration_since(Instant::now());
+        let seconds = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
+        Some(Timespec { tv_sec: seconds, tv_nsec: until.subsec_nanos().into() })
+    }
+
     fn look(&mut self) {
         self.busy = true;
         self.untidy = true;
@@ -245,19 +287,29 @@ impl Service {
             FromInit::Reply { reply: Reply::Declared(declared), .. } => {
                 self.round += 1;
                 self.declared = true;
-                self.waiting = declared.into_iter().map(|declared| (declared.name.clone(), declared)).collect();
+                let waiting = declared.into_iter().map(|one| (one.name.clone(), (one, String::new())));
+                self.waiting = waiting.collect();
                 self.try_waiting()?;
+            }
+            FromInit::Reply { reply: Reply::Registries(registries), .. } => {
+                if self.registries.as_ref() != Some(&*registries) {
+                    self.registries = Some((*registries).clone());
+                    self.wanted.try_now();
+                    // The puller ends only with the process.
+                    let _ = self.pulls.send(puller::Task::Registries(registries));
+                }
             }
             FromInit::Reply { reply: Reply::Refused { reason }, .. } => {
                 eprintln!("engine: PID 1 refused a request: {reason}");
             }
             FromInit::Notice(Notice::DeclaredChanged | Notice::Resumed) => {
                 self.may_look_again = true;
+                self.ask(Request::Registries)?;
                 self.ask(Request::Declared)?;
             }
             FromInit::Notice(Notice::Prepare(declaration)) => {
                 self.may_look_again = true;
-                self.waiting.insert(declaration.name.clone(), *declaration);
+                self.waiting.insert(declaration.name.clone(), (*declaration, String::new()));
                 self.try_waiting()?;
             }
             FromInit::Notice(Notice::Forget { name, volumes }) => {
@@ -286,6 +338,16 @@ impl Service {
                 self.try_waiting()
             }
             Message::Forgotten { name } => self.ask(Request::Forgotten { name }),
+            Message::Puller(event) => {
+                match event {
+                    puller::Event::Pulled(reference) => self.wanted.forget(&reference.to_string()),
+                    puller::Event::Failed(reference, reason) => {
+                        let reason = missing::explain(&reference, &self.store, &reason);
+                        self.wanted.failed(&reference.to_string(), &reason, Instant::now());
+                    }
+                }
+                self.try_waiting()
+            }
             Message::Prepared { name, round, result } => {
                 self.jobs_open -= 1;
                 match *result {
@@ -306,43 +368,4 @@ impl Service {
             let _ = self.tasks.send(Task::Tidy);
         }
     }
-
-    /// Prepares every waiting container whose image is there, and gives up on those whose image will not come.
-    fn try_waiting(&mut self) -> Result<(), ServiceError> {
-        if !self.looked {
-            return Ok(());
-        }
-        for (name, declaration) in std::mem::take(&mut self.waiting) {
-            let reference: Reference = match declaration.container.image.as_str().parse() {
-                Ok(reference) => reference,
-                Err(error) => {
-                    self.ask(failed(name, &describe(&error)))?;
-                    continue;
-                }
-            };
-            if let Some((digest, image)) = self.store.resolve(&reference) {
-                self.jobs_open += 1;
-                // The preparer ends only with the process.
-                let preparation = Preparation { declaration, round: self.round, digest, image };
-                let _ = self.jobs.send(Job::Prepare(Box::new(preparation)));
-            } else if self.busy || self.may_look_again {
-                self.waiting.insert(name, declaration);
-            } else {
-                let reason = missing::explain(&reference, &self.store, &self.paths.archives);
-                self.ask(failed(name, &reason))?;
-            }
-        }
-        if !self.waiting.is_empty() && !self.busy {
-            self.look();
-        }
-        Ok(())
-    }
-}
-
-/// The longest reason that is sent, in bytes.
-const REASON_BYTES: usize = 4096;
-
-fn failed(name: String, reason: &str) -> Request {
-    let end = reason.floor_char_boundary(REASON_BYTES);
-    Request::PrepareFailed { name, reason: reason[..end].to_owned() }
 }

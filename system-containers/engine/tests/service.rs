@@ -6,11 +6,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread::JoinHandle;
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Reply, Request, ToInit};
+use berth_control::images::{Answer, PullEvent, Query};
+use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
 use berth_engine::prepare::Folders;
+use berth_engine::registry::Patience;
 use berth_engine::service::{self, Paths, ServiceError};
 use berth_engine::volumes::Places;
 use rustix::event::{PollFd, PollFlags};
+use support::registry::{Act, Registry};
 use support::{Image, Machine, Method, Tar, compress, docker_archive, oci_archive};
 
 /// PID 1 as the engine sees it.
@@ -18,13 +21,29 @@ struct Init {
     channel: Channel,
     engine: Option<JoinHandle<Result<(), ServiceError>>>,
     declared: Vec<Declaration>,
+    registries: Registries,
+}
+
+/// Nothing is reached: nobody listens where the proxies are.
+const OFFLINE: &str = "[proxy]\nhttp = 'http://127.0.0.1:1'\nhttps = 'http://127.0.0.1:1'\n";
+
+fn registries(text: &str) -> Registries {
+    let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
+    Registries { registries: configuration.registries, proxy: configuration.proxy }
 }
 
 fn paths(machine: &Machine) -> Paths {
     let user_data = machine.path("user-data");
     let places = Places { volumes: machine.path("volumes"), user_data: user_data.clone() };
     let folders = Folders { containers: machine.path("containers"), places };
-    Paths { images: machine.path("images"), archives: user_data.join("images"), folders, boot: "boot".to_owned() }
+    Paths {
+        images: machine.path("images"),
+        archives: user_data.join("images"),
+        folders,
+        boot: "boot".to_owned(),
+        socket: machine.path("engine.sock"),
+        patience: Patience::default(),
+    }
 }
 
 impl Init {
@@ -32,7 +51,9 @@ impl Init {
         let (channel, theirs) = Channel::pair().unwrap();
         let paths = paths(machine);
         let engine = std::thread::spawn(move || service::run(theirs, paths));
-        let mut init = Self { channel, engine: Some(engine), declared: Vec::new() };
+        let declared_later = Vec::new();
+        let registries = registries(OFFLINE);
+        let mut init = Self { channel, engine: Some(engine), declared: declared_later, registries };
         init.declare(declared);
         init
     }
@@ -54,11 +75,15 @@ impl Init {
             let (message, _): (ToInit, Vec<OwnedFd>) = self.channel.receive().unwrap();
             let reply = match &message.request {
                 Request::Declared => Reply::Declared(self.declared.clone()),
+                Request::Registries => Reply::Registries(Box::new(self.registries.clone())),
                 _ => Reply::Done,
             };
             self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
-            if !matches!(message.request, Request::Declared | Request::Ready) {
-                return message.request;
+            match message.request {
+                Request::Declared | Request::Registries | Request::Ready => {}
+                // That it is being pulled.
+                Request::PrepareDelayed { retry_s: None, .. } => {}
+                request => return request,
             }
         }
     }
@@ -70,9 +95,10 @@ impl Init {
         }
     }
 
+    /// That an image does not come for now.
     fn failed(&self, expected: &str) -> String {
         match self.next() {
-            Request::PrepareFailed { name, reason } if name == expected => reason,
+            Request::PrepareDelayed { name, reason, retry_s: Some(_) } if name == expected => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -200,7 +226,7 @@ fn what_cannot_be_prepared_says_why() {
     let Some(machine) = Machine::new() else { return };
     let init = Init::start(&machine, &[("a", r#"{"image":"nothing"}"#)]);
     let reason = init.failed("a");
-    assert!(reason.contains("docker.io/library/nothing:latest") && reason.contains("no archives"), "{reason}");
+    assert!(reason.contains("docker.io/library/nothing:latest") && reason.contains("connect to 127.0.0.1"), "{reason}");
     init.shut_down(&machine);
 
     let bad = oci_archive(&[Image::new("bad", vec![Tar::default().file("../x", b"").finish()])]);
@@ -218,7 +244,9 @@ fn what_cannot_be_prepared_says_why() {
     );
     let reasons: std::collections::BTreeMap<String, String> = (0..4)
         .map(|_| match init.next() {
-            Request::PrepareFailed { name, reason } => (name, reason),
+            Request::PrepareFailed { name, reason } | Request::PrepareDelayed { name, reason, retry_s: Some(_) } => {
+                (name, reason)
+            }
             other => panic!("{other:?}"),
         })
         .collect();
@@ -235,6 +263,81 @@ fn what_cannot_be_prepared_says_why() {
     init.declare(&[("d", r#"{"image":"late"}"#)]);
     init.notify(Notice::DeclaredChanged);
     init.prepared("d");
+    init.shut_down(&machine);
+}
+
+/// Plain HTTP with this registry.
+fn reaching(registry: &Registry) -> Registries {
+    registries(&format!("[registries.'{}']\nplain_http = true\n", registry.name()))
+}
+
+#[test]
+fn an_image_that_no_archive_has_is_pulled_and_tried_again() {
+    let Some(machine) = Machine::new() else { return };
+    let broken = Registry::start(|asked| match asked.before {
+        0 if !asked.is_blob() => {
+            Act::Say(403, String::new(), br#"{"errors":[{"message":"come back later"}]}"#.to_vec())
+        }
+        _ => Act::Serve,
+    });
+    broken.push("demo", "1", &Image::new("demo", vec![layer()]));
+    let mut init = Init::start(&machine, &[]);
+    init.registries = reaching(&broken);
+    let container = format!(r#"{{"image":"{}/demo:1"}}"#, broken.name());
+    init.declare(&[("web", &container)]);
+    init.notify(Notice::DeclaredChanged);
+    let reason = init.failed("web");
+    assert!(reason.contains("403 Forbidden: come back later"), "{reason}");
+    assert!(init.prepared("web").layers[0].join("etc/passwd").exists());
+    init.shut_down(&machine);
+
+    // It lasts, and nobody is asked again.
+    let asked = broken.log().len();
+    let mut init = Init::start(&machine, &[]);
+    init.declare(&[("web", &container)]);
+    init.notify(Notice::DeclaredChanged);
+    init.prepared("web");
+    assert_eq!(broken.log().len(), asked);
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_client_hears_how_its_pull_goes() {
+    let Some(machine) = Machine::new() else { return };
+    let registry = Registry::good();
+    registry.push("demo", "1", &Image::new("demo", vec![layer()]));
+    let mut init = Init::start(&machine, &[]);
+    init.registries = reaching(&registry);
+    // Its answer comes when it knows the registries.
+    init.declare(&[("none", "{\"image\":\"a/B\"}")]);
+    init.notify(Notice::DeclaredChanged);
+    assert!(matches!(init.next(), Request::PrepareFailed { .. }));
+    let pull = |image: String| {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let channel = Channel::from(socket);
+        channel.send(&Query::Pull { image }, &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let (answer, _) = channel.receive::<Answer>().unwrap();
+        let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
+        let events: Vec<PullEvent> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (answer, events)
+    };
+    let (answer, events) = pull(format!("{}/demo:1", registry.name()));
+    assert_eq!(answer, Answer::Coming);
+    let Some(PullEvent::Done(pulled)) = events.last() else { panic!("{events:?}") };
+    assert_eq!((pulled.layers, pulled.image.as_str()), (1, format!("{}/demo:1", registry.name()).as_str()));
+    let Some(PullEvent::Progress(progress)) = events.iter().rev().nth(1) else { panic!("{events:?}") };
+    assert!(progress.layers[0].done && progress.from == registry.name());
+    let (_, events) = pull(format!("{}/none:1", registry.name()));
+    assert!(
+        matches!(events.last(), Some(PullEvent::Failed(reason)) if reason.contains("manifest unknown")),
+        "{events:?}"
+    );
+    let (answer, events) = pull("Not An Image".to_owned());
+    assert!(matches!(answer, Answer::Refused(_)) && events.is_empty());
     init.shut_down(&machine);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use berth_config::{Proxy, Registry, RegistryName};
 use serde::{Deserialize, Serialize};
 
 /// Whose container it is.
@@ -95,6 +96,15 @@ pub struct Declaration {
     pub name: String,
     /// As configured.
     pub container: berth_config::Container,
+}
+
+/// How registries are reached, for the engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Registries {
+    /// What is known of each.
+    pub registries: BTreeMap<RegistryName, Registry>,
+    /// What stands between.
+    pub proxy: Proxy,
 }
 
 /// What the engine hands to PID 1: the image's facts merged with the configuration's process settings. Limits,

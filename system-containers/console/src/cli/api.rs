@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use berth_control::dbus::{Containers1Proxy, Machine1Proxy};
+use berth_control::dbus::{Containers1Proxy, Images1Proxy, Machine1Proxy};
 use berth_control::message::{Container, Machine};
 use tokio::net::UnixStream;
 
@@ -15,6 +15,8 @@ pub struct Api {
     pub machine: Machine1Proxy<'static>,
     /// Its containers.
     pub containers: Containers1Proxy<'static>,
+    /// Images.
+    pub images: Images1Proxy<'static>,
 }
 
 impl Api {
@@ -31,6 +33,7 @@ impl Api {
         Ok(Self {
             machine: Machine1Proxy::new(&connection).await.map_err(failed)?,
             containers: Containers1Proxy::new(&connection).await.map_err(failed)?,
+            images: Images1Proxy::new(&connection).await.map_err(failed)?,
         })
     }
 

@@ -41,7 +41,9 @@ impl Api {
             move || answer(&ours, &asked)
         });
         let socket = directory.path().join("control.sock");
-        let server = Server::listen(&socket, directory.path().join("logs.sock"), init).unwrap();
+        let server =
+            Server::listen(&socket, directory.path().join("logs.sock"), directory.path().join("engine.sock"), init)
+                .unwrap();
         let serving = tokio::spawn(server.serve());
         Self { directory, asked, init: ours, serving }
     }

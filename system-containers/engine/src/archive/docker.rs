@@ -1,7 +1,8 @@
 //! `docker save`: manifest.json, alone (before Docker 25) or beside an OCI layout.
 
-use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, parse, parse_config, verify};
+use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, verify};
 use crate::digest::Digest;
+use crate::document::{image_config, parse};
 use crate::limits;
 use crate::oci::SavedImage;
 use crate::reference::Reference;
@@ -48,7 +49,7 @@ fn read(archive: &Archive, image: &SavedImage, names: Vec<Reference>) -> Result<
         verify(&image.config, expected, &raw_config)?;
     }
     let paths = image.layers.clone().unwrap_or_default();
-    let config = parse_config(&image.config, &raw_config, paths.len())?;
+    let config = image_config(&image.config, &raw_config, paths.len())?;
     let found = paths.into_iter().zip(&config.rootfs.diff_ids).map(|(name, diff_id)| {
         let place = archive.index.find(&name).ok_or_else(|| ArchiveError::Missing { name: name.clone() })?;
         let blob = digest_in(&name).filter(|digest| name == blob_name(*digest));

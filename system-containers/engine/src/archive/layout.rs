@@ -1,8 +1,10 @@
 //! OCI image layouts (OCI image specification, "Image Layout").
 
-use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, names, parse, parse_config};
+use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, names};
+use crate::document::{self, DocumentError, Kind, image_config, parse};
 use crate::limits;
-use crate::oci::{self, Descriptor, Manifest, Platform};
+use crate::oci::{Descriptor, Manifest};
+use crate::platform::{choose, describe, is_ours};
 use crate::reference::Reference;
 
 /// The images that index.json names; none if there is no index.json.
@@ -21,7 +23,8 @@ pub fn images(archive: &Archive) -> Result<Option<Contents>, ArchiveError> {
         // An image for several machines that was copied without its index: only one of them is meant.
         if descriptor.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
             let offered = describe(descriptor.platform.as_ref());
-            contents.rejected.push((descriptor.digest.to_string(), ArchiveError::Platform { offered }));
+            let error = DocumentError::Platform { offered };
+            contents.rejected.push((descriptor.digest.to_string(), error.into()));
             continue;
         }
         let names = names::of_descriptor(&descriptor, &archive.stem);
@@ -48,22 +51,19 @@ fn image(
     depth: u32,
 ) -> Result<ArchivedImage, ArchiveError> {
     if depth > limits::INDEX_DEPTH {
-        return Err(ArchiveError::Nested);
+        return Err(DocumentError::Nested.into());
     }
     let raw = archive.blob_document(descriptor.digest, Some(descriptor.size))?;
     let name = blob_name(descriptor.digest);
-    let manifest: Manifest = parse(&name, &raw)?;
-    if let Some(manifests) = manifest.manifests {
-        return image(archive, choose(&manifests)?, names, depth + 1);
-    }
-    let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
-        if manifest.schema_version == 1 {
-            return Err(ArchiveError::SchemaOne);
+    let (config, layers) = match document::manifest(&name, &raw)? {
+        Kind::Index(manifests) => {
+            let chosen = choose(&manifests).map_err(|offered| DocumentError::Platform { offered })?;
+            return image(archive, chosen, names, depth + 1);
         }
-        return Err(ArchiveError::Missing { name: format!("the configuration in {name}") });
+        Kind::Image { config, layers } => (config, layers),
     };
     let raw_config = archive.blob_document(config.digest, Some(config.size))?;
-    let parsed = parse_config(&blob_name(config.digest), &raw_config, layers.len())?;
+    let parsed = image_config(&blob_name(config.digest), &raw_config, layers.len())?;
     let found = layers.iter().zip(&parsed.rootfs.diff_ids).map(|(layer, diff_id)| {
         let name = blob_name(layer.digest);
         let place = archive.index.find(&name).ok_or_else(|| ArchiveError::Missing { name: name.clone() })?;
@@ -82,32 +82,4 @@ fn image(
         config: parsed,
         layers,
     })
-}
-
-/// The entry of an index that is for this machine. One without a platform is taken if there is nothing better.
-fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ArchiveError> {
-    let ours = |descriptor: &&Descriptor| descriptor.platform.as_ref().is_some_and(is_ours);
-    let unmarked = |descriptor: &&Descriptor| descriptor.platform.is_none();
-    manifests.iter().find(ours).or_else(|| manifests.iter().find(unmarked)).ok_or_else(|| {
-        let offered: Vec<String> = manifests.iter().map(|one| describe(one.platform.as_ref())).collect();
-        ArchiveError::Platform { offered: offered.join(", ") }
-    })
-}
-
-/// Whether images for that platform run here. A variant above the architecture's first one may need instructions
-/// that this processor does not have.
-fn is_ours(platform: &Platform) -> bool {
-    let variant = platform.variant.as_deref().unwrap_or("");
-    let baseline = if oci::ARCHITECTURE == "arm64" { "v8" } else { "v1" };
-    platform.os == "linux" && platform.architecture == oci::ARCHITECTURE && (variant.is_empty() || variant == baseline)
-}
-
-fn describe(platform: Option<&Platform>) -> String {
-    platform.map_or_else(
-        || "an unnamed platform".to_owned(),
-        |platform| match &platform.variant {
-            Some(variant) => format!("{}/{}/{variant}", platform.os, platform.architecture),
-            None => format!("{}/{}", platform.os, platform.architecture),
-        },
-    )
 }

@@ -22,8 +22,9 @@ use self::index::Index;
 pub use self::index::Place;
 use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
 use crate::digest::Digest;
+use crate::document::DocumentError;
 use crate::limits;
-use crate::oci::{self, ImageConfig};
+use crate::oci::ImageConfig;
 use crate::reference::Reference;
 use crate::section::Section;
 use crate::tar::TarError;
@@ -78,15 +79,9 @@ pub enum ArchiveError {
         /// Its size.
         bytes: u64,
     },
-    /// Not the JSON it should be.
-    #[error("{name} is malformed")]
-    Malformed {
-        /// Its path.
-        name: String,
-        /// Where and why.
-        #[source]
-        source: serde_json::Error,
-    },
+    /// A document is of no use.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// The content is not what its name says.
     #[error("{name} is damaged: its digest is {found}, not {expected}")]
     Digest {
@@ -106,29 +101,6 @@ pub enum ArchiveError {
         expected: u64,
         /// As it is.
         found: u64,
-    },
-    /// For another machine.
-    #[error("it is for {offered}, this machine is linux/{}", oci::ARCHITECTURE)]
-    Platform {
-        /// What there is.
-        offered: String,
-    },
-    /// Docker's first manifest format.
-    #[error("it has a manifest of Docker's schema 1, which is obsolete; save it again with a newer Docker")]
-    SchemaOne,
-    /// Indexes in indexes in indexes.
-    #[error("its indexes are nested more than {} deep", limits::INDEX_DEPTH)]
-    Nested,
-    /// The configuration and the manifest disagree, or there are too many.
-    #[error(
-        "it has {layers} layers and its configuration {diff_ids}; they must agree and be at most {}",
-        limits::LAYERS
-    )]
-    Layers {
-        /// In the manifest.
-        layers: usize,
-        /// In the configuration.
-        diff_ids: usize,
     },
 }
 
@@ -233,13 +205,6 @@ impl Archive {
         Section::new(&self.file, layer.place.offset, layer.place.length)
     }
 
-    /// The first bytes of a layer, for [`Compression::detect`].
-    pub fn start(&self, layer: &ArchivedLayer) -> io::Result<Vec<u8>> {
-        let mut start = Vec::new();
-        self.stream(layer).take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
-        Ok(start)
-    }
-
     /// Reads a whole document.
     fn document(&self, name: &str) -> Result<Vec<u8>, ArchiveError> {
         let place = self.index.find(name).ok_or_else(|| ArchiveError::Missing { name: name.to_owned() })?;
@@ -272,24 +237,6 @@ fn blob_name(digest: Digest) -> String {
 fn verify(name: &str, expected: Digest, bytes: &[u8]) -> Result<(), ArchiveError> {
     let found = Digest::of(bytes);
     if found == expected { Ok(()) } else { Err(ArchiveError::Digest { name: name.to_owned(), expected, found }) }
-}
-
-fn parse<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, ArchiveError> {
-    serde_json::from_slice(bytes).map_err(|source| ArchiveError::Malformed { name: name.to_owned(), source })
-}
-
-/// Reads a configuration and checks it against the number of layers and this machine.
-fn parse_config(name: &str, bytes: &[u8], layers: usize) -> Result<ImageConfig, ArchiveError> {
-    let config: ImageConfig = parse(name, bytes)?;
-    let given = |value: &str, ours: &str| value.is_empty() || value == ours;
-    if !given(&config.os, "linux") || !given(&config.architecture, oci::ARCHITECTURE) {
-        return Err(ArchiveError::Platform { offered: format!("{}/{}", config.os, config.architecture) });
-    }
-    let diff_ids = config.rootfs.diff_ids.len();
-    if diff_ids != layers || layers > limits::LAYERS {
-        return Err(ArchiveError::Layers { layers, diff_ids });
-    }
-    Ok(config)
 }
 
 /// Decompresses into a file without a name, which is gone when it is closed, and after a crash.

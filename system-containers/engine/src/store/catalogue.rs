@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::claims::Claims;
 use super::{StoreError, file_error};
 use crate::digest::Digest;
 use crate::oci::ImageConfig;
@@ -74,6 +75,17 @@ pub struct ArchiveRecord {
     pub present: bool,
 }
 
+/// Where the image of a name came from, if it was pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRecord {
+    /// The image.
+    pub digest: Digest,
+    /// Who gave it: the registry or a mirror, host and port.
+    pub from: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
 impl ArchiveRecord {
     /// What was wrong with it, a line each.
     pub fn problems(&self) -> Vec<String> {
@@ -83,7 +95,8 @@ impl ArchiveRecord {
         }
     }
 
-    fn names(&self) -> &[(String, Digest)] {
+    /// Its images by name.
+    pub fn names(&self) -> &[(String, Digest)] {
         match &self.outcome {
             Outcome::Images { names, .. } => names,
             Outcome::Rejected(_) => &[],
@@ -104,6 +117,10 @@ pub struct Catalogue {
     pub layers: BTreeMap<Digest, LayerRecord>,
     pub images: BTreeMap<Digest, ImageRecord>,
     pub archives: BTreeMap<String, ArchiveRecord>,
+    #[serde(default)]
+    pub pulled: BTreeMap<String, PullRecord>,
+    #[serde(skip)]
+    pub claims: Claims,
     /// Images that containers were prepared from since the store was opened.
     #[serde(skip)]
     pub in_use: HashSet<Digest>,
@@ -146,6 +163,7 @@ impl Catalogue {
             let digests = archive.names().iter().map(|(_, digest)| digest).chain(archive.nameless());
             digests.into_iter().all(|digest| images.contains_key(digest))
         });
+        self.pulled.retain(|_, record| images.contains_key(&record.digest));
     }
 
     pub fn present(&mut self, present: &BTreeMap<String, super::Identity>) -> BTreeSet<String> {
@@ -165,7 +183,8 @@ impl Catalogue {
     pub fn names(&self) -> BTreeMap<String, Digest> {
         let gone = self.archives.values().filter(|record| !record.present);
         let there = self.archives.values().filter(|record| record.present);
-        gone.chain(there).flat_map(ArchiveRecord::names).cloned().collect()
+        let pulled = self.pulled.iter().map(|(name, record)| (name.clone(), record.digest));
+        gone.chain(there).flat_map(ArchiveRecord::names).cloned().chain(pulled).collect()
     }
 
     /// Names that archives which are there give to different images, with those archives in order.
@@ -202,7 +221,8 @@ impl Catalogue {
             .images
             .extract_if(.., |_, image| image.unnamed.as_deref().is_some_and(|unnamed| unnamed != boot))
             .collect();
-        let used: HashSet<Digest> = self.images.values().flat_map(|image| image.chain.iter().copied()).collect();
+        let mut used = self.claims.wanted();
+        used.extend(self.images.values().flat_map(|image| image.chain.iter().copied()));
         let layers: Vec<Digest> =
             self.layers.extract_if(.., |layer, _| !used.contains(layer)).map(|(layer, _)| layer).collect();
         changed |= !images.is_empty() || !layers.is_empty();

@@ -20,25 +20,28 @@
 //! metadata from the layers below.
 
 mod catalogue;
+mod claims;
+mod draft;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Outcome};
+pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Outcome, PullRecord};
 use self::catalogue::{Catalogue, Collected};
+pub use self::claims::{Claim, Turn};
+pub use self::draft::Draft;
 use crate::digest::Digest;
-use crate::layer::{LayerError, Summary};
+use crate::layer::LayerError;
 use crate::merged::{Merged, MergedError};
 use crate::reference::Reference;
-use crate::removal;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,22 +77,12 @@ pub struct Store {
     _lock: OwnedFd,
     next: AtomicU64,
     catalogue: Mutex<Catalogue>,
+    /// Goes with the catalogue's lock.
+    layers_changed: Condvar,
+    /// The names of drafts in tmp.
+    drafts: Mutex<HashSet<String>>,
     committing: Mutex<()>,
     boot: String,
-}
-
-/// A layer being unpacked; what is not published is removed at the next start.
-#[derive(Debug)]
-pub struct Draft {
-    name: String,
-    directory: OwnedFd,
-}
-
-impl Draft {
-    /// The directory to unpack into.
-    pub fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
 }
 
 /// Where layers lie below the store's directory.
@@ -123,11 +116,18 @@ impl Store {
             _lock: lock,
             next: AtomicU64::new(0),
             catalogue: Mutex::new(catalogue),
+            layers_changed: Condvar::new(),
+            drafts: Mutex::default(),
             committing: Mutex::new(()),
             boot: boot.to_owned(),
         };
         store.clean()?;
         Ok(store)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -152,40 +152,6 @@ impl Store {
         Ok(())
     }
 
-    /// Renames something into tmp, from where [`Self::empty_tmp`] removes it when there is time.
-    fn move_away(&self, name: &str) -> Result<(), StoreError> {
-        let target = format!("tmp/{}", self.temporary_name());
-        let path = self.path.join(name);
-        match rustix::fs::renameat(&self.directory, name, &self.directory, &*target) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(file_error("move away", &path)(error.into())),
-        }
-    }
-
-    /// A name in tmp that nothing has: what an earlier engine left there has its process ID.
-    fn temporary_name(&self) -> String {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{}.{number}.{}", std::process::id(), boot_time())
-    }
-
-    /// Removes everything in tmp. Call it when no draft is open; it takes as long as there is to remove.
-    pub fn empty_tmp(&self) -> Result<(), StoreError> {
-        let tmp = self.spool()?;
-        let path = self.path.join("tmp");
-        for entry in std::fs::read_dir(&path).map_err(file_error("list", &path))? {
-            let name = entry.map_err(file_error("list", &path))?.file_name();
-            removal::remove(tmp.as_fd(), name.as_encoded_bytes())
-                .map_err(|error| file_error("remove", &path.join(&name))(error.into()))?;
-        }
-        Ok(())
-    }
-
-    /// The directory for temporary files.
-    pub fn spool(&self) -> Result<OwnedFd, StoreError> {
-        rustix::fs::openat(&self.directory, "tmp", DIRECTORY, Mode::empty())
-            .map_err(|error| file_error("open", &self.path.join("tmp"))(error.into()))
-    }
-
     /// Whether a layer is unpacked and verified.
     pub fn has_layer(&self, chain: Digest) -> bool {
         self.catalogue().layers.contains_key(&chain)
@@ -202,35 +168,6 @@ impl Store {
         Ok(Merged::open(&paths)?)
     }
 
-    /// A directory to unpack a layer into.
-    pub fn draft(&self) -> Result<Draft, StoreError> {
-        let name = format!("tmp/{}", self.temporary_name());
-        let path = self.path.join(&name);
-        let mode = Mode::from_raw_mode(0o755);
-        rustix::fs::mkdirat(&self.directory, &*name, mode).map_err(|error| file_error("make", &path)(error.into()))?;
-        let directory = rustix::fs::openat(&self.directory, &*name, DIRECTORY, Mode::empty())
-            .map_err(|error| file_error("open", &path)(error.into()))?;
-        Ok(Draft { name, directory })
-    }
-
-    /// Gives up a draft.
-    pub fn discard(&self, draft: Draft) -> Result<(), StoreError> {
-        let path = self.path.join(&draft.name);
-        removal::remove(self.directory.as_fd(), draft.name.as_bytes())
-            .map_err(|error| file_error("remove", &path)(error.into()))
-    }
-
-    /// Makes a verified layer visible.
-    pub fn publish(&self, draft: Draft, chain: Digest, diff_id: Digest, summary: Summary) -> Result<(), StoreError> {
-        let target = format!("{LAYERS}/{}", chain.hex());
-        let path = self.path.join(&target);
-        rustix::fs::renameat(&self.directory, &*draft.name, &self.directory, &*target)
-            .map_err(|error| file_error("publish", &path)(error.into()))?;
-        let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes };
-        self.catalogue().layers.insert(chain, record);
-        Ok(())
-    }
-
     /// Makes an image usable whose layers are published. It lasts from the next [`Self::commit`] on.
     pub fn add_image(
         &self,
@@ -239,11 +176,12 @@ impl Store {
         manifest: Option<&[u8]>,
         config: &[u8],
     ) -> Result<(), StoreError> {
+        let mut catalogue = self.catalogue();
         if let Some(manifest) = manifest {
             self.write(&format!("manifests/sha256/{}", digest.hex()), manifest)?;
         }
         self.write(&format!("configs/sha256/{}", image.config_digest.hex()), config)?;
-        self.catalogue().images.insert(digest, image);
+        catalogue.images.insert(digest, image);
         Ok(())
     }
 
@@ -252,9 +190,19 @@ impl Store {
         std::fs::write(&path, content).map_err(file_error("write", &path))
     }
 
-    /// Remembers what an archive came to; replaces what was known of an archive of that name.
+    /// Remembers what an archive came to; replaces what was known of an archive of that name. Its names go before those
+    /// that came from registries until now.
     pub fn record_archive(&self, name: &str, record: ArchiveRecord) {
-        self.catalogue().archives.insert(name.to_owned(), record);
+        let mut catalogue = self.catalogue();
+        for (name, _) in record.names() {
+            catalogue.pulled.remove(name);
+        }
+        catalogue.archives.insert(name.to_owned(), record);
+    }
+
+    /// Remembers which image a name means since it was pulled.
+    pub fn record_pull(&self, reference: &Reference, record: PullRecord) {
+        self.catalogue().pulled.insert(reference.key(), record);
     }
 
     /// Marks which archives are there now; those of another identity are forgotten, for their names may now mean other
@@ -278,8 +226,8 @@ impl Store {
         self.catalogue().duplicates()
     }
 
-    /// All images by name. Of archives that give one name to different images the last in name order counts, and
-    /// archives that are no longer there count before all others.
+    /// All images by name. What was pulled last counts, then of archives that give one name to different images the last
+    /// in name order; archives that are no longer there count before all others.
     pub fn names(&self) -> BTreeMap<String, Digest> {
         self.catalogue().names()
     }
@@ -287,9 +235,11 @@ impl Store {
     /// The image that a name means now. From then on it is in use and is not forgotten as long as this store is open.
     pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
         let mut catalogue = self.catalogue();
-        let digest = match reference.digest() {
+        let known = reference.digest().filter(|digest| catalogue.images.contains_key(digest));
+        let digest = match known {
             Some(digest) => digest,
-            None => *catalogue.names().get(&reference.tagged()?)?,
+            // A digest may also be that of an index that the image was chosen from.
+            None => *catalogue.names().get(&reference.key())?,
         };
         let image = catalogue.images.get(&digest)?.clone();
         catalogue.in_use.insert(digest);
@@ -324,10 +274,12 @@ impl Store {
         if changed {
             self.commit()?;
         }
-        for layer in layers {
+        // What was pulled or imported again meanwhile stays.
+        let catalogue = self.catalogue();
+        for layer in layers.iter().filter(|layer| !catalogue.layers.contains_key(layer)) {
             self.move_away(&format!("{LAYERS}/{}", layer.hex()))?;
         }
-        for (digest, image) in &images {
+        for (digest, image) in images.iter().filter(|(digest, _)| !catalogue.images.contains_key(digest)) {
             self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;
             self.move_away(&format!("configs/sha256/{}", image.config_digest.hex()))?;
         }
@@ -359,11 +311,6 @@ pub(crate) fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io
     move |source| StoreError::File { operation, path, source }
 }
 
-/// Distinguishes engines that had the same process ID in their namespaces.
-fn boot_time() -> u128 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos())
-}
-
 impl From<StoreError> for LayerError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -381,69 +328,4 @@ impl From<StoreError> for LayerError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_chain_id_is_the_first_diff_id() {
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        let chain = chain_ids(&[a, b]);
-        assert_eq!(chain[0], a);
-        assert_eq!(chain[1], Digest::of(format!("{a} {b}").as_bytes()));
-    }
-
-    #[test]
-    fn two_engines_cannot_open_one_store() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = Store::open(directory.path(), "a").unwrap();
-        assert!(matches!(Store::open(directory.path(), "a"), Err(StoreError::Locked { .. })));
-        drop(first);
-        Store::open(directory.path(), "a").unwrap();
-    }
-
-    #[test]
-    fn a_layer_without_a_committed_catalogue_is_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (kept, lost) = (Digest::of(b"kept"), Digest::of(b"lost"));
-        let store = Store::open(directory.path(), "a").unwrap();
-        store.publish(store.draft().unwrap(), kept, kept, Summary::default()).unwrap();
-        store.commit().unwrap();
-        store.publish(store.draft().unwrap(), lost, lost, Summary::default()).unwrap();
-        let _draft = store.draft().unwrap();
-        drop(store);
-
-        let store = Store::open(directory.path(), "a").unwrap();
-        assert!(store.has_layer(kept) && !store.has_layer(lost));
-        assert!(store.layer_path(kept).exists() && !store.layer_path(lost).exists());
-        store.empty_tmp().unwrap();
-        assert_eq!(std::fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_image_without_a_name_is_forgotten_in_the_next_boot() {
-        let directory = tempfile::tempdir().unwrap();
-        let layer = Digest::of(b"layer");
-        let store = Store::open(directory.path(), "a").unwrap();
-        store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
-        let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
-        store.add_image(layer, image, None, b"{}").unwrap();
-        assert_eq!(store.collect().unwrap(), 0);
-        drop(store);
-
-        let reference: Reference = format!("x@{layer}").parse().unwrap();
-        for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 0), ("c", false, 1)] {
-            let store = Store::open(directory.path(), boot).unwrap();
-            assert!(!used || store.resolve(&reference).is_some());
-            assert_eq!(store.collect().unwrap(), collected, "{boot} {used}");
-        }
-        assert_eq!(std::fs::read_dir(directory.path().join(LAYERS)).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_damaged_catalogue_is_an_empty_one() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("catalogue.json"), b"{\"layers\":").unwrap();
-        let store = Store::open(directory.path(), "a").unwrap();
-        assert!(store.names().is_empty());
-    }
-}
+mod tests;

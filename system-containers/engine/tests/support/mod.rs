@@ -1,6 +1,8 @@
 //! Makes archives and images for the tests, good ones and bad ones.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod registry;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -161,7 +163,7 @@ impl Image {
     }
 }
 
-fn descriptor(kind: &str, blob: &[u8], more: &str) -> String {
+pub fn descriptor(kind: &str, blob: &[u8], more: &str) -> String {
     let (digest, size) = (Digest::of(blob), blob.len());
     format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{size}{more}}}"#)
 }

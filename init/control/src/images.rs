@@ -1,0 +1,79 @@
+//! What `control` asks of the `engine` system container, and what comes back.
+//!
+//! `control` connects to [`SOCKET_PATH`] (SOCK_SEQPACKET, mode 0600), sends one [`Query`] with the write end of a pipe,
+//! and gets one [`Answer`]; what was asked for then comes through the pipe, as JSON, one value a line.
+
+use serde::{Deserialize, Serialize};
+
+/// Where `engine` listens.
+pub const SOCKET_PATH: &str = "/run/berth/engine.sock";
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// Bring an image here from its registry, also if there is one of that name. [`PullEvent`]s come, the last one is
+    /// [`PullEvent::Done`] or [`PullEvent::Failed`]. Who pulls the same at the same time shares the work; it goes on if
+    /// nobody listens any more.
+    Pull {
+        /// The image's name.
+        image: String,
+    },
+}
+
+/// What `engine` says to a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It comes.
+    Coming,
+    /// It does not, for this reason.
+    Refused(String),
+}
+
+/// A line about a pull.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullEvent {
+    /// How far it has come.
+    Progress(PullProgress),
+    /// The image is there and will be after a power cut.
+    Done(Pulled),
+    /// It is not, for this reason.
+    Failed(String),
+}
+
+/// How far a pull has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullProgress {
+    /// Who is asked, host and port.
+    pub from: String,
+    /// The lowest first; none before they are known.
+    pub layers: Vec<LayerProgress>,
+}
+
+/// How far a layer has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerProgress {
+    /// Its blob.
+    pub digest: String,
+    /// The blob's size in bytes.
+    pub bytes: u64,
+    /// How many of them have come.
+    pub received: u64,
+    /// Whether it is unpacked and verified; also if it was before.
+    pub done: bool,
+}
+
+/// What a pull brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// The image's complete name.
+    pub image: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// Who gave it, host and port.
+    pub from: String,
+    /// How many layers were not there before.
+    pub layers: usize,
+}

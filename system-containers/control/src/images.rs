@@ -1,0 +1,59 @@
+//! org.berth.Images1: images, which the `engine` system container keeps.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_control::channel::{Channel, ChannelError};
+use berth_control::dbus::ApiError;
+use berth_control::images::{Answer, Query};
+use nix::fcntl::OFlag;
+use zbus::wire::OwnedFd;
+
+use crate::sys;
+
+/// How long `engine` has to take a query. It does nothing before it answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves the interface to one client.
+pub struct Images1 {
+    /// The socket of `engine`.
+    pub socket_path: PathBuf,
+}
+
+// `spawn = false`: see `Machine1`.
+#[zbus::interface(name = "org.berth.Images1", spawn = false, introspection_docs = false)]
+impl Images1 {
+    async fn pull(&self, image: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Pull { image }).await
+    }
+}
+
+impl Images1 {
+    /// The read end of a pipe with what was asked for.
+    async fn query(&self, query: Query) -> Result<OwnedFd, ApiError> {
+        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
+        match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((Answer::Coming, lines)) => Ok(lines.into()),
+            Ok((Answer::Refused(reason), _)) => Err(ApiError::Refused(reason)),
+            Err(error) => Err(ApiError::Unavailable(format!(
+                "the system container `engine` does not answer ({error}); `berth ps --all` shows its state"
+            ))),
+        }
+    }
+
+    async fn ask(&self, query: Query) -> io::Result<(Answer, std::os::fd::OwnedFd)> {
+        let channel = Channel::connect(&self.socket_path).map_err(io::Error::other)?;
+        let (lines, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        channel.send(&query, &[writer.as_fd()]).map_err(io::Error::other)?;
+        drop(writer);
+        let answer = sys::watch(channel)?
+            .async_io(tokio::io::Interest::READABLE, |channel| match channel.receive::<Answer>() {
+                Err(ChannelError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+                received => received.map(|(answer, _)| answer).map_err(io::Error::other),
+            })
+            .await?;
+        Ok((answer, lines))
+    }
+}

@@ -1,0 +1,62 @@
+//! The engine's socket: a thread that takes what clients ask through `control`, and passes it on.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use berth_control::channel::Channel;
+use berth_control::images::{Answer, Query};
+use nix::sys::socket::SockType;
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{SocketFlags, accept_with};
+use tokio::sync::mpsc::WeakUnboundedSender;
+
+use crate::import::describe;
+use crate::pull::puller::Task;
+use crate::reference::Reference;
+
+/// What to wait after a failed accept(2): out of descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a client has to send its query. Only `control` may connect, which sends at once.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens, and starts the thread. It ends with the process.
+pub fn start(path: &Path, puller: WeakUnboundedSender<Task>) -> io::Result<()> {
+    let listener = berth_control::listener::listen_on(path, SockType::SeqPacket)?;
+    let work = move || {
+        loop {
+            if let Err(error) = next(&listener, &puller) {
+                eprintln!("engine: serve a client: {error}");
+                std::thread::sleep(ACCEPT_PAUSE);
+            }
+        }
+    };
+    std::thread::Builder::new().name("clients".to_owned()).spawn(work).map(drop)
+}
+
+/// Waits for a client and serves it.
+fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()> {
+    let mut events = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
+    rustix::event::poll(&mut events, None)?;
+    let socket = accept_with(listener, SocketFlags::CLOEXEC)?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(QUERY_TIMEOUT))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(QUERY_TIMEOUT))?;
+    let channel = Channel::from(socket);
+    let (query, mut descriptors) = channel.receive::<Query>().map_err(io::Error::other)?;
+    let answer = |answer: Answer| channel.send(&answer, &[]).map_err(io::Error::other);
+    let Some(pipe) = descriptors.pop() else {
+        return answer(Answer::Refused("the query comes without a pipe".to_owned()));
+    };
+    let Query::Pull { image } = query;
+    match image.parse::<Reference>() {
+        Ok(reference) => {
+            answer(Answer::Coming)?;
+            // It is gone only when the engine ends.
+            puller.upgrade().map(|puller| puller.send(Task::Tell(reference, pipe)));
+            Ok(())
+        }
+        Err(error) => answer(Answer::Refused(describe(&error))),
+    }
+}

@@ -1,0 +1,135 @@
+//! The JSON documents of images, wherever they come from: what they must say to be of use here.
+
+use serde::Deserialize;
+
+use crate::limits;
+use crate::oci::{self, Descriptor, ImageConfig, Manifest};
+
+/// Why a document is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// Not the JSON it should be.
+    #[error("{name} is malformed")]
+    Malformed {
+        /// The document.
+        name: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A manifest without what makes it one.
+    #[error("{name} names no configuration and no layers: it is no image")]
+    NoImage {
+        /// The document.
+        name: String,
+    },
+    /// For another machine.
+    #[error("it is for {offered}, this machine is linux/{}", oci::ARCHITECTURE)]
+    Platform {
+        /// What there is.
+        offered: String,
+    },
+    /// Docker's first manifest format.
+    #[error("it has a manifest of Docker's schema 1, which is obsolete; save or push it again with a newer Docker")]
+    SchemaOne,
+    /// Layers that are somewhere else.
+    #[error("its layer {digest} is a foreign one, which must not be distributed with it: such images are not taken")]
+    Foreign {
+        /// The layer.
+        digest: crate::digest::Digest,
+    },
+    /// Indexes in indexes in indexes.
+    #[error("its indexes are nested more than {} deep", limits::INDEX_DEPTH)]
+    Nested,
+    /// The configuration and the manifest disagree, or there are too many.
+    #[error(
+        "it has {layers} layers and its configuration {diff_ids}; they must agree and be at most {}",
+        limits::LAYERS
+    )]
+    Layers {
+        /// In the manifest.
+        layers: usize,
+        /// In the configuration.
+        diff_ids: usize,
+    },
+}
+
+/// What a manifest turned out to be.
+#[derive(Debug)]
+pub enum Kind {
+    /// A choice of images.
+    Index(Vec<Descriptor>),
+    /// An image.
+    Image {
+        /// Its configuration.
+        config: Descriptor,
+        /// Its layers, the lowest first.
+        layers: Vec<Descriptor>,
+    },
+}
+
+/// Reads a document.
+pub fn parse<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, DocumentError> {
+    serde_json::from_slice(bytes).map_err(|source| DocumentError::Malformed { name: name.to_owned(), source })
+}
+
+/// Reads an index or a manifest.
+pub fn manifest(name: &str, bytes: &[u8]) -> Result<Kind, DocumentError> {
+    // Docker's first format has no digests where the second one has them.
+    let version: Version = parse(name, bytes)?;
+    if version.schema_version == 1 {
+        return Err(DocumentError::SchemaOne);
+    }
+    let manifest: Manifest = parse(name, bytes)?;
+    if let Some(manifests) = manifest.manifests {
+        return Ok(Kind::Index(manifests));
+    }
+    let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
+        return Err(DocumentError::NoImage { name: name.to_owned() });
+    };
+    let foreign = |layer: &&Descriptor| ["foreign", "nondistributable"].iter().any(|it| layer.media_type.contains(it));
+    match layers.iter().find(foreign) {
+        Some(layer) => Err(DocumentError::Foreign { digest: layer.digest }),
+        None => Ok(Kind::Image { config, layers }),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    #[serde(default)]
+    schema_version: u32,
+}
+
+/// Reads a configuration and checks it against the number of layers and this machine.
+pub fn image_config(name: &str, bytes: &[u8], layers: usize) -> Result<ImageConfig, DocumentError> {
+    let config: ImageConfig = parse(name, bytes)?;
+    let given = |value: &str, ours: &str| value.is_empty() || value == ours;
+    if !given(&config.os, "linux") || !given(&config.architecture, oci::ARCHITECTURE) {
+        return Err(DocumentError::Platform { offered: format!("{}/{}", config.os, config.architecture) });
+    }
+    let diff_ids = config.rootfs.diff_ids.len();
+    if diff_ids != layers || layers > limits::LAYERS {
+        return Err(DocumentError::Layers { layers, diff_ids });
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_that_are_of_no_use_are_told_apart() {
+        let refusal = |text: &str| manifest("m", text.as_bytes()).unwrap_err().to_string();
+        assert!(refusal(r#"{"schemaVersion":1,"fsLayers":[{"blobSum":"x"}]}"#).contains("schema 1"));
+        assert!(refusal(r#"{"schemaVersion":2,"layers":[]}"#).contains("it is no image"));
+        assert!(refusal("<html>").contains("m is malformed"));
+        let digest = crate::digest::Digest::of(b"");
+        for kind in ["docker.image.rootfs.foreign.diff.tar.gzip", "oci.image.layer.nondistributable.v1.tar+gzip"] {
+            let layer = format!(r#"{{"mediaType":"application/vnd.{kind}","digest":"{digest}","size":1}}"#);
+            let text = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":1}},"layers":[{layer}]}}"#);
+            assert!(refusal(&text).contains("a foreign one"), "{kind}");
+        }
+    }
+}

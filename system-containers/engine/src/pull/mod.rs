@@ -1,0 +1,141 @@
+//! Pulling: an image from its registry, or a mirror of it, into the store.
+//!
+//! ```text
+//!   documents ──► downloads, several at once, each into a spool ──► unpacker, one layer after the other ──► store
+//!   (verified)    (digest of the blob on the way)                   (digest of the content on the way)
+//! ```
+//!
+//! - [`puller`]: the thread with the network, and who waits for what
+//! - [`image`]: one image from one place; [`download`], [`spool`]: one blob
+//! - [`progress`]: how far it has come
+
+pub mod download;
+pub mod image;
+pub mod progress;
+pub mod puller;
+pub mod spool;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use berth_control::images::Pulled;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use self::progress::Progress;
+use crate::document::DocumentError;
+use crate::import::describe;
+use crate::intake::IntakeError;
+use crate::reference::Reference;
+use crate::registry::{Client, RegistryError, Settings, Shared, endpoint};
+use crate::store::{PullRecord, Store, StoreError};
+
+/// How many images are unpacked at once. Each may need as much memory as zstd's largest window.
+const UNPACKERS: usize = 2;
+
+/// Why an image was not pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// What it gave is of no use.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A layer is not taken.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nor did any mirror.
+    #[error("{mirrors}")]
+    Mirrors {
+        /// What was wrong with each.
+        mirrors: String,
+        /// What is wrong with the registry itself.
+        #[source]
+        source: Box<PullError>,
+    },
+    /// The unpacker's thread is gone.
+    #[error("the unpacker has ended")]
+    Unpacker,
+}
+
+impl PullError {
+    /// Whether another place may do better.
+    fn is_of_the_place(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Registry(RegistryError::Spool(_)) | Self::Unpacker => false,
+            Self::Intake(error) => error.is_of_the_image(),
+            _ => true,
+        }
+    }
+}
+
+/// What all pulls need.
+#[derive(Clone)]
+pub struct Pulling {
+    store: Arc<Store>,
+    shared: Shared,
+    unpackers: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+impl Pulling {
+    /// On the runtime that is entered.
+    pub fn new(store: Arc<Store>, shared: Shared) -> Self {
+        Self { store, shared, unpackers: Arc::new(Semaphore::new(UNPACKERS)), runtime: Handle::current() }
+    }
+
+    /// Pulls from the first place that has it.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        settings: Settings,
+        progress: &Arc<Progress>,
+    ) -> Result<Pulled, PullError> {
+        let settings = Arc::new(settings);
+        let endpoints = endpoint::of(reference, &settings)?;
+        let mut failures: Vec<String> = Vec::new();
+        let mut endpoints = endpoints.into_iter().peekable();
+        loop {
+            let Some(endpoint) = endpoints.next() else { return Err(PullError::Unpacker) };
+            let client = Client::new(&self.shared, Arc::clone(&settings), endpoint);
+            match self.pull_from(&client, reference, progress).await {
+                Ok(pulled) => return Ok(pulled),
+                Err(error) if error.is_of_the_place() && endpoints.peek().is_some() => {
+                    eprintln!("engine: {reference} from {}: {}", client.place(), describe(&error));
+                    failures.push(describe(&error));
+                }
+                Err(error) if failures.is_empty() => return Err(error),
+                Err(error) => {
+                    return Err(PullError::Mirrors { mirrors: failures.join("; "), source: Box::new(error) });
+                }
+            }
+        }
+    }
+
+    async fn pull_from(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        progress: &Arc<Progress>,
+    ) -> Result<Pulled, PullError> {
+        progress.ask(&client.place());
+        let found = image::find(client, reference).await?;
+        let digest = found.digest;
+        let permit = Arc::clone(&self.unpackers).acquire_owned().await.map_err(|_| PullError::Unpacker)?;
+        let (store, runtime, from) = (Arc::clone(&self.store), self.runtime.clone(), client.clone());
+        let progress = Arc::clone(progress);
+        let bringing = tokio::task::spawn_blocking(move || {
+            let brought = image::bring(&store, &from, found, &runtime, &progress);
+            drop(permit);
+            brought
+        });
+        let layers = bringing.await.map_err(|_| PullError::Unpacker)??;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        self.store.record_pull(reference, PullRecord { digest, from: client.place(), at });
+        Ok(Pulled { image: reference.to_string(), digest: digest.to_string(), from: client.place(), layers })
+    }
+}

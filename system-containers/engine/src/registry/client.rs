@@ -1,0 +1,188 @@
+//! One repository of one registry: manifests and blobs (OCI distribution specification 1.1, "Pull").
+
+use std::sync::Arc;
+
+use hyper::header::{ACCEPT, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
+use hyper::{HeaderMap, StatusCode};
+
+use super::challenge;
+use super::endpoint::Endpoint;
+use super::error::RegistryError;
+use super::exchange::{Answer, Exchange, Pool, Question};
+use super::patience::Patience;
+use super::settings::Settings;
+use super::token::{self, Tokens};
+use crate::digest::Digest;
+use crate::limits;
+use crate::oci::Descriptor;
+
+/// What is taken for a manifest. A registry that has only Docker's first format sends that all the same.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What all pulls share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Connections.
+    pub pool: Arc<Pool>,
+    /// Tokens.
+    pub tokens: Arc<Tokens>,
+    /// How long is waited.
+    pub patience: Patience,
+}
+
+/// A repository.
+#[derive(Clone)]
+pub struct Client {
+    exchange: Exchange,
+    tokens: Arc<Tokens>,
+    repository: String,
+}
+
+/// A blob on its way.
+pub struct Blob {
+    /// Its bytes.
+    pub answer: Answer,
+    /// How many bytes come that were there already: the registry knows no ranges.
+    pub skip: u64,
+}
+
+impl Client {
+    /// For one endpoint.
+    pub fn new(shared: &Shared, settings: Arc<Settings>, endpoint: Endpoint) -> Self {
+        let Endpoint { registry, base, repository } = endpoint;
+        let Shared { pool, tokens, patience } = shared.clone();
+        Self { exchange: Exchange { settings, pool, patience, registry, base }, tokens, repository }
+    }
+
+    /// How long is waited.
+    pub fn patience(&self) -> &Patience {
+        &self.exchange.patience
+    }
+
+    /// Host and port, for people.
+    pub fn place(&self) -> String {
+        self.exchange.base.authority()
+    }
+
+    /// A manifest or index by tag or digest, with its digest.
+    pub async fn manifest(&self, reference: &str, wanted: Option<Digest>) -> Result<(Vec<u8>, Digest), RegistryError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
+        let what = format!("the manifest {}:{reference}", self.repository);
+        let path = format!("manifests/{reference}");
+        let (bytes, announced) = self
+            .again(|| async {
+                let answer = self.ask(&path, &headers).await?;
+                let announced = answer.headers.get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()?.parse().ok());
+                Ok((answer.read(limits::JSON_BYTES, &what).await?, announced))
+            })
+            .await?;
+        let found = Digest::of(&bytes);
+        match wanted.or(announced) {
+            Some(expected) if expected != found => {
+                Err(RegistryError::Digest { to: self.place(), what, expected, found })
+            }
+            _ => Ok((bytes, found)),
+        }
+    }
+
+    /// A blob that is a document.
+    pub async fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let (to, what) = (self.place(), format!("the blob {}", descriptor.digest));
+        if descriptor.size > limits::JSON_BYTES {
+            return Err(RegistryError::TooLarge { to, what, limit: limits::JSON_BYTES });
+        }
+        let path = format!("blobs/{}", descriptor.digest);
+        let bytes = self
+            .again(|| async { self.ask(&path, &HeaderMap::new()).await?.read(limits::JSON_BYTES, &what).await })
+            .await?;
+        let (expected, found) = (descriptor.size, bytes.len() as u64);
+        if expected != found {
+            return Err(RegistryError::Length { to, what, expected, found });
+        }
+        let (expected, found) = (descriptor.digest, Digest::of(&bytes));
+        if expected == found { Ok(bytes) } else { Err(RegistryError::Digest { to, what, expected, found }) }
+    }
+
+    /// A blob from an offset on. Not repeated here: who reads it knows how far it came.
+    pub async fn blob(&self, digest: Digest, offset: u64) -> Result<Blob, RegistryError> {
+        let mut headers = HeaderMap::new();
+        if offset > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+        {
+            headers.insert(RANGE, range);
+        }
+        let answer = self.ask(&format!("blobs/{digest}"), &headers).await?;
+        if answer.status != StatusCode::PARTIAL_CONTENT {
+            return Ok(Blob { answer, skip: offset });
+        }
+        let range = answer.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let start: Option<u64> =
+            range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok());
+        match start {
+            Some(start) if start <= offset => Ok(Blob { answer, skip: offset - start }),
+            _ => Err(RegistryError::Malformed { to: self.place(), what: format!("the range {range:?} for {offset}-") }),
+        }
+    }
+
+    /// Does it again as long as it fails for a passing reason.
+    async fn again<T, F: Future<Output = Result<T, RegistryError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, RegistryError> {
+        let patience = self.patience();
+        let mut repetition = 0;
+        loop {
+            match attempt().await {
+                Err(error) if error.is_passing() && repetition < patience.retries => {
+                    tokio::time::sleep(patience.before(repetition, error.retry_after())).await;
+                    repetition += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// One request with what the registry wants to see; a success or an error.
+    async fn ask(&self, path: &str, headers: &HeaderMap) -> Result<Answer, RegistryError> {
+        let Exchange { base, registry, .. } = &self.exchange;
+        let url = base.with_path(format!("/v2/{}/{path}", self.repository));
+        let mut question = Question { url, headers: headers.clone(), authorization: None, form: None };
+        question.authorization = self.tokens.of(registry, &self.repository);
+        let mut answer = self.exchange.ask(&question).await?;
+        let refused =
+            |answer: &Answer| answer.status == StatusCode::UNAUTHORIZED && answer.from.same_server(&question.url);
+        if refused(&answer)
+            && let Some(challenge) = challenge::read(&answer.headers)
+        {
+            // To the end, so that the connection can be used again.
+            drop(answer.into_error().await);
+            let given = token::answer(&self.exchange, &challenge, &self.repository).await?;
+            let with_token = Question { authorization: Some(given.header.clone()), ..question.clone() };
+            answer = self.exchange.ask(&with_token).await?;
+            if !refused(&answer) {
+                self.tokens.keep(registry, &self.repository, &given);
+            }
+        }
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        if refused(&answer) {
+            return Err(self.unauthorised(answer).await);
+        }
+        Err(answer.into_error().await)
+    }
+
+    async fn unauthorised(&self, answer: Answer) -> RegistryError {
+        let credentials = self.exchange.settings.credentials(&self.exchange.registry);
+        let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
+        let reason = match answer.into_error().await {
+            RegistryError::Status { detail, .. } if !detail.is_empty() => detail,
+            _ => "401 Unauthorized".to_owned(),
+        };
+        RegistryError::Unauthorised { to: self.place(), who, detail: reason }
+    }
+}

@@ -1,0 +1,266 @@
+//! A request and its answer, over connections that are used again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+
+use super::connection::{self, Connection, Server};
+use super::error::RegistryError;
+use super::patience::Patience;
+use super::settings::Settings;
+use super::url::Url;
+
+/// How often one registry's redirection is followed.
+const REDIRECTS: usize = 5;
+/// How many idle connections are kept to one server.
+const IDLE: usize = 4;
+/// How much of the text of an error is read, in bytes, and how much of it is told.
+const ERROR_BYTES: u64 = 16 << 10;
+const DETAIL_BYTES: usize = 500;
+const AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
+
+/// Idle connections, by where they lead.
+#[derive(Default)]
+pub struct Pool {
+    idle: Mutex<HashMap<Server, Vec<Connection>>>,
+}
+
+impl Pool {
+    fn take(&self, server: &Server) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.get_mut(server)?;
+        while let Some(connection) = connections.pop() {
+            if !connection.sender.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn put(&self, server: Server, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.entry(server).or_default();
+        if connections.len() < IDLE {
+            connections.push(connection);
+        }
+    }
+
+    /// Closes all: how servers are reached may have changed.
+    pub fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Everything that a request needs.
+#[derive(Clone)]
+pub struct Exchange {
+    /// What is known of registries.
+    pub settings: Arc<Settings>,
+    /// Connections.
+    pub pool: Arc<Pool>,
+    /// How long is waited.
+    pub patience: Patience,
+    /// The registry that is asked, by the name that it has in the settings.
+    pub registry: String,
+    /// Where it is.
+    pub base: Url,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Where.
+    pub url: Url,
+    /// More header fields.
+    pub headers: HeaderMap,
+    /// The value of `Authorization`; left out where another server is led to.
+    pub authorization: Option<HeaderValue>,
+    /// A form to send; then it is a POST.
+    pub form: Option<String>,
+}
+
+/// An answer whose body is still to be read.
+pub struct Answer {
+    /// Its code.
+    pub status: StatusCode,
+    /// Its header.
+    pub headers: HeaderMap,
+    /// Who gave it.
+    pub from: Url,
+    body: Incoming,
+    connection: Option<(Connection, Server)>,
+    pool: Arc<Pool>,
+    idle: Duration,
+}
+
+impl Exchange {
+    /// Asks, and follows where that leads.
+    pub async fn ask(&self, question: &Question) -> Result<Answer, RegistryError> {
+        let first = &question.url;
+        let mut url = first.clone();
+        for _ in 0..=REDIRECTS {
+            let answer = self.ask_once(question, &url).await?;
+            let location = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection());
+            let Some(location) = location else { return Ok(answer) };
+            let to = || url.authority();
+            let location = location.to_str().unwrap_or_default();
+            let next = url.join(location).map_err(|source| RegistryError::Url { to: to(), source })?;
+            if url.https && !next.https {
+                return Err(RegistryError::Downgrade { to: to(), target: next.to_string() });
+            }
+            url = next;
+        }
+        Err(RegistryError::Redirects { to: first.authority(), limit: REDIRECTS })
+    }
+
+    async fn ask_once(&self, question: &Question, url: &Url) -> Result<Answer, RegistryError> {
+        let is_itself = url.same_server(&self.base);
+        let Url { https, host, port, .. } = url.clone();
+        let server = Server { https, host, port, registry: self.registry.clone(), is_itself };
+        // A connection that was idle may have been closed a moment ago: that is no failure of the registry.
+        if let Some(connection) = self.pool.take(&server)
+            && let Ok(answer) = self.ask_on(connection, &server, question, url).await
+        {
+            return Ok(answer);
+        }
+        let connection = connection::open(&self.settings, &self.patience, &server, url).await?;
+        self.ask_on(connection, &server, question, url).await
+    }
+
+    async fn ask_on(
+        &self,
+        mut connection: Connection,
+        server: &Server,
+        question: &Question,
+        url: &Url,
+    ) -> Result<Answer, RegistryError> {
+        let request = request(question, url, &connection)?;
+        let broken = |source| RegistryError::Broken { to: url.authority(), source };
+        let asking = async {
+            connection.sender.ready().await?;
+            connection.sender.send_request(request).await
+        };
+        let within = self.patience.answer;
+        let answer = tokio::time::timeout(within, asking)
+            .await
+            .map_err(|_| RegistryError::Slow { to: url.authority(), what: "does not answer", within })?
+            .map_err(broken)?;
+        let (head, body) = answer.into_parts();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            from: url.clone(),
+            body,
+            connection: Some((connection, server.clone())),
+            pool: Arc::clone(&self.pool),
+            idle: self.patience.idle,
+        })
+    }
+}
+
+fn request(question: &Question, url: &Url, connection: &Connection) -> Result<Request<Full<Bytes>>, RegistryError> {
+    let target = match &connection.through {
+        Some(_) => format!("http://{}{}", url.authority(), url.path),
+        None => url.path.clone(),
+    };
+    let method = if question.form.is_some() { Method::POST } else { Method::GET };
+    let body = Full::new(Bytes::from(question.form.clone().unwrap_or_default()));
+    let mut builder = Request::builder().method(method).uri(target).header(HOST, url.authority());
+    builder = builder.header(USER_AGENT, AGENT);
+    if question.form.is_some() {
+        builder = builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    if let Some(authorization) = question.authorization.as_ref().filter(|_| url.same_server(&question.url)) {
+        builder = builder.header(AUTHORIZATION, authorization);
+    }
+    if let Some(authorization) = connection.through.as_ref().and_then(|proxy| proxy.authorization.as_ref()) {
+        builder = builder.header(PROXY_AUTHORIZATION, authorization);
+    }
+    let malformed =
+        |error: hyper::http::Error| RegistryError::Malformed { to: url.authority(), what: error.to_string() };
+    let mut request = builder.body(body).map_err(malformed)?;
+    request.headers_mut().extend(question.headers.clone());
+    Ok(request)
+}
+
+impl Answer {
+    /// The next bytes of the body; none at its end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        loop {
+            let slow = || RegistryError::Slow { to: self.from.authority(), what: "sends nothing", within: self.idle };
+            let frame = tokio::time::timeout(self.idle, self.body.frame()).await.map_err(|_| slow())?;
+            match frame {
+                None => {
+                    if let Some((connection, server)) = self.connection.take() {
+                        self.pool.put(server, connection);
+                    }
+                    return Ok(None);
+                }
+                Some(Err(source)) => return Err(RegistryError::Broken { to: self.from.authority(), source }),
+                // A trailer says nothing here.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole body, if it is no longer than `limit` bytes. `what` it is stands in the error.
+    pub async fn read(mut self, limit: u64, what: &str) -> Result<Vec<u8>, RegistryError> {
+        let mut content = Vec::new();
+        while let Some(bytes) = self.chunk().await? {
+            if content.len() as u64 + bytes.len() as u64 > limit {
+                return Err(RegistryError::TooLarge { to: self.from.authority(), what: what.to_owned(), limit });
+            }
+            content.extend_from_slice(&bytes);
+        }
+        Ok(content)
+    }
+
+    /// The error that an answer other than a success is, with the reason that the registry gives.
+    pub async fn into_error(self) -> RegistryError {
+        let (to, status) = (self.from.authority(), self.status);
+        let after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let detail = self.read(ERROR_BYTES, "the error").await.map(|text| detail(&text)).unwrap_or_default();
+        RegistryError::Status { to, status, detail, retry_after: after.map(Duration::from_secs) }
+    }
+}
+
+/// The reason in an error's body: the distribution specification's list, or what token servers write.
+pub fn detail(body: &[u8]) -> String {
+    let text = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| {
+        let first = value.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&value);
+        let field = |key: &str| first.get(key).and_then(|field| field.as_str()).filter(|text| !text.is_empty());
+        let keys = ["message", "error_description", "details", "detail", "error", "code"];
+        keys.iter().find_map(|key| field(key)).map(str::to_owned)
+    });
+    let text: String = text.unwrap_or_default().chars().filter(|character| !character.is_control()).collect();
+    text[..text.floor_char_boundary(DETAIL_BYTES)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_registries_and_token_servers_are_found() {
+        let hub = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#;
+        assert_eq!(detail(hub), "manifest unknown");
+        assert_eq!(detail(br#"{"errors":[{"code":"DENIED"}]}"#), "DENIED");
+        assert_eq!(detail(br#"{"details":"incorrect username or password"}"#), "incorrect username or password");
+        assert_eq!(detail(br#"{"error":"x","error_description":"why\u0007"}"#), "why");
+        for text in ["", "<html>", "[]", "1", "{\"errors\":[]}", "{\"errors\":{}}"] {
+            assert_eq!(detail(text.as_bytes()), "", "{text}");
+        }
+        assert!(detail(format!(r#"{{"message":"{}"}}"#, "ä".repeat(900)).as_bytes()).len() <= DETAIL_BYTES);
+    }
+}

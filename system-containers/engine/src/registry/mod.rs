@@ -1,0 +1,27 @@
+//! The client of registries: OCI distribution 1.1 and Docker's registry API, version 2, which are one for pulling.
+//!
+//! - [`client`]: manifests and blobs of a repository; [`endpoint`]: where that is
+//! - [`exchange`]: a request with its redirections; [`connection`], [`tls`]: what it goes over
+//! - [`challenge`], [`token`], [`credentials`]: who asks
+//! - [`settings`]: what the configuration says
+//!
+//! What comes from a registry is believed only after its digest is verified; what it leads to never gets the
+//! credentials that were meant for it.
+
+pub mod challenge;
+pub mod client;
+pub mod connection;
+pub mod credentials;
+pub mod endpoint;
+pub mod error;
+pub mod exchange;
+pub mod patience;
+pub mod settings;
+pub mod tls;
+pub mod token;
+pub mod url;
+
+pub use client::{Blob, Client, Shared};
+pub use error::RegistryError;
+pub use patience::Patience;
+pub use settings::Settings;

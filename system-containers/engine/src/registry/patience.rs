@@ -1,0 +1,59 @@
+//! How long a registry is waited for. A value, so that tests need not wait as long.
+
+use std::time::Duration;
+
+/// Every time-out and delay of pulling.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection: names, TCP, proxy, TLS.
+    pub connect: Duration,
+    /// For the head of an answer. Registries that fetch from elsewhere take their time.
+    pub answer: Duration,
+    /// For the next bytes of a body; also the time over which [`Self::rate`] is measured.
+    pub idle: Duration,
+    /// Below so many bytes in [`Self::idle`] a blob counts as broken off, and is resumed on another connection.
+    pub rate: u64,
+    /// How often a request is repeated that failed for a passing reason.
+    pub retries: u32,
+    /// Before the first repetition; doubled for each further one.
+    pub delay: Duration,
+    /// The most that is waited before a repetition, also if the registry asks for more.
+    pub longest_delay: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(20),
+            answer: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+            // A modem's speed.
+            rate: 32 << 10,
+            retries: 4,
+            delay: Duration::from_millis(500),
+            longest_delay: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Patience {
+    /// Before the repetition with this number, the first is 0; `asked` is what the registry wants.
+    pub fn before(&self, repetition: u32, asked: Option<Duration>) -> Duration {
+        let own = self.delay.saturating_mul(1 << repetition.min(16));
+        own.max(asked.unwrap_or_default()).min(self.longest_delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_a_limit_and_the_registry_is_heard() {
+        let patience = Patience::default();
+        assert_eq!(patience.before(0, None), Duration::from_millis(500));
+        assert_eq!(patience.before(2, None), Duration::from_secs(2));
+        assert_eq!(patience.before(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(patience.before(40, Some(Duration::from_secs(9999))), patience.longest_delay);
+    }
+}

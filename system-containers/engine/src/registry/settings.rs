@@ -1,0 +1,224 @@
+//! What is known of registries: the configuration's `[registries]` and `[proxy]`, and files of the user-data partition.
+//!
+//! Files are read anew for every pull, so that a certificate that was exchanged counts at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use berth_config::{DataFile, Proxy, Registry};
+use berth_control::message::Registries;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::credentials::{self, Credentials};
+use super::error::RegistryError;
+use super::url::Url;
+
+/// Where credentials in Docker's form lie on the user-data partition.
+const DOCKER_CONFIG: &str = "docker/config.json";
+/// Where the certificates of authorities lie that every registry may be signed by.
+const AUTHORITIES: &str = "certs";
+/// The largest file that is read, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Everything about registries at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    entries: BTreeMap<String, Registry>,
+    proxy: Proxy,
+    user_data: PathBuf,
+    logins: BTreeMap<String, Credentials>,
+}
+
+/// Host and port of a proxy, and what it wants to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Through {
+    /// The proxy.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The value of `Proxy-Authorization`.
+    pub authorization: Option<String>,
+}
+
+impl Settings {
+    /// From the configuration; `user_data` is where the user-data partition is mounted.
+    pub fn new(registries: Registries, user_data: &Path) -> Self {
+        let entries = registries.registries.into_iter().map(|(name, entry)| (name.as_str().to_owned(), entry));
+        let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
+        Self { entries: entries.collect(), proxy: registries.proxy, user_data: user_data.to_owned(), logins }
+    }
+
+    /// What the configuration says of a registry.
+    pub fn entry(&self, name: &str) -> Option<&Registry> {
+        self.entries.get(name)
+    }
+
+    /// Who pulls from a registry.
+    pub fn credentials(&self, name: &str) -> Option<Credentials> {
+        let configured = self.entry(name).and_then(|entry| {
+            let identity_token = entry.identity_token.clone();
+            if entry.username.is_none() && identity_token.is_none() {
+                return None;
+            }
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            Some(Credentials { username: text(&entry.username), password: text(&entry.password), identity_token })
+        });
+        configured.or_else(|| self.logins.get(name).cloned())
+    }
+
+    /// What stands between this machine and a server.
+    pub fn proxy(&self, url: &Url) -> Option<Through> {
+        let excluded = |name: &str| {
+            let name = name.trim_start_matches('.');
+            url.host == name || url.authority() == name || url.host.ends_with(&format!(".{name}"))
+        };
+        if self.proxy.exclude.iter().any(|name| excluded(name.as_str())) {
+            return None;
+        }
+        let address = if url.https { &self.proxy.https } else { &self.proxy.http };
+        let rest = address.as_ref()?.as_str().strip_prefix("http://")?;
+        let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+        let proxy = Url::parse(&format!("http://{host}")).ok()?;
+        let authorization = user.map(|user| {
+            let (username, password) = user.split_once(':').unwrap_or((user, ""));
+            Credentials { username: username.to_owned(), password: password.to_owned(), identity_token: None }.basic()
+        });
+        Some(Through { host: proxy.host, port: proxy.port, authorization })
+    }
+
+    /// Who may vouch for a registry.
+    pub fn authorities(&self, name: &str) -> Result<RootCertStore, RegistryError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let entries = std::fs::read_dir(self.user_data.join(AUTHORITIES)).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            if path.extension().is_some_and(|ending| ending == "pem" || ending == "crt") {
+                // The folder also has keys and certificates of other kinds: those of none are passed over.
+                for certificate in certificates(&path).unwrap_or_default() {
+                    // One that is no authority's vouches for nobody.
+                    let _ = roots.add(certificate);
+                }
+            }
+        }
+        if let Some(file) = self.entry(name).and_then(|entry| entry.ca.as_ref()) {
+            let path = self.path(file);
+            for certificate in certificates(&path)? {
+                roots.add(certificate).map_err(|error| unusable(&path, error))?;
+            }
+        }
+        Ok(roots)
+    }
+
+    /// What this machine shows to a registry.
+    pub fn identity(&self, name: &str) -> Result<Option<Identity>, RegistryError> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let Some(file) = &entry.client_certificate else { return Ok(None) };
+        let key_path = self.path(entry.client_key.as_ref().unwrap_or(file));
+        let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|error| unusable(&key_path, error))?;
+        Ok(Some(Identity { chain: certificates(&self.path(file))?, key }))
+    }
+
+    fn path(&self, file: &DataFile) -> PathBuf {
+        self.user_data.join(file.as_str())
+    }
+}
+
+/// A certificate with its key.
+#[derive(Debug)]
+pub struct Identity {
+    /// The certificate, and those between it and its root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match found.map_err(|error| unusable(path, error))? {
+        found if found.is_empty() => Err(unusable(path, "it has no certificate in PEM form")),
+        found => Ok(found),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
+    use std::io::Read as _;
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| unusable(path, error))?;
+    file.take(FILE_BYTES).read_to_end(&mut content).map_err(|error| unusable(path, error))?;
+    Ok(content)
+}
+
+fn unusable(path: &Path, reason: impl std::fmt::Display) -> RegistryError {
+    RegistryError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// The file's credentials, none if there is no such file; what is wrong with it goes to the log.
+fn docker_logins(path: &Path) -> BTreeMap<String, Credentials> {
+    if !path.exists() {
+        return BTreeMap::new();
+    }
+    let found = read(path)
+        .map_err(|error| error.to_string())
+        .and_then(|text| credentials::read(&text).map_err(|error| format!("{}: {error}", path.display())));
+    match found {
+        Ok((logins, problems)) => {
+            for problem in problems {
+                eprintln!("engine: {}: {problem}", path.display());
+            }
+            logins
+        }
+        Err(problem) => {
+            eprintln!("engine: {problem}");
+            BTreeMap::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str, user_data: &Path) -> Settings {
+        let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
+        let registries = Registries { registries: configuration.registries, proxy: configuration.proxy };
+        Settings::new(registries, user_data)
+    }
+
+    #[test]
+    fn the_configuration_goes_before_dockers_file() {
+        let user_data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(user_data.path().join("docker")).unwrap();
+        let text = r#"{"auths":{"a.example":{"auth":"ZmlsZTpw"},"b.example":{"auth":"ZmlsZTpw"}}}"#;
+        std::fs::write(user_data.path().join(DOCKER_CONFIG), text).unwrap();
+        let settings = settings("registries.'a.example' = { username = 'toml', password = 'p' }", user_data.path());
+        assert_eq!(settings.credentials("a.example").unwrap().username, "toml");
+        assert_eq!(settings.credentials("b.example").unwrap().username, "file");
+        assert_eq!(settings.credentials("c.example"), None);
+    }
+
+    #[test]
+    fn a_proxy_is_for_its_scheme_and_not_for_excluded_hosts() {
+        let text = "[proxy]\nhttps = 'http://me:secret@p.example:3128'\nexclude = ['example.org', '192.0.2.7']";
+        let settings = settings(text, Path::new("/nonexistent"));
+        let through = |url: &str| settings.proxy(&Url::parse(url).unwrap());
+        let proxy = through("https://ghcr.io/").unwrap();
+        assert_eq!((proxy.host.as_str(), proxy.port), ("p.example", 3128));
+        assert_eq!(proxy.authorization.as_deref(), Some("Basic bWU6c2VjcmV0"));
+        for url in ["http://ghcr.io/", "https://example.org/", "https://a.example.org:5000/", "https://192.0.2.7/"] {
+            assert_eq!(through(url), None, "{url}");
+        }
+        assert!(through("https://notexample.org/").is_some());
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_named() {
+        let user_data = tempfile::tempdir().unwrap();
+        std::fs::write(user_data.path().join("ca.pem"), "nothing").unwrap();
+        let settings =
+            settings("registries.a = { ca = 'ca.pem' }\nregistries.b = { ca = 'gone.pem' }", user_data.path());
+        assert!(settings.authorities("a").unwrap_err().to_string().contains("ca.pem: it has no certificate"));
+        assert!(settings.authorities("b").unwrap_err().to_string().contains("gone.pem: No such file"));
+        assert!(settings.authorities("c").is_ok());
+    }
+}

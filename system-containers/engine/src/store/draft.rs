@@ -1,0 +1,128 @@
+//! Layers that are being unpacked, and what is thrown away: everything in tmp.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::{DIRECTORY, LAYERS, LayerRecord, Store, StoreError, file_error};
+use crate::digest::Digest;
+use crate::layer::Summary;
+use crate::removal;
+
+/// A layer being unpacked; what is not published is removed at the next start.
+#[derive(Debug)]
+pub struct Draft {
+    name: String,
+    directory: OwnedFd,
+}
+
+impl Draft {
+    /// The directory to unpack into.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    fn path(&self) -> String {
+        format!("tmp/{}", self.name)
+    }
+}
+
+impl Store {
+    /// A directory to unpack a layer into.
+    pub fn draft(&self) -> Result<Draft, StoreError> {
+        let name = self.temporary_name();
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        let inside = format!("tmp/{name}");
+        let path = self.path.join(&inside);
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(&self.directory, &*inside, mode)
+            .map_err(|error| file_error("make", &path)(error.into()))?;
+        let directory = rustix::fs::openat(&self.directory, &*inside, DIRECTORY, Mode::empty())
+            .map_err(|error| file_error("open", &path)(error.into()))?;
+        Ok(Draft { name, directory })
+    }
+
+    /// Gives up a draft.
+    pub fn discard(&self, draft: Draft) -> Result<(), StoreError> {
+        let path = self.path.join(draft.path());
+        let removed = removal::remove(self.directory.as_fd(), draft.path().as_bytes());
+        self.forget_draft(&draft);
+        removed.map_err(|error| file_error("remove", &path)(error.into()))
+    }
+
+    /// Makes a verified layer visible. If it is there already, this one is given up.
+    pub fn publish(&self, draft: Draft, chain: Digest, diff_id: Digest, summary: Summary) -> Result<(), StoreError> {
+        let target = format!("{LAYERS}/{}", chain.hex());
+        let path = self.path.join(&target);
+        let mut catalogue = self.catalogue();
+        if catalogue.layers.contains_key(&chain) {
+            drop(catalogue);
+            return self.discard(draft);
+        }
+        let rename = || rustix::fs::renameat(&self.directory, &*draft.path(), &self.directory, &*target);
+        let renamed = match rename() {
+            // One that the catalogue does not name any more, on its way out.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                self.move_away(&target)?;
+                rename()
+            }
+            done => done,
+        };
+        self.forget_draft(&draft);
+        renamed.map_err(|error| file_error("publish", &path)(error.into()))?;
+        let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes };
+        catalogue.layers.insert(chain, record);
+        self.layers_changed.notify_all();
+        Ok(())
+    }
+
+    fn forget_draft(&self, draft: &Draft) {
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).remove(&draft.name);
+    }
+
+    /// Renames something into tmp, from where [`Self::empty_tmp`] removes it when there is time.
+    pub(super) fn move_away(&self, name: &str) -> Result<(), StoreError> {
+        let target = format!("tmp/{}", self.temporary_name());
+        let path = self.path.join(name);
+        match rustix::fs::renameat(&self.directory, name, &self.directory, &*target) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(file_error("move away", &path)(error.into())),
+        }
+    }
+
+    /// A name in tmp that nothing has: what an earlier engine left there has its process ID.
+    fn temporary_name(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{}.{number}.{}", std::process::id(), boot_time())
+    }
+
+    /// Removes everything in tmp but drafts; it takes as long as there is to remove.
+    pub fn empty_tmp(&self) -> Result<(), StoreError> {
+        let tmp = self.spool()?;
+        let path = self.path.join("tmp");
+        for entry in std::fs::read_dir(&path).map_err(file_error("list", &path))? {
+            let name = entry.map_err(file_error("list", &path))?.file_name();
+            let is_draft = |name: &str| self.drafts.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+            if name.to_str().is_some_and(is_draft) {
+                continue;
+            }
+            removal::remove(tmp.as_fd(), name.as_encoded_bytes())
+                .map_err(|error| file_error("remove", &path.join(&name))(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// The directory for temporary files.
+    pub fn spool(&self) -> Result<OwnedFd, StoreError> {
+        rustix::fs::openat(&self.directory, "tmp", DIRECTORY, Mode::empty())
+            .map_err(|error| file_error("open", &self.path.join("tmp"))(error.into()))
+    }
+}
+
+/// Distinguishes engines that had the same process ID in their namespaces.
+fn boot_time() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos())
+}

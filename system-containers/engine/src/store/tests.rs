@@ -1,0 +1,65 @@
+use super::*;
+use crate::layer::Summary;
+
+#[test]
+fn the_first_chain_id_is_the_first_diff_id() {
+    let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+    let chain = chain_ids(&[a, b]);
+    assert_eq!(chain[0], a);
+    assert_eq!(chain[1], Digest::of(format!("{a} {b}").as_bytes()));
+}
+
+#[test]
+fn two_engines_cannot_open_one_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Store::open(directory.path(), "a").unwrap();
+    assert!(matches!(Store::open(directory.path(), "a"), Err(StoreError::Locked { .. })));
+    drop(first);
+    Store::open(directory.path(), "a").unwrap();
+}
+
+#[test]
+fn a_layer_without_a_committed_catalogue_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, lost) = (Digest::of(b"kept"), Digest::of(b"lost"));
+    let store = Store::open(directory.path(), "a").unwrap();
+    store.publish(store.draft().unwrap(), kept, kept, Summary::default()).unwrap();
+    store.commit().unwrap();
+    store.publish(store.draft().unwrap(), lost, lost, Summary::default()).unwrap();
+    let _draft = store.draft().unwrap();
+    drop(store);
+
+    let store = Store::open(directory.path(), "a").unwrap();
+    assert!(store.has_layer(kept) && !store.has_layer(lost));
+    assert!(store.layer_path(kept).exists() && !store.layer_path(lost).exists());
+    store.empty_tmp().unwrap();
+    assert_eq!(std::fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_image_without_a_name_is_forgotten_in_the_next_boot() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = Digest::of(b"layer");
+    let store = Store::open(directory.path(), "a").unwrap();
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
+    store.add_image(layer, image, None, b"{}").unwrap();
+    assert_eq!(store.collect().unwrap(), 0);
+    drop(store);
+
+    let reference: Reference = format!("x@{layer}").parse().unwrap();
+    for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 0), ("c", false, 1)] {
+        let store = Store::open(directory.path(), boot).unwrap();
+        assert!(!used || store.resolve(&reference).is_some());
+        assert_eq!(store.collect().unwrap(), collected, "{boot} {used}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path().join(LAYERS)).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_catalogue_is_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("catalogue.json"), b"{\"layers\":").unwrap();
+    let store = Store::open(directory.path(), "a").unwrap();
+    assert!(store.names().is_empty());
+}

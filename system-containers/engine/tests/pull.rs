@@ -1,0 +1,503 @@
+//! Pulling from a registry that misbehaves: what is verified arrives, everything else is refused with its reason, and
+//! nothing unverified is ever visible.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_config::Configuration;
+use berth_control::images::Pulled;
+use berth_control::message::Registries;
+use berth_engine::digest::Digest;
+use berth_engine::import::describe;
+use berth_engine::pull::Pulling;
+use berth_engine::pull::progress::Progress;
+use berth_engine::registry::{Patience, Settings, Shared};
+use berth_engine::store::Store;
+use support::registry::{Act, Asked, Registry};
+use support::{Image, Machine, Method, Tar, compress, descriptor};
+
+/// Long enough for a loaded machine, short enough to wait for.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(20),
+    answer: Duration::from_secs(20),
+    idle: Duration::from_millis(300),
+    rate: 1 << 10,
+    retries: 3,
+    delay: Duration::from_millis(1),
+    longest_delay: Duration::from_millis(20),
+};
+
+fn layer(name: &str) -> Vec<u8> {
+    // Hardly compressible, so that a blob comes in several pieces.
+    let mut noise = Vec::new();
+    for number in 0..2000 {
+        noise.extend_from_slice(Digest::of(format!("{name} {number}").as_bytes()).hex().as_bytes());
+    }
+    Tar::default().file(name, &noise).finish()
+}
+
+fn image() -> Image {
+    let mut image = Image::new("demo", vec![layer("a"), layer("b"), layer("c"), layer("d")]);
+    image.layers[1].0 = Method::Gzip;
+    image.layers[2].0 = Method::Zstd;
+    image
+}
+
+struct Client {
+    machine: Machine,
+    store: Arc<Store>,
+    configuration: String,
+}
+
+impl Client {
+    /// Speaks plain HTTP with these registries.
+    fn new(registries: &[&Registry]) -> Option<Self> {
+        let machine = Machine::new()?;
+        let store = Arc::new(machine.store());
+        let plain = |registry: &&Registry| format!("[registries.'{}']\nplain_http = true\n", registry.name());
+        Some(Self { machine, store, configuration: registries.iter().map(plain).collect() })
+    }
+
+    fn configured(mut self, more: &str) -> Self {
+        self.configuration.push_str(more);
+        self
+    }
+
+    fn settings(&self) -> Settings {
+        let configuration: Configuration = toml::from_str(&self.configuration).unwrap();
+        let registries = Registries { registries: configuration.registries, proxy: configuration.proxy };
+        Settings::new(registries, &self.machine.path("user-data"))
+    }
+
+    fn pull_all(&self, images: &[String]) -> Vec<Result<Pulled, String>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let shared = Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE };
+            let pulling = Pulling::new(Arc::clone(&self.store), shared);
+            let mut tasks = Vec::new();
+            for image in images {
+                let (pulling, settings, reference) = (pulling.clone(), self.settings(), image.parse().unwrap());
+                tasks.push(tokio::spawn(async move { pulling.pull(&reference, settings, &Arc::default()).await }));
+            }
+            let mut ends = Vec::new();
+            for task in tasks {
+                ends.push(task.await.unwrap().map_err(|error| describe(&error)));
+            }
+            ends
+        })
+    }
+
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        self.pull_all(&[image.to_owned()]).remove(0)
+    }
+
+    /// That the image is there, with every file of its layers.
+    fn holds(&self, name: &str, image: &Image) {
+        let (_, record) = self.store.resolve(&name.parse().unwrap()).expect("it is there");
+        assert_eq!(record.chain.len(), image.layers.len());
+        for ((_, tar), id) in image.layers.iter().zip(&record.chain) {
+            let name = std::str::from_utf8(&tar[..1]).unwrap();
+            let content = std::fs::read(self.store.layer_path(*id).join(name)).unwrap();
+            assert_eq!(&tar[512..512 + content.len()], content);
+        }
+    }
+
+    /// That nothing of a failed pull is visible beyond its first layers.
+    fn has_no_image(&self, name: &str) {
+        assert!(self.store.resolve(&name.parse().unwrap()).is_none());
+        assert_eq!(std::fs::read_dir(self.machine.path("images/tmp")).unwrap().count(), 0, "nothing is left behind");
+    }
+}
+
+/// Pulls an image from a registry with this script; it must arrive.
+fn arrives(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Option<Vec<Asked>> {
+    let registry = Registry::start(script);
+    registry.push("demo", "1", &image());
+    let client = Client::new(&[&registry])?;
+    let name = format!("{}/demo:1", registry.name());
+    let pulled = client.pull(&name).unwrap();
+    assert_eq!((pulled.layers, pulled.from.as_str()), (4, registry.name().as_str()));
+    client.holds(&name, &image());
+    Some(registry.log())
+}
+
+/// The same; it must be refused for this reason.
+fn refused(script: impl FnMut(&Asked) -> Act + Send + 'static, reason: &str) {
+    let registry = Registry::start(script);
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains(reason), "{error}");
+    client.has_no_image(&name);
+}
+
+fn json(status: u16, headers: &str, body: &str) -> Act {
+    Act::Say(status, headers.to_owned(), body.as_bytes().to_vec())
+}
+
+#[test]
+fn every_compression_arrives() {
+    arrives(|_| Act::Serve);
+}
+
+#[test]
+fn a_blob_that_breaks_off_is_resumed_where_it_did() {
+    let cut = |asked: &Asked| if asked.is_blob() && asked.before < 2 { Act::CutAfter(40_000) } else { Act::Serve };
+    let Some(log) = arrives(cut) else { return };
+    assert!(log.iter().any(|asked| asked.header("range") == "bytes=80000-"), "{log:?}");
+}
+
+#[test]
+fn a_registry_without_ranges_is_resumed_from_the_beginning() {
+    let act = |asked: &Asked| if asked.is_blob() && asked.before == 0 { Act::CutAfter(40_000) } else { Act::Whole };
+    arrives(act);
+}
+
+#[test]
+fn a_blob_that_stalls_is_resumed() {
+    arrives(|asked| if asked.is_blob() && asked.before == 0 { Act::StallAfter(1000) } else { Act::Serve });
+}
+
+#[test]
+fn a_registry_that_is_busy_or_broken_for_a_moment_is_asked_again() {
+    for (status, headers) in [(429, "Retry-After: 1\r\n"), (503, ""), (500, "")] {
+        arrives(move |asked| if asked.before == 0 { json(status, headers, "") } else { Act::Serve });
+    }
+    arrives(|asked| if asked.before == 0 { Act::HangUp } else { Act::Serve });
+}
+
+#[test]
+fn a_registry_that_stays_broken_is_given_up() {
+    refused(|_| json(500, "", ""), "says 500");
+    refused(|_| json(429, "", r#"{"errors":[{"message":"pull rate limit"}]}"#), "pull rate limit");
+    refused(|asked| if asked.is_blob() { Act::CutAfter(0) } else { Act::Serve }, "broke");
+    refused(|asked| if asked.is_blob() { Act::StallAfter(10) } else { Act::Serve }, "sends nothing within");
+}
+
+#[test]
+fn a_trickle_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let mut sent = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n");
+                while sent.is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                    sent = stream.write_all(b"x");
+                }
+            });
+        }
+    });
+    let location = format!("Location: http://{slow}/x\r\n");
+    let first = Digest::of(&layer("a")).to_string();
+    let redirecting = Registry::start(move |asked| match asked.path.ends_with(&first) {
+        true => json(307, &location, ""),
+        false => Act::Serve,
+    });
+    redirecting.push("demo", "1", &Image::new("demo", vec![layer("a")]));
+    let Some(client) = Client::new(&[&redirecting]) else { return };
+    let name = format!("{}/demo:1", redirecting.name());
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("sends next to nothing within"), "{error}");
+    client.has_no_image(&name);
+}
+
+#[test]
+fn content_that_is_not_what_its_digest_says_is_refused() {
+    let forged = compress(Method::Plain, &layer("x"));
+    let act = move |asked: &Asked| match asked.is_blob() && asked.before == 0 {
+        // Everything but the configuration, which is small.
+        true => Act::Say(200, String::new(), forged.clone()),
+        false => Act::Serve,
+    };
+    refused(act, "has");
+    let first = Digest::of(&layer("a")).to_string();
+    let forged = layer("x");
+    let act = move |asked: &Asked| match asked.path.ends_with(&first) {
+        true => Act::Say(200, String::new(), forged.clone()),
+        false => Act::Serve,
+    };
+    refused(act, "its digest is");
+}
+
+#[test]
+fn content_of_another_length_is_refused() {
+    let blob = layer("a");
+    let path = Digest::of(&blob).to_string();
+    let longer = [blob.clone(), vec![0; 512]].concat();
+    let (end, act_blob) = (path.clone(), longer);
+    refused(
+        move |asked| match asked.path.ends_with(&end) {
+            true => Act::Say(200, String::new(), act_blob.clone()),
+            false => Act::Serve,
+        },
+        "bytes, not",
+    );
+    let shorter = blob[..blob.len() - 512].to_vec();
+    refused(
+        move |asked| match asked.path.ends_with(&path) {
+            true => Act::Say(200, String::new(), shorter.clone()),
+            false => Act::Serve,
+        },
+        "bytes, not",
+    );
+}
+
+#[test]
+fn a_layer_that_is_not_the_configurations_is_refused() {
+    let registry = Registry::good();
+    let good = image();
+    let mut bad = image();
+    bad.layers[3].1 = layer("z");
+    let (_, manifest) = registry.push("demo", "good", &good);
+    registry.push("demo", "bad", &bad);
+    // The manifest's last layer is another one than the configuration's.
+    let text = String::from_utf8(manifest).unwrap();
+    let (from, to) =
+        (descriptor("layer.v1.tar", &good.layers[3].1, ""), descriptor("layer.v1.tar", &bad.layers[3].1, ""));
+    assert!(text.contains(&from));
+    registry.put_manifest("demo", "mixed", text.replace(&from, &to).as_bytes());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = format!("{}/demo:mixed", registry.name());
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("its diff ID is"), "{error}");
+    client.has_no_image(&name);
+}
+
+#[test]
+fn a_manifest_is_verified_and_bounded() {
+    let registry = Registry::good();
+    let (digest, manifest) = registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let at = |reference: &str| format!("{}/demo{reference}", registry.name());
+    client.pull(&at(&format!("@{digest}"))).unwrap();
+    client.holds(&at(&format!("@{digest}")), &image());
+
+    registry.put(&format!("/v2/demo/manifests/{}", Digest::of(b"x")), "x", &manifest);
+    let error = client.pull(&at(&format!("@{}", Digest::of(b"x")))).unwrap_err();
+    assert!(error.contains("its digest is"), "{error}");
+    registry.put("/v2/demo/manifests/huge", "x", &vec![b' '; 5 << 20]);
+    assert!(client.pull(&at(":huge")).unwrap_err().contains("more than 4194304 bytes"));
+    registry.put("/v2/demo/manifests/old", "x", br#"{"schemaVersion":1,"fsLayers":[]}"#);
+    assert!(client.pull(&at(":old")).unwrap_err().contains("schema 1"));
+    registry.put("/v2/demo/manifests/web", "x", b"<html>log in</html>");
+    assert!(client.pull(&at(":web")).unwrap_err().contains("is malformed"));
+    assert!(client.pull(&at(":none")).unwrap_err().contains("404 Not Found: manifest unknown"));
+}
+
+#[test]
+fn an_index_leads_to_the_image_for_this_machine() {
+    let registry = Registry::good();
+    let (digest, manifest) = registry.push("demo", "x", &image());
+    let platform = |architecture: &str, digest: Digest, size: usize| {
+        format!(r#"{{"digest":"{digest}","size":{size},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#)
+    };
+    let ours = platform(berth_engine::oci::ARCHITECTURE, digest, manifest.len());
+    let other = platform("s390x", Digest::of(b"none"), 4);
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{other},{ours}]}}"#);
+    let index = registry.put_manifest("demo", "1", index.as_bytes());
+    registry.put_manifest("demo", "other", format!(r#"{{"schemaVersion":2,"manifests":[{other}]}}"#).as_bytes());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let at = |reference: &str| format!("{}/demo{reference}", registry.name());
+    client.pull(&at(":1")).unwrap();
+    client.pull(&at(&format!("@{index}"))).unwrap();
+    client.holds(&at(&format!("@{index}")), &image());
+    assert!(client.pull(&at(":other")).unwrap_err().contains("it is for linux/s390x"));
+}
+
+#[test]
+fn redirections_are_followed_within_reason_and_without_credentials() {
+    let storage = Registry::good();
+    let target = storage.name();
+    let registry = Registry::start(move |asked| match asked.is_blob() {
+        true => json(307, &format!("Location: http://{target}{}\r\n", asked.path), ""),
+        false if asked.header("authorization").is_empty() => json(401, "WWW-Authenticate: Basic realm=x\r\n", ""),
+        false => Act::Serve,
+    });
+    registry.push("demo", "1", &image());
+    storage.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = registry.name();
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    client.pull(&format!("{name}/demo:1")).unwrap();
+    client.holds(&format!("{name}/demo:1"), &image());
+    assert!(storage.log().iter().all(|asked| asked.header("authorization").is_empty()));
+    refused(|asked| json(307, &format!("Location: {}\r\n", asked.path), ""), "redirects more than 5 times");
+    refused(|_| json(302, "Location: ftp://x/\r\n", ""), "leads astray");
+}
+
+#[test]
+fn tokens_are_fetched_and_fetched_again_when_they_expire() {
+    // Every token is good for three requests.
+    let mut uses = HashMap::new();
+    let mut given = 0;
+    let registry = Registry::start(move |asked| {
+        if asked.path.starts_with("/token") {
+            assert!(asked.path.contains("service=reg") && asked.path.contains("scope=repository:demo:pull"));
+            given += 1;
+            let right = asked.header("authorization") == "Basic bWU6c2VjcmV0";
+            return json(if right { 200 } else { 401 }, "", &format!(r#"{{"token":"t{given}","expires_in":300}}"#));
+        }
+        let left = uses.entry(asked.header("authorization").to_owned()).or_insert(3);
+        if *left == 0 || !asked.header("authorization").starts_with("Bearer t") {
+            let challenge = r#"Bearer realm="/token",service="reg",scope="repository:demo:pull""#;
+            return json(401, &format!("WWW-Authenticate: {challenge}\r\n"), "");
+        }
+        *left -= 1;
+        Act::Serve
+    });
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    let name = format!("{}/demo:1", registry.name());
+    client.pull(&name).unwrap();
+    client.holds(&name, &image());
+    assert!(registry.log().iter().filter(|asked| asked.path.starts_with("/token")).count() >= 2);
+}
+
+#[test]
+fn a_refresh_token_is_sent_in_a_form() {
+    let registry = Registry::start(|asked| match asked.path.as_str() {
+        "/token" => {
+            assert!(asked.method == "POST" && asked.body.contains("grant_type=refresh_token"), "{asked:?}");
+            assert!(asked.body.contains("refresh_token=a%2Bb"), "{asked:?}");
+            json(200, "", r#"{"access_token":"good"}"#)
+        }
+        _ if asked.header("authorization") == "Bearer good" => Act::Serve,
+        _ => json(401, "WWW-Authenticate: Bearer realm=\"/token\"\r\n", ""),
+    });
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    client.configured("identity_token = 'a+b'\n").pull(&format!("{}/demo:1", registry.name())).unwrap();
+}
+
+#[test]
+fn a_registry_that_never_accepts_is_given_up_after_one_try() {
+    let challenge = "WWW-Authenticate: Bearer realm=\"/token\"\r\n";
+    let script = move |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(200, "", r#"{"token":"t"}"#),
+        false => json(401, challenge, r#"{"errors":[{"message":"not for you"}]}"#),
+    };
+    refused(script, "refuses anonymous requests: not for you");
+    refused(|_| json(401, "WWW-Authenticate: Basic\r\n", ""), "it wants a user name and a password");
+    let script = move |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(401, "", r#"{"details":"incorrect username or password"}"#),
+        false => json(401, challenge, ""),
+    };
+    refused(script, "incorrect username or password");
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_the_registry_if_it_fails() {
+    let registry = Registry::good();
+    registry.push("demo", "1", &image());
+    let mirror = Registry::good();
+    mirror.push("hub/demo", "1", &image());
+    let name = registry.name();
+    let Some(client) = Client::new(&[&mirror]) else { return };
+    let client = client.configured(&format!(
+        "[registries.'{name}']\nplain_http = true\nmirrors = ['{}/hub', '127.0.0.1:1']\n",
+        mirror.name()
+    ));
+    let pulled = client.pull(&format!("{name}/demo:1")).unwrap();
+    assert_eq!(pulled.from, mirror.name());
+    assert!(registry.log().is_empty());
+
+    let broken = Registry::start(|asked| if asked.is_blob() { json(404, "", "") } else { Act::Serve });
+    broken.push("demo", "1", &image());
+    let client = Client::new(&[&broken]).unwrap();
+    let client =
+        client.configured(&format!("[registries.'{name}']\nplain_http = true\nmirrors = ['{}']\n", broken.name()));
+    let pulled = client.pull(&format!("{name}/demo:1")).unwrap();
+    assert_eq!(pulled.from, name);
+    let error = client.pull(&format!("{name}/none:1")).unwrap_err();
+    assert!(error.contains(&broken.name()) && error.contains(&name), "{error}");
+}
+
+#[test]
+fn images_that_share_layers_share_the_work() {
+    let registry = Registry::good();
+    let mut images = Vec::new();
+    for tag in ["1", "2", "3"] {
+        let mut image = image();
+        image.layers.push((Method::Plain, layer(tag)));
+        registry.push("demo", tag, &image);
+        images.push(format!("{}/demo:{tag}", registry.name()));
+    }
+    // The same one twice.
+    images.push(images[0].clone());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let pulled = client.pull_all(&images);
+    assert!(pulled.iter().all(Result::is_ok), "{pulled:?}");
+    for (method, layer) in &image().layers {
+        let path = format!("/v2/demo/blobs/{}", Digest::of(&compress(*method, layer)));
+        assert_eq!(registry.log().iter().filter(|asked| asked.path == path).count(), 1, "{path}");
+    }
+}
+
+#[test]
+fn plain_http_is_spoken_only_where_the_configuration_says_so() {
+    let registry = Registry::good();
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[]) else { return };
+    let error = client.pull(&format!("{}/demo:1", registry.name())).unwrap_err();
+    assert!(error.contains("speak TLS"), "{error}");
+    assert!(registry.log().iter().all(|asked| !asked.path.starts_with("/v2")));
+}
+
+#[test]
+fn a_proxy_is_gone_through() {
+    let proxy = Registry::start(|asked| {
+        assert!(asked.path.starts_with("http://registry.invalid/v2/demo/"), "{asked:?}");
+        assert_eq!(asked.header("proxy-authorization"), "Basic bWU6c2VjcmV0");
+        Act::Serve
+    });
+    let inner = image();
+    proxy.push("demo", "1", &inner);
+    // A proxy is asked by the whole URL.
+    proxy.serve_also_as("http://registry.invalid");
+    let Some(client) = Client::new(&[]) else { return };
+    let client = client.configured(&format!(
+        "[registries.'registry.invalid']\nplain_http = true\n[proxy]\nhttp = 'http://me:secret@{}'\n",
+        proxy.name()
+    ));
+    client.pull("registry.invalid/demo:1").unwrap();
+    client.holds("registry.invalid/demo:1", &inner);
+
+    let client = Client::new(&[]).unwrap().configured(&format!("[proxy]\nhttps = 'http://{}'\n", proxy.name()));
+    let refusing = Registry::start(|asked| {
+        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("CONNECT", "registry.invalid:443"));
+        json(403, "", "")
+    });
+    let configuration = client.configuration.replace(&proxy.name(), &refusing.name());
+    let client = Client { configuration, ..client };
+    let error = client.pull("registry.invalid/demo:1").unwrap_err();
+    assert!(error.contains("does not connect to registry.invalid:443: it says \"HTTP/1.1 403 Because\""), "{error}");
+}
+
+#[test]
+fn progress_tells_every_layer() {
+    let registry = Registry::good();
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let progress = Arc::new(Progress::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime
+        .block_on(async {
+            let shared = Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE };
+            let pulling = Pulling::new(Arc::clone(&client.store), shared);
+            let reference = format!("{}/demo:1", registry.name()).parse().unwrap();
+            pulling.pull(&reference, client.settings(), &progress).await
+        })
+        .unwrap();
+    let seen = progress.look();
+    assert_eq!((seen.from, seen.layers.len()), (registry.name(), 4));
+    assert!(seen.layers.iter().all(|layer| layer.done && layer.received == layer.bytes));
+}

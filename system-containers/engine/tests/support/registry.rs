@@ -1,0 +1,202 @@
+//! A registry of our own that does what a test says, good or bad.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use berth_engine::digest::Digest;
+
+use super::{Image, compress, descriptor};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    pub headers: HashMap<String, String>,
+    pub body: String,
+    /// How many requests with this path came before.
+    pub before: usize,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    pub fn is_blob(&self) -> bool {
+        self.path.contains("/blobs/")
+    }
+}
+
+/// What the registry does with a request.
+pub enum Act {
+    /// What it should.
+    Serve,
+    /// What it should, but the connection ends after so many bytes of the body.
+    CutAfter(usize),
+    /// What it should, but nothing comes after so many bytes of the body until the client gives up.
+    StallAfter(usize),
+    /// What it should, without looking at `Range`.
+    Whole,
+    /// Something else: status, more header lines, body.
+    Say(u16, String, Vec<u8>),
+    /// The connection ends without an answer.
+    HangUp,
+}
+
+type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
+
+struct State {
+    content: Mutex<HashMap<String, (String, Vec<u8>)>>,
+    script: Mutex<Script>,
+    log: Mutex<Vec<Asked>>,
+}
+
+/// It listens as long as the test's process lives.
+pub struct Registry {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl Registry {
+    pub fn start(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let script: Script = Box::new(script);
+        let state = Arc::new(State { content: Mutex::default(), script: Mutex::new(script), log: Mutex::default() });
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                // A client that goes away is no error of the registry.
+                std::thread::spawn(move || drop(serve(stream, &state)));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// One that only does what it should.
+    pub fn good() -> Self {
+        Self::start(|_| Act::Serve)
+    }
+
+    pub fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Everything that was asked so far.
+    pub fn log(&self) -> Vec<Asked> {
+        self.state.log.lock().unwrap().clone()
+    }
+
+    pub fn put(&self, path: &str, kind: &str, body: &[u8]) {
+        self.state.content.lock().unwrap().insert(path.to_owned(), (kind.to_owned(), body.to_vec()));
+    }
+
+    /// Puts an image into a repository; the digest and bytes of its manifest.
+    pub fn push(&self, repository: &str, tag: &str, image: &Image) -> (Digest, Vec<u8>) {
+        let config = image.config();
+        let put_blob = |blob: &[u8]| {
+            let path = format!("/v2/{repository}/blobs/{}", Digest::of(blob));
+            self.put(&path, "application/octet-stream", blob);
+        };
+        put_blob(&config);
+        let mut layers = Vec::new();
+        for (method, layer) in &image.layers {
+            let blob = compress(*method, layer);
+            layers.push(descriptor("layer.v1.tar", &blob, ""));
+            put_blob(&blob);
+        }
+        let config = descriptor("config.v1+json", &config, "");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, layers.join(","));
+        (self.put_manifest(repository, tag, manifest.as_bytes()), manifest.into_bytes())
+    }
+
+    /// Whoever asks for the whole URL gets the same.
+    pub fn serve_also_as(&self, prefix: &str) {
+        let mut content = self.state.content.lock().unwrap();
+        let more: Vec<_> = content.iter().map(|(path, found)| (format!("{prefix}{path}"), found.clone())).collect();
+        content.extend(more);
+    }
+
+    pub fn put_manifest(&self, repository: &str, tag: &str, manifest: &[u8]) -> Digest {
+        let digest = Digest::of(manifest);
+        for reference in [tag, &digest.to_string()] {
+            let path = format!("/v2/{repository}/manifests/{reference}");
+            self.put(&path, "application/vnd.oci.image.manifest.v1+json", manifest);
+        }
+        digest
+    }
+}
+
+fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    while let Some(mut asked) = read(&mut reader)? {
+        {
+            let mut log = state.log.lock().unwrap();
+            asked.before = log.iter().filter(|other| other.path == asked.path).count();
+            log.push(asked.clone());
+        }
+        let act = (*state.script.lock().unwrap())(&asked);
+        let found = state.content.lock().unwrap().get(&asked.path).cloned();
+        let (limit, stall, ranges) = match act {
+            Act::HangUp => return Ok(()),
+            Act::Say(status, headers, body) => {
+                respond(&mut stream, status, &headers, &body, body.len())?;
+                continue;
+            }
+            Act::Serve => (usize::MAX, false, true),
+            Act::Whole => (usize::MAX, false, false),
+            Act::CutAfter(limit) => (limit, false, true),
+            Act::StallAfter(limit) => (limit, true, true),
+        };
+        let Some((kind, body)) = found else {
+            let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+            respond(&mut stream, 404, "", body, body.len())?;
+            continue;
+        };
+        let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
+        let start: usize = range.filter(|_| ranges).map_or(0, |start| start.parse().unwrap());
+        let (status, total) = (if start > 0 { 206 } else { 200 }, body.len());
+        let headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        respond(&mut stream, status, &headers, &body[start..], limit)?;
+        if limit < body.len() - start {
+            if stall {
+                // Until the client closes the connection.
+                reader.read_to_end(&mut Vec::new())?;
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some(Asked { method, path, headers, body: String::from_utf8(body).unwrap(), before: 0 }))
+}
+
+fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8], limit: usize) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 {status} Because\r\nContent-Length: {}\r\n{headers}\r\n", body.len())?;
+    stream.write_all(&body[..limit.min(body.len())])
+}
