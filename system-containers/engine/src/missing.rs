@@ -6,9 +6,14 @@ use crate::store::{Outcome, Store};
 /// How many archives or names one explanation lists.
 const LISTED: usize = 5;
 
-/// Why a pull did not bring it, then what there is instead.
-pub fn explain(wanted: &Reference, store: &Store, failure: &str) -> String {
-    let mut text = format!("{wanted} cannot be pulled: {failure}");
+/// Why a pull did not bring it, if one was tried, then what there is instead.
+pub fn explain(wanted: &Reference, store: &Store, failure: Option<&str>) -> String {
+    let mut text = match failure {
+        Some(failure) => format!("{wanted} cannot be pulled: {failure}"),
+        None => {
+            format!("there is no image {wanted} in images/ of the user-data partition, and no registry is localhost")
+        }
+    };
     let names = store.names();
     let last = wanted.path().rsplit('/').next().unwrap_or_default();
     let similar: Vec<&str> = names

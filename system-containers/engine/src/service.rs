@@ -342,7 +342,7 @@ impl Service {
                 match event {
                     puller::Event::Pulled(reference) => self.wanted.forget(&reference.to_string()),
                     puller::Event::Failed(reference, reason) => {
-                        let reason = missing::explain(&reference, &self.store, &reason);
+                        let reason = missing::explain(&reference, &self.store, Some(&reason));
                         self.wanted.failed(&reference.to_string(), &reason, Instant::now());
                     }
                 }

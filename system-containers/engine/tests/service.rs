@@ -244,9 +244,11 @@ fn what_cannot_be_prepared_says_why() {
     );
     let reasons: std::collections::BTreeMap<String, String> = (0..4)
         .map(|_| match init.next() {
-            Request::PrepareFailed { name, reason } | Request::PrepareDelayed { name, reason, retry_s: Some(_) } => {
+            Request::PrepareFailed { name, reason } => {
+                assert!(name == "c" || name == "d", "{name} is not tried again");
                 (name, reason)
             }
+            Request::PrepareDelayed { name, reason, retry_s: Some(_) } => (name, reason),
             other => panic!("{other:?}"),
         })
         .collect();

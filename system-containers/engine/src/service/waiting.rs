@@ -7,6 +7,7 @@ use berth_control::message::Request;
 
 use super::{Job, Preparation, Service, ServiceError};
 use crate::import::describe;
+use crate::missing;
 use crate::pull::puller;
 use crate::reference::Reference;
 use crate::wanted::Step;
@@ -17,7 +18,7 @@ impl Service {
         if !self.looked {
             return Ok(());
         }
-        let mut missing = BTreeSet::new();
+        let mut wanted = BTreeSet::new();
         for (name, (declaration, told)) in std::mem::take(&mut self.waiting) {
             let reference: Reference = match declaration.container.image.as_str().parse() {
                 Ok(reference) => reference,
@@ -33,11 +34,17 @@ impl Service {
                 let _ = self.jobs.send(Job::Prepare(Box::new(preparation)));
                 continue;
             }
-            missing.insert(reference.to_string());
-            let told = if self.busy || self.may_look_again { told } else { self.pull(&name, &reference, told)? };
+            let searched = !self.busy && !self.may_look_again;
+            // What is called so was made here, as with podman and buildah.
+            if searched && reference.registry() == "localhost" {
+                self.ask(failed(name, &missing::explain(&reference, &self.store, None)))?;
+                continue;
+            }
+            wanted.insert(reference.to_string());
+            let told = if searched { self.pull(&name, &reference, told)? } else { told };
             self.waiting.insert(name, (declaration, told));
         }
-        self.wanted.only(&missing);
+        self.wanted.only(&wanted);
         if !self.waiting.is_empty() && !self.busy && self.may_look_again {
             self.look();
         }
