@@ -132,8 +132,7 @@ impl Containers {
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
         let changed = self.networks.configure(networking);
-        let inbound_changed =
-            std::mem::replace(&mut self.inbound, Some(networking.host.inbound.clone())) != self.inbound;
+        let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
         if changed.is_empty() && !inbound_changed {
             return;
         }
