@@ -12,6 +12,7 @@ mod exec;
 mod handover;
 mod health;
 mod isolation;
+mod network;
 mod operation;
 mod pressure;
 mod run;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         health::CASES,
         handover::CASES,
         isolation::CASES,
+        network::CASES,
         configuration::CASES,
         apply::CASES,
         archives::CASES,
