@@ -148,6 +148,12 @@ impl Netlink {
         self.handle.link().change(message).execute().await.map_err(about("set up link", name))
     }
 
+    /// Sets a link up that was made a moment ago.
+    pub async fn set_up_by_name(&self, name: &str) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name).up().build();
+        self.handle.link().change(message).execute().await.map_err(about("set up link", name))
+    }
+
     /// Sets the largest packet, in bytes.
     pub async fn set_mtu(&self, index: u32, name: &str, mtu: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).mtu(mtu).build();

@@ -27,6 +27,14 @@ pub fn set_link(family: &str, link: &str, key: &str, value: &str) -> Result<(), 
     set(PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(key), value)
 }
 
+/// Keeps a link from having IPv6 addresses. A kernel without IPv6 is fine.
+pub fn disable_ipv6(link: &str) -> Result<(), SysctlError> {
+    match set_link("ipv6", link, "disable_ipv6", "1") {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// Keeps what crosses a bridge out of the IP layer's packet filter. With the kernel's default a packet's address is
 /// changed back before IPv6 looks at it, which then drops what goes to ::1. A kernel without the switches is fine.
 pub fn disable_bridge_filter() -> Result<(), SysctlError> {

@@ -98,12 +98,18 @@ pub async fn connect(
         .name(inside)
         .address(cable.mac.to_vec())
         .setns_by_fd(namespace.as_raw_fd());
-    let mut message = LinkVeth::new(&name, inside).controller(bridge).alias(format!("container {container}")).up();
+    let mut message = LinkVeth::new(&name, inside).controller(bridge).alias(format!("container {container}"));
     if let Some(mtu) = mtu {
         (peer, message) = (peer.mtu(mtu), message.mtu(mtu));
     }
     let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
-    netlink.add_link(message, &name).await
+    netlink.add_link(message, &name).await?;
+    // With an address of its own each new port would send packets to all others, and the five-hundredth container wait
+    // for five hundred that read them.
+    if let Err(error) = sysctl::disable_ipv6(&name) {
+        report::failure(&error);
+    }
+    netlink.set_up_by_name(&name).await
 }
 
 /// Takes a cable away. One that is gone already, with its namespace, is no error.
