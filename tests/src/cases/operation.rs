@@ -133,9 +133,12 @@ fn only_published(bench: &Bench) -> Result<()> {
     let (published, other) = (machine.forwarded(8080)?, machine.forwarded(80)?);
     ensure!(page::fetch(published, "/", wait::ANSWER)? == "page", "the published port");
     ensure!(page::fetch(other, "/", Duration::from_secs(5)).is_err(), "the container's port is open on the machine");
-    // 1F90 is 8080, if a program and not the kernel forwards it.
-    let found: Vec<String> = listeners(&mut machine)?.into_iter().filter(|line| !line.ends_with(":1F90")).collect();
-    ensure!(found.is_empty(), "{found:?}");
+    // The containers' resolver: port 53 (0x35) of the bridge's two addresses, over UDP and TCP, bound to the bridge.
+    // 172.30.0.1 and fd…::1, as /proc/net has them.
+    let of_bridge = |line: &str| line.contains(" 01001EAC:") || line.contains("FD0000") && line.contains("01000000:");
+    let (resolver, found): (Vec<String>, Vec<String>) =
+        listeners(&mut machine)?.into_iter().partition(|line| line.ends_with(":0035") && of_bridge(line));
+    ensure!(found.is_empty() && resolver.len() == 4, "{found:?} {resolver:?}");
     Ok(())
 }
 

@@ -38,8 +38,8 @@ const OPEN: &str = "open";
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const UDP: u8 = 17;
-/// Where servers answer, also by broadcast (RFC 2131).
-const DHCP_CLIENT: u16 = 68;
+/// Where servers answer, by broadcast or to what was asked by multicast (RFC 2131, RFC 8415).
+const DHCP_CLIENTS: [u16; 2] = [68, 546];
 const IPV4: u32 = 2;
 const IPV6: u32 = 10;
 
@@ -330,8 +330,10 @@ fn input(batch: &mut Batch, open: &[OpenPorts]) {
     for number in [ICMP, ICMPV6] {
         add(batch, "input", protocol(number).verdict(Verdict::Accept));
     }
-    let to_dhcp_client = port(protocol(UDP)).equal(FIRST, &DHCP_CLIENT.to_be_bytes());
-    add(batch, "input", to_dhcp_client.verdict(Verdict::Accept));
+    for client in DHCP_CLIENTS {
+        let to_client = port(protocol(UDP)).equal(FIRST, &client.to_be_bytes());
+        add(batch, "input", to_client.verdict(Verdict::Accept));
+    }
     let to_resolver = port(rule().link_in(Meta::InputName, NETWORKS, false).for_its_link());
     let to_resolver = to_resolver.equal(FIRST, &crate::resolver::PORT.to_be_bytes());
     add(batch, "input", to_resolver.verdict(Verdict::Accept));
