@@ -15,6 +15,7 @@ mod isolation;
 mod network;
 mod operation;
 mod pressure;
+mod registry;
 mod run;
 mod runtime;
 mod state;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Case> {
         configuration::CASES,
         apply::CASES,
         archives::CASES,
+        registry::CASES,
         state::CASES,
         storm::CASES,
         supervision::CASES,

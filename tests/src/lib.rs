@@ -16,6 +16,7 @@ pub mod figures;
 pub mod machine;
 pub mod page;
 pub mod programs;
+pub mod registry;
 pub mod runner;
 mod sys;
 pub mod units;

@@ -7,110 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_config::Configuration;
-use berth_control::images::Pulled;
-use berth_control::message::Registries;
 use berth_engine::digest::Digest;
-use berth_engine::import::describe;
 use berth_engine::pull::Pulling;
 use berth_engine::pull::progress::Progress;
-use berth_engine::registry::{Patience, Settings, Shared};
-use berth_engine::store::Store;
+use berth_engine::registry::Shared;
+use support::client::{Client, PATIENCE, image, layer};
 use support::registry::{Act, Asked, Registry};
-use support::{Image, Machine, Method, Tar, compress, descriptor};
-
-/// Long enough for a loaded machine, short enough to wait for.
-const PATIENCE: Patience = Patience {
-    connect: Duration::from_secs(20),
-    answer: Duration::from_secs(20),
-    idle: Duration::from_millis(300),
-    rate: 1 << 10,
-    retries: 3,
-    delay: Duration::from_millis(1),
-    longest_delay: Duration::from_millis(20),
-};
-
-fn layer(name: &str) -> Vec<u8> {
-    // Hardly compressible, so that a blob comes in several pieces.
-    let mut noise = Vec::new();
-    for number in 0..2000 {
-        noise.extend_from_slice(Digest::of(format!("{name} {number}").as_bytes()).hex().as_bytes());
-    }
-    Tar::default().file(name, &noise).finish()
-}
-
-fn image() -> Image {
-    let mut image = Image::new("demo", vec![layer("a"), layer("b"), layer("c"), layer("d")]);
-    image.layers[1].0 = Method::Gzip;
-    image.layers[2].0 = Method::Zstd;
-    image
-}
-
-struct Client {
-    machine: Machine,
-    store: Arc<Store>,
-    configuration: String,
-}
-
-impl Client {
-    /// Speaks plain HTTP with these registries.
-    fn new(registries: &[&Registry]) -> Option<Self> {
-        let machine = Machine::new()?;
-        let store = Arc::new(machine.store());
-        let plain = |registry: &&Registry| format!("[registries.'{}']\nplain_http = true\n", registry.name());
-        Some(Self { machine, store, configuration: registries.iter().map(plain).collect() })
-    }
-
-    fn configured(mut self, more: &str) -> Self {
-        self.configuration.push_str(more);
-        self
-    }
-
-    fn settings(&self) -> Settings {
-        let configuration: Configuration = toml::from_str(&self.configuration).unwrap();
-        let registries = Registries { registries: configuration.registries, proxy: configuration.proxy };
-        Settings::new(registries, &self.machine.path("user-data"))
-    }
-
-    fn pull_all(&self, images: &[String]) -> Vec<Result<Pulled, String>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let shared = Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE };
-            let pulling = Pulling::new(Arc::clone(&self.store), shared);
-            let mut tasks = Vec::new();
-            for image in images {
-                let (pulling, settings, reference) = (pulling.clone(), self.settings(), image.parse().unwrap());
-                tasks.push(tokio::spawn(async move { pulling.pull(&reference, settings, &Arc::default()).await }));
-            }
-            let mut ends = Vec::new();
-            for task in tasks {
-                ends.push(task.await.unwrap().map_err(|error| describe(&error)));
-            }
-            ends
-        })
-    }
-
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        self.pull_all(&[image.to_owned()]).remove(0)
-    }
-
-    /// That the image is there, with every file of its layers.
-    fn holds(&self, name: &str, image: &Image) {
-        let (_, record) = self.store.resolve(&name.parse().unwrap()).expect("it is there");
-        assert_eq!(record.chain.len(), image.layers.len());
-        for ((_, tar), id) in image.layers.iter().zip(&record.chain) {
-            let name = std::str::from_utf8(&tar[..1]).unwrap();
-            let content = std::fs::read(self.store.layer_path(*id).join(name)).unwrap();
-            assert_eq!(&tar[512..512 + content.len()], content);
-        }
-    }
-
-    /// That nothing of a failed pull is visible beyond its first layers.
-    fn has_no_image(&self, name: &str) {
-        assert!(self.store.resolve(&name.parse().unwrap()).is_none());
-        assert_eq!(std::fs::read_dir(self.machine.path("images/tmp")).unwrap().count(), 0, "nothing is left behind");
-    }
-}
+use support::{Image, Method, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
 fn arrives(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Option<Vec<Asked>> {

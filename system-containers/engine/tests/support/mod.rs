@@ -1,6 +1,7 @@
 //! Makes archives and images for the tests, good ones and bad ones.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod client;
 pub mod registry;
 
 use std::io::Write as _;

@@ -1,0 +1,174 @@
+//! Against Debian's docker-registry: plain, with TLS and users, and as a mirror that pulls through.
+
+mod support;
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use support::client::{Client, image};
+use support::{oci_archive, skip};
+
+/// Between two looks whether a registry listens: it tells nobody.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A docker-registry that ends with this value.
+struct Peer {
+    process: Child,
+    name: String,
+}
+
+impl Peer {
+    /// Its content lies in `folder`; `more` goes into its configuration, `tls` below `http`.
+    fn start(folder: &Path, tls: &str, more: &str) -> Self {
+        let name = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let content = folder.join("content");
+        let configuration = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {name}\n{tls}{more}",
+            content.display()
+        );
+        let path = folder.join(format!("{name}.yml"));
+        std::fs::write(&path, configuration).unwrap();
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while TcpStream::connect(&name).is_err() {
+            assert!(process.try_wait().unwrap().is_none(), "the registry ended");
+            std::thread::sleep(PAUSE);
+        }
+        Self { process, name }
+    }
+
+    /// Brings the test image there, which must be plain.
+    fn fill(&self, folder: &Path) {
+        let archive = folder.join("image.tar");
+        std::fs::write(&archive, oci_archive(&[image()])).unwrap();
+        let target = format!("docker://{}/demo/web:1", self.name);
+        let source = format!("oci-archive:{}", archive.display());
+        run("skopeo", &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &source, &target], folder);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn run(program: &str, arguments: &[&str], folder: &Path) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A folder, if all programs are there.
+fn folder(programs: &[&str]) -> Option<tempfile::TempDir> {
+    for program in programs {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|path| path.join(program).exists());
+        if !found {
+            skip(&format!("{program} is not installed"));
+            return None;
+        }
+    }
+    Some(tempfile::tempdir().unwrap())
+}
+
+fn plain(name: &str) -> String {
+    format!("[registries.'{name}']\nplain_http = true\n")
+}
+
+#[test]
+fn an_image_of_skopeo_is_pulled_by_tag_and_by_digest() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    peer.fill(folder.path());
+    let client = client.configured(&plain(&peer.name));
+    let pulled = client.pull(&format!("{}/demo/web:1", peer.name)).unwrap();
+    client.holds(&pulled.image, &image());
+    let pinned = format!("{}/demo/web@{}", peer.name, pulled.digest);
+    assert_eq!(client.pull(&pinned).unwrap().layers, 0, "everything is there already");
+    let error = client.pull(&format!("{}/demo/web:2", peer.name)).unwrap_err();
+    assert!(error.contains("manifest unknown"), "{error}");
+}
+
+#[test]
+fn a_mirror_that_pulls_through_serves_what_another_registry_has() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let origin = Peer::start(folder.path(), "", "");
+    origin.fill(folder.path());
+    let own = folder.path().join("mirror");
+    std::fs::create_dir(&own).unwrap();
+    let mirror = Peer::start(&own, "", &format!("proxy:\n  remoteurl: http://{}\n", origin.name));
+    let more = format!("[registries.'registry.invalid']\nmirrors = ['{}']\n{}", mirror.name, plain(&mirror.name));
+    let client = client.configured(&more);
+    let pulled = client.pull("registry.invalid/demo/web:1").unwrap();
+    assert_eq!(pulled.from, mirror.name);
+    client.holds("registry.invalid/demo/web:1", &image());
+}
+
+/// A private authority, a server's certificate and a client's.
+fn certificates(folder: &Path) {
+    let request = |name: &str, more: &[&str]| {
+        let key = format!("{name}.key");
+        let subject = format!("/CN={name}");
+        let begin = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", &key];
+        run("openssl", &[&begin[..], &["-subj", &subject], more].concat(), folder);
+    };
+    request("authority", &["-x509", "-days", "2", "-out", "authority.pem"]);
+    for (name, use_of_it) in [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")] {
+        let (asked, given) = (format!("{name}.csr"), format!("{name}.pem"));
+        request(name, &["-out", &asked]);
+        std::fs::write(folder.join("extensions"), format!("{use_of_it}\nbasicConstraints=CA:false\n")).unwrap();
+        let sign =
+            ["x509", "-req", "-in", &asked, "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"];
+        run("openssl", &[&sign[..], &["-days", "2", "-extfile", "extensions", "-out", &given]].concat(), folder);
+    }
+}
+
+#[test]
+fn a_private_authority_a_client_certificate_and_a_user_are_needed_and_suffice() {
+    let Some(folder) = folder(&["docker-registry", "skopeo", "openssl", "htpasswd"]) else { return };
+    let folder = folder.path();
+    let Some(client) = Client::new(&[]) else { return };
+    Peer::start(folder, "", "").fill(folder);
+    certificates(folder);
+    std::fs::write(folder.join("users"), run("htpasswd", &["-nbB", "me", "secret"], folder)).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (server, key, authority) = (file("server.pem"), file("server.key"), file("authority.pem"));
+    let tls = format!("  tls:\n    certificate: {server}\n    key: {key}\n    clientcas: ['{authority}']\n");
+    let users = format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", file("users"));
+    let peer = Peer::start(folder, &tls, &users);
+    let user_data = client.machine.path("user-data");
+    std::fs::create_dir_all(user_data.join("certs")).unwrap();
+    let copy = |name: &str, to: &str| std::fs::copy(folder.join(name), user_data.join(to)).unwrap();
+    let name = format!("{}/demo/web:1", peer.name);
+
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("speak TLS") && error.contains("UnknownIssuer"), "{error}");
+    copy("authority.pem", "ca.pem");
+    let client = client.configured(&format!("[registries.'{}']\nca = 'ca.pem'\n", peer.name));
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("received fatal alert") && error.contains("Certificate"), "{error}");
+    copy("client.pem", "client.pem");
+    let mut both = std::fs::OpenOptions::new().append(true).open(user_data.join("client.pem")).unwrap();
+    both.write_all(&std::fs::read(folder.join("client.key")).unwrap()).unwrap();
+    let client = client.configured("client_certificate = 'client.pem'\n");
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("it wants a user name and a password"), "{error}");
+    let wrong = client.configured("username = 'me'\npassword = 'wrong'\n");
+    let error = wrong.pull(&name).unwrap_err();
+    assert!(error.contains("refuses user \"me\""), "{error}");
+    let configuration = wrong.configuration.replace("wrong", "secret");
+    let client = Client { configuration, ..wrong };
+    client.pull(&name).unwrap();
+    client.holds(&name, &image());
+}
