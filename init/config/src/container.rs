@@ -1,5 +1,6 @@
 //! A user container as it is declared: `[containers.<name>]`.
 
+mod api;
 mod capability;
 mod command;
 mod dependencies;
@@ -23,6 +24,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::api::{ApiPart, ApiPartError};
 pub use self::capability::{Capability, CapabilityChoice};
 pub use self::command::Command;
 pub use self::dependencies::{Dependencies, Dependency, DependencyCondition};
@@ -148,6 +150,10 @@ pub struct Container {
     /// Capabilities to take away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<CapabilityChoice>,
+    /// The parts of the control API that it may use, through /run/berth/control.sock; it has no such socket if there is
+    /// none. Some of them are as good as the whole machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api: Vec<ApiPart>,
     /// What keeps the container apart from the machine.
     #[serde(default, skip_serializing_if = "is_default")]
     pub security: Security,
@@ -202,6 +208,7 @@ impl Container {
             ulimits: BTreeMap::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
+            api: Vec::new(),
             security: Security::default(),
             sysctls: Sysctls::default(),
             labels: BTreeMap::new(),

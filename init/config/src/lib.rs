@@ -30,10 +30,10 @@ mod tree;
 pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
-    Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency, DependencyCondition, Device,
-    Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks, PortMapping, Protocol,
-    PublishedPorts, RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget,
-    TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,
+    ApiPart, ApiPartError, Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency,
+    DependencyCondition, Device, Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks,
+    PortMapping, Protocol, PublishedPorts, RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls,
+    TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};

@@ -11,8 +11,7 @@ use zbus::wire::OwnedFd;
 
 pub use types::{Boot, Cause, Container, Creation, Execution, LogQuery, Machine, Statistics, Step};
 
-/// The socket of the control API; mode 0600, owner root.
-pub const SOCKET_PATH: &str = "/run/berth/control.sock";
+pub use crate::SOCKET_PATH;
 
 /// The one object that carries the interfaces.
 pub const OBJECT_PATH: &str = "/org/berth";

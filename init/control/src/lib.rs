@@ -9,6 +9,9 @@
 //!
 //! Nothing here does anything on its own: no policy, no logging.
 
+/// The socket of the control API, on the machine and in containers that may use it; mode 0600.
+pub const SOCKET_PATH: &str = "/run/berth/control.sock";
+
 pub mod channel;
 #[cfg(feature = "dbus")]
 pub mod dbus;

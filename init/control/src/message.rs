@@ -285,6 +285,21 @@ pub enum Notice {
     MachineChanged(MachineState),
     /// [control] Say [`Request::Alive`]; who does not is started again.
     AreYouAlive,
+    /// [control] Serve clients of a container over this socket, whose listener comes with the message, as far as its
+    /// configuration allows. The same one comes again when `control` was restarted: PID 1 keeps it.
+    ApiSocket {
+        /// The container.
+        container: String,
+        /// What it may use.
+        parts: Vec<berth_config::ApiPart>,
+        /// The machine's user ID of the container's root.
+        uid_base: u32,
+    },
+    /// [control] The container has ended, and its clients with it.
+    ApiClosed {
+        /// The container.
+        container: String,
+    },
     /// [engine] The declared user containers, or how registries are reached, may have changed: ask for
     /// [`Request::Registries`] and [`Request::Declared`].
     DeclaredChanged,

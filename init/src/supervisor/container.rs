@@ -135,6 +135,9 @@ pub struct Container {
     /// What it was made with, if no configuration declares it.
     #[serde(default)]
     pub made: Option<Made>,
+    /// Listens for its clients of the control API, while it runs with such a socket.
+    #[serde(default)]
+    pub api: Option<Descriptor>,
     /// Whether its processes stand still.
     #[serde(default)]
     pub frozen: bool,
@@ -199,6 +202,7 @@ impl Container {
             interaction: Interaction::default(),
             session: None,
             made: None,
+            api: None,
             frozen: false,
             network: None,
             addresses: Vec::new(),

@@ -119,6 +119,8 @@ impl Supervisor {
         container.health = None;
         container.frozen = false;
         container.interaction.end();
+        self.close_api(id);
+        let Some(container) = self.containers.get_mut(id) else { return };
         let attached = container.network.take().is_some();
         let name = container.name.clone();
         match next_state(container, success, self.facts.shutting_down, (self.now, self.wall)) {

@@ -35,6 +35,7 @@ impl Supervisor {
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };
+                self.offer_api(id);
                 let watched = self.watch(id);
                 if let Err(error) = watched {
                     self.set_up_failed(id, format!("watch it: {error}"));
@@ -171,6 +172,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
             write_files(container)?;
             let owner = Uid::from_raw(user_spec::host_uid(user, image, container.slot));
+            container.api = super::api::listen(container, owner)?;
             ends = container.interaction.begin(user)?;
             for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel).chain(&ends.input) {
                 fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;

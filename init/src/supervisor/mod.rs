@@ -4,6 +4,7 @@
 //! ([`Supervisor::set_up`]), a message ([`Supervisor::message`]), a deadline. Each ends in [`Supervisor::settle`], which
 //! moves every container on as far as it can go.
 
+mod api;
 mod apply;
 mod container;
 mod dependencies;

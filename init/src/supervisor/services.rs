@@ -37,7 +37,8 @@ impl Supervisor {
                 let with_network: Vec<u32> = with_network.collect();
                 with_network.into_iter().for_each(|other| self.attach(other));
             }
-            Role::Engine | Role::Control => {}
+            Role::Control => others.into_iter().for_each(|other| self.offer_api(other)),
+            Role::Engine => {}
         }
     }
 

@@ -105,7 +105,7 @@ pub fn build(
 }
 
 /// The range of a slot: above everything that the machine itself uses.
-fn id_mapping(slot: u32) -> IdMapping {
+pub(super) fn id_mapping(slot: u32) -> IdMapping {
     IdMapping { container_id: 0, host_id: (slot + 1).saturating_mul(IDS), size: IDS }
 }
 
@@ -210,6 +210,11 @@ fn mounts(
         &resolver_file(name, &container.network_mode, shared).to_string_lossy(),
         &["bind", "ro", "nosuid", "noexec", "nodev"],
     ));
+    if !container.api.is_empty() {
+        let source = super::api::socket_path(name);
+        let options = ["bind", "nosuid", "noexec", "nodev"];
+        mounts.push(mount(berth_control::SOCKET_PATH, "bind", &source.to_string_lossy(), &options));
+    }
     for prepared in &image.mounts {
         let mut options = vec!["rbind", "nodev", if prepared.read_only { "rro" } else { "rw" }];
         if mapped && prepared.owned {

@@ -1,9 +1,8 @@
 //! org.berth.Containers1: the containers.
 
-use std::sync::Arc;
-
 use std::os::fd::AsFd;
 
+use berth_config::ApiPart;
 use berth_control::dbus::{ApiError, Cause, Container, Creation, Execution, LogQuery, Statistics};
 use berth_control::logs::{INIT, KERNEL};
 use berth_control::message::{Interest, Reply, Request, TerminalSize};
@@ -11,14 +10,15 @@ use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
 
+use crate::caller::Caller;
 use crate::definition;
-use crate::init::{Init, unexpected};
+use crate::init::unexpected;
 use crate::logs::Logs;
 
 /// Serves the interface to one client.
 pub struct Containers1 {
     /// Who knows the answers.
-    pub init: Arc<Init>,
+    pub init: Caller,
     /// Where the output is.
     pub logs: Logs,
 }
@@ -31,11 +31,7 @@ impl Containers1 {
     }
 
     async fn inspect(&self, name: &str) -> Result<Container, ApiError> {
-        let containers = self.init.containers().await?;
-        let found = containers.into_iter().find(|container| container.name == name);
-        found.map(Container::from).ok_or_else(|| {
-            ApiError::Refused(format!("there is no container named '{name}'; `berth ps --all` lists what there is"))
-        })
+        find(&self.init, name).await
     }
 
     async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
@@ -106,9 +102,10 @@ impl Containers1 {
     }
 
     async fn logs(&self, name: String, query: LogQuery) -> Result<OwnedFd, ApiError> {
+        self.init.check(ApiPart::ContainersLogs)?;
         // A container that has printed nothing and one that is not there look alike to `logs`.
         if ![KERNEL, INIT].contains(&name.as_str()) {
-            self.inspect(&name).await?;
+            find(&self.init.for_ourselves(), &name).await?;
         }
         self.logs.query(name, query).await.map(OwnedFd::from)
     }
@@ -131,4 +128,11 @@ impl Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     pub async fn container_changed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
+}
+
+async fn find(caller: &Caller, name: &str) -> Result<Container, ApiError> {
+    let found = caller.containers().await?.into_iter().find(|container| container.name == name);
+    found.map(Container::from).ok_or_else(|| {
+        ApiError::Refused(format!("there is no container named '{name}'; `berth ps --all` lists what there is"))
+    })
 }

@@ -5,12 +5,14 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::ApiError;
 use berth_control::images::{Answer, Query};
 use nix::fcntl::OFlag;
 use zbus::wire::OwnedFd;
 
+use crate::caller::Caller;
 use crate::sys;
 
 /// How long `engine` has to take a query. It does nothing before it answers.
@@ -18,6 +20,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the interface to one client.
 pub struct Images1 {
+    /// What the client may.
+    pub access: Caller,
     /// The socket of `engine`.
     pub socket_path: PathBuf,
 }
@@ -33,6 +37,9 @@ impl Images1 {
 impl Images1 {
     /// The read end of a pipe with what was asked for.
     async fn query(&self, query: Query) -> Result<OwnedFd, ApiError> {
+        self.access.check(match &query {
+            Query::Pull { .. } => ApiPart::ImagesPull,
+        })?;
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((Answer::Coming, lines)) => Ok(lines.into()),

@@ -4,22 +4,18 @@
 //! an answer that nobody waits for any more is dropped.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::ApiError;
-use berth_control::message::{
-    CONTAINERS_AT_ONCE, Container, FromInit, Machine, Notice, Reply, Request, Statistics, ToInit,
-};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use crate::sys;
 
@@ -32,7 +28,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const NOTICES: usize = 256;
 
 /// An answer, and the descriptors that came with it.
-type Answer = (Reply, Vec<OwnedFd>);
+pub(crate) type Answer = (Reply, Vec<OwnedFd>);
 
 /// The connection to PID 1.
 pub struct Init {
@@ -40,7 +36,30 @@ pub struct Init {
     pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next_id: AtomicU64,
     notices: broadcast::Sender<Notice>,
+    grants: mpsc::UnboundedSender<Grant>,
+    granted: Mutex<Option<mpsc::UnboundedReceiver<Grant>>>,
     closed: Notify,
+}
+
+/// What PID 1 says of the sockets in user containers.
+#[derive(Debug)]
+pub enum Grant {
+    /// Serve what comes over this one.
+    Open {
+        /// The container.
+        container: String,
+        /// What it may use.
+        parts: Vec<ApiPart>,
+        /// The machine's user ID of the container's root.
+        uid_base: u32,
+        /// Listens.
+        listener: OwnedFd,
+    },
+    /// The container has ended.
+    Close {
+        /// Which.
+        container: String,
+    },
 }
 
 impl Init {
@@ -51,11 +70,15 @@ impl Init {
             operation: "epoll_ctl",
             source: nix::Error::from_raw(error.raw_os_error().unwrap_or(0)),
         })?;
+        // PID 1 sends as many as there are containers with such a socket.
+        let (grants, granted) = mpsc::unbounded_channel();
         let init = Arc::new(Self {
             channel,
             pending: Mutex::default(),
             next_id: AtomicU64::new(1),
             notices: broadcast::channel(NOTICES).0,
+            grants,
+            granted: Mutex::new(Some(granted)),
             closed: Notify::new(),
         });
         tokio::spawn(Arc::clone(&init).read());
@@ -64,7 +87,10 @@ impl Init {
 
     /// Tells PID 1 that clients can be served.
     pub async fn ready(&self) -> Result<(), ApiError> {
-        self.done(Request::Ready).await
+        match self.call_with(Request::Ready, &[]).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     /// Returns when PID 1 has closed the channel.
@@ -72,97 +98,18 @@ impl Init {
         self.closed.notified().await;
     }
 
+    /// What PID 1 says of sockets; once.
+    pub fn grants(&self) -> Option<mpsc::UnboundedReceiver<Grant>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// PID 1's notices from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
     }
 
-    /// Asks for something whose answer is that it is done.
-    pub async fn done(&self, request: Request) -> Result<(), ApiError> {
-        self.done_with(request, &[]).await
-    }
-
-    /// The same for a request that comes with descriptors.
-    pub async fn done_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ApiError> {
-        match self.call_with(request, descriptors).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(&other)),
-        }
-    }
-
-    /// Asks for something that comes as a descriptor.
-    pub async fn descriptor(&self, request: Request) -> Result<OwnedFd, ApiError> {
-        match self.call_with(request, &[]).await? {
-            (Reply::Done, descriptors) => {
-                descriptors.into_iter().next().ok_or_else(|| unavailable("PID 1 answered without a descriptor"))
-            }
-            (other, _) => Err(unexpected(&other)),
-        }
-    }
-
-    /// Asks with configuration files on a sheet of memory, and returns what PID 1 has written in their place.
-    pub async fn with_sheet(&self, request: Request, files: &[(String, String)]) -> Result<String, ApiError> {
-        let failed = |error: std::io::Error| unavailable(&format!("pass the configuration on: {error}"));
-        let sheet = memfd_create("configuration", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?;
-        let mut sheet = File::from(sheet);
-        let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
-        sheet.write_all(&text).and_then(|()| sheet.rewind()).map_err(failed)?;
-        self.done_with(request, &[sheet.as_fd()]).await?;
-        let mut answer = String::new();
-        sheet.rewind().and_then(|()| sheet.read_to_string(&mut answer)).map_err(failed)?;
-        Ok(answer)
-    }
-
-    /// The machine as it is now.
-    pub async fn machine(&self) -> Result<Machine, ApiError> {
-        match self.call(Request::Machine).await? {
-            Reply::Machine(machine) => Ok(*machine),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Every container as it is now, system containers first, by name.
-    pub async fn containers(&self) -> Result<Vec<Container>, ApiError> {
-        let mut all: Vec<Container> = Vec::new();
-        loop {
-            let after = all.last().map(|container| container.name.clone()).unwrap_or_default();
-            match self.call(Request::Containers { after }).await? {
-                Reply::Containers(some) => {
-                    let more = some.len() == CONTAINERS_AT_ONCE;
-                    all.extend(some);
-                    if !more {
-                        break;
-                    }
-                }
-                other => return Err(unexpected(&other)),
-            }
-        }
-        all.sort_by(|left, right| (left.kind, &left.name).cmp(&(right.kind, &right.name)));
-        Ok(all)
-    }
-
-    /// What those that run use.
-    pub async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
-        let mut all = Vec::new();
-        let mut after = Some(String::new());
-        while let Some(last) = after.take() {
-            match self.call(Request::Statistics { after: last }).await? {
-                Reply::Statistics { statistics, next } => {
-                    all.extend(statistics);
-                    after = next;
-                }
-                other => return Err(unexpected(&other)),
-            }
-        }
-        Ok(all)
-    }
-
     /// Sends a request and waits for its answer; a refusal is an error.
-    pub async fn call(&self, request: Request) -> Result<Reply, ApiError> {
-        self.call_with(request, &[]).await.map(|(reply, _)| reply)
-    }
-
-    async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
+    pub(crate) async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answered, answer) = oneshot::channel();
         self.waiting().insert(id, answered);
@@ -213,7 +160,17 @@ impl Init {
                 Ok(Ok((FromInit::Notice(Notice::Resumed), _))) => self.waiting().clear(),
                 Ok(Ok((FromInit::Notice(Notice::AreYouAlive), _))) => {
                     let init = Arc::clone(&self);
-                    tokio::spawn(async move { init.done(Request::Alive).await });
+                    tokio::spawn(async move { init.call_with(Request::Alive, &[]).await.map(drop) });
+                }
+                Ok(Ok((FromInit::Notice(Notice::ApiSocket { container, parts, uid_base }), descriptors))) => {
+                    for listener in descriptors {
+                        // Without a server nobody is served; PID 1 starts this program again.
+                        let (container, parts) = (container.clone(), parts.clone());
+                        let _ = self.grants.send(Grant::Open { container, parts, uid_base, listener });
+                    }
+                }
+                Ok(Ok((FromInit::Notice(Notice::ApiClosed { container }), _))) => {
+                    let _ = self.grants.send(Grant::Close { container });
                 }
                 // No receivers is the normal case: nobody has subscribed.
                 Ok(Ok((FromInit::Notice(notice), _))) => drop(self.notices.send(notice)),
@@ -251,7 +208,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn unavailable(reason: &str) -> ApiError {
+pub(crate) fn unavailable(reason: &str) -> ApiError {
     ApiError::Unavailable(reason.to_owned())
 }
 

@@ -9,11 +9,13 @@
 //! - `server`: the socket, who may connect, one task a client
 //! - `transport`: the byte stream of a client, with its bounds
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
+//! - `caller`: what a client may ask of PID 1
 //! - `definition`: containers that clients make, as they come
 //! - `images`: the interface, and the way to the `engine` system container
 //! - `logs`: the way to the `logs` system container
 
 mod bus;
+mod caller;
 mod containers;
 mod definition;
 mod images;

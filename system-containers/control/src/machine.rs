@@ -6,13 +6,14 @@ use berth_control::dbus::{self, ApiError, Step};
 use berth_control::message::{Link, Machine, MachineState, PowerAction, Reply, Request};
 use zbus::object_server::SignalEmitter;
 
-use crate::init::{Init, unexpected};
+use crate::caller::Caller;
+use crate::init::unexpected;
 use crate::server::Subscription;
 
 /// Serves the interface to one client.
 pub struct Machine1 {
     /// Who knows the answers.
-    pub init: Arc<Init>,
+    pub init: Caller,
     /// Whether the client wants signals.
     pub subscription: Arc<Subscription>,
 }
@@ -85,8 +86,8 @@ impl Machine1 {
         self.init.done(Request::Reexecute).await
     }
 
-    async fn subscribe(&self) {
-        self.subscription.begin();
+    async fn subscribe(&self) -> Result<(), ApiError> {
+        self.subscription.begin()
     }
 
     #[zbus(property)]

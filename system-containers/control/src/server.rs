@@ -1,31 +1,38 @@
-//! The socket: who may connect, and one task for each who did.
+//! The sockets, the machine's and those of user containers: who may connect, and one task for each who did.
 //!
 //! A client's task passes PID 1's notices on as signals, once the client has asked for signals. The tasks share the
 //! connection to PID 1 and nothing else, so that one that waits for its client holds up no other.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_control::dbus::{Container, OBJECT_PATH};
+use berth_config::ApiPart;
+use berth_control::dbus::{ApiError, Container, OBJECT_PATH};
 use berth_control::message::Notice;
 use nix::sys::socket::SockType;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Guid, OwnedGuid};
 
 use crate::Error;
 use crate::bus::{self, Bus};
+use crate::caller::{Access, Caller};
 use crate::containers::Containers1;
 use crate::images::Images1;
-use crate::init::Init;
+use crate::init::{Grant, Init};
 use crate::logs::Logs;
 use crate::machine::Machine1;
 use crate::transport::Transport;
 
 /// The most clients at once; a further one waits in the listen queue. Each can make us hold about 2 MiB by flooding.
 const MAXIMUM_CLIENTS: usize = 32;
+
+/// The most clients at once of one container, so that it takes no place from others.
+const CLIENTS_OF_A_CONTAINER: usize = 4;
 
 /// How long a client may take to authenticate.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +49,14 @@ pub struct Server {
     engine_socket: PathBuf,
 }
 
+/// What every client's task shares.
+struct Inner {
+    guid: OwnedGuid,
+    init: Arc<Init>,
+    logs: Logs,
+    engine_socket: PathBuf,
+}
+
 impl Server {
     /// Listens on this path, root only. A socket that an earlier run left there is replaced.
     pub fn listen(path: &Path, logs_socket: PathBuf, engine_socket: PathBuf, init: Arc<Init>) -> Result<Self, Error> {
@@ -52,15 +67,58 @@ impl Server {
 
     /// Serves for ever.
     pub async fn serve(self) {
-        let server = Arc::new(self);
-        let places = Arc::new(Semaphore::new(MAXIMUM_CLIENTS));
+        let Self { listener, guid, init, logs, engine_socket } = self;
+        let server = Arc::new(Inner { guid, init, logs, engine_socket });
+        let granted = server.init.grants();
+        tokio::select! {
+            () = Arc::clone(&server).accept(listener, Arc::new(Access::Everything), 0, MAXIMUM_CLIENTS) => {}
+            () = server.serve_containers(granted) => {}
+        }
+    }
+}
+
+impl Inner {
+    /// Serves what comes over the sockets in user containers, each with what it may.
+    async fn serve_containers(self: Arc<Self>, granted: Option<mpsc::UnboundedReceiver<Grant>>) {
+        // A container's clients go with its entry.
+        let mut served: HashMap<String, (u64, JoinSet<()>)> = HashMap::new();
+        let Some(mut granted) = granted else { return std::future::pending().await };
+        while let Some(grant) = granted.recv().await {
+            let (container, parts, uid_base, listener) = match grant {
+                Grant::Open { container, parts, uid_base, listener } => (container, parts, uid_base, listener),
+                Grant::Close { container } => {
+                    served.remove(&container);
+                    continue;
+                }
+            };
+            let number = nix::sys::stat::fstat(&listener).map(|stat| stat.st_ino).unwrap_or_default();
+            if served.get(&container).is_some_and(|(known, _)| *known == number) {
+                continue;
+            }
+            match UnixListener::from_std(std::os::unix::net::UnixListener::from(listener)) {
+                Ok(listener) => {
+                    let access = Arc::new(Access::Parts { container: container.clone(), parts });
+                    let mut task = JoinSet::new();
+                    task.spawn(Arc::clone(&self).accept(listener, access, uid_base, CLIENTS_OF_A_CONTAINER));
+                    served.insert(container, (number, task));
+                }
+                Err(error) => eprintln!("berth-control: serve container {container}: {error}"),
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn accept(self: Arc<Self>, listener: UnixListener, access: Arc<Access>, uid_base: u32, places: usize) {
+        let places = Arc::new(Semaphore::new(places));
+        let mut clients = JoinSet::new();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match server.listener.accept().await {
+            while clients.try_join_next().is_some() {}
+            match listener.accept().await {
                 Ok((stream, _)) => {
-                    let server = Arc::clone(&server);
-                    tokio::spawn(async move {
-                        server.client(stream).await;
+                    let (server, access) = (Arc::clone(&self), Arc::clone(&access));
+                    clients.spawn(async move {
+                        server.client(stream, access, uid_base).await;
                         drop(place);
                     });
                 }
@@ -74,19 +132,23 @@ impl Server {
 
     /// Serves one client until it goes. What goes wrong with it is its own affair and not logged: a client could fill
     /// the log.
-    async fn client(&self, stream: UnixStream) {
+    async fn client(&self, stream: UnixStream, access: Arc<Access>, uid_base: u32) {
         let Ok(credentials) = stream.peer_cred() else { return };
-        let uid = credentials.uid();
-        if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
+        // As it is in the client's user namespace, where it authenticates itself by it.
+        let Some(uid) = credentials.uid().checked_sub(uid_base) else { return };
+        let is_own = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+        if matches!(*access, Access::Everything) && !is_own {
             return;
         }
-        let (subscription, begun) = Subscription::new(Arc::clone(&self.init));
+        let caller = Caller::new(Arc::clone(&self.init), access);
+        let sees_machine = caller.check(ApiPart::MachineDescribe).is_ok();
+        let (subscription, begun) = Subscription::new(caller.clone());
         let subscription = Arc::new(subscription);
-        let connecting = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connect(stream, uid, &subscription));
+        let connecting = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connect(stream, uid, caller, &subscription));
         let Ok(Ok(connection)) = connecting.await else { return };
         tokio::select! {
             () = connection.closed() => {}
-            _ = pass_on(begun, &connection) => {}
+            _ = pass_on(begun, &connection, sees_machine) => {}
         }
     }
 
@@ -94,11 +156,12 @@ impl Server {
         &self,
         stream: UnixStream,
         uid: u32,
+        caller: Caller,
         subscription: &Arc<Subscription>,
     ) -> zbus::Result<Connection> {
-        let machine = Machine1 { init: Arc::clone(&self.init), subscription: Arc::clone(subscription) };
-        let containers = Containers1 { init: Arc::clone(&self.init), logs: self.logs.clone() };
-        let images = Images1 { socket_path: self.engine_socket.clone() };
+        let machine = Machine1 { init: caller.clone(), subscription: Arc::clone(subscription) };
+        let images = Images1 { access: caller.clone(), socket_path: self.engine_socket.clone() };
+        let containers = Containers1 { init: caller, logs: self.logs.clone() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(Transport::new(stream, uid))
             .server(&self.guid)
@@ -124,29 +187,35 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 
 /// Whether a client wants signals.
 pub struct Subscription {
-    init: Arc<Init>,
+    init: Caller,
     sender: Mutex<Option<oneshot::Sender<broadcast::Receiver<Notice>>>>,
 }
 
 impl Subscription {
-    fn new(init: Arc<Init>) -> (Self, oneshot::Receiver<broadcast::Receiver<Notice>>) {
+    fn new(init: Caller) -> (Self, oneshot::Receiver<broadcast::Receiver<Notice>>) {
         let (sender, receiver) = oneshot::channel();
         (Self { init, sender: Mutex::new(Some(sender)) }, receiver)
     }
 
     /// From now on it does. The notices are kept from this moment, so that nothing is lost between this call and the
     /// client's next one.
-    pub fn begin(&self) {
+    pub fn begin(&self) -> Result<(), ApiError> {
+        self.init.check(ApiPart::Events)?;
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // Nobody takes it when the client is being disconnected.
             let _ = sender.send(self.init.notices());
         }
+        Ok(())
     }
 }
 
 /// Sends the notices as signals, from the moment the client subscribes. Ends with the first that cannot be sent.
-async fn pass_on(begun: oneshot::Receiver<broadcast::Receiver<Notice>>, connection: &Connection) -> zbus::Result<()> {
+async fn pass_on(
+    begun: oneshot::Receiver<broadcast::Receiver<Notice>>,
+    connection: &Connection,
+    sees_machine: bool,
+) -> zbus::Result<()> {
     let Ok(mut notices) = begun.await else { return Ok(()) };
     let emitter = SignalEmitter::new(connection, OBJECT_PATH)?;
     loop {
@@ -156,6 +225,9 @@ async fn pass_on(begun: oneshot::Receiver<broadcast::Receiver<Notice>>, connecti
             }
             Ok(Notice::MachineChanged(state)) => {
                 Machine1::machine_changed(&emitter, state).await?;
+                if !sees_machine {
+                    continue;
+                }
                 let machine = connection.object_server().interface::<_, Machine1>(OBJECT_PATH).await?;
                 machine.get().await.state_changed(&emitter).await?;
             }

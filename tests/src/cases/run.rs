@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case { name: "run/outlives-control-and-reexec", memory: 256, run: outlives },
     Case { name: "run/survives-a-reboot", memory: 256, run: survives_a_reboot },
     Case { name: "run/replicas", memory: 256, run: replicas },
+    Case { name: "run/parts-of-the-api", memory: 256, run: parts },
 ];
 
 /// Prints numbered lines until it is told to end, and then ends with 9.
@@ -293,6 +294,41 @@ fn replicas(bench: &Bench) -> Result<()> {
             ("berth pause web; berth unpause web", 0, "web-1\nweb-2\nweb-1\nweb-2\n"),
             ("berth rm web-1 2>&1 | grep -c 'in the configuration'", 0, "1\n"),
             ("berth stop nobody 2>&1 | grep -c 'berth ps'", 0, "1\n"),
+        ],
+    )
+}
+
+/// A container that may use a part of the control API, with the machine's own command line, which is one static file.
+fn parts(bench: &Bench) -> Result<()> {
+    let container = |name: &str, more: &str| {
+        format!(
+            "[containers.{name}]\nimage = \"localhost/a:1\"\ncommand = [\"sleep\", \"100000\"]\n\
+             volumes = [\"/usr/bin/berth:/bin/berth:ro\"]\n{more}\n"
+        )
+    };
+    let configuration = container("watcher", "api = [\"containers.list\", \"containers.restart\"]")
+        + &container("user", "api = [\"containers.list\"]\nuser = \"1000:1000\"")
+        + &container("none", "");
+    let mut machine = machine(bench, &configuration)?;
+    check(
+        &mut machine,
+        &[
+            ("berth exec none ls /run/berth 2>/dev/null", 1, ""),
+            ("berth exec watcher berth ps -q", 0, "none\nuser\nwatcher\n"),
+            ("berth exec user berth ps -q", 0, "none\nuser\nwatcher\n"),
+            ("berth exec -u 33 user berth ps -q 2>&1 | grep -c 'root alone'", 0, "1\n"),
+            ("berth exec watcher berth stop none 2>&1 | grep -c 'containers.stop'", 0, "1\n"),
+            ("berth exec watcher berth run --rm IMAGE true 2>&1 | grep -c 'containers.create'", 0, "1\n"),
+            ("berth exec watcher berth poweroff 2>&1 | grep -c 'machine.power'", 0, "1\n"),
+            ("berth exec watcher berth config show 2>&1 | grep -c 'machine.configuration'", 0, "1\n"),
+            // PID 1 keeps the socket for the next `control` and for its own next program.
+            (
+                "kill -9 $(berth inspect control | grep '\"pid\"' | tr -dc 0-9); until berth reexec >&2; do usleep 50000; done; \
+              until berth exec watcher berth ps -q; do usleep 50000; done",
+                0,
+                "none\nuser\nwatcher\n",
+            ),
+            ("berth restart watcher && berth exec watcher berth ps -q", 0, "watcher\nnone\nuser\nwatcher\n"),
         ],
     )
 }

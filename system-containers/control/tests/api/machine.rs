@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::{Containers1Proxy, Machine1Proxy};
 use berth_control::message::{
@@ -11,7 +12,7 @@ use berth_control::message::{
 use berth_control_server::init::Init;
 use berth_control_server::server::Server;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -63,6 +64,19 @@ impl Api {
     pub async fn proxies(&self) -> (Machine1Proxy<'static>, Containers1Proxy<'static>) {
         let connection = self.connect().await;
         (Machine1Proxy::new(&connection).await.unwrap(), Containers1Proxy::new(&connection).await.unwrap())
+    }
+
+    /// Gives the server the socket of a container that may use these parts, and returns its path.
+    pub fn grant(&self, container: &str, parts: &[ApiPart], uid_base: u32) -> PathBuf {
+        let path = self.directory.path().join(format!("{container}.sock"));
+        let listener = berth_control::listener::listen_on(&path, nix::sys::socket::SockType::Stream).unwrap();
+        self.grant_listener(container, parts, uid_base, &listener);
+        path
+    }
+
+    pub fn grant_listener(&self, container: &str, parts: &[ApiPart], uid_base: u32, listener: &OwnedFd) {
+        let notice = Notice::ApiSocket { container: container.into(), parts: parts.to_vec(), uid_base };
+        self.init.send(&FromInit::Notice(notice), &[listener.as_fd()]).unwrap();
     }
 
     /// Fails when the server has not read what was sent before.

@@ -3,4 +3,5 @@
 mod clients;
 mod hostile;
 mod machine;
+mod parts;
 mod round_trip;

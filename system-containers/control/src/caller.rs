@@ -1,0 +1,188 @@
+//! PID 1 as a client may ask it: everything, or the parts that a container's configuration names.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use berth_config::ApiPart;
+use berth_control::dbus::ApiError;
+use berth_control::message::{CONTAINERS_AT_ONCE, Container, Machine, Notice, Reply, Request, Statistics};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::sync::broadcast;
+
+use crate::init::{Answer, Init, unavailable, unexpected};
+
+/// What a client may.
+#[derive(Debug)]
+pub enum Access {
+    /// Everything.
+    Everything,
+    /// What the configuration of its container names.
+    Parts {
+        /// The container.
+        container: String,
+        /// Its parts.
+        parts: Vec<ApiPart>,
+    },
+}
+
+impl Access {
+    /// An error if this part is not granted.
+    pub fn check(&self, part: ApiPart) -> Result<(), ApiError> {
+        match self {
+            Self::Parts { container, parts } if !parts.contains(&part) => Err(ApiError::Refused(format!(
+                "container {container} may not do this: add \"{part}\" to its `api` in the configuration"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Asks PID 1 for a client, as far as it may.
+#[derive(Clone)]
+pub struct Caller {
+    init: Arc<Init>,
+    access: Arc<Access>,
+}
+
+impl Caller {
+    /// For a client with this access.
+    pub fn new(init: Arc<Init>, access: Arc<Access>) -> Self {
+        Self { init, access }
+    }
+
+    /// For what is no answer to the client.
+    pub fn for_ourselves(&self) -> Self {
+        Self::new(Arc::clone(&self.init), Arc::new(Access::Everything))
+    }
+
+    /// An error if the client may not use this part.
+    pub fn check(&self, part: ApiPart) -> Result<(), ApiError> {
+        self.access.check(part)
+    }
+
+    /// PID 1's notices from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.init.notices()
+    }
+
+    /// Asks for something whose answer is that it is done.
+    pub async fn done(&self, request: Request) -> Result<(), ApiError> {
+        self.done_with(request, &[]).await
+    }
+
+    /// The same for a request that comes with descriptors.
+    pub async fn done_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ApiError> {
+        match self.ask(request, descriptors).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something that comes as a descriptor.
+    pub async fn descriptor(&self, request: Request) -> Result<OwnedFd, ApiError> {
+        match self.ask(request, &[]).await? {
+            (Reply::Done, descriptors) => {
+                descriptors.into_iter().next().ok_or_else(|| unavailable("PID 1 answered without a descriptor"))
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks with configuration files on a sheet of memory, and returns what PID 1 has written in their place.
+    pub async fn with_sheet(&self, request: Request, files: &[(String, String)]) -> Result<String, ApiError> {
+        let failed = |error: std::io::Error| unavailable(&format!("pass the configuration on: {error}"));
+        let sheet = memfd_create("configuration", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?;
+        let mut sheet = File::from(sheet);
+        let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
+        sheet.write_all(&text).and_then(|()| sheet.rewind()).map_err(failed)?;
+        self.done_with(request, &[sheet.as_fd()]).await?;
+        let mut answer = String::new();
+        sheet.rewind().and_then(|()| sheet.read_to_string(&mut answer)).map_err(failed)?;
+        Ok(answer)
+    }
+
+    /// The machine as it is now.
+    pub async fn machine(&self) -> Result<Machine, ApiError> {
+        match self.call(Request::Machine).await? {
+            Reply::Machine(machine) => Ok(*machine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Every container as it is now, system containers first, by name.
+    pub async fn containers(&self) -> Result<Vec<Container>, ApiError> {
+        let mut all: Vec<Container> = Vec::new();
+        loop {
+            let after = all.last().map(|container| container.name.clone()).unwrap_or_default();
+            match self.call(Request::Containers { after }).await? {
+                Reply::Containers(some) => {
+                    let more = some.len() == CONTAINERS_AT_ONCE;
+                    all.extend(some);
+                    if !more {
+                        break;
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        all.sort_by(|left, right| (left.kind, &left.name).cmp(&(right.kind, &right.name)));
+        Ok(all)
+    }
+
+    /// What those that run use.
+    pub async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
+        let mut all = Vec::new();
+        let mut after = Some(String::new());
+        while let Some(last) = after.take() {
+            match self.call(Request::Statistics { after: last }).await? {
+                Reply::Statistics { statistics, next } => {
+                    all.extend(statistics);
+                    after = next;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Sends a request and waits for its answer; a refusal is an error.
+    pub async fn call(&self, request: Request) -> Result<Reply, ApiError> {
+        self.ask(request, &[]).await.map(|(reply, _)| reply)
+    }
+
+    async fn ask(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
+        if let Access::Parts { .. } = &*self.access {
+            let part = part(&request).ok_or_else(|| ApiError::Refused("this is not for containers".to_owned()))?;
+            self.access.check(part)?;
+        }
+        self.init.call_with(request, descriptors).await
+    }
+}
+
+/// The part of the API that a request belongs to; `None` for those that no client makes.
+fn part(request: &Request) -> Option<ApiPart> {
+    Some(match request {
+        Request::Machine => ApiPart::MachineDescribe,
+        Request::Timeline | Request::Boots => ApiPart::MachineTimeline,
+        Request::Configuration => ApiPart::MachineConfiguration,
+        Request::Plan | Request::Apply { .. } | Request::Confirm => ApiPart::MachineApply,
+        Request::Power(_) => ApiPart::MachinePower,
+        Request::Reexecute => ApiPart::MachineReexecute,
+        Request::Containers { .. } | Request::Instances { .. } => ApiPart::ContainersList,
+        Request::Statistics { .. } => ApiPart::ContainersStatistics,
+        Request::Why { .. } => ApiPart::ContainersWhy,
+        Request::Start { .. } => ApiPart::ContainersStart,
+        Request::Stop { .. } => ApiPart::ContainersStop,
+        Request::Restart { .. } => ApiPart::ContainersRestart,
+        Request::Kill { .. } => ApiPart::ContainersKill,
+        Request::Pause { .. } | Request::Unpause { .. } => ApiPart::ContainersPause,
+        Request::Resize { .. } => ApiPart::ContainersResize,
+        Request::Execute(_) => ApiPart::ContainersExecute,
+        Request::Attach { .. } => ApiPart::ContainersAttach,
+        Request::Create { .. } => ApiPart::ContainersCreate,
+        Request::Remove { .. } => ApiPart::ContainersRemove,
+        _ => return None,
+    })
+}
