@@ -108,6 +108,7 @@ fn detached(bench: &Bench) -> Result<()> {
             ("berth start job >/dev/null; berth wait job", 0, "4\n"),
             ("berth logs job", 0, ""),
             ("berth rm job", 0, "job\n"),
+            ("berth run -d --rm --name job IMAGE sh -c 'sleep 3; exit 5'; berth wait job", 0, "job\n5\n"),
             // A name is made up.
             (
                 "name=$(berth run -d --rm IMAGE sleep 1000) && berth exec $name hostname | grep -qx $name && berth rm -f $name | grep -qx $name",
@@ -317,7 +318,7 @@ fn parts(bench: &Bench) -> Result<()> {
             ("berth exec watcher berth ps -q", 0, "none\nuser\nwatcher\n"),
             ("berth exec user berth ps -q", 0, "none\nuser\nwatcher\n"),
             ("berth exec -u 33 user berth ps -q 2>&1 | grep -c 'root alone'", 0, "1\n"),
-            ("berth exec watcher berth stop none 2>&1 | grep -c 'containers.stop'", 0, "1\n"),
+            ("berth exec watcher berth kill none 2>&1 | grep -c 'containers.kill'", 0, "1\n"),
             ("berth exec watcher berth run --rm IMAGE true 2>&1 | grep -c 'containers.create'", 0, "1\n"),
             ("berth exec watcher berth poweroff 2>&1 | grep -c 'machine.power'", 0, "1\n"),
             ("berth exec watcher berth config show 2>&1 | grep -c 'machine.configuration'", 0, "1\n"),

@@ -29,9 +29,10 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
         let run = container.started_us;
         while !has_ended(&container, run) {
             let change = changes.next().await.ok_or_else(gone)?.args().map_err(Error::Broken)?.container;
-            // A change of it that was told meanwhile may be older than what is known; asking again is always right.
+            // A change of it that was told meanwhile may be older than what is known; asking again is always right, as long
+            // as it is there: one that was made to be removed is gone with its end.
             if change.name == *name {
-                container = api.containers.inspect(name).await?.into();
+                container = api.containers.inspect(name).await.map_or_else(|_| change.into(), Into::into);
             }
         }
         ended.push(container);
