@@ -4,7 +4,7 @@ mod support;
 
 use berth_control::message::Notice;
 use support::site::{Site, container, port};
-use support::{Namespace, Program, Running, eventually, possible, wanted};
+use support::{Namespace, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig", "dnsmasq"];
 const NETWORKS: &str = "[network]\ndns = ['192.0.2.1']\ndns_search = ['example.test']\n\
@@ -46,10 +46,8 @@ fn attach(
     namespace: &Namespace,
     networks: &[(&str, &str)],
 ) -> Vec<String> {
-    let mut wanted = wanted(name, &[]);
+    let mut wanted = on(wanted(name, &[]), networks);
     wanted.service = of.to_owned();
-    let membership = |(network, keys): &(&str, &str)| (network.parse().unwrap(), toml::from_str(keys).unwrap());
-    wanted.networks = networks.iter().map(membership).collect();
     service.attach_as(wanted, namespace).unwrap()
 }
 
@@ -154,9 +152,8 @@ fn only_containers_are_answered_and_no_published_port_takes_the_resolvers_place(
     let mut service = site.start();
     let (web, dns) = (container(), container());
     let addresses = attach(&mut service, ("web", "web"), &web, &[("front", "")]);
-    let mut wanted = wanted("dns", &[port("", 53, 53, "udp"), port("", 53, 53, "tcp")]);
-    wanted.networks = vec![("front".parse().unwrap(), berth_config::Membership::default())];
-    service.attach_as(wanted, &dns).unwrap();
+    let ports = [port("", 53, 53, "udp"), port("", 53, 53, "tcp")];
+    service.attach_as(on(wanted("dns", &ports), &[("front", "")]), &dns).unwrap();
     for how in ["", "+tcp"] {
         assert_eq!(dig(&web, FRONT, &format!("{how} web")), [addresses[0].clone()]);
     }

@@ -5,7 +5,7 @@ mod support;
 
 use berth_control::message::Notice;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, Running, eventually, possible, wanted};
+use support::{Namespace, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -29,10 +29,7 @@ fn try_attach(
     namespace: &Namespace,
     networks: &[(&str, &str)],
 ) -> Result<Vec<String>, String> {
-    let membership = |(network, keys): &(&str, &str)| (network.parse().unwrap(), toml::from_str(keys).unwrap());
-    let mut wanted = wanted(name, &[]);
-    wanted.networks = networks.iter().map(membership).collect();
-    service.attach_as(wanted, namespace)
+    service.attach_as(on(wanted(name, &[]), networks), namespace)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use berth_control::message::{Notice, Port};
 use support::site::{HOST, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, Program, Running, eventually, possible, wanted};
+use support::{Namespace, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -136,14 +136,9 @@ fn the_ports_of_a_container_on_a_network_of_its_own_are_reached_from_everywhere(
         port("", 9000, 80, "tcp"),
         port("", 9001, 81, "tcp"),
     ];
-    let mut wanted = wanted("web", &ports);
-    let membership = |name: &str| (name.parse().unwrap(), berth_config::Membership::default());
-    wanted.networks = vec![membership("closed"), membership("front")];
-    service.attach_as(wanted, &web).unwrap();
+    service.attach_as(on(wanted("web", &ports), &[("closed", ""), ("front", "")]), &web).unwrap();
     service.attach("other", &other, &[]).unwrap();
-    let mut on_front = support::wanted("neighbour", &[]);
-    on_front.networks = vec![membership("front")];
-    service.attach_as(on_front, &neighbour).unwrap();
+    service.attach_as(on(wanted("neighbour", &[]), &[("front", "")]), &neighbour).unwrap();
     let _servers = [serve(&web, "TCP", 80, "web"), serve(&web, "TCP", 81, "second")];
     let host = &site.machine.namespace;
     for from in [&site.outside, host, &web, &other, &neighbour] {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_control::message::{Attachment, Notice};
 use support::site::{Site, container, port};
-use support::{Namespace, eventually, possible, wanted};
+use support::{Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig"];
 const NETWORKS: &str = "[networks.front]\n[networks.back]\ninternal = true\n";
@@ -26,14 +26,13 @@ impl Chance {
 /// Every third is a replica of one service with a common port, every other has a port of its own.
 fn definition(number: u32) -> Attachment {
     let own = [port("", 9000 + u16::try_from(number).unwrap(), 80, "tcp")];
-    let mut wanted = wanted(&format!("c{number}"), &own);
-    let networks: &[&str] = match number % 4 {
-        0 => &["default"],
-        1 => &["front"],
-        2 => &["back", "front"],
-        _ => &["front", "default"],
+    let networks: &[(&str, &str)] = match number % 4 {
+        0 => &[("default", "")],
+        1 => &[("front", "")],
+        2 => &[("back", ""), ("front", "")],
+        _ => &[("front", ""), ("default", "")],
     };
-    wanted.networks = networks.iter().map(|name| (name.parse().unwrap(), Default::default())).collect();
+    let mut wanted = on(wanted(&format!("c{number}"), &own), networks);
     if number.is_multiple_of(3) {
         wanted.service = "all".to_owned();
         wanted.ports = vec![port("", 8080, 80, "tcp")];

@@ -194,6 +194,12 @@ pub fn wanted(name: &str, ports: &[Port]) -> Attachment {
     }
 }
 
+/// The same container on other networks: names, each with the keys of a membership or none.
+pub fn on(wanted: Attachment, networks: &[(&str, &str)]) -> Attachment {
+    let membership = |(network, keys): &(&str, &str)| (network.parse().unwrap(), toml::from_str(keys).unwrap());
+    Attachment { networks: networks.iter().map(membership).collect(), ..wanted }
+}
+
 /// A running service.
 pub struct Running {
     pub program: Program,
