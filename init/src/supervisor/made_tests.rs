@@ -348,3 +348,19 @@ fn a_configuration_that_brings_the_name_takes_it() {
     let (supervisor, engine) = world.supervisor_and_engine();
     assert_eq!(ask(supervisor, engine, prepared), Reply::Done);
 }
+
+#[test]
+fn no_more_are_made_than_the_engine_can_be_told_of() {
+    let mut world = world("");
+    let long = "x".repeat(10_000);
+    let labelled = |number| creation(&format!("c{number}"), &format!("labels = {{ text = '{long}' }}"));
+    let refused = (0..100).find_map(|number| match make(&mut world, labelled(number)) {
+        Reply::Refused { reason } => Some((number, reason)),
+        _ => None,
+    });
+    let (number, reason) = refused.unwrap();
+    assert!(number > 10 && reason.contains("berth rm"), "{number}: {reason}");
+    let (supervisor, engine) = world.supervisor_and_engine();
+    let declared = ask(supervisor, engine, Request::Declared);
+    assert!(matches!(declared, Reply::Declared(all) if all.len() == number));
+}
