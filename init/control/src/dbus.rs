@@ -131,4 +131,6 @@ pub trait Images1 {
     /// Brings an image here from its registry: a pipe with one [`crate::images::PullEvent`] a line, as JSON. It goes on
     /// if nobody reads.
     fn pull(&self, image: &str) -> Result<OwnedFd, ApiError>;
+    /// Which images are here: a pipe with one [`crate::images::StoredImage`] a line, as JSON.
+    fn list(&self) -> Result<OwnedFd, ApiError>;
 }

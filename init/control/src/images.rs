@@ -19,6 +19,8 @@ pub enum Query {
         /// The image's name.
         image: String,
     },
+    /// Which images are there: [`StoredImage`]s come, in the order of their names.
+    List,
 }
 
 /// What `engine` says to a query.
@@ -29,6 +31,23 @@ pub enum Answer {
     Coming,
     /// It does not, for this reason.
     Refused(String),
+}
+
+/// An image that is here, by one of its names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredImage {
+    /// Its complete name.
+    pub image: String,
+    /// The digest of its manifest; of its configuration where an archive has no manifest.
+    pub digest: String,
+    /// How many layers it has.
+    pub layers: usize,
+    /// The bytes of their files. Images may share layers.
+    pub bytes: u64,
+    /// Who gave it, host and port; absent if it came from an archive.
+    pub from: Option<String>,
+    /// Whether a container was prepared from it since `engine` started.
+    pub in_use: bool,
 }
 
 /// A line about a pull.

@@ -100,6 +100,8 @@ enum Command {
     Logs(logs::Arguments),
     /// Show what the boot did and how long each step took, or why earlier ones ended
     Boot(boot::Arguments),
+    /// List the images that are here
+    Images,
     /// Bring an image here from its registry
     Pull(images::Pull),
     /// Look at configurations
@@ -223,6 +225,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Pause(names) => containers::each(&api, containers::Action::Pause, &names, json).await,
         Command::Unpause(names) => containers::each(&api, containers::Action::Unpause, &names, json).await,
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
+        Command::Images => images::list(&api, json).await,
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
         Command::Reexec => power::reexecute(&api).await,
         Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {

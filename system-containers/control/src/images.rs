@@ -32,12 +32,17 @@ impl Images1 {
     async fn pull(&self, image: String) -> Result<OwnedFd, ApiError> {
         self.query(Query::Pull { image }).await
     }
+
+    async fn list(&self) -> Result<OwnedFd, ApiError> {
+        self.query(Query::List).await
+    }
 }
 
 impl Images1 {
     /// The read end of a pipe with what was asked for.
     async fn query(&self, query: Query) -> Result<OwnedFd, ApiError> {
         self.access.check(match &query {
+            Query::List => ApiPart::ImagesList,
             Query::Pull { .. } => ApiPart::ImagesPull,
         })?;
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));

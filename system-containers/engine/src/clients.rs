@@ -49,14 +49,15 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()
     let Some(pipe) = descriptors.pop() else {
         return answer(Answer::Refused("the query comes without a pipe".to_owned()));
     };
-    let Query::Pull { image } = query;
-    match image.parse::<Reference>() {
-        Ok(reference) => {
-            answer(Answer::Coming)?;
-            // It is gone only when the engine ends.
-            puller.upgrade().map(|puller| puller.send(Task::Tell(reference, pipe)));
-            Ok(())
-        }
-        Err(error) => answer(Answer::Refused(describe(&error))),
-    }
+    let task = match query {
+        Query::List => Task::List(pipe),
+        Query::Pull { image } => match image.parse::<Reference>() {
+            Ok(reference) => Task::Tell(reference, pipe),
+            Err(error) => return answer(Answer::Refused(describe(&error))),
+        },
+    };
+    answer(Answer::Coming)?;
+    // It is gone only when the engine ends.
+    puller.upgrade().map(|puller| puller.send(task));
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread::JoinHandle;
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::images::{Answer, PullEvent, Query};
+use berth_control::images::{Answer, PullEvent, Query, StoredImage};
 use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
 use berth_engine::prepare::Folders;
 use berth_engine::registry::Patience;
@@ -314,16 +314,20 @@ fn a_client_hears_how_its_pull_goes() {
     init.declare(&[("none", "{\"image\":\"a/B\"}")]);
     init.notify(Notice::DeclaredChanged);
     assert!(matches!(init.next(), Request::PrepareFailed { .. }));
-    let pull = |image: String| {
+    let ask = |query: Query| {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
         let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
         rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let channel = Channel::from(socket);
-        channel.send(&Query::Pull { image }, &[writer.as_fd()]).unwrap();
+        channel.send(&query, &[writer.as_fd()]).unwrap();
         drop(writer);
         let (answer, _) = channel.receive::<Answer>().unwrap();
         let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
+        (answer, text)
+    };
+    let pull = |image: String| {
+        let (answer, text) = ask(Query::Pull { image });
         let events: Vec<PullEvent> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (answer, events)
     };
@@ -338,6 +342,13 @@ fn a_client_hears_how_its_pull_goes() {
         matches!(events.last(), Some(PullEvent::Failed(reason)) if reason.contains("manifest unknown")),
         "{events:?}"
     );
+    let (_, listed) = ask(Query::List);
+    let listed: StoredImage = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (listed.image, listed.from, listed.layers),
+        (format!("{0}/demo:1", registry.name()), Some(registry.name()), 1)
+    );
+    assert!(listed.bytes > 0 && !listed.in_use);
     let (answer, events) = pull("Not An Image".to_owned());
     assert!(matches!(answer, Answer::Refused(_)) && events.is_empty());
     init.shut_down(&machine);

@@ -31,11 +31,12 @@ pub enum ApiPart {
     ContainersAttach,
     ContainersCreate,
     ContainersRemove,
+    ImagesList,
     ImagesPull,
     Events,
 }
 
-const NAMES: [(ApiPart, &str); 22] = [
+const NAMES: [(ApiPart, &str); 23] = [
     (ApiPart::MachineDescribe, "machine.describe"),
     (ApiPart::MachineTimeline, "machine.timeline"),
     (ApiPart::MachineConfiguration, "machine.configuration"),
@@ -56,6 +57,7 @@ const NAMES: [(ApiPart, &str); 22] = [
     (ApiPart::ContainersAttach, "containers.attach"),
     (ApiPart::ContainersCreate, "containers.create"),
     (ApiPart::ContainersRemove, "containers.remove"),
+    (ApiPart::ImagesList, "images.list"),
     (ApiPart::ImagesPull, "images.pull"),
     (ApiPart::Events, "events"),
 ];

@@ -32,6 +32,8 @@ pub enum Task {
     Pull(Reference),
     /// The same, for a client that reads [`PullEvent`]s from this pipe.
     Tell(Reference, OwnedFd),
+    /// Write what there is into this pipe.
+    List(OwnedFd),
 }
 
 /// What the puller tells the engine's loop.
@@ -101,6 +103,10 @@ impl Puller {
                 self.shared.tokens.clear();
             }
             Task::Pull(reference) => drop(self.join(&reference)),
+            Task::List(pipe) => match Sender::from_owned_fd(pipe) {
+                Ok(pipe) => drop(tokio::spawn(list(Arc::clone(&self.place.store), pipe))),
+                Err(error) => eprintln!("engine: a client's pipe: {error}"),
+            },
             Task::Tell(reference, pipe) => match Sender::from_owned_fd(pipe) {
                 Ok(pipe) => drop(tokio::spawn(tell(self.join(&reference), pipe))),
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
@@ -176,9 +182,18 @@ async fn tell(job: Job, mut pipe: Sender) {
     }
 }
 
+/// Tells a client what there is.
+async fn list(store: Arc<Store>, mut pipe: Sender) {
+    for image in store.list() {
+        if !send(&mut pipe, image).await {
+            return;
+        }
+    }
+}
+
 /// One line. False if nobody reads any more.
-async fn send(pipe: &mut Sender, event: PullEvent) -> bool {
-    let Ok(mut line) = serde_json::to_vec(&event) else { return false };
+async fn send(pipe: &mut Sender, value: impl serde::Serialize) -> bool {
+    let Ok(mut line) = serde_json::to_vec(&value) else { return false };
     line.push(b'\n');
     pipe.write_all(&line).await.is_ok()
 }

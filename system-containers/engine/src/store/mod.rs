@@ -22,6 +22,7 @@
 mod catalogue;
 mod claims;
 mod draft;
+mod list;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;

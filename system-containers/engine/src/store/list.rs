@@ -1,0 +1,30 @@
+//! What the store holds, for people.
+
+use std::collections::HashSet;
+
+use berth_control::images::StoredImage;
+
+use super::Store;
+use crate::digest::Digest;
+
+impl Store {
+    /// Every name with its image, in the order of names.
+    pub fn list(&self) -> Vec<StoredImage> {
+        let catalogue = self.catalogue();
+        let stored = |(name, digest): (String, Digest)| {
+            let image = catalogue.images.get(&digest)?;
+            // A layer may be there twice.
+            let layers: HashSet<&Digest> = image.chain.iter().collect();
+            let bytes = layers.iter().filter_map(|layer| catalogue.layers.get(*layer)).map(|layer| layer.bytes).sum();
+            Some(StoredImage {
+                from: catalogue.pulled.get(&name).map(|pull| pull.from.clone()),
+                image: name,
+                digest: digest.to_string(),
+                layers: image.chain.len(),
+                bytes,
+                in_use: catalogue.in_use.contains(&digest),
+            })
+        };
+        catalogue.names().into_iter().filter_map(stored).collect()
+    }
+}
