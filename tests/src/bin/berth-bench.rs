@@ -7,13 +7,13 @@ use berth_image_build::demo;
 use berth_image_build::workspace::Workspace;
 use berth_tests::artifacts::{self, Artifacts, repository};
 use berth_tests::bench::Bench;
-use berth_tests::figures::{Figure, boot, memory, sizes};
+use berth_tests::figures::{Figure, boot, many, memory, sizes};
 use clap::Parser;
 
-/// Measures the image: sizes, boot, memory
+/// Measures the image: sizes, boot, memory, many containers
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Only these: sizes, boot, idle, least
+    /// Only these: sizes, boot, idle, least, many
     parts: Vec<String>,
     /// How many boots of each kind are compared
     #[arg(long, default_value_t = 7)]
@@ -50,5 +50,6 @@ fn run(command_line: &CommandLine) -> Result<()> {
     measure("sizes", &|bench| sizes::measure(bench.artifacts()))?;
     measure("boot", &|bench| boot::measure(bench, &demo, command_line.runs))?;
     measure("idle", &|bench| memory::measure_idle(bench, &demo))?;
-    measure("least", &|bench| memory::measure_least(bench, &demo))
+    measure("least", &|bench| memory::measure_least(bench, &demo))?;
+    measure("many", &many::measure)
 }

@@ -24,8 +24,26 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let mut machine = bench.machine().disk(demo).forward(8080).start()?;
     machine.wait_until_ready()?;
     serve(&mut machine)?;
+    let by_name = proportional(&mut machine, "cd /proc && echo [0-9]*")?;
+    let total: u64 = by_name.values().sum();
+    ensure!(total > 0, "no process has memory");
+    let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
+    let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).with_bar("16 MiB")];
+    figures.extend(by_name.iter().map(|(name, size)| Figure::new(format!("  {name}"), mebibytes(*size))));
+    let free = machine.guest.read("/proc/meminfo")?;
+    let available = free.lines().find(|line| line.starts_with("MemAvailable:")).context("MemAvailable")?;
+    let available = available.trim_start_matches("MemAvailable:").trim().trim_end_matches(" kB").parse()?;
+    figures.push(Figure::new("available of 256 MiB", mebibytes(available)));
+    Ok(figures)
+}
+
+/// The proportional set sizes, in KiB, of the processes whose numbers `list` prints, by the names of their programs.
+///
+/// # Errors
+/// If the machine does not say.
+pub(super) fn proportional(machine: &mut Machine, list: &str) -> Result<BTreeMap<String, u64>> {
     // The shell that lists them is gone when they are read; kernel threads have no memory of their own.
-    let pids = machine.guest.shell("cd /proc && echo [0-9]*")?;
+    let pids = machine.guest.shell(list)?;
     let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
     for pid in pids.split_whitespace() {
         let Ok(rollup) = machine.guest.read(&format!("/proc/{pid}/smaps_rollup")) else { continue };
@@ -37,16 +55,7 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
         let program = arguments.split('\0').next().unwrap_or_default();
         *by_name.entry(program.rsplit('/').next().unwrap_or_default().to_owned()).or_default() += kibibytes;
     }
-    let total: u64 = by_name.values().sum();
-    ensure!(total > 0, "no process has memory");
-    let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
-    let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).with_bar("16 MiB")];
-    figures.extend(by_name.iter().map(|(name, size)| Figure::new(format!("  {name}"), mebibytes(*size))));
-    let free = machine.guest.read("/proc/meminfo")?;
-    let available = free.lines().find(|line| line.starts_with("MemAvailable:")).context("MemAvailable")?;
-    let available = available.trim_start_matches("MemAvailable:").trim().trim_end_matches(" kB").parse()?;
-    figures.push(Figure::new("available of 256 MiB", mebibytes(available)));
-    Ok(figures)
+    Ok(by_name)
 }
 
 /// The least memory in which the machine boots and serves the demo.
