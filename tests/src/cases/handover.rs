@@ -33,11 +33,14 @@ fn reexec(bench: &Bench) -> Result<()> {
     machine.guest.shell("berth reexec")?;
     let count = machine.guest.shell(descriptors)?;
     // One begins under one program and ends under another.
-    let execution = "berth exec a0 sh -c 'touch /tmp/begun; until [ -e /tmp/go ]; do sleep 0.01; done; exit 7' & \
-        until berth exec a0 sh -c '[ -e /tmp/begun ]'; do :; done; \
-        for i in 1 2 3 4 5 6 7 8 9; do berth reexec; done; berth exec a0 touch /tmp/go; wait $!; echo $?";
-    let code = machine.guest.shell(execution)?;
-    ensure!(code.trim_end().ends_with('7'), "the execution ended with {code}");
+    let execution = "berth exec a0 sh -c 'touch /tmp/begun; until [ -e /tmp/go ]; do sleep 0.1; done; exit 7'";
+    machine.guest.shell(&format!("({execution}; echo $? > /tmp/code) >/dev/null 2>&1 &"))?;
+    machine.guest.shell("until berth exec a0 sh -c '[ -e /tmp/begun ]'; do :; done")?;
+    for _ in 1..10 {
+        machine.guest.shell("berth reexec")?;
+    }
+    let code = machine.guest.shell("berth exec a0 touch /tmp/go; until [ -s /tmp/code ]; do :; done; cat /tmp/code")?;
+    ensure!(code.trim_end() == "7", "the execution ended with {code}");
     ensure!(steps(&mut machine)?.len() == 10, "{:?}", steps(&mut machine)?);
     let after = chatty::processes(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");

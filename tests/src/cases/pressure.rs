@@ -14,6 +14,7 @@ use crate::wait;
 /// The cases of this group.
 pub const CASES: &[Case] = &[
     Case { name: "pressure/memory-hog", memory: 256, run: memory_hog },
+    Case { name: "pressure/fork-bomb", memory: 256, run: fork_bomb },
     Case { name: "pressure/descriptor-hog", memory: 256, run: descriptor_hog },
     Case { name: "pressure/log-flood", memory: 256, run: log_flood },
     Case { name: "pressure/memory-is-reserved", memory: 256, run: reserved },
@@ -76,6 +77,11 @@ fn memory_hog(bench: &Bench) -> Result<()> {
     ensure!(console.contains("container hog is killed: the machine runs out of memory"), "PID 1 was too slow");
     ensure!(!console.contains("Out of memory"), "the kernel had to kill");
     is_well(&mut machine)
+}
+
+/// Inside a container it fills the limit of 2,048 tasks that every container has, and goes on trying.
+fn fork_bomb(bench: &Bench) -> Result<()> {
+    stays_well(bench, "bomb() { bomb | bomb & }; bomb; while true; do bomb; done")
 }
 
 fn descriptor_hog(bench: &Bench) -> Result<()> {
