@@ -15,7 +15,7 @@ use super::{Supervisor, statistics};
 use crate::reactor::Token;
 
 /// So many messages of one peer are answered before the others, and signals, have their turn.
-const MESSAGES_AT_ONCE: usize = 32;
+pub(super) const MESSAGES_AT_ONCE: usize = 32;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

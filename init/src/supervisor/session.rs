@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::container::{Container, State};
 use super::output::Output;
-use super::requests::Applicant;
+use super::requests::{Applicant, MESSAGES_AT_ONCE};
 use crate::reactor::Token;
 
 /// The exit code of a container that could not be set up, as docker has it.
@@ -155,9 +155,12 @@ impl Supervisor {
         self.tell_client(id, &ToClient::Running, &[]);
     }
 
-    /// A client says something, or has gone.
+    /// A client says something, or has gone. What is left after [`MESSAGES_AT_ONCE`] waits for the next round.
     pub fn session(&mut self, id: u32) {
-        while let Some(session) = self.containers.get(id).and_then(|container| container.session.as_ref()) {
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(session) = self.containers.get(id).and_then(|container| container.session.as_ref()) else {
+                return;
+            };
             match session.channel.receive::<FromClient>() {
                 Ok((FromClient::CloseInput, _)) => {
                     if let Some(container) = self.containers.get_mut(id) {

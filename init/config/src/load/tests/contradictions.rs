@@ -1,0 +1,203 @@
+//! Values that are right by themselves and do not go together.
+
+use super::*;
+
+#[test]
+fn the_same_port_twice_names_both() {
+    let text = "\
+[containers.a]
+image = 'x'
+ports = ['127.0.0.1:8000-8010:80-90', '53:53/udp']
+[containers.b]
+image = 'x'
+ports = ['53:53', '192.0.2.1:8005:80', '0.0.0.0:8010:80']
+";
+    let wanted = "\
+error: containers.b.ports[2]: \"a\" already has the machine's port 8010/tcp
+ --> berth.toml:6:40
+  |
+6 | ports = ['53:53', '192.0.2.1:8005:80', '0.0.0.0:8010:80']
+  |                                        ^^^^^^^^^^^^^^^^^
+ --> berth.toml:3:10
+  |
+3 | ports = ['127.0.0.1:8000-8010:80-90', '53:53/udp']
+  |          --------------------------- published here
+  = help: publish one of them at another port";
+    assert_eq!(mistake(text), wanted);
+}
+
+#[test]
+fn elements_keep_their_index_and_place_beside_wrong_ones() {
+    let lines = mistakes("[containers.web]\nimage = 'x'\nports = ['80:80', 'x', '81:80', '80:81']\n");
+    assert!(lines[0].starts_with("berth.toml:3:19: containers.web.ports[1]: "), "{lines:#?}");
+    assert!(lines[1].starts_with("berth.toml:3:33: containers.web.ports[3]: this container already has"), "{lines:#?}");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn a_cycle_is_shown_once_and_whole() {
+    let text = "\
+[containers.a]
+image = 'x'
+depends_on = ['b']
+[containers.b]
+image = 'x'
+depends_on = ['d', 'c']
+[containers.c]
+image = 'x'
+depends_on = ['a']
+[containers.d]
+image = 'x'
+";
+    let shown = mistake(text);
+    assert!(shown.contains("the containers wait for each other: a -> b -> c -> a"), "{shown}");
+    assert!(shown.contains("berth.toml:6:20") && shown.contains("berth.toml:9:15"), "{shown}");
+    assert!(mistake("[containers.a]\nimage = 'x'\ndepends_on = ['a']\n").contains("depends on itself"));
+    let long = "\
+[containers.a]\nimage = 'x'\ndepends_on.b = { condition = 'started' }
+[containers.b]\nimage = 'x'\ndepends_on = { c = {}, a = {} }
+[containers.c]\nimage = 'x'\n";
+    let shown = mistake(long);
+    assert!(shown.contains("the containers wait for each other: a -> b -> a"), "{shown}");
+    assert!(shown.contains("containers.a.depends_on.b") && shown.contains("berth.toml:6:"), "{shown}");
+}
+
+#[test]
+fn a_diamond_is_no_cycle() {
+    let text = "\
+[containers.a]\nimage = 'x'\ndepends_on = ['b', 'c']
+[containers.b]\nimage = 'x'\ndepends_on = ['d']
+[containers.c]\nimage = 'x'\ndepends_on = ['d']
+[containers.d]\nimage = 'x'
+";
+    assert_eq!(load_text(text).expect("nothing is wrong").containers.len(), 4);
+}
+
+#[test]
+fn contradictions_within_a_container_are_found() {
+    let web = "[containers.web]\nimage = 'x'\n";
+    let cases = [
+        ("network_mode = 'host'\nports = ['80:80']", "its ports are the machine's"),
+        ("network_mode = 'none'\nports = ['80:80']", "it cannot have ports"),
+        ("volumes = ['a:/x']\ntmpfs = ['/x/']", "something else already appears at /x"),
+        ("volumes = ['a:/proc/sys']", "/proc is the kernel's"),
+        ("memory = 512", "512 of memory is too little"),
+        ("[containers.web.sysctls]\n'kernel.panic' = 1", "it is a setting of the whole machine"),
+        ("depends_on = ['network']", "there is no container \"network\""),
+        ("replicas = 257\nports = ['80:80']", "connections are shared out among 256 containers at most"),
+        ("replicas = 2000", "2000 replicas are too many"),
+        ("replicas = 2\n[containers.web-2]\nimage = 'x'", "has the name \"web-2\", as has one of \"web-2\""),
+        ("depends_on = ['c-1']\n[containers.c]\nimage = 'x'\nreplicas = 2", "there is no container \"c-1\""),
+        ("every = '1h'\nschedule = 'daily'", "has a `schedule` already"),
+        ("every = '10ms'", "10ms is too short"),
+        ("schedule = '0 3 * *'", "it has 4 fields, not five"),
+        ("depends_on = ['c']\n[containers.c]\nimage = 'x'\nevery = '1h'", "runs only when its time comes"),
+        ("depends_on.c = { condition = 'healthy' }\n[containers.c]\nimage = 'x'", "\"c\" has no health check"),
+        (
+            "depends_on.c = { condition = 'completed' }\n[containers.c]\nimage = 'x'",
+            "is started again whenever it ends",
+        ),
+    ];
+    for (text, wanted) in cases {
+        let shown = mistake(&format!("{web}{text}\n"));
+        assert!(shown.contains(wanted), "{shown}");
+    }
+    assert!(mistake("[containers.kernel]\nimage = 'x'\n").contains("the name of a log"));
+    assert!(mistake("[containers.logs]\nimage = 'x'\n").contains("the name of a system container"));
+    assert!(mistake("[watchdog]\ntimeout = '1s'\n").contains("5s to 10m are possible"));
+    assert!(mistake("[containers.Web]\nimage = 'x'\n").contains("it has 'W'"));
+}
+
+#[test]
+fn links_that_cannot_work_are_found() {
+    let cases = [
+        ("match = {}", "it matches no link"),
+        ("addresses = ['192.0.2.7']", "has no prefix length"),
+        ("addresses = ['192.0.2.7/24', '192.0.2.7/24']", "the address is there twice"),
+        ("addresses = ['2001:db8::1/64']\nipv6 = 'off'", "IPv6 is switched off"),
+        ("addresses = ['192.0.2.7/24']\ngateways = ['198.51.100.1']", "does not reach the gateway"),
+        (
+            "addresses = ['192.0.2.7/24']\ngateways = ['192.0.2.1', '192.0.2.2']",
+            "a default gateway of this family already",
+        ),
+        ("routes = [{ destination = '10.0.0.0/8', gateway = 'fe80::1' }]", "not of the same family"),
+        ("routes = [{ gateway = 'fe80::1' }]", "the key `destination` is missing"),
+        ("mtu = 1000", "packets that small"),
+        ("mtu = 67", "is not a packet size"),
+    ];
+    for (text, wanted) in cases {
+        let shown = mistake(&format!("[network.links.eth0]\n{text}\n"));
+        assert!(shown.contains(wanted), "{shown}");
+    }
+    let good = load_text(
+        "[network.links.lan]\nmatch = { mac = '52:54:*', driver = 'virtio_net' }\naddresses = ['192.0.2.7/24', '2001:db8::7/64']\n\
+         gateways = ['192.0.2.1', 'fe80::1']\nipv6 = 'static'\nmtu = 1400\ndns = ['2001:db8::53']\n\
+         routes = [{ destination = '10.0.0.0/8', gateway = '192.0.2.9', metric = 10 }, { destination = '10.1.0.0/16' }]\n",
+    );
+    let network = good.expect("nothing is wrong").network;
+    let link = crate::LinkIdentity { name: "eth7", mac: "52:54:00:AB:00:01", driver: "virtio_net", path: "" };
+    let (name, settings) = network.link_settings(&link).expect("it matches");
+    assert_eq!((name.as_str(), settings.ipv6, settings.uses_dhcp()), ("lan", Ipv6::Static, false));
+    assert!(network.link_settings(&crate::LinkIdentity { driver: "e1000e", ..link }).is_none());
+}
+
+#[test]
+fn a_health_check_is_of_one_kind() {
+    let check = |text: &str| mistake(&format!("[containers.a]\nimage = 'x'\n[containers.a.health]\n{text}\n"));
+    assert!(check("interval = '1s'").contains("exactly one of"));
+    assert!(check("tcp = 1\nexec = 'true'").contains("exactly one of"));
+    assert!(check("exec = []").contains("no program"));
+    assert!(check("tcp = 80\ninterval = '1ms'").contains("health.interval"));
+    assert!(check("http = 'https://localhost/'").contains("http://"));
+    let none = "[containers.a]\nimage = 'x'\nnetwork_mode = 'none'\nhealth = { tcp = '192.0.2.1:80' }\n";
+    assert!(mistake(none).contains("no network"));
+}
+
+#[test]
+fn networks_have_subnets_of_their_own_and_containers_fit_into_them() {
+    let web = |keys: &str| format!("[containers.web]\nimage = 'x'\n{keys}\n");
+    let back = |keys: &str| format!("[networks.back]\nsubnets = ['10.9.0.0/24', 'fd09::/64']\n{keys}\n");
+    let on_back = |keys: &str| format!("{}[containers.web.networks.back]\n{keys}\n", web(""));
+    for good in [
+        format!("{}{}", back("gateways = ['10.9.0.254']"), on_back("ipv4_address = '10.9.0.1'\naliases = ['www']")),
+        format!("{}{}", back("internal = true"), web("networks = ['back', 'default']\nports = ['80:80']")),
+        format!("{}[containers.side]\nimage = 'x'\nnetwork_mode = 'container:web'\n", web("")),
+    ] {
+        assert!(load_text(&good).is_ok(), "{good}: {:?}", load_text(&good));
+    }
+    let twice = "[containers.b]\nimage = 'x'\nnetworks = { back = { ipv4_address = '10.9.0.7' } }\n";
+    for (wrong, expected) in [
+        (back("[networks.other]\nsubnets = ['10.9.0.128/25']"), "it overlaps with 10.9.0.0/24"),
+        ("[networks.a]\nsubnets = ['10.0.0.0/31']\n".to_owned(), "cannot have this size"),
+        ("[networks.a]\nsubnets = ['10.0.0.1/24']\n".to_owned(), "bits behind the prefix"),
+        ("[networks.a]\nsubnets = ['10.0.0.0/24', '10.0.1.0/24']\n".to_owned(), "a subnet of this family already"),
+        (back("gateways = ['10.8.0.1']"), "no subnet of the network has this gateway"),
+        (back("mtu = 1000"), "IPv6 does not work"),
+        (web("networks = ['back']"), "there is no network \"back\""),
+        (back("") + &web("networks = ['back', 'back']"), "the network is there twice"),
+        (back("") + &web("networks = ['back']\nnetwork_mode = 'host'"), "it is on no network of its own"),
+        (back("internal = true") + &web("networks = ['back']\nports = ['80:80']"), "nothing leads to it"),
+        (back("") + &on_back("ipv4_address = '10.9.0.255'"), "the network does not have this address"),
+        (back("") + &on_back("ipv6_address = 'fd09::1'"), "gateway has this address"),
+        (back("") + twice + &on_back("ipv4_address = '10.9.0.7'"), "10.9.0.7 is given to two containers"),
+        (web("network_mode = 'container:db'"), "there is no such container"),
+        (web("network_mode = 'container:web'"), "has no network of its own either"),
+        (web("network_mode = 'container:b'\nports = ['80:80']") + "[containers.b]\nimage = 'x'", "another one"),
+        (
+            web("network_mode = 'container:b'") + "[containers.b]\nimage = 'x'\ndepends_on = ['web']",
+            "\"b\" waits for this one",
+        ),
+    ] {
+        assert!(mistake(&wrong).contains(expected), "{wrong}: {}", mistake(&wrong));
+    }
+}
+
+#[test]
+fn a_replica_knows_the_name_it_is_declared_by() {
+    let text = "[containers.web]\nimage = 'x'\nreplicas = 2\n[containers.a-1]\nimage = 'x'\n";
+    let configuration = load_text(text).unwrap();
+    let declared = |name| configuration.declared_name(name).map(ToString::to_string);
+    assert_eq!(declared("web-2").as_deref(), Some("web"));
+    assert_eq!(declared("a-1").as_deref(), Some("a-1"));
+    assert_eq!((declared("web-3"), declared("web"), declared("web-0")), (None, None, None));
+}
