@@ -28,11 +28,16 @@ const LOGS: [&str; 2] = ["init", "kernel"];
 /// Docker's minimum: less does not even hold the process that sets the container up.
 const LEAST_MEMORY: Size = Size::from_bytes(6 << 20);
 
+/// The most bytes of one container's definition, as TOML: it goes from one program to another in one message, whose JSON is
+/// at most twice as long.
+const LONGEST_DEFINITION: usize = 64 * 1024;
+
 /// Checks everything. `declared` are the names of all containers, of those too that could not be read.
 pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, root: &Node, report: &mut Report) {
     for (name, container) in &configuration.containers {
         let check = ContainerCheck { name, container, root };
         check.name(report);
+        check.length(report);
         check.memory(report);
         check.published_without_bridge(report);
         check.destinations(report);
@@ -76,6 +81,14 @@ impl ContainerCheck<'_> {
             _ => return,
         };
         self.report(report, &self.path(), message, "give it another name");
+    }
+
+    fn length(&self, report: &mut Report) {
+        let length = toml::to_string(self.container).map_or(0, |text| text.len());
+        if length > LONGEST_DEFINITION {
+            let message = format!("the definition has {length} bytes, of {LONGEST_DEFINITION} at most");
+            self.report(report, &self.path(), message, "put what is long into a file, and the file into a volume");
+        }
     }
 
     fn memory(&self, report: &mut Report) {

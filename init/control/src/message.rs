@@ -171,8 +171,11 @@ pub enum Request {
     /// [control] PID 1 executes itself anew, and no container notices; answered by [`Reply::Done`] before it does.
     Reexecute,
 
-    /// [engine] Which user containers are declared; answered by [`Reply::Declared`].
-    Declared,
+    /// [engine] The next user containers that are declared, in the order of their names; answered by [`Reply::Declared`].
+    Declared {
+        /// The last name that is known already; empty at the beginning.
+        after: String,
+    },
     /// [engine] A container's file system and process are ready to run.
     Prepared {
         /// The container.
@@ -267,8 +270,13 @@ pub enum Reply {
     },
     /// To [`Request::Configuration`].
     Text(String),
-    /// To [`Request::Declared`].
-    Declared(Vec<Declaration>),
+    /// To [`Request::Declared`]: as many as a message holds.
+    Declared {
+        /// Each with its name.
+        declarations: Vec<Declaration>,
+        /// The name to go on after; absent at the end.
+        next: Option<String>,
+    },
     /// To [`Request::Registries`].
     Registries(Box<Registries>),
     /// To [`Request::NetworkConfiguration`].

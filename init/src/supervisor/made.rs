@@ -6,16 +6,12 @@
 use std::os::fd::OwnedFd;
 
 use berth_config::{PortMapping, RestartPolicy, Role};
-use berth_control::channel::MAXIMUM_MESSAGE;
 use berth_control::message::{Creation, Declaration, Interest, Kind, Notice, Reply, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, Definition, Goal, State};
 use super::requests::{Applicant, unknown};
-
-/// The most bytes of all definitions together: the engine asks for them in one message, whose frame has room in the rest.
-const LONGEST: usize = MAXIMUM_MESSAGE - 8 * 1024;
 
 /// What a container was made with, beside its definition.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -67,13 +63,6 @@ impl Supervisor {
                 _ => "choose another name".to_owned(),
             };
             return Err(format!("there is a container {name} already; {remedy}"));
-        }
-        let together = serde_json::to_vec(&(self.declarations(), creation)).map_or(usize::MAX, |json| json.len());
-        if together > LONGEST {
-            return Err(format!(
-                "with this one the definitions of all containers are {together} bytes long, of {LONGEST} at most; \
-                 `berth rm` removes what is not needed"
-            ));
         }
         self.port_conflict(creation).map_or(Ok(()), Err)
     }

@@ -7,14 +7,28 @@ use super::Supervisor;
 use super::container::{Goal, State};
 use super::requests::unknown;
 
+/// So many bytes of definitions are told at once. One alone has at most 64 KiB, see `berth_config`'s checks.
+const PAGE: usize = 64 * 1024;
+
 impl Supervisor {
-    /// The containers that need an image.
-    pub(super) fn declarations(&self) -> Vec<Declaration> {
-        let declared = self.list().into_iter().filter(|container| container.goal != Goal::Remove);
-        let declaration = |container: &super::Container| {
-            Some(Declaration { name: container.name.clone(), container: container.user()?.clone() })
-        };
-        declared.filter_map(declaration).collect()
+    /// The next containers that need an image, in the order of their names, as many as a message holds, and the last one's
+    /// name if there are more.
+    pub(super) fn declarations_after(&self, name: &str) -> (Vec<Declaration>, Option<String>) {
+        let wanted = |container: &&super::Container| container.goal != Goal::Remove && container.name.as_str() > name;
+        let mut rest: Vec<_> = self.containers.values().filter(wanted).collect();
+        rest.sort_by(|left, right| left.name.cmp(&right.name));
+        let (mut page, mut bytes): (Vec<Declaration>, usize) = (Vec::new(), 0);
+        for container in rest {
+            let Some(user) = container.user() else { continue };
+            let declaration = Declaration { name: container.name.clone(), container: user.clone() };
+            bytes += serde_json::to_vec(&declaration).map_or(0, |json| json.len());
+            if bytes > PAGE && !page.is_empty() {
+                let last = page.last().map(|last| last.name.clone());
+                return (page, last);
+            }
+            page.push(declaration);
+        }
+        (page, None)
     }
 
     /// How registries are reached.

@@ -129,9 +129,12 @@ impl Supervisor {
                 Ok(causes) => Reply::Why(causes),
                 Err(reason) => Reply::Refused { reason },
             },
-            Request::Declared => {
-                self.forget_again();
-                Reply::Declared(self.declarations())
+            Request::Declared { after } => {
+                if after.is_empty() {
+                    self.forget_again();
+                }
+                let (declarations, next) = self.declarations_after(&after);
+                Reply::Declared { declarations, next }
             }
             Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
@@ -348,7 +351,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Plan
         | Request::Apply { .. }
         | Request::Confirm => Role::Control,
-        Request::Declared
+        Request::Declared { .. }
         | Request::Registries
         | Request::Forgotten { .. }
         | Request::Prepared { .. }

@@ -66,8 +66,10 @@ fn the_engine_learns_what_is_declared() {
     let mut supervisor = supervisor();
     let engine = service(&mut supervisor, "engine");
     supervisor.apply(configuration(&format!("{WEB}[containers.db]\nimage = \"db\"\n")));
-    let Reply::Declared(declared) = ask(&mut supervisor, &engine, Request::Declared) else { panic!() };
-    assert_eq!(declared.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["db", "web"]);
+    let everything = Request::Declared { after: String::new() };
+    let Reply::Declared { declarations, next } = ask(&mut supervisor, &engine, everything) else { panic!() };
+    assert_eq!(next, None);
+    assert_eq!(declarations.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["db", "web"]);
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn a_role_does_not_include_what_another_may() {
     let network = service(&mut supervisor, "network");
     for request in [
         Request::Containers { after: String::new() },
-        Request::Declared,
+        Request::Declared { after: String::new() },
         Request::Power(berth_control::message::PowerAction::Reboot),
     ] {
         assert!(matches!(ask(&mut supervisor, &network, request), Reply::Refused { .. }));

@@ -133,6 +133,8 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         declared: false,
         untidy: true,
         next_id: 0,
+        listing: 0,
+        listed: Vec::new(),
         round: 0,
         looked: false,
         busy: false,
@@ -140,7 +142,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     };
     service.look();
     service.ask(Request::Registries)?;
-    service.ask(Request::Declared)?;
+    service.list()?;
     service.ask(Request::Ready)?;
     service.serve(&inbox, &wake)
 }
@@ -208,6 +210,9 @@ struct Service {
     /// Whether the importer has something to tidy up.
     untidy: bool,
     next_id: u64,
+    /// The number of the last [`Request::Declared`], and what its predecessors have brought.
+    listing: u64,
+    listed: Vec<Declaration>,
     /// Counts the answers to [`Request::Declared`]: what was prepared for an older one is of no interest.
     round: u64,
     /// Whether the importer has compared the archives with the catalogue.
@@ -266,6 +271,14 @@ impl Service {
         Ok(self.channel.send(&ToInit { id: self.next_id, request }, &[])?)
     }
 
+    /// Asks for all containers from the beginning; what was asked before is of no interest.
+    fn list(&mut self) -> Result<(), ServiceError> {
+        self.listed.clear();
+        self.ask(Request::Declared { after: String::new() })?;
+        self.listing = self.next_id;
+        Ok(())
+    }
+
     /// Until an image is to be tried again.
     fn timeout(&self) -> Option<Timespec> {
         let until = self.wanted.next()?.saturating_duration_since(Instant::now());
@@ -284,9 +297,16 @@ impl Service {
     /// One message of PID 1. True if it was the last one.
     fn init(&mut self, message: FromInit) -> Result<bool, ServiceError> {
         match message {
-            FromInit::Reply { reply: Reply::Declared(declared), .. } => {
+            FromInit::Reply { id, reply: Reply::Declared { declarations, next } } if id == self.listing => {
+                self.listed.extend(declarations);
+                if let Some(after) = next {
+                    self.ask(Request::Declared { after })?;
+                    self.listing = self.next_id;
+                    return Ok(false);
+                }
                 self.round += 1;
                 self.declared = true;
+                let declared = std::mem::take(&mut self.listed);
                 let waiting = declared.into_iter().map(|one| (one.name.clone(), (one, String::new())));
                 self.waiting = waiting.collect();
                 self.try_waiting()?;
@@ -305,7 +325,7 @@ impl Service {
             FromInit::Notice(Notice::DeclaredChanged | Notice::Resumed) => {
                 self.may_look_again = true;
                 self.ask(Request::Registries)?;
-                self.ask(Request::Declared)?;
+                self.list()?;
             }
             FromInit::Notice(Notice::Prepare(declaration)) => {
                 self.may_look_again = true;

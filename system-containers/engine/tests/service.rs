@@ -66,6 +66,15 @@ impl Init {
         self.declared = declared.iter().map(declaration).collect();
     }
 
+    /// One container a page.
+    fn page_after(&self, after: &str) -> Reply {
+        let mut rest: Vec<_> = self.declared.iter().filter(|one| one.name.as_str() > after).cloned().collect();
+        rest.sort_by(|left, right| left.name.cmp(&right.name));
+        let next = rest.first().filter(|_| rest.len() > 1).map(|first| first.name.clone());
+        rest.truncate(1);
+        Reply::Declared { declarations: rest, next }
+    }
+
     /// The next request but Declared and Ready, which are answered here.
     fn next(&self) -> Request {
         let minute = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -74,13 +83,13 @@ impl Init {
             assert_ne!(rustix::event::poll(&mut events, Some(&minute)).unwrap(), 0, "the engine is silent");
             let (message, _): (ToInit, Vec<OwnedFd>) = self.channel.receive().unwrap();
             let reply = match &message.request {
-                Request::Declared => Reply::Declared(self.declared.clone()),
+                Request::Declared { after } => self.page_after(after),
                 Request::Registries => Reply::Registries(Box::new(self.registries.clone())),
                 _ => Reply::Done,
             };
             self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
             match message.request {
-                Request::Declared | Request::Registries | Request::Ready => {}
+                Request::Declared { .. } | Request::Registries | Request::Ready => {}
                 // That it is being pulled.
                 Request::PrepareDelayed { retry_s: None, .. } => {}
                 request => return request,

@@ -109,6 +109,16 @@ fn contradictions_within_a_container_are_found() {
 }
 
 #[test]
+fn a_definition_fits_into_a_message() {
+    let environment = |length| {
+        let long = "x".repeat(length);
+        load_text(&format!("[containers.web]\nimage = 'x'\nenvironment = {{ A = '{long}' }}\n"))
+    };
+    assert!(environment(60 * 1024).is_ok());
+    assert!(environment(65 * 1024).unwrap_err()[0].to_string().contains("of 65536 at most"));
+}
+
+#[test]
 fn links_that_cannot_work_are_found() {
     let cases = [
         ("match = {}", "it matches no link"),
