@@ -1,17 +1,15 @@
-//! A short run of every fuzz target of `fuzz/`, where a nightly compiler and cargo-fuzz are installed; else each is
-//! reported as ignored. A longer one: `cargo +nightly fuzz run TARGET` in `fuzz/`.
+//! A short run of every fuzz target of the package's `fuzz/`, where a nightly compiler and cargo-fuzz are installed; else
+//! each is reported as ignored. A longer one: `cargo +nightly fuzz run TARGET` in `fuzz/`. The engine has this test too.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-
-const TARGETS: &[&str] = &["configuration", "id_maps", "mount_options", "seccomp"];
 
 /// Seconds for each target, unless `BERTH_FUZZ_SECONDS` says otherwise.
 const SECONDS: &str = "10";
 
 fn main() -> ExitCode {
     let filter = std::env::args().nth(1).filter(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let chosen: Vec<&str> = TARGETS.iter().copied().filter(|target| target.contains(&filter)).collect();
+    let chosen: Vec<String> = targets().into_iter().filter(|target| target.contains(&filter)).collect();
     println!("\nrunning {} tests", chosen.len());
     if !succeeds(fuzz().arg("--version")) {
         for target in &chosen {
@@ -33,6 +31,16 @@ fn main() -> ExitCode {
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {word}. {} passed; {failed} failed; 0 ignored\n", chosen.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Each is a file of `fuzz/targets`.
+fn targets() -> Vec<String> {
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/targets")).unwrap();
+    let name = |file: std::fs::DirEntry| Some(file.path().file_stem()?.to_str()?.to_owned());
+    let mut names: Vec<String> = files.filter_map(|file| name(file.unwrap())).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
 }
 
 /// cargo-fuzz with the nightly compiler, whichever runs this test.

@@ -30,6 +30,12 @@ pub enum ReferenceError {
         /// As given.
         path: String,
     },
+    /// An image's ID instead of its name.
+    #[error("{id} is an image's ID; images are named, or pinned with name@sha256:{id}")]
+    Id {
+        /// As given.
+        id: String,
+    },
     /// The tag breaks the grammar.
     #[error("{tag:?} is not a tag (up to 128 letters, digits, dots, dashes and underscores)")]
     Tag {
@@ -114,6 +120,10 @@ impl FromStr for Reference {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
+        // As with Docker: it would be the name of a repository that nobody has.
+        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(ReferenceError::Id { id: text.to_owned() });
+        }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.parse::<Digest>()?)),
             None => (text, None),
@@ -181,7 +191,11 @@ fn is_registry(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    host.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let is_port = |port: &str| {
+        // Rust's numbers may have a sign.
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    host.split('.').all(label) && port.is_none_or(is_port)
 }
 
 fn is_path(path: &str) -> bool {

@@ -67,7 +67,8 @@ fn a_blob_that_stalls_is_resumed() {
 
 #[test]
 fn a_registry_that_is_busy_or_broken_for_a_moment_is_asked_again() {
-    for (status, headers) in [(429, "Retry-After: 1\r\n"), (503, ""), (500, "")] {
+    let date = "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n";
+    for (status, headers) in [(429, "Retry-After: 1\r\n"), (429, date), (503, ""), (500, "")] {
         arrives(move |asked| if asked.before == 0 { json(status, headers, "") } else { Act::Serve });
     }
     arrives(|asked| if asked.before == 0 { Act::HangUp } else { Act::Serve });
@@ -81,10 +82,10 @@ fn a_registry_that_stays_broken_is_given_up() {
     refused(|asked| if asked.is_blob() { Act::StallAfter(10) } else { Act::Serve }, "sends nothing within");
 }
 
-#[test]
-fn a_trickle_is_given_up() {
+/// A server that answers everything with one byte now and then.
+fn trickling() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let slow = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         for mut stream in listener.incoming().flatten() {
@@ -98,18 +99,26 @@ fn a_trickle_is_given_up() {
             });
         }
     });
-    let location = format!("Location: http://{slow}/x\r\n");
+    address
+}
+
+#[test]
+fn a_trickle_is_given_up() {
+    let location = format!("Location: http://{}/x\r\n", trickling());
     let first = Digest::of(&layer("a")).to_string();
-    let redirecting = Registry::start(move |asked| match asked.path.ends_with(&first) {
-        true => json(307, &location, ""),
-        false => Act::Serve,
-    });
-    redirecting.push("demo", "1", &Image::new("demo", vec![layer("a")]));
-    let Some(client) = Client::new(&[&redirecting]) else { return };
-    let name = format!("{}/demo:1", redirecting.name());
-    let error = client.pull(&name).unwrap_err();
-    assert!(error.contains("sends next to nothing within"), "{error}");
-    client.has_no_image(&name);
+    for trickled in [first.as_str(), "/manifests/1"] {
+        let (end, location) = (trickled.to_owned(), location.clone());
+        let redirecting = Registry::start(move |asked| match asked.path.ends_with(&end) {
+            true => json(307, &location, ""),
+            false => Act::Serve,
+        });
+        redirecting.push("demo", "1", &Image::new("demo", vec![layer("a")]));
+        let Some(client) = Client::new(&[&redirecting]) else { return };
+        let name = format!("{}/demo:1", redirecting.name());
+        let error = client.pull(&name).unwrap_err();
+        assert!(error.contains("sends next to nothing within"), "{trickled}: {error}");
+        client.has_no_image(&name);
+    }
 }
 
 #[test]

@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::progress::LayerProgress;
 use super::spool::{Reader, Spool};
 use crate::digest::{Digest, Hasher};
 use crate::oci::Descriptor;
-use crate::registry::{Client, RegistryError};
+use crate::registry::{Client, Pace, RegistryError};
 
 /// How much must have come for earlier failures to be forgotten, in bytes.
 const STEP: u64 = 1 << 20;
@@ -104,7 +103,7 @@ impl Fetch<'_> {
     async fn attempt(&self, have: &mut u64, hasher: &mut Hasher) -> Result<(), RegistryError> {
         let mut blob = self.client.blob(self.digest, *have).await?;
         let patience = self.client.patience();
-        let (mut since, mut counted) = (Instant::now(), *have);
+        let mut pace = Pace::new(patience, *have);
         while let Some(bytes) = blob.answer.chunk().await? {
             let skipped = bytes.len().min(usize::try_from(blob.skip).unwrap_or(usize::MAX));
             blob.skip -= skipped as u64;
@@ -116,12 +115,10 @@ impl Fetch<'_> {
             hasher.update(bytes);
             *have += bytes.len() as u64;
             self.progress.received(*have);
-            if since.elapsed() >= patience.idle {
-                if *have - counted < patience.rate && *have < self.size {
-                    let within = patience.idle;
-                    return Err(RegistryError::Slow { to: self.client.place(), what: "sends next to nothing", within });
-                }
-                (since, counted) = (Instant::now(), *have);
+            if *have < self.size
+                && let Some(within) = pace.is_too_slow(*have)
+            {
+                return Err(RegistryError::Slow { to: self.client.place(), what: Pace::COMPLAINT, within });
             }
         }
         if *have < self.size { Err(self.length(*have)) } else { Ok(()) }

@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::connection::{self, Connection, Server};
 use super::error::RegistryError;
-use super::patience::Patience;
+use super::patience::{Pace, Patience};
 use super::settings::Settings;
 use super::url::Url;
 
@@ -97,7 +97,7 @@ pub struct Answer {
     body: Incoming,
     connection: Option<(Connection, Server)>,
     pool: Arc<Pool>,
-    idle: Duration,
+    patience: Patience,
 }
 
 impl Exchange {
@@ -160,7 +160,7 @@ impl Exchange {
             body,
             connection: Some((connection, server.clone())),
             pool: Arc::clone(&self.pool),
-            idle: self.patience.idle,
+            patience: self.patience,
         })
     }
 }
@@ -194,8 +194,9 @@ impl Answer {
     /// The next bytes of the body; none at its end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
-            let slow = || RegistryError::Slow { to: self.from.authority(), what: "sends nothing", within: self.idle };
-            let frame = tokio::time::timeout(self.idle, self.body.frame()).await.map_err(|_| slow())?;
+            let within = self.patience.idle;
+            let slow = || RegistryError::Slow { to: self.from.authority(), what: "sends nothing", within };
+            let frame = tokio::time::timeout(within, self.body.frame()).await.map_err(|_| slow())?;
             match frame {
                 None => {
                     if let Some((connection, server)) = self.connection.take() {
@@ -217,11 +218,15 @@ impl Answer {
     /// The whole body, if it is no longer than `limit` bytes. `what` it is stands in the error.
     pub async fn read(mut self, limit: u64, what: &str) -> Result<Vec<u8>, RegistryError> {
         let mut content = Vec::new();
+        let mut pace = Pace::new(&self.patience, 0);
         while let Some(bytes) = self.chunk().await? {
             if content.len() as u64 + bytes.len() as u64 > limit {
                 return Err(RegistryError::TooLarge { to: self.from.authority(), what: what.to_owned(), limit });
             }
             content.extend_from_slice(&bytes);
+            if let Some(within) = pace.is_too_slow(content.len() as u64) {
+                return Err(RegistryError::Slow { to: self.from.authority(), what: Pace::COMPLAINT, within });
+            }
         }
         Ok(content)
     }
@@ -229,7 +234,10 @@ impl Answer {
     /// The error that an answer other than a success is, with the reason that the registry gives.
     pub async fn into_error(self) -> RegistryError {
         let (to, status) = (self.from.authority(), self.status);
-        let after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        // What is not a number is a date, and who sends one means long: as long as is ever waited.
+        let longest = self.patience.longest_delay.as_secs();
+        let seconds = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let after = self.headers.get(RETRY_AFTER).map(|value| seconds(value).unwrap_or(longest));
         let detail = self.read(ERROR_BYTES, "the error").await.map(|text| detail(&text)).unwrap_or_default();
         RegistryError::Status { to, status, detail, retry_after: after.map(Duration::from_secs) }
     }

@@ -23,5 +23,5 @@ pub mod url;
 
 pub use client::{Blob, Client, Shared};
 pub use error::RegistryError;
-pub use patience::Patience;
+pub use patience::{Pace, Patience};
 pub use settings::Settings;

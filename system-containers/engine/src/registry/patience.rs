@@ -1,6 +1,6 @@
 //! How long a registry is waited for. A value, so that tests need not wait as long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Every time-out and delay of pulling.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,33 @@ impl Patience {
     pub fn before(&self, repetition: u32, asked: Option<Duration>) -> Duration {
         let own = self.delay.saturating_mul(1 << repetition.min(16));
         own.max(asked.unwrap_or_default()).min(self.longest_delay)
+    }
+}
+
+/// Watches whether a body comes fast enough: who sends a byte now and then must not hold a pull for ever.
+pub struct Pace {
+    patience: Patience,
+    since: Instant,
+    counted: u64,
+}
+
+impl Pace {
+    /// What one says of a server that sends too slowly.
+    pub const COMPLAINT: &str = "sends next to nothing";
+
+    /// From now on, with so many bytes there.
+    pub fn new(patience: &Patience, received: u64) -> Self {
+        Self { patience: *patience, since: Instant::now(), counted: received }
+    }
+
+    /// So many bytes are there in all. Returns the time in which too few of them came.
+    pub fn is_too_slow(&mut self, received: u64) -> Option<Duration> {
+        if self.since.elapsed() < self.patience.idle {
+            return None;
+        }
+        let too_slow = received - self.counted < self.patience.rate;
+        (self.since, self.counted) = (Instant::now(), received);
+        too_slow.then_some(self.patience.idle)
     }
 }
 
