@@ -8,6 +8,7 @@ mod ports;
 mod replicas;
 mod sysctls;
 mod timers;
+mod trust;
 mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
     ports::check(configuration, root, report);
     network::check(&configuration.network, root, report);
     networks::check(configuration, root, report);
+    trust::check(configuration, root, report);
     watchdog::check(&configuration.watchdog, root, report);
 }
 

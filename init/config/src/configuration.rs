@@ -12,6 +12,7 @@ use crate::network::Network;
 use crate::networks::{ContainerNetwork, NetworkName};
 use crate::quantities::{Size, TimeSpan};
 use crate::registries::{Proxy, Registry, RegistryName};
+use crate::trust::{Trust, TrustScope};
 
 /// The state that the machine is wanted in. Without any file it is [`Configuration::default`], which is a machine
 /// that gets its addresses from the network and runs no container.
@@ -37,6 +38,9 @@ pub struct Configuration {
     /// How registries are reached, by their name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<RegistryName, Registry>,
+    /// What images must show before they are taken, by where they come from.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trust: BTreeMap<TrustScope, Trust>,
     /// What stands between this machine and the registries.
     #[serde(skip_serializing_if = "is_default")]
     pub proxy: Proxy,

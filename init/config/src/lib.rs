@@ -10,6 +10,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
+mod audit;
 mod check;
 mod configuration;
 mod container;
@@ -26,7 +27,9 @@ mod suggestion;
 mod system_container;
 mod text;
 mod tree;
+mod trust;
 
+pub use audit::{Audit, Loosening, Policy};
 pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
@@ -47,6 +50,7 @@ pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName};
 pub use source::{SIZE_LIMIT, Source};
 pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};
+pub use trust::{KeyError, PublicKey, Requirement, Trust, TrustScope, trust_of};
 
 #[cfg(feature = "schema")]
 mod schema;

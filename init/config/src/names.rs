@@ -41,6 +41,12 @@ pub enum NameError {
         /// The component.
         component: String,
     },
+    /// The beginning of a path on Docker Hub where a registry must stand.
+    #[error("{name:?} is no registry; Docker Hub is \"docker.io\"")]
+    Registry {
+        /// What stands there.
+        name: String,
+    },
     /// A digest that names no algorithm or has a wrong length.
     #[error("the digest {digest:?} is not \"sha256:\" and 64 hexadecimal digits")]
     Digest {

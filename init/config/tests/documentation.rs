@@ -89,6 +89,14 @@ fn around(heading: &str, line: &str) -> String {
             let destination = if line.starts_with("destination") { "" } else { "destination = '10.0.0.0/8'\n" };
             format!("[[network.links.eth0.routes]]\n{destination}{line}\n")
         }
+        "trust.<name>" => {
+            let require = match line {
+                line if line.starts_with("require") => "",
+                line if line.contains(".pub") => "require = 'signature'\n",
+                _ => "require = 'digest'\n",
+            };
+            format!("[trust.'*']\n{require}{line}\n")
+        }
         _ => format!("[{}]\n{line}\n", heading.replace("<name>", "eth0")),
     }
 }

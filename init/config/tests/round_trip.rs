@@ -211,6 +211,8 @@ prop_compose! {
         watchdog in one_of(&["{}", "{ device = 'software', timeout = '30s' }", "{ device = 'off' }"]),
         registries in one_of(&["{}", "{ 'docker.io' = { mirrors = ['m:5000/x'], username = 'u', password = '\"' } }",
             "{ 'a:5000' = { ca = 'certs/a.pem', client_certificate = 'b', client_key = 'c', plain_http = true } }"]),
+        trust in one_of(&["{}", "{ '*' = { require = 'digest' }, 'docker.io' = { require = 'nothing' } }",
+            "{ 'a:5000/b' = { require = 'signature', keys = ['k.pub', '''-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----'''] } }"]),
         proxy in one_of(&["{}", "{ https = 'http://u:p@proxy:3128', exclude = ['example.org'] }"]),
         sysctls in one_of(&["{}", "{ 'vm.swappiness' = 10, 'kernel.core_pattern' = '|/bin/x \"%p\"' }"]),
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
@@ -218,7 +220,7 @@ prop_compose! {
     ) -> Configuration {
         let network = Network { dns, dns_search, inbound, links };
         let console = Console { shell };
-        Configuration { hostname, network, console, logs, watchdog, registries, proxy, sysctls, networks, containers }
+        Configuration { hostname, network, console, logs, watchdog, registries, trust, proxy, sysctls, networks, containers }
     }
 }
 

@@ -33,8 +33,8 @@ impl Supervisor {
 
     /// How registries are reached.
     pub(super) fn registries(&self) -> Registries {
-        let Configuration { registries, proxy, .. } = self.configuration.clone();
-        Registries { registries, proxy }
+        let Configuration { registries, trust, proxy, .. } = self.configuration.clone();
+        Registries { registries, trust, proxy }
     }
 
     /// A container can start. Only who waits for that: a run that is under way keeps the layers that it was started

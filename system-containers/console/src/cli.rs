@@ -6,6 +6,7 @@
 
 mod api;
 mod apply;
+mod audit;
 mod boot;
 mod config;
 mod containers;
@@ -74,6 +75,8 @@ enum Command {
     Inspect(Names),
     /// Say why a container is as it is, or what is wrong with the machine
     Why(why::Arguments),
+    /// List what the configuration loosens, and what images must show
+    Audit,
     /// What containers use: processor, memory, disks
     Stats(stats::Arguments),
     /// The same, the busiest first
@@ -210,6 +213,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
         Command::Inspect(names) => containers::inspect(&api, &names).await,
         Command::Why(arguments) => why::run(&api, &arguments, json).await,
+        Command::Audit => audit::run(&api, json).await,
         Command::Stats(arguments) => {
             stats::run(&api, &arguments, stats::Order::Name, json).await.map(|()| String::new())
         }

@@ -4,6 +4,7 @@
 //! - [`archive`] reads image archives; [`tar`], [`compression`] and [`section`] are what they are made of
 //! - [`layer`] unpacks a layer into a directory, [`merged`] looks into a stack of them without mounting it
 //! - [`store`] keeps images on the state partition, [`import`] brings an archive's images into it
+//! - [`registry`] and [`pull`] bring what registries have, as far as [`trust`] takes it
 //! - [`prepare`] makes of an image and a container's definition what PID 1 runs: [`process`], [`accounts`],
 //!   [`volumes`], [`snapshot`]
 //!
@@ -37,6 +38,7 @@ pub mod snapshot;
 pub mod store;
 pub mod tar;
 mod tool;
+pub mod trust;
 pub mod volumes;
 pub mod wanted;
 

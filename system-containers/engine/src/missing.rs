@@ -19,6 +19,7 @@ pub fn explain(wanted: &Reference, store: &Store, failure: Option<&str>) -> Stri
     let similar: Vec<&str> = names
         .keys()
         .map(String::as_str)
+        .filter(|name| **name != wanted.key())
         .filter(|name| name.parse::<Reference>().is_ok_and(|name| name.path().rsplit('/').next() == Some(last)))
         .take(LISTED)
         .collect();

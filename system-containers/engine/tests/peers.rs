@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use berth_engine::digest::Digest;
 use support::client::{Client, image};
-use support::{oci_archive, skip};
+use support::signing::{Signer, tag};
+use support::{Tar, blob_name, descriptor, oci_archive, skip};
 
 /// Between two looks whether a registry listens: it tells nobody.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -113,6 +115,38 @@ fn a_mirror_that_pulls_through_serves_what_another_registry_has() {
     let pulled = client.pull("registry.invalid/demo/web:1").unwrap();
     assert_eq!(pulled.from, mirror.name);
     client.holds("registry.invalid/demo/web:1", &image());
+}
+
+#[test]
+fn a_signature_that_was_copied_there_is_found() {
+    let Some(folder) = folder(&["docker-registry", "skopeo", "openssl"]) else { return };
+    let (Some(client), Some(signer)) = (Client::new(&[]), Signer::new(false)) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    peer.fill(folder.path());
+    let policy = format!("[trust.'{}']\nrequire = 'signature'\nkeys = ['key.pub']\n", peer.name);
+    std::fs::create_dir_all(client.machine.path("user-data")).unwrap();
+    std::fs::write(client.machine.path("user-data/key.pub"), signer.public_key()).unwrap();
+    let client = client.configured(&(plain(&peer.name) + &policy));
+    let name = format!("{}/demo/web:1", peer.name);
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("wants a signature"), "{error}");
+
+    let target = format!("docker://{name}");
+    let digest = run("skopeo", &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &target], folder.path());
+    let digest: Digest = String::from_utf8(digest).unwrap().trim().parse().unwrap();
+    let signature = signer.sign(digest);
+    let manifest = descriptor("manifest.v1+json", &signature.manifest, "");
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{manifest}]}}"#);
+    let mut layout = Tar::default().file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    for blob in [&signature.config, &signature.payload, &signature.manifest] {
+        layout = layout.file(&blob_name(blob), blob);
+    }
+    std::fs::write(folder.path().join("signature.tar"), layout.file("index.json", index.as_bytes()).finish()).unwrap();
+    let target = format!("docker://{}/demo/web:{}", peer.name, tag(digest));
+    let options = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"];
+    run("skopeo", &[&options[..], &["oci-archive:signature.tar", &target]].concat(), folder.path());
+    client.pull(&name).unwrap();
+    client.holds(&name, &image());
 }
 
 /// A private authority, a server's certificate and a client's.

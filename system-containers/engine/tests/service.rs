@@ -8,12 +8,14 @@ use std::thread::JoinHandle;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::images::{Answer, PullEvent, Query, StoredImage};
 use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
+use berth_engine::digest::Digest;
 use berth_engine::prepare::Folders;
 use berth_engine::registry::Patience;
 use berth_engine::service::{self, Paths, ServiceError};
 use berth_engine::volumes::Places;
 use rustix::event::{PollFd, PollFlags};
 use support::registry::{Act, Registry};
+use support::signing::{Signer, tag};
 use support::{Image, Machine, Method, Tar, compress, docker_archive, oci_archive};
 
 /// PID 1 as the engine sees it.
@@ -29,7 +31,8 @@ const OFFLINE: &str = "[proxy]\nhttp = 'http://127.0.0.1:1'\nhttps = 'http://127
 
 fn registries(text: &str) -> Registries {
     let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
-    Registries { registries: configuration.registries, proxy: configuration.proxy }
+    let berth_config::Configuration { registries, trust, proxy, .. } = configuration;
+    Registries { registries, trust, proxy }
 }
 
 fn paths(machine: &Machine) -> Paths {
@@ -309,6 +312,52 @@ fn an_image_that_no_archive_has_is_pulled_and_tried_again() {
     init.notify(Notice::DeclaredChanged);
     init.prepared("web");
     assert_eq!(broken.log().len(), asked);
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_container_starts_only_from_an_image_that_the_policy_takes() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(signer) = Signer::new(false) else { return };
+    let registry = Registry::good();
+    let (digest, _) = registry.push("demo", "1", &Image::new("demo", vec![layer()]));
+    let mut init = Init::start(&machine, &[]);
+    let container = format!(r#"{{"image":"{}/demo:1"}}"#, registry.name());
+    let plain = format!("[registries.'{}']\nplain_http = true\n", registry.name());
+    init.registries = registries(&plain);
+    init.declare(&[("web", &container)]);
+    init.notify(Notice::DeclaredChanged);
+    init.prepared("web");
+
+    // It is here, and is refused all the same once the policy asks for more.
+    init.registries = registries(&format!("{plain}[trust.'*']\nrequire = 'digest'\n"));
+    init.notify(Notice::DeclaredChanged);
+    let Request::PrepareFailed { reason, .. } = init.next() else { panic!("it is not refused") };
+    assert!(reason.contains("only takes images with a digest"), "{reason}");
+    let keys = format!("keys = ['''{}''']", signer.public_key());
+    init.registries = registries(&format!("{plain}[trust.'*']\nrequire = 'signature'\n{keys}\n"));
+    init.notify(Notice::DeclaredChanged);
+    let reason = init.failed("web");
+    assert!(reason.contains("wants a signature"), "{reason}");
+    let signature = signer.sign(digest);
+    for blob in [&signature.payload, &signature.config] {
+        registry.put(&format!("/v2/demo/blobs/{}", Digest::of(blob)), "x", blob);
+    }
+    registry.put_manifest("demo", &tag(digest), &signature.manifest);
+    // By the next try.
+    init.prepared("web");
+    init.shut_down(&machine);
+}
+
+#[test]
+fn an_archives_image_needs_no_digest_and_no_signature() {
+    let Some(machine) = Machine::new() else { return };
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
+    let mut init = Init::start(&machine, &[]);
+    init.registries = registries(&format!("{OFFLINE}[trust.'*']\nrequire = 'digest'\n"));
+    init.declare(&[("web", r#"{"image":"demo"}"#)]);
+    init.notify(Notice::DeclaredChanged);
+    init.prepared("web");
     init.shut_down(&machine);
 }
 

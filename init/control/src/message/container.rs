@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_config::{Proxy, Registry, RegistryName};
+use berth_config::{Proxy, Registry, RegistryName, Trust, TrustScope};
 use serde::{Deserialize, Serialize};
 
 /// Whose container it is.
@@ -103,6 +103,8 @@ pub struct Declaration {
 pub struct Registries {
     /// What is known of each.
     pub registries: BTreeMap<RegistryName, Registry>,
+    /// What images must show.
+    pub trust: BTreeMap<TrustScope, Trust>,
     /// What stands between.
     pub proxy: Proxy,
 }

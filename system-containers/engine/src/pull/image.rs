@@ -25,6 +25,8 @@ const DOWNLOADS: usize = 3;
 
 /// An image whose documents are there and verified.
 pub struct Found {
+    /// The digest of what its name leads to: of its manifest, or of an index that has it.
+    pub named: Digest,
     /// The digest of its manifest.
     pub digest: Digest,
     manifest: Vec<u8>,
@@ -39,7 +41,7 @@ pub async fn find(client: &Client, reference: &Reference) -> Result<Found, PullE
     let wanted = reference.digest();
     let name = wanted.map_or_else(|| reference.tag().unwrap_or("latest").to_owned(), |digest| digest.to_string());
     let (mut manifest, mut digest) = client.manifest(&name, wanted).await?;
-    let mut depth = 0;
+    let (named, mut depth) = (digest, 0);
     let (config, layers) = loop {
         let name = format!("the manifest {digest}");
         match document::manifest(&name, &manifest)? {
@@ -60,7 +62,7 @@ pub async fn find(client: &Client, reference: &Reference) -> Result<Found, PullE
     };
     let raw_config = client.document(&config).await?;
     let parsed = document::image_config(&format!("the configuration {}", config.digest), &raw_config, layers.len())?;
-    Ok(Found { digest, manifest, config_digest: config.digest, raw_config, config: parsed, layers })
+    Ok(Found { named, digest, manifest, config_digest: config.digest, raw_config, config: parsed, layers })
 }
 
 /// Brings the layers that are missing, and adds the image. Blocks, and must not run on the runtime's own thread.

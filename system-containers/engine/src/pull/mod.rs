@@ -29,6 +29,7 @@ use crate::intake::IntakeError;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError, Settings, Shared, endpoint};
 use crate::store::{PullRecord, Store, StoreError};
+use crate::trust::{Policy, TrustError, signature};
 
 /// How many images are unpacked at once. Each may need as much memory as zstd's largest window.
 const UNPACKERS: usize = 2;
@@ -45,6 +46,9 @@ pub enum PullError {
     /// A layer is not taken.
     #[error(transparent)]
     Intake(#[from] IntakeError),
+    /// The policy does not take it.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,6 +99,7 @@ impl Pulling {
         settings: Settings,
         progress: &Arc<Progress>,
     ) -> Result<Pulled, PullError> {
+        let policy = settings.policy(reference)?;
         let settings = Arc::new(settings);
         let endpoints = endpoint::of(reference, &settings)?;
         let mut failures: Vec<String> = Vec::new();
@@ -102,7 +107,7 @@ impl Pulling {
         loop {
             let Some(endpoint) = endpoints.next() else { return Err(PullError::Unpacker) };
             let client = Client::new(&self.shared, Arc::clone(&settings), endpoint);
-            match self.pull_from(&client, reference, progress).await {
+            match self.pull_from(&client, reference, &policy, progress).await {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) if error.is_of_the_place() && endpoints.peek().is_some() => {
                     eprintln!("engine: {reference} from {}: {}", client.place(), describe(&error));
@@ -120,11 +125,13 @@ impl Pulling {
         &self,
         client: &Client,
         reference: &Reference,
+        policy: &Policy,
         progress: &Arc<Progress>,
     ) -> Result<Pulled, PullError> {
         progress.ask(&client.place());
         let found = image::find(client, reference).await?;
         let digest = found.digest;
+        signature::verify(client, policy, found.named, digest).await?;
         let permit = Arc::clone(&self.unpackers).acquire_owned().await.map_err(|_| PullError::Unpacker)?;
         let (store, runtime, from) = (Arc::clone(&self.store), self.runtime.clone(), client.clone());
         let progress = Arc::clone(progress);
@@ -135,7 +142,7 @@ impl Pulling {
         });
         let layers = bringing.await.map_err(|_| PullError::Unpacker)??;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        self.store.record_pull(reference, PullRecord { digest, from: client.place(), at });
+        self.store.record_pull(reference, PullRecord { digest, from: client.place(), at, policy: policy.digest() });
         Ok(Pulled { image: reference.to_string(), digest: digest.to_string(), from: client.place(), layers })
     }
 }

@@ -12,9 +12,10 @@ use super::exchange::{Answer, Exchange, Pool, Question};
 use super::patience::Patience;
 use super::settings::Settings;
 use super::token::{self, Tokens};
+use super::url;
 use crate::digest::Digest;
 use crate::limits;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Manifest};
 
 /// What is taken for a manifest. A registry that has only Docker's first format sends that all the same.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -86,6 +87,33 @@ impl Client {
                 Err(RegistryError::Digest { to: self.place(), what, expected, found })
             }
             _ => Ok((bytes, found)),
+        }
+    }
+
+    /// What refers to a manifest: of this kind if the registry can tell kinds apart, else of any. A registry that knows
+    /// nothing of it may have a list under a tag ("Referrers Tag Schema").
+    pub async fn referrers(&self, digest: Digest, kind: &str) -> Result<Vec<Descriptor>, RegistryError> {
+        let what = format!("what refers to {digest}");
+        let path = format!("referrers/{digest}?artifactType={}", url::encode(kind));
+        let asked = self
+            .again(|| async { self.ask(&path, &HeaderMap::new()).await?.read(limits::JSON_BYTES, &what).await })
+            .await;
+        let listed = match asked {
+            Ok(bytes) => Ok(bytes),
+            Err(RegistryError::Status { status, .. }) if status.is_client_error() => {
+                let tag = format!("sha256-{}", digest.hex());
+                self.manifest(&tag, None).await.map(|(bytes, _)| bytes)
+            }
+            Err(error) => Err(error),
+        };
+        match listed {
+            // What is no index lists nothing.
+            Ok(bytes) => {
+                let index: Option<Manifest> = serde_json::from_slice(&bytes).ok();
+                Ok(index.and_then(|index| index.manifests).unwrap_or_default())
+            }
+            Err(error) if error.is_absence() => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 

@@ -50,7 +50,7 @@ mod tests {
             plain_http = true";
         let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
         let registries =
-            berth_control::message::Registries { registries: configuration.registries, proxy: configuration.proxy };
+            berth_control::message::Registries { registries: configuration.registries, ..Default::default() };
         let settings = Settings::new(registries, "/nonexistent".as_ref());
         let endpoints = of(&"nginx:1".parse().unwrap(), &settings).unwrap();
         let shown: Vec<String> =

@@ -175,6 +175,11 @@ impl RegistryError {
         }
     }
 
+    /// Whether it has no such thing.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::NOT_FOUND, .. })
+    }
+
     /// When the registry wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use berth_config::{DataFile, Proxy, Registry};
+use berth_config::{DataFile, Proxy, Registry, Trust, TrustScope};
 use berth_control::message::Registries;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::credentials::{self, Credentials};
 use super::error::RegistryError;
 use super::url::Url;
+use crate::reference::Reference;
+use crate::trust::{Policy, TrustError};
 
 /// Where credentials in Docker's form lie on the user-data partition.
 const DOCKER_CONFIG: &str = "docker/config.json";
@@ -26,6 +28,7 @@ const FILE_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     entries: BTreeMap<String, Registry>,
+    trust: BTreeMap<TrustScope, Trust>,
     proxy: Proxy,
     user_data: PathBuf,
     logins: BTreeMap<String, Credentials>,
@@ -47,12 +50,18 @@ impl Settings {
     pub fn new(registries: Registries, user_data: &Path) -> Self {
         let entries = registries.registries.into_iter().map(|(name, entry)| (name.as_str().to_owned(), entry));
         let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
-        Self { entries: entries.collect(), proxy: registries.proxy, user_data: user_data.to_owned(), logins }
+        let Registries { trust, proxy, .. } = registries;
+        Self { entries: entries.collect(), trust, proxy, user_data: user_data.to_owned(), logins }
     }
 
     /// What the configuration says of a registry.
     pub fn entry(&self, name: &str) -> Option<&Registry> {
         self.entries.get(name)
+    }
+
+    /// What an image must show.
+    pub fn policy(&self, image: &Reference) -> Result<Policy, TrustError> {
+        Policy::of(&self.trust, image, |file| read(&self.path(file)))
     }
 
     /// Who pulls from a registry.
@@ -181,7 +190,8 @@ mod tests {
 
     fn settings(text: &str, user_data: &Path) -> Settings {
         let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
-        let registries = Registries { registries: configuration.registries, proxy: configuration.proxy };
+        let registries =
+            Registries { registries: configuration.registries, proxy: configuration.proxy, ..Registries::default() };
         Settings::new(registries, user_data)
     }
 

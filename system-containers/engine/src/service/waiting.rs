@@ -10,6 +10,7 @@ use crate::import::describe;
 use crate::missing;
 use crate::pull::puller;
 use crate::reference::Reference;
+use crate::trust;
 use crate::wanted::Step;
 
 impl Service {
@@ -27,14 +28,18 @@ impl Service {
                     continue;
                 }
             };
-            if let Some((digest, image)) = self.store.resolve(&reference) {
+            let searched = !self.busy && !self.may_look_again;
+            if let Some(reason) = self.refusal(&reference, searched) {
+                self.ask(failed(name, &reason))?;
+                continue;
+            }
+            if let Some((digest, image)) = self.store.resolve(&reference).filter(|_| self.is_trusted(&reference)) {
                 self.jobs_open += 1;
                 // The preparer ends only with the process.
                 let preparation = Preparation { declaration, round: self.round, digest, image };
                 let _ = self.jobs.send(Job::Prepare(Box::new(preparation)));
                 continue;
             }
-            let searched = !self.busy && !self.may_look_again;
             // What is called so was made here, as with podman and buildah.
             if searched && reference.registry() == "localhost" {
                 self.ask(failed(name, &missing::explain(&reference, &self.store, None)))?;
@@ -49,6 +54,20 @@ impl Service {
             self.look();
         }
         Ok(())
+    }
+
+    /// Why an image is not to be run, whatever it is. None of an archive's is refused, nor one that may still be in an archive
+    /// before all are `searched`.
+    fn refusal(&self, reference: &Reference, searched: bool) -> Option<String> {
+        let error = trust::refuse_unpinned(&self.registries.as_ref()?.trust, reference).err()?;
+        let missing = || searched && self.store.resolve(reference).is_none();
+        (self.store.is_pulled(reference) || missing()).then(|| describe(&error))
+    }
+
+    /// Whether it was taken by the policy that counts now. Else it is pulled again, which asks the policy.
+    fn is_trusted(&self, reference: &Reference) -> bool {
+        let policy = self.registries.as_ref().and_then(|registries| trust::digest(&registries.trust, reference));
+        policy.is_none_or(|policy| self.store.is_taken_by(reference, policy))
     }
 
     /// Takes the next step towards a missing image, and says so if it has not been said.

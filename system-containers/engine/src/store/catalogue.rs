@@ -84,6 +84,9 @@ pub struct PullRecord {
     pub from: String,
     /// When, in seconds since 1970.
     pub at: u64,
+    /// The policy by which it was found to be signed, if one asked for that.
+    #[serde(default)]
+    pub policy: Option<Digest>,
 }
 
 impl ArchiveRecord {

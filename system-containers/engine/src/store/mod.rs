@@ -247,6 +247,18 @@ impl Store {
         Some((digest, image))
     }
 
+    /// Whether a name means an image that came from a registry.
+    pub fn is_pulled(&self, reference: &Reference) -> bool {
+        self.catalogue().pulled.contains_key(&reference.key())
+    }
+
+    /// Whether the image of a name, if it came from a registry, was taken by this policy. What came from an archive always
+    /// was.
+    pub fn is_taken_by(&self, reference: &Reference, policy: Digest) -> bool {
+        let catalogue = self.catalogue();
+        catalogue.pulled.get(&reference.key()).is_none_or(|pulled| pulled.policy == Some(policy))
+    }
+
     /// An image by its digest.
     pub fn image(&self, digest: Digest) -> Option<ImageRecord> {
         self.catalogue().images.get(&digest).cloned()

@@ -68,7 +68,8 @@ impl Client {
 
     pub fn settings(&self) -> Settings {
         let configuration: Configuration = toml::from_str(&self.configuration).unwrap();
-        let registries = Registries { registries: configuration.registries, proxy: configuration.proxy };
+        let Configuration { registries, trust, proxy, .. } = configuration;
+        let registries = Registries { registries, trust, proxy };
         Settings::new(registries, &self.machine.path("user-data"))
     }
 

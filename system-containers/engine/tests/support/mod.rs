@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod registry;
+pub mod signing;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -97,6 +97,10 @@ impl Registry {
         self.state.content.lock().unwrap().insert(path.to_owned(), (kind.to_owned(), body.to_vec()));
     }
 
+    pub fn remove(&self, path: &str) {
+        self.state.content.lock().unwrap().remove(path);
+    }
+
     /// Puts an image into a repository; the digest and bytes of its manifest.
     pub fn push(&self, repository: &str, tag: &str, image: &Image) -> (Digest, Vec<u8>) {
         let config = image.config();

@@ -1,0 +1,139 @@
+//! The policy for images: what is not pinned or not signed as it asks is refused with the reason, and nothing of it is here
+//! afterwards.
+
+mod support;
+
+use berth_engine::digest::Digest;
+use berth_engine::trust;
+use support::Image;
+use support::client::{Client, image, layer};
+use support::registry::Registry;
+use support::signing::{Signature, Signer, tag};
+
+/// A registry with an image, and the image's digest.
+fn registry() -> (Registry, Digest) {
+    let registry = Registry::good();
+    let (digest, _) = registry.push("demo", "1", &image());
+    (registry, digest)
+}
+
+/// Puts what a signature consists of there; its manifest under this tag.
+fn put(registry: &Registry, tag: &str, signature: &Signature) -> Digest {
+    for blob in [&signature.payload, &signature.config] {
+        registry.put(&format!("/v2/demo/blobs/{}", Digest::of(blob)), "application/octet-stream", blob);
+    }
+    registry.put_manifest("demo", tag, &signature.manifest)
+}
+
+/// A client that asks for a signature by this key.
+fn client(registry: &Registry, signer: &Signer) -> Option<Client> {
+    let policy =
+        format!("[trust.'{}/demo']\nrequire = 'signature'\nkeys = ['''{}''']\n", registry.name(), signer.public_key());
+    Some(Client::new(&[registry])?.configured(&policy))
+}
+
+fn refusal(client: &Client, name: &str, reason: &str) {
+    let error = client.pull(name).unwrap_err();
+    assert!(error.contains(reason), "{error}");
+    client.has_no_image(name);
+}
+
+#[test]
+fn an_image_that_is_signed_by_a_key_of_the_policy_is_taken() {
+    for ed25519 in [false, true] {
+        let Some(signer) = Signer::new(ed25519) else { return };
+        let (registry, digest) = registry();
+        put(&registry, &tag(digest), &signer.sign(digest));
+        let Some(client) = client(&registry, &signer) else { return };
+        let name = format!("{}/demo:1", registry.name());
+        client.pull(&name).unwrap();
+        client.holds(&name, &image());
+
+        // What was taken by one policy was not by another.
+        let trusted = |client: &Client| {
+            let entries = toml::from_str::<berth_config::Configuration>(&client.configuration).unwrap().trust;
+            let reference = name.parse().unwrap();
+            client.store.is_taken_by(&reference, trust::digest(&entries, &reference).unwrap())
+        };
+        assert!(trusted(&client));
+        let configuration = client.configuration.replace("keys = [", "keys = ['other.pub', ");
+        assert!(!trusted(&Client { configuration, ..client }));
+    }
+}
+
+#[test]
+fn an_image_without_a_good_signature_is_refused() {
+    let (Some(signer), Some(other)) = (Signer::new(false), Signer::new(false)) else { return };
+    let (registry, digest) = registry();
+    let Some(client) = client(&registry, &signer) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    refusal(&client, &name, "wants a signature, and sha256:");
+    assert!(registry.log().iter().all(|asked| !asked.is_blob()), "nothing is fetched before");
+
+    put(&registry, &tag(digest), &other.sign(digest));
+    refusal(&client, &name, "it is not by a key of the policy");
+    // A good signature of something else.
+    let another = Digest::of(b"another");
+    put(&registry, &tag(digest), &signer.sign(another));
+    refusal(&client, &name, &format!("it is a signature of {another}"));
+    // What was signed was exchanged afterwards.
+    let signature = signer.sign(digest);
+    put(&registry, &tag(digest), &signature);
+    let path = format!("/v2/demo/blobs/{}", Digest::of(&signature.payload));
+    registry.put(&path, "application/octet-stream", &other.sign(another).payload);
+    refusal(&client, &name, "is damaged");
+    registry.put_manifest("demo", &tag(digest), b"no manifest");
+    refusal(&client, &name, "has none");
+}
+
+#[test]
+fn an_index_may_be_signed_and_so_may_its_image() {
+    let Some(signer) = Signer::new(false) else { return };
+    let (registry, digest) = registry();
+    let length = registry.push("demo", "x", &image()).1.len();
+    let platform = format!(r#""platform":{{"os":"linux","architecture":"{}"}}"#, berth_engine::oci::ARCHITECTURE);
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{digest}","size":{length},{platform}}}]}}"#);
+    let index = registry.put_manifest("demo", "many", index.as_bytes());
+    let Some(client) = client(&registry, &signer) else { return };
+    let name = format!("{}/demo:many", registry.name());
+    refusal(&client, &name, &format!("and {index} has none"));
+    put(&registry, &tag(index), &signer.sign(index));
+    client.pull(&name).unwrap();
+    registry.put_manifest("demo", &tag(index), b"{}");
+    put(&registry, &tag(digest), &signer.sign(digest));
+    client.pull(&name).unwrap();
+}
+
+#[test]
+fn a_signature_that_refers_to_its_image_is_found() {
+    let Some(signer) = Signer::new(false) else { return };
+    let (registry, digest) = registry();
+    let signature = put(&registry, "unrelated", &signer.sign(digest));
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{signature}","size":1}}]}}"#);
+    let kind = "application/vnd.dev.cosign.artifact.sig.v1%2Bjson";
+    let path = format!("/v2/demo/referrers/{digest}?artifactType={kind}");
+    registry.put(&path, "application/vnd.oci.image.index.v1+json", index.as_bytes());
+    let Some(client) = client(&registry, &signer) else { return };
+    client.pull(&format!("{}/demo:1", registry.name())).unwrap();
+    // A registry that cannot be asked has a list under a tag.
+    registry.put(&path, "x", b"{}");
+    let pinned = format!("{}/demo@{digest}", registry.name());
+    assert!(client.pull(&pinned).unwrap_err().contains("has none"));
+    registry.remove(&path);
+    registry.put_manifest("demo", &format!("sha256-{}", digest.hex()), index.as_bytes());
+    client.pull(&pinned).unwrap();
+}
+
+#[test]
+fn an_image_that_must_be_pinned_is() {
+    let (registry, digest) = registry();
+    registry.push("other", "1", &Image::new("other", vec![layer("a")]));
+    let name = registry.name();
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client =
+        client.configured(&format!("[trust.'*']\nrequire = 'digest'\n[trust.'{name}/other']\nrequire = 'nothing'\n"));
+    refusal(&client, &format!("{name}/demo:1"), "only takes images with a digest");
+    assert_eq!(registry.log().len(), 0, "nobody is asked");
+    client.pull(&format!("{name}/demo:1@{digest}")).unwrap();
+    client.pull(&format!("{name}/other:1")).unwrap();
+}
