@@ -126,7 +126,6 @@ impl Puller {
         let (puller, reference, progress) = (Arc::clone(self), reference.clone(), Arc::clone(&job.progress));
         tokio::spawn(async move {
             let end = puller.pull(&reference, &progress).await;
-            puller.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference.to_string());
             // Nobody may be waiting.
             let _ = sender.send(Some(end));
         });
@@ -137,7 +136,10 @@ impl Puller {
         let started = std::time::Instant::now();
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let settings = Settings::new(registries, &self.place.user_data);
-        let pulled = match self.pulling.pull(reference, settings, progress).await {
+        let pulled = self.pulling.pull(reference, settings, progress).await;
+        // Before anybody hears of it: who asks from now on begins anew, under the settings of then.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference.to_string());
+        let pulled = match pulled {
             Ok(pulled) => pulled,
             Err(error) => {
                 let reason = describe(&error);
