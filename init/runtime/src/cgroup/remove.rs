@@ -73,7 +73,11 @@ pub fn remove_blocking(path: &Path, limit: Duration) -> Result<Removal, SystemEr
         };
         // Reading arms the notification; the removal comes after it, so that no event is missed.
         let mut buffer = [0; 128];
-        rustix::io::read(&file, &mut buffer).context("read", || events.display().to_string())?;
+        match rustix::io::read(&file, &mut buffer) {
+            // Somebody else has removed it since it was opened.
+            Err(Errno::NODEV) => return Ok(Removal::Done),
+            result => result.context("read", || events.display().to_string())?,
+        };
         if remove(path)? == Removal::Done {
             return Ok(Removal::Done);
         }
