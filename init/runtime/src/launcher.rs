@@ -24,15 +24,15 @@ use crate::channel::{self, Message};
 use crate::create::{Request, Rootfs};
 use crate::error::{Chain, Context, Error, Step, SystemError};
 use crate::gate::Gate;
+use crate::holdings::Holdings;
 use crate::mounts::{Sources, attach};
 use crate::namespaces::{Namespaces, flag};
 use crate::process::{self, waits_for_launcher};
-use crate::resctrl::Class;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::privileges;
-use crate::{cgroup, descriptors, hooks, idmap, limits, netdevices, seccomp};
+use crate::{descriptors, hooks, idmap, limits, netdevices, seccomp};
 
 /// A container's process that waits at its gate.
 #[derive(Debug)]
@@ -122,60 +122,12 @@ pub(crate) fn launch(
     let linux = request.spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = Namespaces::open(&linux.namespaces)?;
     let filter = linux.seccomp.as_ref().map(seccomp::compiled).transpose().step("compile the seccomp profile")?;
-    let holdings = Holdings::prepare(request, linux, filter.as_deref())?;
+    let holdings = Holdings::prepare(request, linux, filter.as_deref(), &namespaces)?;
     let result = launch_into(request, gate, place, caller, &namespaces, filter.as_deref(), &holdings);
     if result.is_err() {
         holdings.discard();
     }
     result
-}
-
-/// What a container has on the host besides its process.
-#[derive(Debug)]
-struct Holdings {
-    /// Who answers SCMP_ACT_NOTIFY.
-    agent: Option<OwnedFd>,
-    cgroup: Option<Cgroup>,
-    class: Option<Class>,
-}
-
-impl Holdings {
-    fn prepare(request: &Request<'_>, linux: &Linux, filter: Option<&Filter>) -> Result<Self, Error> {
-        let agent = match (filter, &linux.seccomp) {
-            (Some(filter), Some(profile)) => seccomp::connect(filter, profile)?,
-            _ => None,
-        };
-        let mut this = Self { agent, cgroup: None, class: None };
-        if let Some(path) = &request.cgroup {
-            let resources = linux.resources.as_ref();
-            let cgroup = Cgroup::create(path, resources, &linux.devices).step("set up the cgroup")?;
-            let given = cgroup::wanted_owner(request.spec).map_or(Ok(()), |owner| cgroup.give_to(owner));
-            this.cgroup = Some(cgroup);
-            if let Err(error) = given.step("give the container its cgroup") {
-                this.discard();
-                return Err(error);
-            }
-        }
-        if let Some(rdt) = &linux.intel_rdt {
-            match Class::prepare(rdt, request.id).step("set up linux.intelRdt") {
-                Ok(class) => this.class = Some(class),
-                Err(error) => {
-                    this.discard();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(this)
-    }
-
-    fn assign(&self, pid: i32) -> Result<(), Error> {
-        self.class.as_ref().map_or(Ok(()), |class| class.assign(pid)).step("set up linux.intelRdt")
-    }
-
-    fn discard(&self) {
-        self.class.iter().for_each(Class::discard);
-        self.cgroup.iter().for_each(Cgroup::discard);
-    }
 }
 
 fn launch_into(
@@ -226,7 +178,7 @@ fn launch_into(
             let target = netdevices::namespace_of(joined, pid, launched.pidfd.as_fd())?;
             moved = Some(netdevices::move_in(host, target, devices).step("move linux.netDevices")?);
         }
-        supervise(request, &launched, namespaces, sources, caller)
+        supervise(request, &launched, namespaces, holdings, sources, caller)
     });
     match result {
         Ok(()) => Ok(launched),
@@ -259,6 +211,7 @@ fn supervise(
     request: &Request<'_>,
     launched: &Launched,
     namespaces: &Namespaces,
+    holdings: &Holdings,
     sources: Option<Sources>,
     caller: Option<BorrowedFd<'_>>,
 ) -> Result<(), Error> {
@@ -282,6 +235,7 @@ fn supervise(
     } else if waits_for_launcher(request.spec) {
         send_trees(process, &open_sources(request, None)?)?;
     }
+    holdings.restrict_devices_late(linux)?;
     loop {
         match next_report(process, caller)? {
             Message::Ready => break,

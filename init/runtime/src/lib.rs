@@ -51,6 +51,7 @@ mod exec;
 pub mod fuzzing;
 mod gate;
 pub mod handover;
+mod holdings;
 pub mod hooks;
 mod identity;
 mod idmap;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{CgroupError, LimitError};
 use crate::error::Context;
-use crate::spec::{Device, DeviceRule, Resources};
+use crate::spec::{Device, DeviceRule};
 use crate::sys::bpf::{self, Instruction};
 use crate::sys::privileges;
 
@@ -90,10 +90,10 @@ pub(crate) fn program(rules: &[DeviceRule], nodes: &[Device]) -> Result<Option<V
 pub(crate) fn restrict(
     cgroup: BorrowedFd<'_>,
     path: &Path,
-    resources: &Resources,
+    rules: &[DeviceRule],
     nodes: &[Device],
 ) -> Result<Option<OwnedFd>, CgroupError> {
-    let Some(program) = program(&resources.devices, nodes)? else { return Ok(None) };
+    let Some(program) = program(rules, nodes)? else { return Ok(None) };
     let program = match bpf::load_device_program(&program) {
         // Who has no right to it is no more than a user, and can make no devices, and open none that are not his.
         Err(Errno::PERM) if !privileges::is_administrator() => return Ok(None),
@@ -108,12 +108,12 @@ pub(crate) fn restrict(
 pub(crate) fn replace(
     cgroup: BorrowedFd<'_>,
     path: &Path,
-    resources: &Resources,
+    rules: &[DeviceRule],
     nodes: &[Device],
 ) -> Result<(), CgroupError> {
     let subject = || format!("replace the device program of {}", path.display());
     let old = bpf::device_programs(cgroup).context("bpf", subject)?;
-    restrict(cgroup, path, resources, nodes)?;
+    restrict(cgroup, path, rules, nodes)?;
     for program in old {
         bpf::detach_device_program(cgroup, program.as_fd()).context("bpf", subject)?;
     }

@@ -76,28 +76,27 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup (and its parents) and sets its limits. `device_nodes` are allowed besides what the rules say.
-    pub(crate) fn create(
-        path: &Path,
-        resources: Option<&Resources>,
-        device_nodes: &[Device],
-    ) -> Result<Self, CgroupError> {
+    /// Makes the cgroup (and its parents) and sets its limits, without the device rules.
+    pub(crate) fn create(path: &Path, resources: Option<&Resources>) -> Result<Self, CgroupError> {
         let root = root_of(path)?;
         let empty = Resources::default();
         let resources = resources.unwrap_or(&empty);
         let settings = limits::settings(resources)?;
         let made = make(&root, path)?;
         let this = Self::open(path, made)?;
-        let result = this
-            .limit(&root, &settings)
-            .and_then(|()| devices::restrict(this.as_fd(), path, resources, device_nodes).map(drop));
-        match result {
+        match this.limit(&root, &settings) {
             Ok(()) => Ok(this),
             Err(error) => {
                 this.discard();
                 Err(error)
             }
         }
+    }
+
+    /// Puts the device rules in force. `nodes` are allowed besides what the rules say.
+    pub(crate) fn restrict_devices(&self, resources: Option<&Resources>, nodes: &[Device]) -> Result<(), CgroupError> {
+        let rules = resources.map(|resources| resources.devices.as_slice()).unwrap_or_default();
+        devices::restrict(self.as_fd(), &self.path, rules, nodes).map(drop)
     }
 
     fn open(path: &Path, made: bool) -> Result<Self, CgroupError> {

@@ -22,7 +22,7 @@ pub fn update(path: &Path, resources: &Resources, device_nodes: &[Device]) -> Re
     make_room_for_quota(&mut settings);
     apply(directory.as_fd(), path, &settings)?;
     if !resources.devices.is_empty() {
-        devices::replace(directory.as_fd(), path, resources, device_nodes)?;
+        devices::replace(directory.as_fd(), path, &resources.devices, device_nodes)?;
     }
     Ok(())
 }
