@@ -131,6 +131,17 @@ pub trait Images1 {
     /// Brings an image here from its registry: a pipe with one [`crate::images::PullEvent`] a line, as JSON. It goes on
     /// if nobody reads.
     fn pull(&self, image: &str) -> Result<OwnedFd, ApiError>;
+    /// Writes an archive with these images into a file or pipe, which the caller has opened. Returns a pipe that brings one
+    /// line, a [`crate::images::End`] as JSON, when that is done; so do all that follow.
+    fn save(&self, images: &[&str], target: OwnedFd) -> Result<OwnedFd, ApiError>;
+    /// Takes the images of an archive, a file or a pipe. `name` is what the archive is called.
+    fn import(&self, source: OwnedFd, name: &str) -> Result<OwnedFd, ApiError>;
+    /// Gives an image another name.
+    fn tag(&self, source: &str, target: &str) -> Result<OwnedFd, ApiError>;
+    /// Takes a name away, and with the last one the image; with `force` also if containers run from it.
+    fn remove(&self, image: &str, force: bool) -> Result<OwnedFd, ApiError>;
+    /// Everything about an image, as JSON.
+    fn inspect(&self, image: &str) -> Result<OwnedFd, ApiError>;
     /// Which images are here: a pipe with one [`crate::images::StoredImage`] a line, as JSON.
     fn list(&self) -> Result<OwnedFd, ApiError>;
 }

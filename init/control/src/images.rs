@@ -19,6 +19,36 @@ pub enum Query {
         /// The image's name.
         image: String,
     },
+    /// Write an archive with these images into the descriptor that comes behind the pipe's. An [`End`] comes.
+    Save {
+        /// Their names.
+        images: Vec<String>,
+    },
+    /// Take the images of the archive in the descriptor that comes behind the pipe's, a file or a pipe. An [`End`] with
+    /// their names comes.
+    Import {
+        /// What the archive is called: the name of an image that has none.
+        name: String,
+    },
+    /// Give an image another name. An [`End`] comes.
+    Tag {
+        /// A name that it has.
+        source: String,
+        /// The other one.
+        target: String,
+    },
+    /// Take a name away, and with the last one the image. An [`End`] comes.
+    Remove {
+        /// The name.
+        image: String,
+        /// Also if containers run from it; the image then stays as long as they do.
+        force: bool,
+    },
+    /// Everything about an image: an [`End`] with one text, JSON.
+    Inspect {
+        /// Its name.
+        image: String,
+    },
     /// Which images are there: [`StoredImage`]s come, in the order of their names.
     List,
 }
@@ -48,6 +78,16 @@ pub struct StoredImage {
     pub from: Option<String>,
     /// Whether a container was prepared from it since `engine` started.
     pub in_use: bool,
+}
+
+/// How something ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Well; with what there is to tell, a text each.
+    Done(Vec<String>),
+    /// Not, for this reason.
+    Failed(String),
 }
 
 /// A line about a pull.

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod follow;
 mod format;
+mod image;
 mod images;
 mod logs;
 mod power;
@@ -107,6 +108,17 @@ enum Command {
     Images,
     /// Bring an image here from its registry
     Pull(images::Pull),
+    /// Look at single images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Write images to an archive
+    Save(image::Save),
+    /// Take images from an archive
+    Import(image::Import),
+    /// Give an image another name
+    Tag(image::Tag),
+    /// Remove images, by their names
+    Rmi(image::Remove),
     /// Look at configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -230,6 +242,11 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Unpause(names) => containers::each(&api, containers::Action::Unpause, &names, json).await,
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Images => images::list(&api, json).await,
+        Command::Image(image::Image::Inspect(arguments)) => image::inspect(&api, &arguments).await,
+        Command::Save(arguments) => image::save(&api, &arguments).await,
+        Command::Import(arguments) => image::import(&api, &arguments).await,
+        Command::Tag(arguments) => image::tag(&api, &arguments).await,
+        Command::Rmi(arguments) => image::remove(&api, &arguments).await,
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
         Command::Reexec => power::reexecute(&api).await,
         Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {

@@ -30,22 +30,45 @@ pub struct Images1 {
 #[zbus::interface(name = "org.berth.Images1", spawn = false, introspection_docs = false)]
 impl Images1 {
     async fn pull(&self, image: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Pull { image }).await
+        self.query(Query::Pull { image }, None).await
     }
 
     async fn list(&self) -> Result<OwnedFd, ApiError> {
-        self.query(Query::List).await
+        self.query(Query::List, None).await
+    }
+
+    async fn save(&self, images: Vec<String>, target: OwnedFd) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Save { images }, Some(target)).await
+    }
+
+    async fn import(&self, source: OwnedFd, name: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Import { name }, Some(source)).await
+    }
+
+    async fn tag(&self, source: String, target: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Tag { source, target }, None).await
+    }
+
+    async fn remove(&self, image: String, force: bool) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Remove { image, force }, None).await
+    }
+
+    async fn inspect(&self, image: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Inspect { image }, None).await
     }
 }
 
 impl Images1 {
     /// The read end of a pipe with what was asked for.
-    async fn query(&self, query: Query) -> Result<OwnedFd, ApiError> {
+    async fn query(&self, query: Query, file: Option<OwnedFd>) -> Result<OwnedFd, ApiError> {
         self.access.check(match &query {
-            Query::List => ApiPart::ImagesList,
+            Query::List | Query::Inspect { .. } => ApiPart::ImagesList,
+            Query::Save { .. } => ApiPart::ImagesExport,
+            Query::Import { .. } | Query::Tag { .. } => ApiPart::ImagesImport,
+            Query::Remove { .. } => ApiPart::ImagesRemove,
             Query::Pull { .. } => ApiPart::ImagesPull,
         })?;
-        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
+        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query, file));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((Answer::Coming, lines)) => Ok(lines.into()),
             Ok((Answer::Refused(reason), _)) => Err(ApiError::Refused(reason)),
@@ -55,10 +78,11 @@ impl Images1 {
         }
     }
 
-    async fn ask(&self, query: Query) -> io::Result<(Answer, std::os::fd::OwnedFd)> {
+    async fn ask(&self, query: Query, file: Option<OwnedFd>) -> io::Result<(Answer, std::os::fd::OwnedFd)> {
         let channel = Channel::connect(&self.socket_path).map_err(io::Error::other)?;
         let (lines, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        channel.send(&query, &[writer.as_fd()]).map_err(io::Error::other)?;
+        let descriptors: Vec<_> = [writer.as_fd()].into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
+        channel.send(&query, &descriptors).map_err(io::Error::other)?;
         drop(writer);
         let answer = sys::watch(channel)?
             .async_io(tokio::io::Interest::READABLE, |channel| match channel.receive::<Answer>() {

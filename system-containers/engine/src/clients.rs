@@ -13,6 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SocketFlags, accept_with};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
+use crate::commands::Command;
 use crate::import::describe;
 use crate::pull::puller::Task;
 use crate::reference::Reference;
@@ -46,13 +47,18 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()
     let channel = Channel::from(socket);
     let (query, mut descriptors) = channel.receive::<Query>().map_err(io::Error::other)?;
     let answer = |answer: Answer| channel.send(&answer, &[]).map_err(io::Error::other);
-    let Some(pipe) = descriptors.pop() else {
+    let mut descriptors = descriptors.drain(..);
+    let Some(pipe) = descriptors.next() else {
         return answer(Answer::Refused("the query comes without a pipe".to_owned()));
     };
     let task = match query {
         Query::List => Task::List(pipe),
         Query::Pull { image } => match image.parse::<Reference>() {
             Ok(reference) => Task::Tell(reference, pipe),
+            Err(error) => return answer(Answer::Refused(describe(&error))),
+        },
+        query => match Command::of(query, descriptors.next()) {
+            Ok(command) => Task::Command(command, pipe),
             Err(error) => return answer(Answer::Refused(describe(&error))),
         },
     };

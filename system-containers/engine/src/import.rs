@@ -7,9 +7,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer};
-use crate::digest::Hasher;
+use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents};
+use crate::digest::{Digest, Hasher};
 use crate::intake::{self, Incoming, IntakeError};
+use crate::reference::Reference;
 use crate::store::{ArchiveRecord, Identity, ImageRecord, Outcome, Store, StoreError, Turn, chain_ids};
 
 /// How much of each end of an archive is part of its identity.
@@ -90,36 +91,14 @@ pub fn identity(path: &Path) -> io::Result<Identity> {
 
 /// Imports one archive. An image that cannot be used does not stop the others of the archive.
 pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Report {
-    let (mut names, mut nameless, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-    let mut is_final = true;
     let mut unpacked = 0;
-    let outcome = match open(store, path, name).and_then(|archive| Ok((archive.contents()?, archive))) {
-        Err(error) => {
-            is_final = error.is_of_the_archive();
-            Outcome::Rejected(describe(&error))
-        }
+    let (outcome, is_final) = match open(store, path, name).and_then(|archive| Ok((archive.contents()?, archive))) {
+        Err(error) => (Outcome::Rejected(describe(&error)), error.is_of_the_archive()),
         Ok((contents, archive)) => {
-            for (what, error) in contents.rejected {
-                is_final &= error.is_of_the_archive();
-                rejected.push(format!("{what}: {}", describe(&error)));
-            }
-            for found in contents.images {
-                match image(store, &archive, &found) {
-                    Ok(count) => {
-                        unpacked += count;
-                        if found.names.is_empty() {
-                            nameless.push(found.digest);
-                        }
-                        names.extend(found.names.iter().filter_map(|name| Some((name.tagged()?, found.digest))));
-                    }
-                    Err(error) => {
-                        is_final &= error.is_of_the_archive();
-                        let what = found.names.first().map_or_else(|| found.digest.to_string(), ToString::to_string);
-                        rejected.push(format!("{what}: {}", describe(&error)));
-                    }
-                }
-            }
-            Outcome::Images { names, nameless, rejected }
+            let Brought { names, nameless, rejected, is_final, unpacked: count } = images(store, &archive, contents);
+            unpacked = count;
+            let names = names.into_iter().filter_map(|(name, digest)| Some((name.tagged()?, digest))).collect();
+            (Outcome::Images { names, nameless, rejected }, is_final)
         }
     };
     // What failed for a reason of this machine, such as a full disk, is tried again: no file has that time.
@@ -127,6 +106,47 @@ pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Re
     let record = ArchiveRecord { identity, outcome, present: true };
     let problems = record.problems().into_iter().map(|problem| format!("{name}: {problem}")).collect();
     Report { record, problems, unpacked }
+}
+
+/// What the images of an archive came to.
+#[derive(Debug, Default)]
+pub struct Brought {
+    /// Names with their images.
+    pub names: Vec<(Reference, Digest)>,
+    /// Images without a name.
+    pub nameless: Vec<Digest>,
+    /// What was not taken, and why.
+    pub rejected: Vec<String>,
+    /// Whether another try with the same archive is useless.
+    pub is_final: bool,
+    /// How many layers were unpacked.
+    pub unpacked: usize,
+}
+
+/// Imports the images of an archive that is open.
+pub fn images(store: &Store, archive: &Archive, contents: Contents) -> Brought {
+    let mut brought = Brought { is_final: true, ..Brought::default() };
+    for (what, error) in contents.rejected {
+        brought.is_final &= error.is_of_the_archive();
+        brought.rejected.push(format!("{what}: {}", describe(&error)));
+    }
+    for found in contents.images {
+        match image(store, archive, &found) {
+            Ok(count) => {
+                brought.unpacked += count;
+                if found.names.is_empty() {
+                    brought.nameless.push(found.digest);
+                }
+                brought.names.extend(found.names.into_iter().map(|name| (name, found.digest)));
+            }
+            Err(error) => {
+                brought.is_final &= error.is_of_the_archive();
+                let what = found.names.first().map_or_else(|| found.digest.to_string(), ToString::to_string);
+                brought.rejected.push(format!("{what}: {}", describe(&error)));
+            }
+        }
+    }
+    brought
 }
 
 fn open(store: &Store, path: &Path, name: &str) -> Result<Archive, ImportError> {

@@ -4,14 +4,13 @@
 //! and of the uncompressed stream are those that the manifest and the configuration name.
 
 use std::io::{self, BufRead, Cursor, Read};
-use std::os::fd::BorrowedFd;
 
 use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
 use crate::digest::{Digest, Hasher, HashingReader};
 use crate::import::describe;
-use crate::layer::{self, LayerError, Summary};
+use crate::layer::{self, LayerError, Recorder, Summary};
 use crate::limits;
-use crate::store::{Store, StoreError};
+use crate::store::{Draft, Store, StoreError, file_error};
 use crate::tar::Input;
 
 /// Why a layer is not taken.
@@ -98,7 +97,7 @@ pub fn layer<R: BufRead>(store: &Store, incoming: Incoming<'_, R>, chain: &[Dige
     let Some((id, lower)) = chain.split_last() else { return Ok(()) };
     let diff_id = incoming.diff_id;
     let draft = store.draft()?;
-    match unpack(store, incoming, draft.directory(), lower) {
+    match unpack(store, incoming, &draft, lower) {
         Ok(summary) => Ok(store.publish(draft, *id, diff_id, summary)?),
         Err(error) => {
             if let Err(error) = store.discard(draft) {
@@ -112,7 +111,7 @@ pub fn layer<R: BufRead>(store: &Store, incoming: Incoming<'_, R>, chain: &[Dige
 fn unpack<R: BufRead>(
     store: &Store,
     incoming: Incoming<'_, R>,
-    target: BorrowedFd<'_>,
+    draft: &Draft,
     lower: &[Digest],
 ) -> Result<Summary, IntakeError> {
     let Incoming { name, mut stream, blob, diff_id: expected } = incoming;
@@ -133,9 +132,12 @@ fn unpack<R: BufRead>(
     // A layer that is not compressed is its own blob: it is hashed once, for both digests.
     let hashed = blob.is_some() && compression != Compression::Plain;
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };
+    let unwritten = |error| file_error("write the record of a layer in", store.path())(error);
     let stream = HashingReader::new(Decoder::new(compression, source).map_err(decompress)?);
-    let (summary, rest) = layer::unpack(stream, target, &lower).map_err(failed)?;
-    let (decoder, diff_id) = rest.finish(limits::TRAILING_BYTES).map_err(decompress)?;
+    let stream = Recorder::new(stream, draft.record().map_err(unwritten)?);
+    let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower).map_err(failed)?;
+    rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
+    let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish(0).map_err(decompress)?;
     check("diff ID", expected, diff_id)?;
     let found = decoder.into_inner().finish().map_err(decompress)?;
     if let Some(expected) = blob {

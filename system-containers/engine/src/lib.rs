@@ -8,15 +8,19 @@
 //! - [`prepare`] makes of an image and a container's definition what PID 1 runs: [`process`], [`accounts`],
 //!   [`volumes`], [`snapshot`]
 //!
+//! [`export`] makes archives of what the store has.
+//!
 //! What comes from outside is believed only after its digest is verified, and never more than [`limits`] allow.
 
 pub mod accounts;
 pub mod archive;
 pub mod clients;
+pub mod commands;
 pub mod compression;
 mod copy;
 pub mod digest;
 pub mod document;
+pub mod export;
 pub mod import;
 pub mod importer;
 pub mod intake;

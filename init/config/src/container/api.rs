@@ -31,12 +31,15 @@ pub enum ApiPart {
     ContainersAttach,
     ContainersCreate,
     ContainersRemove,
+    ImagesExport,
+    ImagesImport,
     ImagesList,
     ImagesPull,
+    ImagesRemove,
     Events,
 }
 
-const NAMES: [(ApiPart, &str); 23] = [
+const NAMES: [(ApiPart, &str); 26] = [
     (ApiPart::MachineDescribe, "machine.describe"),
     (ApiPart::MachineTimeline, "machine.timeline"),
     (ApiPart::MachineConfiguration, "machine.configuration"),
@@ -57,8 +60,11 @@ const NAMES: [(ApiPart, &str); 23] = [
     (ApiPart::ContainersAttach, "containers.attach"),
     (ApiPart::ContainersCreate, "containers.create"),
     (ApiPart::ContainersRemove, "containers.remove"),
+    (ApiPart::ImagesExport, "images.export"),
+    (ApiPart::ImagesImport, "images.import"),
     (ApiPart::ImagesList, "images.list"),
     (ApiPart::ImagesPull, "images.pull"),
+    (ApiPart::ImagesRemove, "images.remove"),
     (ApiPart::Events, "events"),
 ];
 

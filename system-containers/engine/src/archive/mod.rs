@@ -174,8 +174,18 @@ impl Archive {
         file.read_exact_at(&mut start, 0).map_err(ArchiveError::Read)?;
         let file = match Compression::detect(&start)? {
             Compression::Plain => file,
-            method => decompress(&file, method, spool)?,
+            method => decompress(Section::whole(&file).map_err(ArchiveError::Read)?, method, spool)?,
         };
+        let index = Index::read(&file)?;
+        Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
+    }
+
+    /// The same from a pipe, whose content goes to `spool` first.
+    pub fn receive(mut stream: impl io::BufRead, file_name: &str, spool: BorrowedFd<'_>) -> Result<Self, ArchiveError> {
+        let mut start = Vec::new();
+        (&mut stream).take(MAGIC_BYTES as u64).read_to_end(&mut start).map_err(ArchiveError::Read)?;
+        let method = Compression::detect(&start)?;
+        let file = decompress(io::Cursor::new(start).chain(stream), method, spool)?;
         let index = Index::read(&file)?;
         Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
     }
@@ -240,11 +250,10 @@ fn verify(name: &str, expected: Digest, bytes: &[u8]) -> Result<(), ArchiveError
 }
 
 /// Decompresses into a file without a name, which is gone when it is closed, and after a crash.
-fn decompress(file: &File, method: Compression, spool: BorrowedFd<'_>) -> Result<File, ArchiveError> {
+fn decompress(source: impl io::BufRead, method: Compression, spool: BorrowedFd<'_>) -> Result<File, ArchiveError> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
     let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);
-    let source = Section::whole(file).map_err(ArchiveError::Read)?;
     let mut decoder = Decoder::new(method, source).map_err(ArchiveError::Decompress)?;
     let mut total = 0_u64;
     loop {

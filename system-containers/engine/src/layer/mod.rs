@@ -10,6 +10,7 @@
 
 mod attributes;
 mod path;
+mod record;
 mod tree;
 mod unpack;
 
@@ -19,6 +20,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 pub use path::{EntryPath, PathError};
+pub use record::{Piece, Pieces, Recorder};
 pub(crate) use tree::{copy_attributes, failed};
 pub(crate) use unpack::check_space;
 pub use unpack::{Summary, unpack};

@@ -132,6 +132,7 @@ impl Unpacker<'_> {
         let mode = Mode::from_raw_mode(entry.mode);
         let make = |parent: BorrowedFd<'_>, name: &[u8]| rustix::fs::openat(parent, name, flags, mode);
         let mut file = File::from(self.tree.make_new(parent, path, make)?);
+        reader.keep_content(entry);
         let written = match &entry.segments {
             None => write_all(&mut file, reader),
             Some(segments) => write_sparse(&file, reader, segments, entry.size),

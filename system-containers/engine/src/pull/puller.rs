@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_control::images::{PullEvent, Pulled};
+use berth_control::images::{End as Ended, PullEvent, Pulled};
 use berth_control::message::Registries;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Pulling;
 use super::progress::Progress;
+use crate::commands::Command;
 use crate::import::describe;
 use crate::reference::Reference;
 use crate::registry::{Patience, Settings, Shared};
@@ -32,6 +33,8 @@ pub enum Task {
     Pull(Reference),
     /// The same, for a client that reads [`PullEvent`]s from this pipe.
     Tell(Reference, OwnedFd),
+    /// Do this, and write an [`Ended`] into this pipe.
+    Command(Command, OwnedFd),
     /// Write what there is into this pipe.
     List(OwnedFd),
 }
@@ -107,11 +110,31 @@ impl Puller {
                 Ok(pipe) => drop(tokio::spawn(list(Arc::clone(&self.place.store), pipe))),
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
             },
+            Task::Command(command, pipe) => match Sender::from_owned_fd(pipe) {
+                Ok(pipe) => drop(tokio::spawn(Arc::clone(self).command(command, pipe))),
+                Err(error) => eprintln!("engine: a client's pipe: {error}"),
+            },
             Task::Tell(reference, pipe) => match Sender::from_owned_fd(pipe) {
                 Ok(pipe) => drop(tokio::spawn(tell(self.join(&reference), pipe))),
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
             },
         }
+    }
+
+    /// Lets a thread do it, and tells the client how it ended.
+    async fn command(self: Arc<Self>, command: Command, mut pipe: Sender) {
+        let store = Arc::clone(&self.place.store);
+        let end = match tokio::task::spawn_blocking(move || command.run(&store)).await {
+            Ok(Ok(outcome)) => {
+                for name in outcome.named {
+                    (self.report)(Event::Pulled(name));
+                }
+                Ended::Done(outcome.texts)
+            }
+            Ok(Err(error)) => Ended::Failed(describe(&error)),
+            Err(_) => Ended::Failed("the engine ends".to_owned()),
+        };
+        send(&mut pipe, end).await;
     }
 
     /// The pull of an image: the one that is under way, or a new one.

@@ -106,6 +106,13 @@ impl ArchiveRecord {
         }
     }
 
+    /// One of its names means nothing more.
+    pub fn forget_name(&mut self, name: &str) {
+        if let Outcome::Images { names, .. } = &mut self.outcome {
+            names.retain(|(other, _)| other != name);
+        }
+    }
+
     fn nameless(&self) -> &[Digest] {
         match &self.outcome {
             Outcome::Images { nameless, .. } => nameless,
@@ -122,6 +129,9 @@ pub struct Catalogue {
     pub archives: BTreeMap<String, ArchiveRecord>,
     #[serde(default)]
     pub pulled: BTreeMap<String, PullRecord>,
+    /// Names that were given by hand: of archives that were imported so, and other names of images.
+    #[serde(default)]
+    pub named: BTreeMap<String, Digest>,
     #[serde(skip)]
     pub claims: Claims,
     /// Images that containers were prepared from since the store was opened.
@@ -167,6 +177,7 @@ impl Catalogue {
             digests.into_iter().all(|digest| images.contains_key(digest))
         });
         self.pulled.retain(|_, record| images.contains_key(&record.digest));
+        self.named.retain(|_, digest| images.contains_key(digest));
     }
 
     pub fn present(&mut self, present: &BTreeMap<String, super::Identity>) -> BTreeSet<String> {
@@ -187,7 +198,8 @@ impl Catalogue {
         let gone = self.archives.values().filter(|record| !record.present);
         let there = self.archives.values().filter(|record| record.present);
         let pulled = self.pulled.iter().map(|(name, record)| (name.clone(), record.digest));
-        gone.chain(there).flat_map(ArchiveRecord::names).cloned().chain(pulled).collect()
+        let named = self.named.iter().map(|(name, digest)| (name.clone(), *digest));
+        gone.chain(there).flat_map(ArchiveRecord::names).cloned().chain(pulled).chain(named).collect()
     }
 
     /// Names that archives which are there give to different images, with those archives in order.

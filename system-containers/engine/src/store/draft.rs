@@ -1,13 +1,15 @@
 //! Layers that are being unpacked, and what is thrown away: everything in tmp.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{DIRECTORY, LAYERS, LayerRecord, Store, StoreError, file_error};
+use super::{DIRECTORY, LAYERS, LayerRecord, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::layer::Summary;
 use crate::removal;
@@ -17,12 +19,19 @@ use crate::removal;
 pub struct Draft {
     name: String,
     directory: OwnedFd,
+    /// Of the stream that is unpacked; without a name until it is published.
+    record: File,
 }
 
 impl Draft {
     /// The directory to unpack into.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// Where the layer's record is written.
+    pub fn record(&self) -> io::Result<File> {
+        self.record.try_clone()
     }
 
     fn path(&self) -> String {
@@ -42,7 +51,10 @@ impl Store {
             .map_err(|error| file_error("make", &path)(error.into()))?;
         let directory = rustix::fs::openat(&self.directory, &*inside, DIRECTORY, Mode::empty())
             .map_err(|error| file_error("open", &path)(error.into()))?;
-        Ok(Draft { name, directory })
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let record = rustix::fs::openat(&self.directory, "tmp", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| file_error("make a file in", &self.path.join("tmp"))(error.into()))?;
+        Ok(Draft { name, directory, record: File::from(record) })
     }
 
     /// Gives up a draft.
@@ -72,11 +84,20 @@ impl Store {
             done => done,
         };
         self.forget_draft(&draft);
+        self.publish_record(&draft, chain)?;
         renamed.map_err(|error| file_error("publish", &path)(error.into()))?;
         let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes };
         catalogue.layers.insert(chain, record);
         self.layers_changed.notify_all();
         Ok(())
+    }
+
+    fn publish_record(&self, draft: &Draft, chain: Digest) -> Result<(), StoreError> {
+        let target = format!("{RECORDS}/{}", chain.hex());
+        self.move_away(&target)?;
+        let source = format!("/proc/self/fd/{}", draft.record.as_raw_fd());
+        rustix::fs::linkat(CWD, source, &self.directory, &*target, AtFlags::SYMLINK_FOLLOW)
+            .map_err(|error| file_error("publish", &self.path.join(target))(error.into()))
     }
 
     fn forget_draft(&self, draft: &Draft) {

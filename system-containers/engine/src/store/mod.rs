@@ -6,6 +6,7 @@
 //! images/manifests/sha256/<hex>  as they came, for whoever wants to verify or export
 //! images/configs/sha256/<hex>    the same
 //! images/layers/sha256/<hex>/    an unpacked layer, by chain ID
+//! images/records/sha256/<hex>   what its tar stream had beside the content of files, by chain ID
 //! images/tmp/                    work in progress; emptied at every start
 //! ```
 //!
@@ -14,7 +15,7 @@
 //! happened to the power. Until then images are usable but would be imported again.
 //!
 //! Compressed blobs are not kept: a layer's tree is what runs, and keeping both would nearly double the space. An
-//! export makes new archives from the trees.
+//! export makes the streams again from trees and records.
 //!
 //! A layer's key is its chain ID and not its diff ID because a directory that a layer does not bring takes its
 //! metadata from the layers below.
@@ -22,6 +23,7 @@
 mod catalogue;
 mod claims;
 mod draft;
+mod hold;
 mod list;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -39,6 +41,7 @@ pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Out
 use self::catalogue::{Catalogue, Collected};
 pub use self::claims::{Claim, Turn};
 pub use self::draft::Draft;
+pub use self::hold::RemoveError;
 use crate::digest::Digest;
 use crate::layer::LayerError;
 use crate::merged::{Merged, MergedError};
@@ -88,6 +91,8 @@ pub struct Store {
 
 /// Where layers lie below the store's directory.
 const LAYERS: &str = "layers/sha256";
+/// Where their records do.
+const RECORDS: &str = "records/sha256";
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Store {
@@ -95,7 +100,7 @@ impl Store {
     ///
     /// `boot` tells this boot of the machine from all others: the kernel's boot_id.
     pub fn open(path: &Path, boot: &str) -> Result<Self, StoreError> {
-        for part in ["tmp", "manifests/sha256", "configs/sha256", LAYERS] {
+        for part in ["tmp", "manifests/sha256", "configs/sha256", LAYERS, RECORDS] {
             make_directories(&path.join(part))?;
         }
         let failed = |operation| move |source: Errno| file_error(operation, path)(source.into());
@@ -149,6 +154,14 @@ impl Store {
                 None => self.move_away(&format!("{LAYERS}/{}", name.display()))?,
             }
         }
+        let records = self.path.join(RECORDS);
+        for entry in std::fs::read_dir(&records).map_err(file_error("list", &records))? {
+            let name = entry.map_err(file_error("list", &records))?.file_name();
+            let digest: Option<Digest> = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            if digest.is_none_or(|digest| !present.contains(&digest)) {
+                self.move_away(&format!("{RECORDS}/{}", name.display()))?;
+            }
+        }
         catalogue.forget_without(&present);
         Ok(())
     }
@@ -197,13 +210,16 @@ impl Store {
         let mut catalogue = self.catalogue();
         for (name, _) in record.names() {
             catalogue.pulled.remove(name);
+            catalogue.named.remove(name);
         }
         catalogue.archives.insert(name.to_owned(), record);
     }
 
     /// Remembers which image a name means since it was pulled.
     pub fn record_pull(&self, reference: &Reference, record: PullRecord) {
-        self.catalogue().pulled.insert(reference.key(), record);
+        let mut catalogue = self.catalogue();
+        catalogue.named.remove(&reference.key());
+        catalogue.pulled.insert(reference.key(), record);
     }
 
     /// Marks which archives are there now; those of another identity are forgotten, for their names may now mean other
@@ -291,6 +307,7 @@ impl Store {
         let catalogue = self.catalogue();
         for layer in layers.iter().filter(|layer| !catalogue.layers.contains_key(layer)) {
             self.move_away(&format!("{LAYERS}/{}", layer.hex()))?;
+            self.move_away(&format!("{RECORDS}/{}", layer.hex()))?;
         }
         for (digest, image) in images.iter().filter(|(digest, _)| !catalogue.images.contains_key(digest)) {
             self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;

@@ -23,6 +23,10 @@ pub trait Input: BufRead {
         }
         Ok(())
     }
+
+    /// What is read next is the content of a file, these parts of it one after the other, and it is kept as such. For an
+    /// input that remembers what is not.
+    fn content(&mut self, _path: &[u8], _parts: &[Segment]) {}
 }
 
 /// A point in time since 1970.
@@ -135,6 +139,14 @@ impl<R: Input> Reader<R> {
             }
         }
         Err(TarError::Headers { offset: self.position })
+    }
+
+    /// Tells the input that the data of this entry becomes a file.
+    pub fn keep_content(&mut self, entry: &Entry) {
+        match &entry.segments {
+            Some(segments) => self.input.content(&entry.path, segments),
+            None => self.input.content(&entry.path, &[Segment { offset: 0, length: entry.stored }]),
+        }
     }
 
     /// The data of the present entry.

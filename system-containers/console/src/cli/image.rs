@@ -1,0 +1,179 @@
+//! `berth save`, `import`, `tag`, `rmi` and `image inspect`: images by hand.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use berth_control::images::End;
+use clap::{Args, Subcommand};
+use zbus::wire::OwnedFd as Passed;
+
+use super::api::Api;
+use super::error::Error;
+use super::json_text;
+
+/// What about an image.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Everything about images, as JSON
+    Inspect(Inspect),
+}
+
+/// Which ones.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Their names
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// What to write, and where to.
+#[derive(Debug, Args)]
+pub struct Save {
+    /// The archive; standard output if absent
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// What to read.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// An archive, compressed or not; standard input if absent or `-`
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Two names.
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// A name that the image has
+    #[arg(value_name = "IMAGE")]
+    source: String,
+    /// The other one
+    #[arg(value_name = "NAME")]
+    target: String,
+}
+
+/// What to remove.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Take the names away also from images that containers use; those go when nothing uses them
+    #[arg(short, long)]
+    force: bool,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Writes an archive that is an OCI layout and what `docker save` writes at once.
+pub async fn save(api: &Api, arguments: &Save) -> Result<String, Error> {
+    let target = match &arguments.output {
+        Some(path) => OwnedFd::from(create(path)?),
+        None if io::stdout().is_terminal() => {
+            return Err(Error::Refused("an archive is nothing for a terminal: name a file with --output".to_owned()));
+        }
+        None => io::stdout().as_fd().try_clone_to_owned().map_err(Error::Output)?,
+    };
+    let images: Vec<&str> = arguments.images.iter().map(String::as_str).collect();
+    let saved = async { end(api.images.save(&images, target.into()).await?) }.await;
+    if let (Err(_), Some(path)) = (&saved, &arguments.output) {
+        // Half an archive is worse than none; the error that counts is the first.
+        let _ = std::fs::remove_file(path);
+    }
+    saved.map(|_| String::new())
+}
+
+/// As somebody who had the file before has it; what is inside is not for all.
+fn create(path: &Path) -> Result<File, Error> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    opened.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Prints the names and digests of what came in.
+pub async fn import(api: &Api, arguments: &Import) -> Result<String, Error> {
+    let file = arguments.file.as_ref().filter(|file| file.as_os_str() != "-");
+    let (source, name) = match file {
+        Some(path) => {
+            let file = File::open(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+            (OwnedFd::from(file), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        }
+        None => (io::stdin().as_fd().try_clone_to_owned().map_err(Error::Output)?, String::new()),
+    };
+    let texts = end(api.images.import(source.into(), &name).await?)?;
+    Ok(texts.iter().map(|text| format!("{text}\n")).collect())
+}
+
+/// Gives an image a further name.
+pub async fn tag(api: &Api, arguments: &Tag) -> Result<String, Error> {
+    end(api.images.tag(&arguments.source, &arguments.target).await?).map(|_| String::new())
+}
+
+/// Prints each name that is gone.
+pub async fn remove(api: &Api, arguments: &Remove) -> Result<String, Error> {
+    let mut printed = String::new();
+    let mut failed = false;
+    for image in &arguments.images {
+        match async { end(api.images.remove(image, arguments.force).await?) }.await {
+            Ok(_) => printed.push_str(&format!("{image}\n")),
+            Err(error) => {
+                failed = true;
+                eprintln!("Error: {error}");
+            }
+        }
+    }
+    if !failed {
+        return Ok(printed);
+    }
+    print!("{printed}");
+    Err(Error::Told)
+}
+
+/// As JSON, a list.
+pub async fn inspect(api: &Api, arguments: &Inspect) -> Result<String, Error> {
+    let mut values = Vec::with_capacity(arguments.images.len());
+    for image in &arguments.images {
+        for text in end(api.images.inspect(image).await?)? {
+            values.push(serde_json::from_str::<serde_json::Value>(&text).map_err(|error| strange(&error))?);
+        }
+    }
+    json_text(&values)
+}
+
+/// Waits for the end of what was asked for.
+fn end(pipe: Passed) -> Result<Vec<String>, Error> {
+    read_end(BufReader::new(File::from(OwnedFd::from(pipe))))
+}
+
+fn read_end(mut pipe: impl BufRead) -> Result<Vec<String>, Error> {
+    let mut line = String::new();
+    pipe.read_line(&mut line).map_err(Error::Output)?;
+    if line.is_empty() {
+        return Err(Error::Refused("the engine ended before this did; it is starting again, try once more".to_owned()));
+    }
+    match serde_json::from_str(&line).map_err(|error| strange(&error))? {
+        End::Done(texts) => Ok(texts),
+        End::Failed(reason) => Err(Error::Refused(reason)),
+    }
+}
+
+fn strange(error: &serde_json::Error) -> Error {
+    Error::Refused(format!("the engine says something that is no answer: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_that_the_engine_tells_is_that_of_the_command() {
+        let told = |end: &End| read_end((serde_json::to_string(end).unwrap() + "\n").as_bytes());
+        assert_eq!(told(&End::Done(vec!["a".to_owned()])).unwrap(), ["a"]);
+        assert_eq!(told(&End::Failed("no such image".to_owned())).unwrap_err().to_string(), "no such image");
+        assert!(read_end(&b""[..]).unwrap_err().to_string().contains("try once more"));
+        assert!(read_end(&b"{}\n"[..]).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! What clients have done with images beside pulling them: each is work for a thread of its own, and ends in a list of texts
+//! or a reason.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use berth_control::images::Query;
+use rustix::fs::FileType;
+
+use crate::archive::{Archive, ArchiveError};
+use crate::export::{ExportError, archive};
+use crate::import::{self, ImportError};
+use crate::reference::{Reference, ReferenceError};
+use crate::store::{RemoveError, Store, StoreError};
+
+/// How much is written to an archive at once, in bytes.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Write an archive.
+    Save(Vec<Reference>, File),
+    /// Read one of this name.
+    Import(String, OwnedFd),
+    /// Give the image of the first name the second one.
+    Tag(Reference, Reference),
+    /// Take a name away; also from who uses the image.
+    Remove(Reference, bool),
+    /// Tell everything about an image.
+    Inspect(Reference),
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A name is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A descriptor did not come.
+    #[error("the query comes without a file")]
+    File,
+    /// What is no command.
+    #[error("this is asked for in another way")]
+    Other,
+    /// A name with a digest means one image for ever.
+    #[error("{name} has a digest: another name of an image has none")]
+    Pinned {
+        /// The name.
+        name: String,
+    },
+    /// There is no such image.
+    #[error("there is no image {image} here")]
+    Missing {
+        /// As asked for.
+        image: String,
+    },
+    /// An archive is of no use.
+    #[error("{}", problems.join("; "))]
+    Rejected {
+        /// Why, a text for each image.
+        problems: Vec<String>,
+    },
+    /// An image does not go out.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// An archive does not come in.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A name stays.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What came of a command.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For the client.
+    pub texts: Vec<String>,
+    /// Names that mean an image since.
+    pub named: Vec<Reference>,
+}
+
+impl Command {
+    /// Of a query, with the descriptor that came beside the pipe.
+    pub fn of(query: Query, file: Option<OwnedFd>) -> Result<Self, CommandError> {
+        Ok(match query {
+            Query::Save { images } => {
+                let images = images.iter().map(|image| image.parse()).collect::<Result<_, _>>()?;
+                Self::Save(images, file.ok_or(CommandError::File)?.into())
+            }
+            Query::Import { name } => Self::Import(name, file.ok_or(CommandError::File)?),
+            Query::Tag { source, target } => {
+                let target: Reference = target.parse()?;
+                if target.digest().is_some() {
+                    return Err(CommandError::Pinned { name: target.to_string() });
+                }
+                Self::Tag(source.parse()?, target)
+            }
+            Query::Remove { image, force } => Self::Remove(image.parse()?, force),
+            Query::Inspect { image } => Self::Inspect(image.parse()?),
+            Query::List | Query::Pull { .. } => return Err(CommandError::Other),
+        })
+    }
+
+    /// Does it. May take as long as there is to read or write.
+    pub fn run(self, store: &Store) -> Result<Outcome, CommandError> {
+        match self {
+            Self::Save(images, target) => {
+                let mut target = BufWriter::with_capacity(BUFFER_BYTES, target);
+                archive::write(store, &images, &mut target)?;
+                Ok(Outcome::default())
+            }
+            Self::Import(name, source) => receive(store, &name, source),
+            Self::Tag(source, target) => {
+                let missing = || CommandError::Missing { image: source.to_string() };
+                let (digest, _) = store.find(&source).ok_or_else(missing)?;
+                store.name(&target, digest);
+                store.commit()?;
+                Ok(Outcome { texts: Vec::new(), named: vec![target] })
+            }
+            Self::Remove(image, force) => {
+                store.remove_name(&image, force)?;
+                store.commit()?;
+                store.collect()?;
+                store.empty_tmp()?;
+                Ok(Outcome::default())
+            }
+            Self::Inspect(image) => match store.inspect(&image)? {
+                Some(value) => Ok(Outcome { texts: vec![value.to_string()], named: Vec::new() }),
+                None => Err(CommandError::Missing { image: image.to_string() }),
+            },
+        }
+    }
+}
+
+fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, CommandError> {
+    let spool = store.spool()?;
+    let is_file = rustix::fs::fstat(&source)
+        .is_ok_and(|metadata| FileType::from_raw_mode(metadata.st_mode) == FileType::RegularFile);
+    let source = File::from(source);
+    let archive = match is_file {
+        true => Archive::open(source, name, spool.as_fd()),
+        false => Archive::receive(BufReader::with_capacity(BUFFER_BYTES, source), name, spool.as_fd()),
+    };
+    let read = archive.and_then(|archive| Ok((archive.contents()?, archive)));
+    let (contents, archive) = read.map_err(|error: ArchiveError| ImportError::from(error))?;
+    let brought = import::images(store, &archive, contents);
+    for (name, digest) in &brought.names {
+        store.name(name, *digest);
+    }
+    store.commit()?;
+    let mut texts: Vec<String> = brought.names.iter().map(|(name, digest)| format!("{name} {digest}")).collect();
+    texts.extend(brought.nameless.iter().map(|digest| format!("an image without a name: {digest}")));
+    if texts.is_empty() {
+        return Err(CommandError::Rejected { problems: brought.rejected });
+    }
+    texts.extend(brought.rejected.iter().map(|problem| format!("not taken: {problem}")));
+    Ok(Outcome { texts, named: brought.names.into_iter().map(|(name, _)| name).collect() })
+}

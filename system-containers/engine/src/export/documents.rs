@@ -1,0 +1,99 @@
+//! The documents of an image that goes out with plain layers.
+
+use serde::Serialize;
+
+use super::{ExportError, layer};
+use crate::digest::Digest;
+use crate::document::{self, Kind};
+use crate::reference::Reference;
+use crate::store::{ImageRecord, Store};
+
+/// The media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A pointer to a blob, as it is written.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pointer {
+    /// What the blob is.
+    pub media_type: &'static str,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u32,
+    media_type: &'static str,
+    config: &'a Pointer,
+    layers: &'a [Pointer],
+}
+
+/// A layer to be written.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The chain IDs up to and with it.
+    pub chain: Vec<Digest>,
+    /// Its digest as a plain stream.
+    pub diff_id: Digest,
+    /// Its length as one, in bytes.
+    pub length: u64,
+}
+
+/// An image to be written.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its name, as asked for.
+    pub name: Reference,
+    /// What is stored of it.
+    pub record: ImageRecord,
+    /// Its configuration.
+    pub config: Vec<u8>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<Layer>,
+    /// The manifest, with plain layers.
+    pub manifest: Vec<u8>,
+}
+
+/// Everything about an image but its layers' content.
+pub fn of(store: &Store, name: &Reference) -> Result<Outgoing, ExportError> {
+    let missing = || ExportError::Missing { image: name.to_string() };
+    let (digest, record) = store.find(name).ok_or_else(missing)?;
+    let config = store.config(&record)?;
+    let mut layers = Vec::with_capacity(record.chain.len());
+    for (position, (id, diff_id)) in record.chain.iter().zip(&record.config.rootfs.diff_ids).enumerate() {
+        let chain = record.chain.iter().take(position + 1).copied().collect();
+        layers.push(Layer { chain, diff_id: *diff_id, length: layer::length(store, *id, *diff_id)? });
+    }
+    let pointers: Vec<Pointer> =
+        layers.iter().map(|layer| Pointer { media_type: LAYER, digest: layer.diff_id, size: layer.length }).collect();
+    let manifest = match store.manifest(digest)?.filter(|manifest| has_plain_layers(manifest, &layers)) {
+        // It came with plain layers, so it can go as it is.
+        Some(manifest) => manifest,
+        None => manifest(&config, &pointers)?,
+    };
+    Ok(Outgoing { name: name.clone(), record, config, layers, manifest })
+}
+
+/// A manifest for this configuration and these layers.
+pub fn manifest(config: &[u8], layers: &[Pointer]) -> Result<Vec<u8>, ExportError> {
+    let config = Pointer { media_type: CONFIG, digest: Digest::of(config), size: config.len() as u64 };
+    let manifest = Manifest { schema_version: 2, media_type: MANIFEST, config: &config, layers };
+    serde_json::to_vec(&manifest).map_err(|source| ExportError::Document { what: "manifest", source })
+}
+
+fn has_plain_layers(manifest: &[u8], layers: &[Layer]) -> bool {
+    match document::manifest("the manifest", manifest) {
+        Ok(Kind::Image { layers: found, .. }) => {
+            found.iter().map(|layer| layer.digest).eq(layers.iter().map(|layer| layer.diff_id))
+        }
+        _ => false,
+    }
+}

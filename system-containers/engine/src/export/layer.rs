@@ -1,0 +1,95 @@
+//! A layer's tar stream, made again from its record and the files of the unpacked layer.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::ExportError;
+use crate::digest::{Digest, Hasher};
+use crate::layer::{EntryPath, Piece, Pieces};
+use crate::merged::{Found, Merged};
+use crate::store::Store;
+use crate::tar::Segment;
+
+/// How much of a file is read at once, in bytes.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// How long the stream of a layer is, in bytes.
+pub fn length(store: &Store, chain: Digest, diff_id: Digest) -> Result<u64, ExportError> {
+    let broken = |source| ExportError::Record { diff_id, source };
+    let mut pieces = Pieces::new(store.record(chain).map_err(broken)?);
+    let mut length = 0;
+    while let Some(piece) = pieces.next_piece().map_err(broken)? {
+        length += match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Part { part, .. } => part.length,
+        };
+    }
+    Ok(length)
+}
+
+/// Writes the stream of the uppermost layer of a chain. An error at its end, when all is written, says that it is not the
+/// stream that it was.
+pub fn write(store: &Store, chain: &[Digest], diff_id: Digest, target: &mut dyn Write) -> Result<(), ExportError> {
+    let Some(id) = chain.last() else { return Ok(()) };
+    let broken = |source| ExportError::Record { diff_id, source };
+    let mut pieces = Pieces::new(store.record(*id).map_err(broken)?);
+    // A file's name may lead through directories that are links below.
+    let merged = store.merged(chain)?;
+    let mut hasher = Hasher::default();
+    let mut put = |bytes: &[u8]| {
+        hasher.update(bytes);
+        target.write_all(bytes).map_err(ExportError::Write)
+    };
+    let mut open: Option<(Vec<u8>, File)> = None;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while let Some(piece) = pieces.next_piece().map_err(broken)? {
+        let (path, part) = match piece {
+            Piece::Bytes(bytes) => {
+                put(&bytes)?;
+                continue;
+            }
+            Piece::Part { path, part } => (path, part),
+        };
+        let changed = |path: &[u8]| ExportError::Content { path: String::from_utf8_lossy(path).into_owned(), diff_id };
+        let file = match open.take().filter(|(known, _)| *known == path) {
+            Some((_, file)) => file,
+            None => find(&merged, &path)?.ok_or_else(|| changed(&path))?,
+        };
+        copy(&file, part, &mut buffer, &mut put)?.map_err(|_| changed(&path))?;
+        open = Some((path, file));
+    }
+    let found = hasher.finish();
+    if found == diff_id { Ok(()) } else { Err(ExportError::Digest { diff_id, found }) }
+}
+
+fn find(merged: &Merged, path: &[u8]) -> Result<Option<File>, ExportError> {
+    // It was parsed when it was unpacked.
+    let Ok(path) = EntryPath::parse(path) else { return Ok(None) };
+    let (directory, name) = path.split();
+    let Some(Found::Directory(directory)) = merged.find(directory.as_bytes())? else { return Ok(None) };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory.top(), name, flags, Mode::empty()).ok().map(File::from))
+}
+
+/// The inner error is the file's.
+fn copy(
+    file: &File,
+    part: Segment,
+    buffer: &mut [u8],
+    put: &mut impl FnMut(&[u8]) -> Result<(), ExportError>,
+) -> Result<io::Result<()>, ExportError> {
+    let (mut offset, mut left) = (part.offset, part.length);
+    while left > 0 {
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if let Err(error) = file.read_exact_at(&mut buffer[..length], offset) {
+            return Ok(Err(error));
+        }
+        put(&buffer[..length])?;
+        offset += length as u64;
+        left -= length as u64;
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,129 @@
+//! Single images, by hand: their names, and what is kept of them.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::json;
+
+use super::{ImageRecord, RECORDS, Store, StoreError, file_error};
+use crate::digest::Digest;
+use crate::limits;
+use crate::reference::Reference;
+
+/// Why a name is not taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// There is none.
+    #[error("there is no image {image} here")]
+    Missing {
+        /// As asked for.
+        image: String,
+    },
+    /// Containers run from it.
+    #[error("containers use {image}; remove them first, or take its name away all the same with --force")]
+    InUse {
+        /// As asked for.
+        image: String,
+    },
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What no boot is called: an image that lost its last name by hand goes at once.
+const BY_HAND: &str = "removed";
+
+impl Store {
+    /// The image that a name means now; unlike [`Self::resolve`] it is not in use because of that.
+    pub fn find(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
+        let catalogue = self.catalogue();
+        let known = reference.digest().filter(|digest| catalogue.images.contains_key(digest));
+        let digest = known.or_else(|| catalogue.names().get(&reference.key()).copied())?;
+        catalogue.images.get(&digest).map(|image| (digest, image.clone()))
+    }
+
+    /// Gives an image a name, which means another one no more.
+    pub fn name(&self, name: &Reference, digest: Digest) {
+        let mut catalogue = self.catalogue();
+        catalogue.pulled.remove(&name.key());
+        catalogue.named.insert(name.key(), digest);
+    }
+
+    /// Takes a name away. Its image goes at the next [`Self::collect`] if nothing else leads to it.
+    pub fn remove_name(&self, name: &Reference, force: bool) -> Result<(), RemoveError> {
+        let mut catalogue = self.catalogue();
+        let (key, image) = (name.key(), name.to_string());
+        let names = catalogue.names();
+        let Some(digest) = names.get(&key).copied() else { return Err(RemoveError::Missing { image }) };
+        let is_last = names.iter().all(|(other, meant)| *other == key || *meant != digest);
+        if is_last && !force && catalogue.in_use.contains(&digest) {
+            return Err(RemoveError::InUse { image });
+        }
+        catalogue.pulled.remove(&key);
+        catalogue.named.remove(&key);
+        for archive in catalogue.archives.values_mut() {
+            archive.forget_name(&key);
+        }
+        if is_last && let Some(image) = catalogue.images.get_mut(&digest) {
+            image.unnamed = Some(BY_HAND.to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the stream of a layer had beside the content of its files.
+    pub fn record(&self, chain: Digest) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = format!("{RECORDS}/{}", chain.hex());
+        Ok(File::from(rustix::fs::openat(&self.directory, name, flags, Mode::empty())?))
+    }
+
+    /// An image's configuration, as it came.
+    pub fn config(&self, image: &ImageRecord) -> Result<Vec<u8>, StoreError> {
+        let path = self.path.join("configs/sha256").join(image.config_digest.hex());
+        read(&path).map_err(file_error("read", &path))
+    }
+
+    /// An image's manifest, as it came; none if an archive had none.
+    pub fn manifest(&self, image: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join("manifests/sha256").join(image.hex());
+        match read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(file_error("read", &path)),
+        }
+    }
+
+    /// Everything about an image, for people and programs.
+    pub fn inspect(&self, reference: &Reference) -> Result<Option<serde_json::Value>, StoreError> {
+        let Some((digest, image)) = self.find(reference) else { return Ok(None) };
+        let config: serde_json::Value = serde_json::from_slice(&self.config(&image)?).unwrap_or_default();
+        let catalogue = self.catalogue();
+        let mut names = catalogue.names();
+        names.retain(|_, meant| *meant == digest);
+        let layer = |id: &Digest| {
+            let record = catalogue.layers.get(id)?;
+            Some(json!({ "diff_id": record.diff_id, "entries": record.entries, "bytes": record.bytes }))
+        };
+        let pulled = |name: &String| {
+            let pull = catalogue.pulled.get(name)?;
+            Some(json!({ "name": name, "from": pull.from, "at": pull.at, "signed": pull.policy.is_some() }))
+        };
+        Ok(Some(json!({
+            "names": names.keys().collect::<Vec<_>>(),
+            "digest": digest,
+            "id": image.config_digest,
+            "pulled": names.keys().filter_map(pulled).collect::<Vec<_>>(),
+            "layers": image.chain.iter().filter_map(layer).collect::<Vec<_>>(),
+            "in_use": catalogue.in_use.contains(&digest),
+            "configuration": config,
+        })))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut content = Vec::new();
+    File::open(path)?.take(limits::JSON_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}

@@ -1,0 +1,220 @@
+//! Images that go out are those that came in: layers to the byte, the configuration, and what others make of the archive.
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command as Process;
+
+use berth_control::images::Query;
+use berth_engine::commands::{Command, Outcome};
+use berth_engine::digest::Digest;
+use berth_engine::export::layer;
+use berth_engine::import::describe;
+use berth_engine::store::Store;
+use support::{Header, Image, Machine, Method, Tar, compress, docker_archive, oci_archive, skip};
+
+fn run(store: &Store, query: Query, file: Option<File>) -> Result<Outcome, String> {
+    let command = Command::of(query, file.map(OwnedFd::from)).map_err(|error| describe(&error))?;
+    command.run(store).map_err(|error| describe(&error))
+}
+
+fn import(store: &Store, bytes: &[u8]) -> Result<Vec<String>, String> {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+    run(store, Query::Import { name: "web.tar".to_owned() }, Some(file)).map(|outcome| outcome.texts)
+}
+
+fn save(store: &Store, names: &[&str]) -> Result<Vec<u8>, String> {
+    let mut file = tempfile::tempfile().unwrap();
+    let images = names.iter().map(|name| (*name).to_owned()).collect();
+    run(store, Query::Save { images }, Some(file.try_clone().unwrap()))?;
+    file.rewind().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    Ok(bytes)
+}
+
+/// Layers with everything that a stream may have beside plain files.
+fn layers() -> Vec<Vec<u8>> {
+    let long = format!("d/{}", "n".repeat(150));
+    let noise: Vec<u8> = (0..70_000_u32).flat_map(u32::to_le_bytes).collect();
+    let sparse = [
+        ("GNU.sparse.major", &b"0"[..]),
+        ("GNU.sparse.minor", b"1"),
+        ("GNU.sparse.numblocks", b"2"),
+        ("GNU.sparse.size", b"10000"),
+        ("GNU.sparse.map", b"0,512,9488,512"),
+    ];
+    let first = Tar::default()
+        .directory("usr/lib", 0o755)
+        .symlink("lib", "usr/lib")
+        .directory("d", 0o711)
+        .file("d/big", &noise)
+        .file("d/empty", b"")
+        .hard_link("d/again", "d/big")
+        .pax(&[("path", long.as_bytes()), ("mtime", b"1000000000.123456789"), ("SCHILY.xattr.user.note", b"kept")])
+        .file("x", b"long")
+        .pax(&sparse)
+        .entry(&Header { name: b"holes", ..Header::default() }, &[7; 1024])
+        .entry(&Header { kind: b'3', name: b"null", device: (1, 3), ..Header::default() }, b"");
+    // A writer that pads.
+    let mut first = first.finish();
+    first.resize(first.len() + 10_240, 0);
+    let second = Tar::default().file("lib/x", b"through a link below").file("d/.wh.empty", b"").finish();
+    vec![first, second]
+}
+
+fn image(name: &str) -> Image {
+    let mut image = Image::new(name, layers());
+    image.layers[0].0 = Method::Gzip;
+    image.layers[1].0 = Method::Zstd;
+    image
+}
+
+#[test]
+fn a_layer_goes_out_as_it_came_in() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    for archive in [oci_archive(&[image("a:1")]), docker_archive(&[image("b:1")])] {
+        import(&store, &archive).unwrap();
+    }
+    let (_, record) = store.find(&"a:1".parse().unwrap()).unwrap();
+    for (number, tar) in layers().iter().enumerate() {
+        let (chain, diff_id) = (&record.chain[..=number], Digest::of(tar));
+        let mut made = Vec::new();
+        layer::write(&store, chain, diff_id, &mut made).unwrap();
+        assert!(made == *tar, "layer {number}");
+        assert_eq!(layer::length(&store, chain[number], diff_id).unwrap(), tar.len() as u64);
+    }
+}
+
+#[test]
+fn a_saved_archive_is_imported_again_as_the_same_images() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    let mut other = image("other:2");
+    other.layers.truncate(1);
+    import(&store, &oci_archive(&[image("a:1"), other])).unwrap();
+    let saved = save(&store, &["a:1", "other:2"]).unwrap();
+    assert_eq!(saved, save(&store, &["a:1", "other:2"]).unwrap(), "it is the same every time");
+
+    let another = Machine::new().unwrap();
+    let second = another.store();
+    // Through a pipe, compressed.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let compressed = compress(Method::Gzip, &saved);
+    let writing = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &compressed).unwrap());
+    let source = File::from(OwnedFd::from(reader));
+    let texts = run(&second, Query::Import { name: String::new() }, Some(source)).unwrap().texts;
+    writing.join().unwrap();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    for name in ["a:1", "other:2"] {
+        let name = name.parse().unwrap();
+        let (before, after) = (store.find(&name).unwrap().1, second.find(&name).unwrap().1);
+        assert_eq!((before.config_digest, before.chain), (after.config_digest, after.chain));
+    }
+    // What went out with plain layers comes in with the same digest, and goes out with it.
+    assert_eq!(save(&second, &["a:1", "other:2"]).unwrap(), saved);
+}
+
+#[test]
+fn a_layer_that_was_changed_on_the_disk_does_not_go_out() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    import(&store, &oci_archive(&[image("a:1")])).unwrap();
+    let (_, record) = store.find(&"a:1".parse().unwrap()).unwrap();
+    let file = store.layer_path(record.chain[0]).join("d/big");
+    let mut content = std::fs::read(&file).unwrap();
+    content[9] ^= 1;
+    std::fs::write(&file, &content).unwrap();
+    assert!(save(&store, &["a:1"]).unwrap_err().contains("is not as it was unpacked"));
+    std::fs::remove_file(&file).unwrap();
+    assert!(save(&store, &["a:1"]).unwrap_err().contains("d/big of the layer"));
+    assert!(save(&store, &["none"]).unwrap_err().contains("there is no image docker.io/library/none:latest here"));
+}
+
+#[test]
+fn names_come_and_go_and_the_image_with_the_last() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    import(&store, &oci_archive(&[image("a:1")])).unwrap();
+    let tag = |target: &str| {
+        run(&store, Query::Tag { source: "a:1".to_owned(), target: target.to_owned() }, None).map(|_| ())
+    };
+    let remove = |image: &str, force| run(&store, Query::Remove { image: image.to_owned(), force }, None).map(|_| ());
+    tag("localhost/b:2").unwrap();
+    assert!(tag(&format!("b@{}", Digest::of(b""))).unwrap_err().contains("has a digest"));
+    let described = run(&store, Query::Inspect { image: "a:1".to_owned() }, None).unwrap().texts.remove(0);
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!(described["names"], serde_json::json!(["docker.io/library/a:1", "localhost/b:2"]));
+    assert_eq!(described["configuration"]["config"]["Cmd"][0], "/bin/true");
+
+    let layer = store.find(&"a:1".parse().unwrap()).unwrap().1.chain[0];
+    remove("a:1", false).unwrap();
+    assert!(remove("a:1", false).unwrap_err().contains("there is no image"));
+    assert!(store.has_layer(layer) && store.record(layer).is_ok());
+    // As when a container is prepared from it.
+    store.resolve(&"localhost/b:2".parse().unwrap()).unwrap();
+    assert!(remove("localhost/b:2", false).unwrap_err().contains("containers use localhost/b:2"));
+    remove("localhost/b:2", true).unwrap();
+    assert!(store.has_layer(layer), "it is in use");
+
+    import(&store, &oci_archive(&[Image::new("c:1", vec![Tar::default().file("c", b"c").finish()])])).unwrap();
+    let layer = store.find(&"c:1".parse().unwrap()).unwrap().1.chain[0];
+    remove("c:1", false).unwrap();
+    assert!(!store.has_layer(layer) && store.record(layer).is_err() && !store.layer_path(layer).exists());
+}
+
+#[test]
+fn an_archive_that_is_none_is_refused_with_the_reason() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    assert!(import(&store, b"hello").unwrap_err().contains("neither a tar archive"));
+    assert!(
+        import(&store, &Tar::default().file("x", b"x").finish()).unwrap_err().contains("it is no archive of images")
+    );
+    let mut bad = image("a:1");
+    bad.layers[0].1 = b"no tar archive at all".repeat(100);
+    let error = import(&store, &oci_archive(&[bad])).unwrap_err();
+    assert!(error.contains("docker.io/library/a:1: the layer"), "{error}");
+    assert!(store.find(&"a:1".parse().unwrap()).is_none());
+}
+
+fn succeeds(program: &str, arguments: &[&str], folder: &Path) -> Option<Vec<u8>> {
+    let output = match Process::new(program).args(arguments).current_dir(folder).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            skip(&format!("{program} is not installed"));
+            return None;
+        }
+        output => output.unwrap(),
+    };
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(output.stdout)
+}
+
+#[test]
+fn others_read_a_saved_archive_in_both_of_its_forms() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    import(&store, &oci_archive(&[image("a:1")])).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("saved.tar"), save(&store, &["a:1"]).unwrap()).unwrap();
+    let config = image("a:1").config();
+    for source in ["oci-archive:saved.tar", "docker-archive:saved.tar"] {
+        let read = succeeds("skopeo", &["inspect", "--config", "--raw", source], folder.path());
+        let Some(read) = read else { return };
+        assert_eq!(read, config, "{source}");
+        let target = format!("oci:{}:a", source.split(':').next().unwrap());
+        succeeds("skopeo", &["copy", "--quiet", "--insecure-policy", source, &target], folder.path());
+    }
+    let unpack = ["unpack", "--image", "oci-archive:a", "bundle"];
+    if succeeds("umoci", &unpack, folder.path()).is_some() {
+        let read = |name: &str| std::fs::read(folder.path().join("bundle/rootfs").join(name)).unwrap();
+        assert_eq!(read("d/again").len(), 280_000);
+        assert_eq!(read("usr/lib/x"), b"through a link below");
+        assert!(!folder.path().join("bundle/rootfs/d/empty").exists());
+    }
+}
