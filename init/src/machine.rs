@@ -2,9 +2,12 @@
 
 mod apply;
 mod keep;
+mod program;
 mod watchdog;
+mod why;
 mod work;
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -62,6 +65,8 @@ pub struct Machine {
     pressure: Option<Pressure>,
     tasks: Registry<Work>,
     handover: Option<Handover>,
+    /// What PID 1 is about to become, if that is another program.
+    program: Option<OwnedFd>,
     /// Since it was last written down.
     pub(crate) configuration_changed: bool,
     /// The containers.
@@ -118,6 +123,7 @@ impl Machine {
             pressure: None,
             tasks: Registry::default(),
             handover: None,
+            program: None,
             configuration_changed: true,
             timeline: Timeline::default(),
             command_line: CommandLine::default(),
@@ -174,7 +180,7 @@ impl Machine {
             }
             self.write_down();
             if !self.facts.reexecution.is_empty() {
-                let error = handover::leave();
+                let error = handover::leave(self.program.take());
                 log::error!("PID 1 cannot execute itself anew: {error}");
                 self.answer_reexecution(&Reply::Refused { reason: format!("execute PID 1 anew: {error}") });
             }
@@ -225,6 +231,7 @@ impl Machine {
             Token::Setup(id) => self.supervisor.set_up(id),
             Token::Health(id) => self.supervisor.health_connection(id),
             Token::Session(id) => self.supervisor.session(id),
+            Token::Readiness(id) => self.supervisor.readiness(id),
             Token::Execution(number) => self.supervisor.execution_reports(number),
             Token::Channel(id) => {
                 for outcome in self.supervisor.message(id) {
@@ -300,12 +307,14 @@ impl Machine {
             Outcome::Power(action) => self.go_down(action, "a client of the control API"),
             Outcome::Boots(applicant) => self.read_boots(applicant),
             Outcome::Alive => self.facts.watchdog.iter_mut().for_each(Watchdog::answered),
-            Outcome::Reexecute(applicant) => self.facts.reexecution.push(applicant),
+            Outcome::Reexecute { applicant, program: None } => self.facts.reexecution.push(applicant),
+            Outcome::Reexecute { applicant, program: Some(program) } => self.look_at_program(applicant, program),
             Outcome::Plan { applicant, sheet } => self.look_at(applicant, sheet, Purpose::Plan),
             Outcome::Apply { applicant, sheet, confirm: None } => self.look_at(applicant, sheet, Purpose::Apply),
             Outcome::Apply { applicant, sheet, confirm: Some(time) } => {
                 self.look_at(applicant, sheet, Purpose::Try(time));
             }
+            Outcome::Why { applicant, name } => self.why(applicant, &name),
             Outcome::Confirm(applicant) => self.confirm(applicant),
             Outcome::Links(links) => {
                 self.facts.links = links;

@@ -31,6 +31,8 @@ pub enum Token {
     Health(u32),
     /// The client that talks to the container with this number.
     Session(u32),
+    /// What the container with this number says of its readiness.
+    Readiness(u32),
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Self::Execution(number) => (6, number),
             Self::Health(number) => (7, number),
             Self::Session(number) => (10, number),
+            Self::Readiness(number) => (11, number),
         };
         (kind << 32) | u64::from(number)
     }
@@ -65,6 +68,7 @@ impl Token {
             8 => Some(Self::Clock),
             9 => Some(Self::Pressure),
             10 => Some(Self::Session(low)),
+            11 => Some(Self::Readiness(low)),
             _ => None,
         }
     }
@@ -142,6 +146,7 @@ mod tests {
             Token::Channel(1),
             Token::Execution(9),
             Token::Health(2),
+            Token::Readiness(3),
         ] {
             assert_eq!(Token::from_number(token.to_number()), Some(token));
         }

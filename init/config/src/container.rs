@@ -10,6 +10,7 @@ mod health;
 mod network_mode;
 mod networks;
 mod port;
+mod readiness;
 mod restart;
 mod schedule;
 mod security;
@@ -35,6 +36,7 @@ pub use self::network_mode::NetworkMode;
 pub use self::networks::{MacAddress, Membership, Networks};
 pub(crate) use self::port::{PortError, PortRange};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
+pub use self::readiness::{ReadyWhen, ReadyWhenError};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};
 pub use self::security::{Seccomp, Security, UserNamespace};
@@ -95,6 +97,9 @@ pub struct Container {
     /// How long it rests from the end of a run to the next; it is not started again like that if absent. At least 1 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<TimeSpan>,
+    /// When it counts as ready, and those that depend on it start: `started`, `notify` or `listening:PORT`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub readiness: ReadyWhen,
     /// How Berth finds out whether the container does its work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -191,6 +196,7 @@ impl Container {
             restart: RestartPolicy::default(),
             schedule: None,
             every: None,
+            readiness: ReadyWhen::default(),
             health: None,
             stop_signal: None,
             stop_grace_period: None,

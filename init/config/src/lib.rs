@@ -10,6 +10,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
+mod accounts;
 mod audit;
 mod check;
 mod configuration;
@@ -29,14 +30,16 @@ mod text;
 mod tree;
 mod trust;
 
+pub use accounts::{Account, AccountError};
 pub use audit::{Audit, Loosening, Policy};
 pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
     ApiPart, ApiPartError, Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency,
     DependencyCondition, Device, Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks,
-    PortMapping, Protocol, PublishedPorts, RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls,
-    TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,
+    PortMapping, Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, RestartPolicy, Schedule, ScheduleError, Seccomp,
+    Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume,
+    utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};

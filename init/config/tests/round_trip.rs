@@ -61,11 +61,14 @@ fn process() -> impl Strategy<Value = Container> {
             option::of(of("[1-9][0-9]{0,4}m")),
             option::of(any::<std::num::NonZeroU32>()),
         ),
-        option::of(one_of(&[
-            "{ exec = ['true', 'a b'] }",
-            "{ http = 'http://localhost:8080/x?y=1', interval = '10s', retries = 4294967295 }",
-            "{ tcp = 5432, timeout = '100ms', start_period = '1h', start_interval = '1s' }",
-        ])),
+        (
+            one_of(&["'started'", "'notify'", "'listening:5432'"]),
+            option::of(one_of(&[
+                "{ exec = ['true', 'a b'] }",
+                "{ http = 'http://localhost:8080/x?y=1', interval = '10s', retries = 4294967295 }",
+                "{ tcp = 5432, timeout = '100ms', start_period = '1h', start_interval = '1s' }",
+            ])),
+        ),
         option::of(of("SIG(HUP|TERM|KILL|RTMIN\\+[0-9]|RTMAX)|[1-9]|3[0-9]|6[0-4]")),
     );
     values.prop_map(
@@ -79,7 +82,7 @@ fn process() -> impl Strategy<Value = Container> {
             hostname,
             depends_on,
             (restart, schedule, every, replicas),
-            health,
+            (readiness, health),
             signal,
         )| {
             Container {
@@ -94,6 +97,7 @@ fn process() -> impl Strategy<Value = Container> {
                 schedule,
                 every,
                 replicas,
+                readiness,
                 health,
                 stop_signal: signal,
                 ..Container::new(image)

@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Boot, Cause, Container, Creation, Execution, LogQuery, Machine, Statistics, Step};
+pub use types::{Boot, Cause, Container, Creation, Ending, Execution, LogQuery, Machine, Statistics, Step};
 
 pub use crate::SOCKET_PATH;
 
@@ -56,8 +56,11 @@ pub trait Machine1 {
     fn apply(&self, files: &[(&str, &str)], confirm_ms: u64) -> Result<String, ApiError>;
     /// The configuration that was applied on trial is to stay.
     fn confirm(&self) -> Result<(), ApiError>;
-    /// PID 1 executes itself anew, as after an update of its program; no container notices.
+    /// PID 1 executes itself anew; no container notices.
     fn reexecute(&self) -> Result<(), ApiError>;
+    /// PID 1 executes the program of this file, which takes its place without a reboot; no container notices. Refused if
+    /// that program does not take over what the present one leaves.
+    fn reexecute_program(&self, program: OwnedFd) -> Result<(), ApiError>;
     /// Turns signals on for this connection; until then it gets none.
     fn subscribe(&self) -> Result<(), ApiError>;
 
@@ -78,7 +81,7 @@ pub trait Containers1 {
     fn inspect(&self, name: &str) -> Result<Container, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
-    /// What has led to a container's state: itself, and the causes of each one level deeper after it.
+    /// What has led to the state of a container, of a link or, by the name `boot`, of the boot: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
     /// Makes a container that no configuration declares, and that waits for its start. The definition is what a
     /// configuration file would say of it: one table `[containers.<name>]` in TOML. It stays, over reboots too, until it
@@ -109,6 +112,10 @@ pub trait Containers1 {
     fn stop(&self, name: &str) -> Result<(), ApiError>;
     /// Stops and starts; returns when that is under way.
     fn restart(&self, name: &str) -> Result<(), ApiError>;
+    /// The same as `stop`, with another signal or time-out than the container's own.
+    fn stop_with(&self, name: &str, ending: Ending) -> Result<(), ApiError>;
+    /// The same as `restart`, with another signal or time-out than the container's own.
+    fn restart_with(&self, name: &str, ending: Ending) -> Result<(), ApiError>;
     /// Sends a signal, by number, to the first process.
     fn kill(&self, name: &str, signal: i32) -> Result<(), ApiError>;
     /// What a container has printed: a pipe with one line of output a line, `TIME STREAM TEXT`, see

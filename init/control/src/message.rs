@@ -8,6 +8,7 @@
 
 mod cause;
 mod container;
+mod ending;
 mod execution;
 mod machine;
 mod session;
@@ -19,6 +20,7 @@ pub use self::cause::Cause;
 pub use self::container::{
     Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount, Registries,
 };
+pub use self::ending::Ending;
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Boot, Link, Machine, MachineState, PowerAction, Step};
 pub use self::session::{Creation, FromClient, Interest, SessionStream, ToClient};
@@ -78,9 +80,9 @@ pub enum Request {
         /// The last name that is known already; empty at the beginning.
         after: String,
     },
-    /// [control] What has led to a container's state; answered by [`Reply::Why`].
+    /// [control] What has led to the state of a container, of a link or of the boot; answered by [`Reply::Why`].
     Why {
-        /// Its name.
+        /// Its name; `boot` for the boot.
         name: String,
     },
     /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
@@ -94,11 +96,17 @@ pub enum Request {
     Stop {
         /// Its name.
         name: String,
+        /// How, if not as it is declared.
+        #[serde(default)]
+        ending: Ending,
     },
     /// [control] Stop a container and start it again.
     Restart {
         /// Its name.
         name: String,
+        /// How it is stopped, if not as it is declared.
+        #[serde(default)]
+        ending: Ending,
     },
     /// [control] Send a signal to a container's first process.
     Kill {
@@ -168,7 +176,8 @@ pub enum Request {
     },
     /// [control] The configuration that was applied on trial is to stay.
     Confirm,
-    /// [control] PID 1 executes itself anew, and no container notices; answered by [`Reply::Done`] before it does.
+    /// [control] PID 1 executes itself anew, or the program whose descriptor comes with it, and no container notices;
+    /// answered by [`Reply::Done`] when the next program is there.
     Reexecute,
 
     /// [engine] The next user containers that are declared, in the order of their names; answered by [`Reply::Declared`].

@@ -28,6 +28,10 @@ fn main() -> ExitCode {
     if std::process::id() == 1 {
         berth_init::main();
     }
+    if name == b"init" && std::env::args_os().nth(1).is_some_and(|word| word == berth_init::handover::ASK) {
+        println!("{} {}", berth_init::handover::ANSWER, berth_init::handover::FORMAT);
+        return ExitCode::SUCCESS;
+    }
     if name == b"init" {
         eprintln!("init: this is process 1's program and it runs already; `berth reboot` starts the machine again");
         return ExitCode::FAILURE;

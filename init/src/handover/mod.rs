@@ -3,6 +3,7 @@
 //! ```text
 //!  each round of the loop: what has changed ──▶ record (a memfd)
 //!  reexec, panic, SIGSEGV … ──▶ seal the record, keep descriptors, execve(/proc/self/exe) ──▶ resume
+//!  reexec of another program ──▶ it says that it takes over [`FORMAT`] ──▶ the same with it
 //! ```
 //! execve(2) leaves the process its children, its descriptors and its place as process 1. What they mean is in the
 //! [`record`], which is complete at the end of each round; a defect in the middle of a round loses that round, and
@@ -24,6 +25,15 @@ use crate::sys::crash::{self, Way};
 
 /// The argument that tells a program that it is not the first one; the record's number follows.
 pub const RESUME: &str = "--resume";
+
+/// What another program is asked with before it takes over, as its only argument.
+pub const ASK: &str = "--takes-over";
+
+/// What it answers on its standard output, followed by its [`FORMAT`].
+pub const ANSWER: &str = "berth handover format";
+
+/// Of the record. One more whenever a program that knows the earlier one could not go on with what is written.
+pub const FORMAT: u32 = 1;
 
 /// So many defects within [`LOOP_TIME`] are a loop.
 const LOOP: usize = 4;
@@ -120,13 +130,14 @@ fn last_words(reason: &str) -> Vec<u8> {
 
 /// Becomes the next program because this one has a defect. Returns if that is not possible.
 pub fn leave_after_defect(reason: &str) {
-    let error = crash::leave(&last_words(reason));
+    let error = crash::leave(&last_words(reason), None);
     log::error!("PID 1 cannot execute itself anew: {error}");
 }
 
-/// Becomes the next program because somebody wants it. Returns the reason if that is not possible.
-pub fn leave() -> nix::Error {
-    crash::leave(&[])
+/// Becomes the next program because somebody wants it, another one if there is one. Returns the reason if that is not
+/// possible.
+pub fn leave(program: Option<OwnedFd>) -> nix::Error {
+    crash::leave(&[], program.as_ref().map(AsFd::as_fd))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use berth_config::Configuration;
 use berth_control::message::Boot;
+use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -33,6 +34,8 @@ pub(super) enum Work {
     Plan { task: Task<Result<Box<Configuration>, String>>, applicant: Applicant, purpose: Purpose },
     /// Recording what was applied; the reason if that fails.
     Record { task: Task<Option<String>>, applicant: Applicant },
+    /// Looking at the program that is to take PID 1's place.
+    Program { task: Task<Result<(), String>>, applicant: Applicant, program: Descriptor },
     /// The last unmounts.
     Unmount(Task<Vec<String>>),
 }
@@ -162,6 +165,16 @@ impl Work {
                 let problem = task.advance()?.unwrap_or_else(failed);
                 Box::new(move |machine| machine.recorded(applicant, problem))
             }
+            Self::Program { task, applicant, program } => {
+                let applicant = *applicant;
+                let failed = |error| Err(format!("look at the program: {}", chain(&error)));
+                let result = task.advance()?.unwrap_or_else(failed);
+                let program = program.as_fd().try_clone_to_owned();
+                Box::new(move |machine| match program {
+                    Ok(program) => machine.program_looked_at(applicant, program, result),
+                    Err(error) => machine.supervisor.refuse(applicant, format!("copy a descriptor: {error}")),
+                })
+            }
             Self::Unmount(task) => {
                 let problems = task.advance()?.unwrap_or_else(|error| vec![chain(&error)]);
                 Box::new(|machine| machine.unmounted(problems))
@@ -176,6 +189,7 @@ impl Work {
             Self::Kept(task) | Self::Note(task) | Self::Record { task, .. } => task.as_fd(),
             Self::Boots { task, .. } => task.as_fd(),
             Self::Plan { task, .. } => task.as_fd(),
+            Self::Program { task, .. } => task.as_fd(),
             Self::Unmount(task) => task.as_fd(),
         }
     }

@@ -29,6 +29,7 @@ use super::made::Made;
 use super::network::SharedNetwork;
 use super::output::Output;
 use super::peer::Peer;
+use super::readiness::Awaited;
 use super::session::Session;
 use super::timer::Timer;
 use super::why::End;
@@ -141,6 +142,9 @@ pub struct Container {
     /// Whether its processes stand still.
     #[serde(default)]
     pub frozen: bool,
+    /// What it has not done yet to be ready, while it runs or is set up.
+    #[serde(default)]
+    pub awaited: Option<Awaited>,
     /// Its network namespace, while it runs with one of its own.
     pub network: Option<Descriptor>,
     /// Its addresses.
@@ -204,6 +208,7 @@ impl Container {
             made: None,
             api: None,
             frozen: false,
+            awaited: None,
             network: None,
             addresses: Vec::new(),
             resolv_conf: String::new(),
@@ -303,7 +308,10 @@ impl Container {
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
             State::Scheduled(timer) => Some(timer.deadline(now, wall)),
-            State::Running(_) if !self.frozen => self.health.as_ref().map(Health::deadline),
+            State::Running(_) if !self.frozen => {
+                let look = self.awaited.as_ref().and_then(Awaited::deadline);
+                look.into_iter().chain(self.health.as_ref().map(Health::deadline)).min()
+            }
             _ => None,
         }
     }
@@ -330,6 +338,7 @@ impl Container {
                 State::Waiting | State::Scheduled(_) => ContainerState::Waiting,
                 State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
                 State::Running(_) if self.frozen => ContainerState::Paused,
+                State::Running(_) if self.is_getting_ready() => ContainerState::Starting,
                 State::Running(_) if self.is_unhealthy() => ContainerState::Unhealthy,
                 State::Running(_) => ContainerState::Running,
                 State::Stopping { .. } => ContainerState::Stopping,

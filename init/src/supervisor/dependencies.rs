@@ -27,7 +27,9 @@ impl Supervisor {
         let alive = |other: &Container| {
             other.id != container.id && other.cgroup == container.cgroup && other.may_have_processes()
         };
-        if self.facts.leftovers.contains(&container.cgroup) || self.containers.values().any(alive) {
+        // Only what is replaced has a successor of its name. Looking for one is for everybody who waits a look at everybody.
+        let previous = || self.replacing && self.containers.values().any(alive);
+        if self.facts.leftovers.contains(&container.cgroup) || previous() {
             return Some(Obstacle::passing("waits for the last processes of its previous run".to_owned()));
         }
         if !self.facts.configured && container.system().is_some_and(|system| system.after_configuration) {
@@ -68,6 +70,7 @@ impl Supervisor {
             State::Waiting => ("", dependency.tried),
             _ if condition == DependencyCondition::Completed => (" to complete", false),
             _ if dependency.ready => (", which is not healthy yet", false),
+            State::Running(_) if dependency.is_getting_ready() => (", which is not ready yet", false),
             _ => ("", false),
         };
         // What is about to be replaced or forgotten is not what the others wait for.
@@ -88,7 +91,9 @@ fn has_come_to(container: &Container, condition: DependencyCondition) -> bool {
         DependencyCondition::Ready => {
             useless || container.completed || container.ready && (healthy || health.is_none())
         }
-        DependencyCondition::Started => useless || container.completed || container.ready,
+        DependencyCondition::Started => {
+            useless || container.completed || container.ready || container.is_getting_ready()
+        }
         DependencyCondition::Healthy => container.ready && healthy,
         DependencyCondition::Completed => container.completed,
     }
@@ -97,7 +102,7 @@ fn has_come_to(container: &Container, condition: DependencyCondition) -> bool {
 #[cfg(test)]
 mod tests {
     use berth_control::message::ContainerState::{Backoff, Failed, Running, Starting, Stopped, Waiting};
-    use berth_control::message::Request;
+    use berth_control::message::{Ending, Request};
 
     use crate::supervisor::world::World;
 
@@ -146,7 +151,7 @@ mod tests {
         let mut world = world("restart = 'no'", "{ job = { condition = 'completed' } }");
         world.prepare("job");
         world.run("job");
-        world.ask(Request::Stop { name: "job".into() });
+        world.ask(Request::Stop { name: "job".into(), ending: Ending::default() });
         world.end("job", 0);
         assert_eq!((world.state("job"), world.reason("web")), (Stopped, "waits for job, which is stopped"));
     }

@@ -117,6 +117,7 @@ impl Supervisor {
             self.reactor.remove(creating);
         }
         container.health = None;
+        container.give_up_waiting(&self.reactor);
         container.frozen = false;
         container.interaction.end();
         self.close_api(id);

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use berth_config::Account;
 use berth_control::message::{self, ExecutionEnd};
 use berth_runtime::handover::Descriptor;
 use berth_runtime::spec::{Process, Spec, User};
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use super::container::{Container, Definition, State};
 use super::interaction::with_terminal;
 use super::requests::unknown;
-use super::{Supervisor, system_spec, user_spec};
+use super::session::NOT_SET_UP;
+use super::{Supervisor, account, system_spec, user_spec};
 use crate::reactor::Token;
+use crate::task::Task;
 
 /// The most at one time: a client that starts and forgets them must not use up PID 1's descriptors.
 const MAXIMUM: usize = 1024;
@@ -36,16 +39,28 @@ pub struct Execution {
 /// How far it is.
 #[derive(Debug, Serialize, Deserialize)]
 enum Stage {
+    /// Who it runs as is looked up.
+    Naming(Box<Naming>),
     /// The runtime sets it up; `None` only while it is being asked.
     Creating(Option<Creating>),
     /// It has been told to begin. Whether it could be run is in its report.
     Started(Running),
 }
 
+/// A program of which it is not known yet who it runs as.
+#[derive(Debug, Serialize, Deserialize)]
+struct Naming {
+    task: Task<Result<Account, String>>,
+    wanted: message::Execution,
+    /// As they came with the request, without the pipe.
+    streams: Vec<Descriptor>,
+}
+
 impl Execution {
     /// Readable when [`Supervisor::execution_reports`] has something to do.
     pub(super) fn report(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
+            Stage::Naming(naming) => Some(naming.task.as_fd()),
             Stage::Creating(creating) => creating.as_ref().map(AsFd::as_fd),
             Stage::Started(running) => Some(running.report()),
         }
@@ -53,7 +68,7 @@ impl Execution {
 
     pub(super) fn pid(&self) -> Option<i32> {
         match &self.stage {
-            Stage::Creating(_) => None,
+            Stage::Naming(_) | Stage::Creating(_) => None,
             Stage::Started(running) => Some(running.pid),
         }
     }
@@ -63,12 +78,15 @@ impl Supervisor {
     /// Starts a program in a running container. For the descriptors see [`message::Request::Execute`].
     pub(super) fn execute(&mut self, wanted: &message::Execution, descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let (streams, result) = take_apart(descriptors, wanted.terminal.is_some())?;
-        let stream = |position: usize| streams.get(position).map(AsFd::as_fd);
-        let (stdio, console) = match wanted.terminal {
-            Some(_) => (Stdio::default(), stream(0)),
-            None => (Stdio { stdin: stream(0), stdout: stream(1), stderr: stream(2) }, None),
+        let stage = match &wanted.user {
+            Some(user) => {
+                let (_, running) = self.running(&wanted.container)?;
+                let task = account::look_up(user.clone(), running.pid)?;
+                Stage::Naming(Box::new(Naming { task, wanted: wanted.clone(), streams }))
+            }
+            None => self.create_on(wanted, None, &streams)?,
         };
-        self.begin_execution(wanted, stdio, console, Some(result)).map(drop)
+        self.add_execution(stage, Some(result)).map(drop)
     }
 
     /// Starts the program of a health check, whose end is told to [`Supervisor::check_ended`] under the number.
@@ -77,12 +95,13 @@ impl Supervisor {
         wanted: &message::Execution,
         [stdin, stdout, stderr]: [Option<BorrowedFd<'_>>; 3],
     ) -> Result<u32, String> {
-        self.begin_execution(wanted, Stdio { stdin, stdout, stderr }, None, None)
+        let creating = self.create_execution(wanted, None, Stdio { stdin, stdout, stderr }, None)?;
+        self.add_execution(Stage::Creating(Some(creating)), None)
     }
 
     /// Ends the program of a health check; nobody waits for it any more.
     pub(super) fn give_up_execution(&mut self, number: u32) {
-        // One that is still set up ends when its gate is closed.
+        // One that is still set up ends when its gate is closed. Nobody looks its user up: that is the container's own.
         let Some(execution) = self.executions.remove(number) else { return };
         if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
@@ -90,17 +109,19 @@ impl Supervisor {
         }
     }
 
-    fn begin_execution(
-        &mut self,
-        wanted: &message::Execution,
-        stdio: Stdio<'_>,
-        console: Option<BorrowedFd<'_>>,
-        result: Option<Descriptor>,
-    ) -> Result<u32, String> {
-        let name = &wanted.container;
+    fn add_execution(&mut self, stage: Stage, result: Option<Descriptor>) -> Result<u32, String> {
         if self.executions.count() >= MAXIMUM {
             return Err(format!("{MAXIMUM} programs are being executed in containers already; wait until some end"));
         }
+        let execution = Execution { stage, result };
+        let number = self.executions.next();
+        let watched = execution.report().map(|report| self.reactor.add(report, Token::Execution(number)));
+        watched.transpose().map_err(|error| format!("watch it: {error}"))?;
+        Ok(self.executions.add(execution))
+    }
+
+    /// The container, which must be able to run a further program, and its first process.
+    fn running(&self, name: &str) -> Result<(&Container, &Running), String> {
         let container = self.find(name).ok_or_else(|| unknown(name))?;
         let State::Running(running) = &container.state else {
             return Err(format!("container {name} is not running"));
@@ -108,9 +129,34 @@ impl Supervisor {
         if container.frozen {
             return Err(format!("container {name} is paused; `berth unpause {name}` lets it go on"));
         }
+        Ok((container, running))
+    }
+
+    fn create_on(
+        &self,
+        wanted: &message::Execution,
+        account: Option<&Account>,
+        streams: &[Descriptor],
+    ) -> Result<Stage, String> {
+        let stream = |position: usize| streams.get(position).map(AsFd::as_fd);
+        let (stdio, console) = match wanted.terminal {
+            Some(_) => (Stdio::default(), stream(0)),
+            None => (Stdio { stdin: stream(0), stdout: stream(1), stderr: stream(2) }, None),
+        };
+        Ok(Stage::Creating(Some(self.create_execution(wanted, account, stdio, console)?)))
+    }
+
+    fn create_execution(
+        &self,
+        wanted: &message::Execution,
+        account: Option<&Account>,
+        stdio: Stdio<'_>,
+        console: Option<BorrowedFd<'_>>,
+    ) -> Result<Creating, String> {
+        let (container, running) = self.running(&wanted.container)?;
         let spec = specification(container)?;
-        let process = process(&spec, wanted)?;
-        let creating = berth_runtime::exec(&ExecRequest {
+        let process = process(&spec, wanted, account)?;
+        berth_runtime::exec(&ExecRequest {
             pid: running.pid,
             pidfd: running.pidfd.as_fd(),
             process: &process,
@@ -122,16 +168,35 @@ impl Supervisor {
             inherited: Vec::<(BorrowedFd<'_>, i32)>::new(),
             console,
         })
-        .map_err(|error| crate::chain(&error))?;
-        let number = self.executions.next();
-        self.reactor.add(&creating, Token::Execution(number)).map_err(|error| format!("watch it: {error}"))?;
-        Ok(self.executions.add(Execution { stage: Stage::Creating(Some(creating)), result }))
+        .map_err(|error| crate::chain(&error))
+    }
+
+    /// Who an execution runs as is known now, or not.
+    fn named(&mut self, number: u32) {
+        let Some(Execution { stage: Stage::Naming(naming), .. }) = self.executions.get_mut(number) else { return };
+        let Some(found) = naming.task.advance() else { return };
+        self.reactor.remove(&naming.task);
+        let (wanted, streams) = (naming.wanted.clone(), std::mem::take(&mut naming.streams));
+        let account = found.unwrap_or_else(|error| Err(crate::chain(&error)));
+        let stage = account.and_then(|account| self.create_on(&wanted, Some(&account), &streams));
+        let stage = stage.and_then(|stage| {
+            let next = Execution { stage, result: None };
+            let watched = next.report().map(|report| self.reactor.add(report, Token::Execution(number)));
+            watched.transpose().map_err(|error| format!("watch it: {error}"))?;
+            Ok(next.stage)
+        });
+        match (stage, self.executions.get_mut(number)) {
+            (Ok(stage), Some(execution)) => execution.stage = stage,
+            (Err(reason), _) => self.finish_execution(number, ExecutionEnd { exit_code: NOT_SET_UP, reason }),
+            (Ok(_), None) => {}
+        }
     }
 
     /// The runtime reports about an execution that is being set up.
     pub fn execution_reports(&mut self, number: u32) {
         let Some(execution) = self.executions.get_mut(number) else { return };
         match &mut execution.stage {
+            Stage::Naming(_) => self.named(number),
             Stage::Creating(creating) => {
                 let Some(asked) = creating.take() else { return };
                 match asked.advance() {
@@ -181,7 +246,7 @@ impl Supervisor {
 }
 
 /// The streams, and the pipe for the result.
-fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<OwnedFd>, Descriptor), String> {
+fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<Descriptor>, Descriptor), String> {
     let wanted = if terminal { 2 } else { 4 };
     if descriptors.len() != wanted {
         return Err(format!("an execution comes with {wanted} descriptors, not {}", descriptors.len()));
@@ -193,7 +258,7 @@ fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<Owne
     if !is_pipe || !nonblocking {
         return Err("the last descriptor of an execution must be a pipe".to_owned());
     }
-    Ok((descriptors, result.into()))
+    Ok((descriptors.into_iter().map(Into::into).collect(), result.into()))
 }
 
 /// What the container was started with.
@@ -207,20 +272,23 @@ fn specification(container: &Container) -> Result<Spec, String> {
     }
 }
 
-/// The container's own process, changed as wanted.
-fn process(spec: &Spec, wanted: &message::Execution) -> Result<Process, String> {
+/// The container's own process, changed as wanted, as this user if another one is.
+fn process(spec: &Spec, wanted: &message::Execution, account: Option<&Account>) -> Result<Process, String> {
     let mut process = spec.process.clone().ok_or("the container has no process")?;
     process.args.clone_from(&wanted.arguments);
     // Its own channel is not for another program.
     process.env.retain(|variable| !variable.starts_with(berth_control::channel::CHANNEL_VARIABLE));
+    if let Some(account) = account {
+        process.env.retain(|variable| !variable.starts_with("HOME="));
+        process.env.push(format!("HOME={}", account.home));
+    }
     process.env.extend(wanted.environment.iter().cloned());
     if let Some(directory) = &wanted.working_directory {
         process.cwd.clone_from(directory);
     }
-    if wanted.uid.is_some() || wanted.gid.is_some() {
-        let uid = wanted.uid.unwrap_or(process.user.uid);
-        process.user =
-            User { uid, gid: wanted.gid.unwrap_or(0), umask: process.user.umask, additional_gids: Vec::new() };
+    if let Some(account) = account {
+        let Account { uid, gid, additional_gids, .. } = account.clone();
+        process.user = User { uid, gid, umask: process.user.umask, additional_gids };
         if let Some(sets) = process.capabilities.as_mut() {
             let effective = if uid == 0 { sets.bounding.clone() } else { Vec::new() };
             sets.permitted.clone_from(&effective);
@@ -265,17 +333,21 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_the_containers_own_but_its_channel() {
-        let process = process(&spec(), &wanted()).unwrap();
+        let process = process(&spec(), &wanted(), None).unwrap();
         assert_eq!((process.args, process.env), (vec!["id".to_owned()], vec!["A=1".to_owned()]));
         assert_eq!((process.cwd.as_str(), process.user.uid, process.terminal), ("/srv", 33, false));
         assert_eq!(process.user.additional_gids, [4]);
     }
 
     #[test]
-    fn another_user_has_no_groups_and_only_root_has_capabilities() {
-        let of = |uid| process(&spec(), &message::Execution { uid: Some(uid), ..wanted() }).unwrap();
+    fn another_user_has_groups_and_a_home_of_its_own_and_only_root_has_capabilities() {
+        let of = |uid| {
+            let account = Account { uid, gid: 7, additional_gids: vec![8], home: "/srv/web".into() };
+            process(&spec(), &wanted(), Some(&account)).unwrap()
+        };
         let (other, root) = (of(1000), of(0));
-        assert_eq!((other.user.uid, other.user.gid, other.user.additional_gids.len()), (1000, 0, 0));
+        assert_eq!((other.user.uid, other.user.gid, other.user.additional_gids), (1000, 7, vec![8]));
+        assert_eq!(other.env.last().unwrap(), "HOME=/srv/web");
         assert_eq!(other.capabilities.unwrap().effective, [""; 0]);
         assert_eq!(root.capabilities.unwrap().effective, ["CAP_CHOWN", "CAP_KILL"]);
     }
@@ -283,7 +355,7 @@ mod tests {
     #[test]
     fn a_terminal_has_its_size_and_a_kind() {
         let terminal = Some(message::TerminalSize { rows: 50, columns: 132 });
-        let process = process(&spec(), &message::Execution { terminal, ..wanted() }).unwrap();
+        let process = process(&spec(), &message::Execution { terminal, ..wanted() }, None).unwrap();
         assert_eq!(process.console_size, Some(ConsoleSize { height: 50, width: 132 }));
         assert!(process.terminal && process.env.contains(&"TERM=xterm".to_owned()));
     }

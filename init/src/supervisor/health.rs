@@ -7,10 +7,10 @@
 //!     │                    └──────────────── passes ────────────────┘  │
 //!     └──────────── `retries` failures after the start period ─────────┘
 //! ```
-//! A program runs as an execution in the container; a page or a port is looked at by a task that joins the container's
-//! network, so nothing that a container answers is read by PID 1 itself.
+//! A program runs as an execution in the container. A page or a port is looked at by PID 1's own loop, over a socket in
+//! the container's network: see [`probe`].
 
-mod probe;
+pub(super) mod probe;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,13 +19,12 @@ use std::time::Duration;
 
 use berth_control::message::{self, Execution, ExecutionEnd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
 
+use self::probe::Probe;
 use super::Supervisor;
 use super::container::{Container, State};
-use crate::reactor::Token;
-use crate::task::Task;
+use crate::reactor::{Reactor, Token};
 
 /// How much of what a check's program has printed is told, in bytes.
 const OUTPUT: usize = 512;
@@ -53,8 +52,8 @@ enum Stage {
         output: File,
         deadline: Duration,
     },
-    /// A task looks at the container's network.
-    Network { task: Task<Result<(), String>>, deadline: Duration },
+    /// The container's network is looked at.
+    Network { probe: Probe, deadline: Duration },
 }
 
 impl Health {
@@ -80,10 +79,10 @@ impl Health {
         self.status
     }
 
-    /// The task that looks at the network, if one does.
-    pub fn connection(&self) -> Option<&Task<Result<(), String>>> {
+    /// The look at the network, if there is one under way.
+    pub fn connection(&self) -> Option<&Probe> {
         match &self.stage {
-            Stage::Network { task, .. } => Some(task),
+            Stage::Network { probe, .. } => Some(probe),
             _ => None,
         }
     }
@@ -132,11 +131,7 @@ impl Supervisor {
     fn give_up_check(&mut self, id: u32) {
         match self.containers.get(id).and_then(|container| Some(&container.health.as_ref()?.stage)) {
             Some(Stage::Program { number, .. }) => self.give_up_execution(*number),
-            Some(Stage::Network { task, .. }) => {
-                // ESRCH: it has ended in this moment.
-                let _ = kill(task.pid(), Signal::SIGKILL);
-                self.reactor.remove(task);
-            }
+            Some(Stage::Network { probe, .. }) => self.reactor.remove(probe),
             _ => {}
         }
     }
@@ -169,10 +164,9 @@ impl Supervisor {
             Stage::Program { number, output, deadline }
         } else {
             let target = probe::Target::of(&settings).ok_or("it says nothing to look at")?;
-            let patience = settings.timeout().duration();
-            let task = Task::start(move || target.look(pid, patience)).map_err(|error| crate::chain(&error))?;
-            self.reactor.add(&task, Token::Health(id)).map_err(|error| format!("watch it: {error}"))?;
-            Stage::Network { task, deadline }
+            let probe = Probe::begin(target, pid)?;
+            watch(&self.reactor, &probe, id).map_err(|error| format!("watch it: {error}"))?;
+            Stage::Network { probe, deadline }
         };
         if let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) {
             health.stage = stage;
@@ -207,13 +201,17 @@ impl Supervisor {
         self.checked(id, result);
     }
 
-    /// The task of a check has something to say.
+    /// The connection of a check can be read or written.
     pub fn health_connection(&mut self, id: u32) {
         let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) else { return };
-        let Stage::Network { task, .. } = &mut health.stage else { return };
-        let Some(result) = task.advance() else { return };
-        self.reactor.remove(&*task);
-        self.checked(id, result.unwrap_or_else(|error| Err(crate::chain(&error))));
+        let Stage::Network { probe, .. } = &mut health.stage else { return };
+        let result = probe.advance().or_else(|| {
+            let watched = self.reactor.watch_room(&*probe, Token::Health(id), probe.waits_for_room());
+            watched.err().map(|error| Err(format!("watch it: {error}")))
+        });
+        let Some(result) = result else { return };
+        self.reactor.remove(&*probe);
+        self.checked(id, result);
     }
 
     fn checked(&mut self, id: u32, result: Result<(), String>) {
@@ -235,6 +233,12 @@ impl Supervisor {
             self.changed(id);
         }
     }
+}
+
+/// Waits for what the look at a container's network waits for.
+pub(super) fn watch(reactor: &Reactor, probe: &Probe, id: u32) -> nix::Result<()> {
+    reactor.add(probe, Token::Health(id))?;
+    reactor.watch_room(probe, Token::Health(id), probe.waits_for_room())
 }
 
 /// The beginning of what a program has printed, for a sentence.

@@ -14,7 +14,7 @@ use nix::unistd::{Uid, fchown};
 use super::container::{Container, Definition, State};
 use super::interaction::{Ends, with_terminal};
 use super::peer::Peer;
-use super::{Supervisor, system_spec, user_spec};
+use super::{Supervisor, controllers, system_spec, user_spec};
 use crate::clock;
 use crate::reactor::Token;
 
@@ -53,6 +53,9 @@ impl Supervisor {
         }
         if let Some(peer) = &container.peer {
             self.reactor.add(peer, Token::Channel(id))?;
+        }
+        if let Some(awaited) = &container.awaited {
+            awaited.watch(&self.reactor, id)?;
         }
         Ok(())
     }
@@ -115,8 +118,10 @@ impl Supervisor {
             other => return container.state = other,
         }
         container.reason.clear();
+        self.await_readiness(id);
+        let Some(container) = self.containers.get_mut(id) else { return };
         let by_notice = container.system().is_some_and(|system| system.readiness == berth_config::Readiness::Notify);
-        container.ready |= !by_notice;
+        container.ready |= !by_notice && container.awaited.is_none();
         container.tried |= container.ready;
         log::info!("container {} runs", container.name);
         self.begin_health_checks(id);
@@ -173,6 +178,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
             write_files(container)?;
             let owner = Uid::from_raw(user_spec::host_uid(user, image, container.slot));
             container.api = super::api::listen(container, owner)?;
+            container.awaited = super::readiness::listen(container)?;
             ends = container.interaction.begin(user)?;
             for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel).chain(&ends.input) {
                 fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;
@@ -186,6 +192,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
             (user_spec::build(&container.name, user, image, container.slot, container.shared.as_ref())?, rootfs)
         }
     };
+    controllers::leave_out_missing(&mut spec, container);
     let mut inherited: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     let mut channel = None;
     if container.system().is_some_and(|system| system.role.is_some()) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::ContainerState::{Backoff, Failed, Paused, Preparing, Running, Starting, Stopped};
 use berth_control::message::{
-    Creation, ExecutionEnd, FromClient, FromInit, Interest, Notice, PreparedImage, Reply, Request, SessionStream,
-    TerminalSize, ToClient,
+    Creation, Ending, ExecutionEnd, FromClient, FromInit, Interest, Notice, PreparedImage, Reply, Request,
+    SessionStream, TerminalSize, ToClient,
 };
 
 use super::container::Goal;
@@ -314,7 +314,7 @@ fn a_paused_container_is_neither_checked_nor_executed_in_and_can_be_stopped() {
     assert_eq!((world.state("web"), std::fs::read_to_string(&freezer).unwrap().as_str()), (Paused, "1"));
     assert!(refused(&mut world, pause()).contains("paused already"));
     assert_eq!(world.supervisor.deadline(), None, "no check is due");
-    world.ask(Request::Stop { name: "web".into() });
+    world.ask(Request::Stop { name: "web".into(), ending: Ending::default() });
     assert_eq!(std::fs::read_to_string(&freezer).unwrap(), "0");
     world.end("web", 0);
     assert!(!world.supervisor.find("web").unwrap().frozen);

@@ -4,9 +4,11 @@
 //! ([`Supervisor::set_up`]), a message ([`Supervisor::message`]), a deadline. Each ends in [`Supervisor::settle`], which
 //! moves every container on as far as it can go.
 
+mod account;
 mod api;
 mod apply;
 mod container;
+mod controllers;
 mod dependencies;
 mod devices;
 mod end;
@@ -21,6 +23,7 @@ mod network;
 mod output;
 mod peer;
 mod preparing;
+mod readiness;
 mod requests;
 mod resume;
 mod services;
@@ -73,6 +76,8 @@ pub struct Supervisor {
     pub now: Duration,
     /// What the wall clock said then, since 1970 in UTC.
     pub wall: Duration,
+    /// Whether some container is to go, so that another one of its name may be there.
+    replacing: bool,
     /// What begins to set a container up.
     launcher: launch::Launcher,
 }
@@ -116,6 +121,7 @@ impl Supervisor {
             configuration: berth_config::Configuration::default(),
             now: clock::since_boot(),
             wall: clock::wall(),
+            replacing: false,
             launcher: launch::launch_one,
         }
     }
@@ -157,16 +163,18 @@ impl Supervisor {
 
     /// What is wrong with containers, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let mut list = self.list();
-        list.retain(|container| container.is_of_the_machine());
-        let wrong = list.into_iter().filter(|container| match &container.state {
+        // In every round, and mostly of nobody: sorted is what is left.
+        let of_the_machine = self.containers.values().filter(|container| container.is_of_the_machine());
+        let wrong = of_the_machine.filter(|container| match &container.state {
             State::Failed | State::Backoff { .. } => true,
             State::Scheduled(timer) => timer.failure().is_some(),
             State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
             State::Running(_) => container.is_unhealthy(),
             _ => false,
         });
-        wrong.map(|container| format!("container {}: {}", container.name, container.reason)).collect()
+        let mut wrong: Vec<&Container> = wrong.collect();
+        wrong.sort_by(|left, right| (left.kind(), &left.name).cmp(&(right.kind(), &right.name)));
+        wrong.into_iter().map(|container| format!("container {}: {}", container.name, container.reason)).collect()
     }
 
     /// When something has to be done at the latest, on [`crate::clock`].
@@ -180,6 +188,7 @@ impl Supervisor {
         // A start may allow another one: again until nothing moves. Every round starts a container or is the last.
         loop {
             let mut moved = self.forget_removed();
+            self.replacing = self.containers.values().any(|container| container.goal == Goal::Remove);
             let ids: Vec<u32> = self.containers.numbers();
             for id in ids {
                 moved |= self.move_on(id);
@@ -206,6 +215,10 @@ impl Supervisor {
                 true
             }
             State::Stopped | State::Failed => self.come_to_rest(id),
+            State::Running(_) if !container.frozen && container.is_due_for_a_look(now) => {
+                self.look_at_port(id);
+                true
+            }
             State::Running(_)
                 if !container.frozen && container.health.as_ref().is_some_and(|health| health.deadline() <= now) =>
             {

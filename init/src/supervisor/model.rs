@@ -1,6 +1,6 @@
 //! The life of containers against a model of it: random events, virtual time, every restart policy.
 
-use berth_control::message::{ContainerState, Request};
+use berth_control::message::{ContainerState, Ending, Request};
 use proptest::prelude::*;
 
 use super::world::World;
@@ -169,7 +169,11 @@ impl Run {
         let name = NAMES[which].to_owned();
         let before = self.world.state(&name);
         let stopping = self.container(which).pid().is_some();
-        self.world.ask(if again { Request::Restart { name } } else { Request::Stop { name } });
+        self.world.ask(if again {
+            Request::Restart { name, ending: Ending::default() }
+        } else {
+            Request::Stop { name, ending: Ending::default() }
+        });
         (self.models[which].told_to_stop, self.models[which].told_to_restart) = (!again, false);
         let state = self.world.state(NAMES[which]);
         if stopping {

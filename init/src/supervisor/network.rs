@@ -135,7 +135,7 @@ impl Supervisor {
 fn serves(container: &Container) -> bool {
     let checked = container.user().is_some_and(|user| user.health.is_some());
     let status = container.health.as_ref().map(super::health::Health::status);
-    !checked || status == Some(Health::Healthy)
+    !container.is_getting_ready() && (!checked || status == Some(Health::Healthy))
 }
 
 #[cfg(test)]

@@ -55,12 +55,24 @@ pub enum Outcome {
         /// Within which time it is to be confirmed.
         confirm: Option<Duration>,
     },
+    /// See [`Request::Why`]: of something that is no container.
+    Why {
+        /// Who asks.
+        applicant: Applicant,
+        /// Of what.
+        name: String,
+    },
     /// See [`Request::Confirm`].
     Confirm(Applicant),
     /// Leave this boot.
     Power(PowerAction),
     /// Become the next program, which answers.
-    Reexecute(Applicant),
+    Reexecute {
+        /// Who answers is the next program.
+        applicant: Applicant,
+        /// Another one than the one that runs.
+        program: Option<OwnedFd>,
+    },
     /// The links have changed.
     Links(Vec<Link>),
     /// DHCP names the machine.
@@ -126,8 +138,8 @@ impl Supervisor {
                 Reply::Statistics { statistics: some.into_iter().filter_map(statistics::of).collect(), next }
             }
             Request::Why { name } => match self.why(&name) {
-                Ok(causes) => Reply::Why(causes),
-                Err(reason) => Reply::Refused { reason },
+                Some(causes) => Reply::Why(causes),
+                None => return Some(Outcome::Why { applicant, name }),
             },
             Request::Declared { after } => {
                 if after.is_empty() {
@@ -183,12 +195,12 @@ impl Supervisor {
         match request {
             Request::Ready => self.service_ready(from),
             Request::Start { name } => self.start_by_name(&name)?,
-            Request::Stop { name } => {
-                self.stop(self.id_of(&name)?, Goal::Stop);
+            Request::Stop { name, ending } => {
+                self.stop_with(self.id_of(&name)?, Goal::Stop, ending)?;
                 self.keep_stopped(&name, true);
             }
-            Request::Restart { name } => {
-                self.stop(self.id_of(&name)?, Goal::Restart);
+            Request::Restart { name, ending } => {
+                self.stop_with(self.id_of(&name)?, Goal::Restart, ending)?;
                 self.keep_stopped(&name, false);
             }
             Request::Kill { name, signal } => self.signal_container(self.id_of(&name)?, signal)?,
@@ -304,7 +316,7 @@ fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<Owne
         }
         (Request::Confirm, _) => Outcome::Confirm(applicant),
         (Request::Power(action), _) => Outcome::Power(action),
-        (Request::Reexecute, _) => Outcome::Reexecute(applicant),
+        (Request::Reexecute, program) => Outcome::Reexecute { applicant, program },
         (Request::Links { links }, _) => Outcome::Links(links),
         (Request::HostName { name }, _) => Outcome::HostName(name),
         (other, _) => return Err(other),

@@ -34,8 +34,11 @@ impl Supervisor {
             if let Some(session) = &container.session {
                 watched(self.reactor.add(session, Token::Session(*id)));
             }
+            if let Some(awaited) = &container.awaited {
+                watched(awaited.watch(&self.reactor, *id));
+            }
             if let Some(connection) = container.health.as_ref().and_then(super::health::Health::connection) {
-                watched(self.reactor.add(connection, Token::Health(*id)));
+                watched(super::health::watch(&self.reactor, connection, *id));
             }
         }
         for (number, execution) in self.executions.iter() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use berth_control::message::{FromInit, Kind, Notice};
+use berth_control::message::{Ending, FromInit, Kind, Notice};
 use nix::libc::{SIGKILL, SIGTERM};
 
 use super::Supervisor;
@@ -15,21 +15,41 @@ use super::container::{Container, Goal, State};
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    /// Lets a container end, for the given goal.
+    /// Lets a container end as it is declared, for the given goal.
     pub(super) fn stop(&mut self, id: u32, goal: Goal) {
+        // Without a signal of its own there is nothing wrong.
+        let _ = self.stop_with(id, goal, Ending::default());
+    }
+
+    /// Lets a container end like this, for the given goal.
+    pub(super) fn stop_with(&mut self, id: u32, goal: Goal, ending: Ending) -> Result<(), String> {
+        if let Some(signal) = ending.signal.filter(|signal| !(1..=64).contains(signal)) {
+            return Err(format!("there is no signal {signal}"));
+        }
+        self.end_as_told(id, goal, ending);
+        Ok(())
+    }
+
+    fn end_as_told(&mut self, id: u32, goal: Goal, ending: Ending) {
         let Some(container) = self.containers.get_mut(id) else { return };
         // What is not declared any more cannot be wanted again.
         if container.goal != Goal::Remove {
             container.goal = goal;
         }
-        let grace = grace(container, self.facts.shutting_down);
-        match &container.state {
+        let declared = grace(container, self.facts.shutting_down);
+        let grace = ending.grace_ms.map_or(declared, Duration::from_millis);
+        match &mut container.state {
             State::Running(_) => {}
             // Nothing has run yet, so there is nobody to ask.
             State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => {
                 return self.set_up_failed(id, "was told to stop".to_owned());
             }
-            State::Stopping { .. } => return,
+            State::Stopping { deadline, .. } => {
+                // Who is in more of a hurry than whoever asked first.
+                let sooner = ending.grace_ms.map(|_| self.now.saturating_add(grace));
+                *deadline = deadline.map(|deadline| sooner.map_or(deadline, |sooner| sooner.min(deadline)));
+                return;
+            }
             _ => {
                 container.reason.clear();
                 container.tried = true;
@@ -41,10 +61,8 @@ impl Supervisor {
                 return self.changed(id);
             }
         }
-        let signal = match container.image.as_ref().map_or(0, |image| image.stop_signal) {
-            0 => SIGTERM,
-            signal => signal,
-        };
+        let declared = container.image.as_ref().map(|image| image.stop_signal).filter(|signal| *signal != 0);
+        let signal = ending.signal.or(declared).unwrap_or(SIGTERM);
         let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
         if container.frozen
             && let Err(reason) = container.set_frozen(false)
@@ -54,7 +72,7 @@ impl Supervisor {
         let pid = running.pid;
         let deaf = would_ignore(pid, signal);
         let asked = running.signal(signal);
-        let deadline = if deaf || asked.is_err() { self.now } else { self.now + grace };
+        let deadline = if deaf || asked.is_err() { self.now } else { self.now.saturating_add(grace) };
         container.state = State::Stopping { running, deadline: Some(deadline) };
         container.ready = false;
         self.changed(id);

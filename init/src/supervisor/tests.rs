@@ -1,4 +1,4 @@
-use berth_control::message::{Kind, PreparedImage, Reply, Request, ToInit};
+use berth_control::message::{Ending, Kind, PreparedImage, Reply, Request, ToInit};
 
 use super::world::{ask, configuration, service, supervisor, system};
 use super::*;
@@ -143,7 +143,7 @@ fn a_flood_of_requests_leaves_the_others_their_turn() {
         std::iter::from_fn(|| control.1.receive::<FromInit>().ok()).count()
     };
     for id in 0..40 {
-        control.1.send(&ToInit { id, request: Request::Why { name: "nobody".into() } }, &[]).unwrap();
+        control.1.send(&ToInit { id, request: Request::Instances { name: "nobody".into() } }, &[]).unwrap();
     }
     assert_eq!((answers(&mut supervisor), answers(&mut supervisor)), (32, 8));
 }
@@ -196,7 +196,10 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
     let control = service(&mut before, "control");
     before.apply(configuration(text));
     for name in ["a", "b"] {
-        assert_eq!(ask(&mut before, &control, Request::Stop { name: name.into() }), Reply::Done);
+        assert_eq!(
+            ask(&mut before, &control, Request::Stop { name: name.into(), ending: Ending::default() }),
+            Reply::Done
+        );
     }
     assert_eq!(before.facts.stopped.iter().collect::<Vec<_>>(), ["a"]);
     assert!(std::mem::take(&mut before.facts.stopped_changed));

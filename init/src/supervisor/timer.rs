@@ -146,7 +146,7 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use berth_control::message::ContainerState::{Backoff, Running, Starting, Stopped, Waiting};
-    use berth_control::message::Request;
+    use berth_control::message::{Ending, Request};
 
     use super::*;
     use crate::supervisor::world::World;
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(world.state("job"), Starting);
         world.run("job");
         world.end("job", 0);
-        world.ask(Request::Stop { name: "job".into() });
+        world.ask(Request::Stop { name: "job".into(), ending: Ending::default() });
         assert_eq!((world.state("job"), world.supervisor.deadline()), (Stopped, None));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_config::{Capability, Container, Device, NetworkMode, Seccomp, UserNamespace};
+use berth_config::{Capability, Container, Device, NetworkMode, ReadyWhen, Seccomp, UserNamespace};
 use berth_control::message::PreparedImage;
 use berth_runtime::seccomp::default_profile;
 use berth_runtime::spec::{
@@ -14,8 +14,8 @@ use berth_runtime::spec::{
     ResourceLimit, Resources, Root, Spec, User, VERSION,
 };
 
-use super::devices;
 use super::network::{SharedNetwork, resolver_file};
+use super::{devices, readiness};
 
 /// How many ids a container's user namespace has: all that an image made for a whole machine can name (0 to 65,534)
 /// and the overflow id.
@@ -125,7 +125,7 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
     Process {
         user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids: image.additional_gids.clone() },
         args: image.arguments.clone(),
-        env: image.environment.clone(),
+        env: environment(container, image),
         cwd: image.working_directory.clone(),
         capabilities: Some(Capabilities {
             bounding: capabilities,
@@ -138,6 +138,15 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
         oom_score_adj: Some(OOM_SCORE),
         ..Process::default()
     }
+}
+
+/// The image's and the configuration's, and where the program is to say that it is ready.
+fn environment(container: &Container, image: &PreparedImage) -> Vec<String> {
+    let mut environment = image.environment.clone();
+    if container.readiness == ReadyWhen::Notify {
+        environment.push(format!("NOTIFY_SOCKET={}", readiness::NOTIFY_SOCKET));
+    }
+    environment
 }
 
 fn capability_names(container: &Container) -> Vec<String> {
@@ -214,6 +223,11 @@ fn mounts(
         let source = super::api::socket_path(name);
         let options = ["bind", "nosuid", "noexec", "nodev"];
         mounts.push(mount(berth_control::SOCKET_PATH, "bind", &source.to_string_lossy(), &options));
+    }
+    if container.readiness == ReadyWhen::Notify {
+        let source = readiness::socket_path(name);
+        let options = ["bind", "nosuid", "noexec", "nodev"];
+        mounts.push(mount(readiness::NOTIFY_SOCKET, "bind", &source.to_string_lossy(), &options));
     }
     for prepared in &image.mounts {
         let mut options = vec!["rbind", "nodev", if prepared.read_only { "rro" } else { "rw" }];

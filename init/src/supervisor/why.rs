@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, Definition, Goal, State};
-use super::requests::unknown;
 
 /// How many ends of a container are remembered.
 const REMEMBERED: usize = 8;
@@ -40,13 +39,26 @@ impl Container {
 }
 
 impl Supervisor {
-    /// What has led to the container's state, itself first.
-    pub(super) fn why(&self, name: &str) -> Result<Vec<Cause>, String> {
-        let container = self.find(name).ok_or_else(|| unknown(name))?;
+    /// What has led to the container's state, itself first; `None` if there is no such container.
+    pub(super) fn why(&self, name: &str) -> Option<Vec<Cause>> {
+        let container = self.find(name)?;
         let mut causes = Vec::new();
         self.explain(container, 0, &mut BTreeSet::new(), &mut causes);
         causes.truncate(LONGEST);
-        Ok(causes)
+        Some(causes)
+    }
+
+    /// The same of all that hold up the boot or are not as they should be, as causes of something else.
+    pub fn why_not_up(&self) -> Vec<Cause> {
+        let (mut seen, mut causes) = (BTreeSet::new(), Vec::new());
+        for container in self.list() {
+            let wrong = matches!(container.state, State::Failed | State::Backoff { .. }) || container.is_unhealthy();
+            if (wrong || !container.tried) && !seen.contains(&container.id) {
+                self.explain(container, 1, &mut seen, &mut causes);
+            }
+        }
+        causes.truncate(LONGEST);
+        causes
     }
 
     fn explain(&self, container: &Container, depth: u32, seen: &mut BTreeSet<u32>, causes: &mut Vec<Cause>) {
@@ -150,7 +162,10 @@ mod tests {
         assert_eq!(texts[2], "2 db restart = \"no\": it is not started again");
         assert_eq!(texts[3], "2 db a test says so");
         assert_eq!(texts.len(), 4);
-        assert!(world.supervisor.why("wep").unwrap_err().contains("wep"));
+        assert!(world.supervisor.why("wep").is_none());
+        let causes = world.supervisor.why_not_up().into_iter().map(|cause| (cause.depth, cause.subject));
+        let first: Vec<(u32, String)> = causes.filter(|(_, subject)| subject == "db").take(2).collect();
+        assert_eq!(first, [(1, "db".to_owned()), (2, "db".to_owned())]);
     }
 
     #[test]

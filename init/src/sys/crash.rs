@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -118,8 +118,9 @@ pub fn is_child() -> bool {
     WAY.get().is_some_and(|way| unsafe { std::ptr::with_exposed_provenance::<u8>(way.mark).read_volatile() } == 0)
 }
 
-/// Becomes the next program, with these as the record's last bytes. Returns the reason if that is not possible.
-pub fn leave(last_words: &[u8]) -> Error {
+/// Becomes the next program, this file's or the same, with these as the record's last bytes. Returns the reason if that
+/// is not possible.
+pub fn leave(last_words: &[u8], program: Option<BorrowedFd<'_>>) -> Error {
     let Some(way) = WAY.get() else { return Error::ENOSYS };
     let end = libc::off_t::try_from(way.end.load(Ordering::Relaxed)).unwrap_or_default();
     // A record that cannot be written or sealed is as good as it was.
@@ -131,6 +132,15 @@ pub fn leave(last_words: &[u8]) -> Error {
     for number in 3..=(way.highest)().max(way.record) {
         // SAFETY: F_SETFD touches no memory, and is an error for a number that is no descriptor.
         unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    }
+    if let Some(program) = program {
+        // SAFETY: execveat(2) with AT_EMPTY_PATH reads an empty text, and the two arrays that the comment below is about.
+        unsafe {
+            let (arguments, environment) = (way.arguments.as_ptr(), way.environment.as_ptr());
+            let number = program.as_raw_fd();
+            libc::syscall(libc::SYS_execveat, number, c"".as_ptr(), arguments, environment, libc::AT_EMPTY_PATH);
+        }
+        return Error::last();
     }
     // SAFETY: execve(2) reads a path and two arrays of addresses of NUL-terminated texts that end in 0. The texts are
     // owned by `way`, which is never dropped; usize and a pointer have the same layout.
@@ -144,7 +154,7 @@ pub fn leave(last_words: &[u8]) -> Error {
 extern "C" fn crashed(signal: c_int) {
     if !is_child() {
         let words = WAY.get().and_then(|way| way.last_words.iter().find(|(own, _)| *own == signal));
-        leave(words.map_or(&[], |(_, words)| words.as_slice()));
+        leave(words.map_or(&[], |(_, words)| words.as_slice()), None);
         // Not to be hoped for. The disks get what they can in this moment, and the machine comes up again by itself.
         // SAFETY: sync(2) touches no memory of ours.
         unsafe { libc::sync() };

@@ -74,7 +74,7 @@ enum Command {
     Ps(ps::Arguments),
     /// Everything about containers, as JSON
     Inspect(Names),
-    /// Say why a container is as it is, or what is wrong with the machine
+    /// Say why a container, a link or the boot is as it is, or what is wrong with the machine
     Why(why::Arguments),
     /// List what the configuration loosens, and what images must show
     Audit,
@@ -87,8 +87,10 @@ enum Command {
     /// Wait until containers have ended, and print their exit codes
     Wait(Names),
     /// Make a container and run it
+    #[command(disable_help_flag = true)]
     Run(Box<run::Arguments>),
     /// Make a container that waits for its start
+    #[command(disable_help_flag = true)]
     Create(Box<create::Arguments>),
     /// Talk to a container that runs: its output, its standard input, its terminal
     Attach(run::Attach),
@@ -131,9 +133,9 @@ enum Command {
     /// Start containers that do not run
     Start(Names),
     /// Stop containers: their stop signal, then SIGKILL after their time-out
-    Stop(Names),
+    Stop(containers::End),
     /// Stop containers and start them again
-    Restart(Names),
+    Restart(containers::End),
     /// Send a signal to a container's first process
     Kill(containers::Kill),
     /// Print a script for a shell that completes this command's words
@@ -142,7 +144,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     /// Let PID 1 execute itself anew; no container notices
-    Reexec,
+    Reexec(power::Reexecution),
     /// Stop everything and start the machine again
     Reboot(power::Arguments),
     /// Stop everything and switch the machine off
@@ -204,7 +206,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
 /// What is to be printed, for the commands that print at their end.
 async fn ask(command: Command, options: &Options) -> Result<String, Error> {
     let api = match command {
-        Command::Run(arguments) => return run::run(&options.socket, *arguments).await,
+        Command::Run(arguments) => return run::run(&options.socket, *arguments, options.json).await,
         Command::Reboot(_) => return power::run(&options.socket, PowerAction::Reboot).await,
         Command::PowerOff(_) => return power::run(&options.socket, PowerAction::PowerOff).await,
         Command::Halt(_) => return power::run(&options.socket, PowerAction::Halt).await,
@@ -221,8 +223,8 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Apply(arguments) => apply::run(&api, &arguments, json).await,
         Command::Confirm => apply::confirm(&api).await,
         Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
-        Command::Stop(names) => containers::each(&api, containers::Action::Stop, &names, json).await,
-        Command::Restart(names) => containers::each(&api, containers::Action::Restart, &names, json).await,
+        Command::Stop(end) => containers::stop(&api, &end, json).await,
+        Command::Restart(end) => containers::restart(&api, &end, json).await,
         Command::Inspect(names) => containers::inspect(&api, &names).await,
         Command::Why(arguments) => why::run(&api, &arguments, json).await,
         Command::Audit => audit::run(&api, json).await,
@@ -235,7 +237,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Events(arguments) => follow::events(&api, &arguments, json).await.map(|()| String::new()),
         Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
-        Command::Create(arguments) => create::run(&api, *arguments).await,
+        Command::Create(arguments) => create::run(&api, *arguments, json).await,
         Command::Attach(arguments) => run::attach(&api, arguments).await,
         Command::Rm(arguments) => containers::remove(&api, &arguments, json).await,
         Command::Pause(names) => containers::each(&api, containers::Action::Pause, &names, json).await,
@@ -248,7 +250,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Tag(arguments) => image::tag(&api, &arguments).await,
         Command::Rmi(arguments) => image::remove(&api, &arguments).await,
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
-        Command::Reexec => power::reexecute(&api).await,
+        Command::Reexec(arguments) => power::reexecute(&api, &arguments, json).await,
         Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {
             Ok(String::new())
         }

@@ -3,9 +3,9 @@
 use std::os::fd::AsFd;
 
 use berth_config::ApiPart;
-use berth_control::dbus::{ApiError, Cause, Container, Creation, Execution, LogQuery, Statistics};
+use berth_control::dbus::{ApiError, Cause, Container, Creation, Ending, Execution, LogQuery, Statistics};
 use berth_control::logs::{INIT, KERNEL};
-use berth_control::message::{Interest, Reply, Request, TerminalSize};
+use berth_control::message::{self, Interest, Reply, Request, TerminalSize};
 use nix::fcntl::OFlag;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
@@ -90,11 +90,19 @@ impl Containers1 {
     }
 
     async fn stop(&self, name: String) -> Result<(), ApiError> {
-        self.init.done(Request::Stop { name }).await
+        self.init.done(Request::Stop { name, ending: message::Ending::default() }).await
     }
 
     async fn restart(&self, name: String) -> Result<(), ApiError> {
-        self.init.done(Request::Restart { name }).await
+        self.init.done(Request::Restart { name, ending: message::Ending::default() }).await
+    }
+
+    async fn stop_with(&self, name: String, ending: Ending) -> Result<(), ApiError> {
+        self.init.done(Request::Stop { name, ending: ending.into() }).await
+    }
+
+    async fn restart_with(&self, name: String, ending: Ending) -> Result<(), ApiError> {
+        self.init.done(Request::Restart { name, ending: ending.into() }).await
     }
 
     async fn kill(&self, name: String, signal: i32) -> Result<(), ApiError> {
@@ -120,7 +128,7 @@ impl Containers1 {
         let (end, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
         let mut passed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         passed.push(writer.as_fd());
-        let request = Request::Execute(Box::new(execution.in_container(name)));
+        let request = Request::Execute(Box::new(execution.in_container(name)?));
         self.init.done_with(request, &passed).await?;
         Ok(end.into())
     }

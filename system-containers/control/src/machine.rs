@@ -1,10 +1,12 @@
 //! org.berth.Machine1: the machine as a whole.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use berth_control::dbus::{self, ApiError, Step};
 use berth_control::message::{Link, Machine, MachineState, PowerAction, Reply, Request};
 use zbus::object_server::SignalEmitter;
+use zbus::wire::OwnedFd;
 
 use crate::caller::Caller;
 use crate::init::unexpected;
@@ -84,6 +86,10 @@ impl Machine1 {
 
     async fn reexecute(&self) -> Result<(), ApiError> {
         self.init.done(Request::Reexecute).await
+    }
+
+    async fn reexecute_program(&self, program: OwnedFd) -> Result<(), ApiError> {
+        self.init.done_with(Request::Reexecute, &[program.as_fd()]).await
     }
 
     async fn subscribe(&self) -> Result<(), ApiError> {

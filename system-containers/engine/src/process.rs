@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use berth_config::{Container, Signal};
+use berth_config::{Account, Container, Signal};
 
-use crate::accounts::{self, Account, AccountError};
+use crate::accounts::{self, ResolveError};
 use crate::merged::Merged;
 use crate::oci;
 
@@ -19,7 +19,7 @@ pub enum ProcessError {
     NoProgram,
     /// No such user.
     #[error(transparent)]
-    Account(#[from] AccountError),
+    Account(#[from] ResolveError),
     /// The image asks for a signal that does not exist.
     #[error("the image's stop signal {signal:?} does not exist: set `stop_signal`")]
     StopSignal {

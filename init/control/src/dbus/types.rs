@@ -3,8 +3,10 @@
 //! They exist beside [`crate::message`] because the same value cannot be both JSON with plain fields and a D-Bus
 //! dictionary of variants. Conversions lose nothing.
 
+use berth_config::User;
 use zbus::{DeserializeDict, SerializeDict, Type};
 
+use super::ApiError;
 use crate::message::{self, ContainerState, Health, Kind, MachineState};
 
 /// The machine as a whole; see [`message::Machine`] for the fields.
@@ -161,6 +163,16 @@ fn terminal_size(rows: Option<u16>, columns: Option<u16>) -> Option<message::Ter
         .then(|| message::TerminalSize { rows: rows.unwrap_or_default(), columns: columns.unwrap_or_default() })
 }
 
+/// How a container is asked to end; see [`message::Ending`]. Keys that are left out are as it is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+pub struct Ending {
+    /// What asks it to end, by number.
+    pub signal: Option<i32>,
+    /// How long it may take before it is killed, in milliseconds.
+    pub grace_ms: Option<u64>,
+}
+
 /// A further program in a container; see [`message::Execution`]. Keys that are left out are as in the container's own
 /// process; `Arguments` must be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
@@ -172,10 +184,8 @@ pub struct Execution {
     pub environment: Option<Vec<String>>,
     /// Where it starts; absolute.
     pub working_directory: Option<String>,
-    /// The user, as a number inside the container.
-    pub uid: Option<u32>,
-    /// The group, as a number inside the container.
-    pub gid: Option<u32>,
+    /// `user[:group]`, each a name of the container's /etc/passwd and /etc/group or a number.
+    pub user: Option<String>,
     /// Lines of the terminal; one is made if this or `columns` is there.
     pub rows: Option<u16>,
     /// Characters in a line of the terminal.
@@ -184,17 +194,19 @@ pub struct Execution {
 
 impl Execution {
     /// As PID 1 takes it.
-    #[must_use]
-    pub fn in_container(self, container: String) -> message::Execution {
-        message::Execution {
+    ///
+    /// # Errors
+    /// If the user cannot be one.
+    pub fn in_container(self, container: String) -> Result<message::Execution, ApiError> {
+        let user = self.user.map(|user| user.parse::<User>()).transpose();
+        Ok(message::Execution {
             container,
             arguments: self.arguments.unwrap_or_default(),
             environment: self.environment.unwrap_or_default(),
             working_directory: self.working_directory,
-            uid: self.uid,
-            gid: self.gid,
+            user: user.map_err(|error| ApiError::Refused(error.to_string()))?,
             terminal: terminal_size(self.rows, self.columns),
-        }
+        })
     }
 }
 
@@ -228,6 +240,7 @@ same_fields!(Container {
 same_fields!(Statistics {
     name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes;
 });
+same_fields!(Ending { signal, grace_ms; });
 same_fields!(Cause { depth, subject, text, at_us; });
 same_fields!(Port { host_address, host_port, container_port, protocol; });
 

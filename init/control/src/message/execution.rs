@@ -1,5 +1,6 @@
 //! A further program in a running container: what `berth exec` asks for.
 
+use berth_config::User;
 use serde::{Deserialize, Serialize};
 
 /// The program and how it runs; what is left out is as in the container's own process.
@@ -13,10 +14,8 @@ pub struct Execution {
     pub environment: Vec<String>,
     /// Where it starts; absolute.
     pub working_directory: Option<String>,
-    /// The user, as a number inside the container. Its group is then 0, without further groups, unless `gid` says so.
-    pub uid: Option<u32>,
-    /// The group, as a number inside the container.
-    pub gid: Option<u32>,
+    /// Who it runs as: looked up in the container's /etc/passwd and /etc/group.
+    pub user: Option<User>,
     /// A terminal of this size for it.
     pub terminal: Option<TerminalSize>,
 }

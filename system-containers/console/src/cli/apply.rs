@@ -100,7 +100,19 @@ fn render(plan: &Plan) -> String {
         let _ = writeln!(text, "{mark} container {} {what}", container.name);
         container.changes.iter().for_each(|change| write_change(&mut text, "    ", change));
     }
-    plan.settings.iter().for_each(|change| write_change(&mut text, "~ ", change));
+    let mut link = "";
+    for change in &plan.settings {
+        match link_and_key(&change.key) {
+            Some((name, key)) => {
+                if name != link {
+                    let _ = writeln!(text, "~ link {name} is set up anew");
+                    link = name;
+                }
+                write_change(&mut text, "    ", &Change { key: key.to_owned(), ..change.clone() });
+            }
+            None => write_change(&mut text, "~ ", change),
+        }
+    }
     if plan.is_empty() {
         text.push_str("Nothing changes.\n");
         return text;
@@ -115,6 +127,11 @@ fn render(plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// The parts of `network.links.eth0.dhcp`.
+fn link_and_key(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("network.links.")?.split_once('.')
 }
 
 fn write_change(text: &mut String, indent: &str, change: &Change) {
@@ -142,12 +159,16 @@ mod tests {
                 container("web", Action::Recreate, vec![change("image", "\"a\"", "\"b\"")]),
             ],
             untouched: vec!["cache".into(), "queue".into()],
-            settings: vec![change("hostname", "\"a\"", "")],
+            settings: vec![
+                change("hostname", "\"a\"", ""),
+                change("network.links.eth0.dhcp", "true", "false"),
+                change("network.links.eth0.mtu", "", "1400"),
+            ],
             reboot: Vec::new(),
         };
         let expected = "= container db runs on with another definition\n    restart = \"no\"\n\
             - container old ends and is forgotten\n~ container web is made anew\n    image: \"a\" -> \"b\"\n\
-            ~ hostname was \"a\"\nUntouched: cache, queue\nNo reboot is needed.\n";
+            ~ hostname was \"a\"\n~ link eth0 is set up anew\n    dhcp: true -> false\n    mtu = 1400\nUntouched: cache, queue\nNo reboot is needed.\n";
         assert_eq!(render(&plan), expected);
         assert_eq!(render(&Plan::default()), "Nothing changes.\n");
     }

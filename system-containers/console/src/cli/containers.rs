@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use berth_control::dbus::Ending;
 use berth_control::message::{Container, ContainerState};
 use clap::Args;
 use futures_util::StreamExt;
@@ -31,6 +32,33 @@ pub struct Kill {
     names: Names,
 }
 
+/// Which containers, and how they are asked to end.
+#[derive(Debug, Args)]
+pub struct End {
+    /// How long it may take before it is killed, in seconds; for ever if negative
+    #[arg(
+        short = 't',
+        long = "timeout",
+        visible_alias = "time",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+    /// What asks it to end, by name or number
+    #[arg(short, long, value_parser = signal)]
+    signal: Option<i32>,
+    #[command(flatten)]
+    names: Names,
+}
+
+impl End {
+    fn ending(&self) -> Ending {
+        let milliseconds =
+            |seconds: i64| u64::try_from(seconds).map_or(u64::MAX, |seconds| seconds.saturating_mul(1000));
+        Ending { signal: self.signal, grace_ms: self.time.map(milliseconds) }
+    }
+}
+
 /// Which containers, and how they go.
 #[derive(Debug, Args)]
 pub struct Remove {
@@ -45,18 +73,28 @@ pub struct Remove {
 }
 
 /// What is to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// It is to run.
     Start,
     /// It is not to run.
-    Stop,
+    Stop(Ending),
     /// It is to run anew.
-    Restart,
+    Restart(Ending),
     /// It is to stand still.
     Pause,
     /// It is to go on.
     Unpause,
+}
+
+/// Stops each.
+pub async fn stop(api: &Api, end: &End, json: bool) -> Result<String, Error> {
+    each(api, Action::Stop(end.ending()), &end.names, json).await
+}
+
+/// Stops each and starts it again.
+pub async fn restart(api: &Api, end: &End, json: bool) -> Result<String, Error> {
+    each(api, Action::Restart(end.ending()), &end.names, json).await
 }
 
 /// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
@@ -74,7 +112,7 @@ pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Resul
             }
         };
         for name in &instances {
-            match one(api, action, name).await {
+            match one(api, &action, name).await {
                 Ok(container) => done.push(container),
                 Err(error) => {
                     eprintln!("Error: {error}");
@@ -119,13 +157,13 @@ fn told(containers: &[Container], json: bool) -> Result<String, Error> {
 }
 
 /// Asks, and waits until it has come to an end, one or the other.
-async fn one(api: &Api, action: Action, name: &str) -> Result<Container, Error> {
+async fn one(api: &Api, action: &Action, name: &str) -> Result<Container, Error> {
     let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
     let before: Container = api.containers.inspect(name).await?.into();
     match action {
         Action::Start => api.containers.start(name).await?,
-        Action::Stop => api.containers.stop(name).await?,
-        Action::Restart => api.containers.restart(name).await?,
+        Action::Stop(ending) => api.containers.stop_with(name, ending.clone()).await?,
+        Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await?,
         Action::Pause => api.containers.pause(name).await?,
         Action::Unpause => api.containers.unpause(name).await?,
     }
@@ -148,18 +186,18 @@ async fn one(api: &Api, action: Action, name: &str) -> Result<Container, Error> 
 }
 
 /// Whether this is the end of what was asked for, and which.
-fn end(action: Action, before: &Container, now: &Container) -> Option<Result<(), Error>> {
+fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<(), Error>> {
     let failed = |advice: &str| {
         let reason = if now.reason.is_empty() { format!("exit code {}", now.exit_code) } else { now.reason.clone() };
         let state = format::container_state(now.state);
         Some(Err(Error::Refused(format!("{}: {state}: {reason}\n{advice}", now.name))))
     };
     let look = format!("`berth logs {}` shows what it has printed.", now.name);
-    let anew = action == Action::Start || now.started_us != before.started_us;
+    let anew = *action == Action::Start || now.started_us != before.started_us;
     match (action, now.state) {
         (Action::Pause | Action::Unpause, _) => Some(Ok(())),
-        (Action::Stop, ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
-        (Action::Stop, _) => None,
+        (Action::Stop(_), ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
+        (Action::Stop(_), _) => None,
         (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Stopped) if anew => Some(Ok(())),
         (_, ContainerState::Failed) => failed(&look),
         (_, ContainerState::Backoff) => failed(&format!("It will be tried again. {look}")),
@@ -232,9 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_out_is_in_seconds_and_a_negative_one_is_for_ever() {
+        let grace = |time| End { time, signal: None, names: Names { names: Vec::new() } }.ending().grace_ms;
+        assert_eq!((grace(None), grace(Some(0)), grace(Some(3))), (None, Some(0), Some(3000)));
+        assert_eq!(grace(Some(-1)), Some(u64::MAX));
+    }
+
+    #[test]
     fn a_restart_has_ended_when_the_container_runs_anew() {
         let before = container(ContainerState::Running, 5);
-        let ends = |now| end(Action::Restart, &before, &now);
+        let ends = |now| end(&Action::Restart(Ending::default()), &before, &now);
         assert!(ends(container(ContainerState::Running, 5)).is_none());
         assert!(ends(container(ContainerState::Stopping, 5)).is_none());
         assert!(ends(container(ContainerState::Stopped, 5)).is_none());
@@ -244,7 +289,7 @@ mod tests {
     #[test]
     fn a_start_that_fails_says_where_to_look() {
         let before = container(ContainerState::Stopped, 5);
-        let Some(Err(error)) = end(Action::Start, &before, &container(ContainerState::Backoff, 6)) else {
+        let Some(Err(error)) = end(&Action::Start, &before, &container(ContainerState::Backoff, 6)) else {
             panic!("not an error");
         };
         let text = error.to_string();
@@ -254,7 +299,7 @@ mod tests {
     #[test]
     fn a_stop_waits_for_the_end_and_takes_a_failed_container_for_one() {
         let before = container(ContainerState::Running, 5);
-        let ends = |state| end(Action::Stop, &before, &container(state, 5));
+        let ends = |state| end(&Action::Stop(Ending::default()), &before, &container(state, 5));
         assert!(ends(ContainerState::Stopping).is_none() && ends(ContainerState::Running).is_none());
         assert!(ends(ContainerState::Failed).is_some() && ends(ContainerState::Stopped).is_some());
     }

@@ -1,20 +1,23 @@
 //! What `berth run` and `berth create` make: flags as docker's, on top of what a configuration says of a container.
 
+mod health;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use berth_config::{
-    AbsolutePath, CapabilityChoice, Command, Configuration, Container, ContainerName, Cpus, HostName, ImageName,
-    NetworkMode, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount, User, Volume,
+    AbsolutePath, CapabilityChoice, Command, Configuration, Container, ContainerName, Cpus, Device, HostName,
+    ImageName, NetworkMode, Networks, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount, TimeSpan, User,
+    Volume,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::{exec, terminal};
+use super::{exec, json_text, terminal};
 
 /// A container.
 #[derive(Debug, Args)]
@@ -47,11 +50,11 @@ pub struct Arguments {
     /// Ports of the machine that lead to ports of the container
     #[arg(short, long = "publish", value_name = "[ADDRESS:]PORT:PORT[/tcp]")]
     ports: Vec<PublishedPorts>,
-    /// Which network it sees: bridge, host or none
-    #[arg(long, default_value = "bridge", value_parser = network)]
-    network: NetworkMode,
+    /// What it sees of networks: bridge, host, none, container:NAME, or networks of the configuration by name
+    #[arg(long, visible_alias = "net")]
+    network: Vec<String>,
     /// Its host name; its own name if there is none
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<HostName>,
     /// Where its program starts
     #[arg(short = 'w', long = "workdir", value_name = "PATH")]
@@ -77,6 +80,23 @@ pub struct Arguments {
     /// What asks its program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<Signal>,
+    /// How long it may take to end before it is killed, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+    /// A device node of the machine
+    #[arg(long, value_name = "DEVICE[:PATH[:rwm]]")]
+    device: Vec<Device>,
+    /// A limit of each of its processes
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// A kernel setting of its own namespaces
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl: Vec<String>,
+    /// The size of /dev/shm
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<Size>,
+    #[command(flatten)]
+    health: health::Arguments,
     /// Let it write nothing to its root
     #[arg(long)]
     read_only: bool,
@@ -89,6 +109,9 @@ pub struct Arguments {
     /// Free text for tools
     #[arg(short, long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Print help; -h is the host name, as it is docker's
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// The image
     #[arg(value_name = "IMAGE")]
     image: ImageName,
@@ -98,11 +121,16 @@ pub struct Arguments {
 }
 
 /// Makes it, and prints its name.
-pub async fn run(api: &Api, arguments: Arguments) -> Result<String, Error> {
+pub async fn run(api: &Api, arguments: Arguments, json: bool) -> Result<String, Error> {
     let new = New::of(arguments)?;
     let (name, ()) =
         new.make(api, async |definition, options| api.containers.create(&definition, options).await).await?;
-    Ok(format!("{name}\n"))
+    told(&name, json)
+}
+
+/// The name of a container that was made.
+pub fn told(name: &str, json: bool) -> Result<String, Error> {
+    if json { json_text(&serde_json::json!({ "name": name })) } else { Ok(format!("{name}\n")) }
 }
 
 /// A container that is going to be made.
@@ -158,22 +186,18 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
     let entrypoint =
         arguments.entrypoint.map(|program| words([program].into_iter().filter(|it| !it.is_empty()).collect()));
     let command = (!arguments.command.is_empty()).then(|| words(arguments.command));
-    let mut variables: Vec<String> = Vec::new();
-    for path in &arguments.environment_files {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        variables.extend(lines.map(str::to_owned));
-    }
-    variables.extend(arguments.environment);
-    let variables = variables.iter().filter_map(|word| exec::variable(word));
+    let variables = exec::variables(&arguments.environment_files, arguments.environment)?;
+    let (network_mode, networks) = networks(&arguments.network)?;
     let pair = |text: String| {
         let (key, value) = text.split_once('=').unwrap_or((&text, ""));
         (key.to_owned(), value.to_owned())
     };
+    let sysctls: serde_json::Value =
+        arguments.sysctl.into_iter().map(pair).map(|(key, value)| (key, serde_json::Value::from(value))).collect();
     Ok(Container {
         command: command.transpose()?,
         entrypoint: entrypoint.transpose()?,
-        environment: variables.map(pair).collect(),
+        environment: variables.into_iter().map(pair).collect(),
         user: arguments.user,
         working_dir: arguments.directory,
         hostname: arguments.hostname,
@@ -181,7 +205,14 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         stdin_open: arguments.interactive,
         restart: arguments.restart,
         stop_signal: arguments.stop_signal,
-        network_mode: arguments.network,
+        stop_grace_period: arguments.stop_timeout.map(seconds).transpose()?,
+        health: arguments.health.check()?,
+        network_mode,
+        networks,
+        devices: arguments.device,
+        shm_size: arguments.shm_size,
+        ulimits: serde_json::from_value(ulimits(&arguments.ulimit)?).map_err(refused)?,
+        sysctls: serde_json::from_value(sysctls).map_err(refused)?,
         ports: arguments.ports,
         volumes: arguments.volumes,
         tmpfs: arguments.tmpfs,
@@ -196,17 +227,36 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
     })
 }
 
+fn seconds(count: u64) -> Result<TimeSpan, Error> {
+    format!("{count}s").parse().map_err(refused)
+}
+
 fn refused(error: impl std::fmt::Display) -> Error {
     Error::Refused(error.to_string())
 }
 
-fn network(text: &str) -> Result<NetworkMode, String> {
-    match text {
-        "bridge" => Ok(NetworkMode::Bridge),
-        "host" => Ok(NetworkMode::Host),
-        "none" => Ok(NetworkMode::None),
-        _ => Err("there are the networks bridge, host and none".to_owned()),
+/// What is no network mode are names of networks, which docker has in the same flag.
+fn networks(words: &[String]) -> Result<(NetworkMode, Networks), Error> {
+    match words {
+        [] => Ok((NetworkMode::default(), Networks::default())),
+        [word] if word.parse::<NetworkMode>().is_ok() => Ok((word.parse().map_err(refused)?, Networks::default())),
+        names => {
+            let names = names.iter().map(|name| name.parse().map_err(refused));
+            Ok((NetworkMode::Bridge, Networks::List(names.collect::<Result<_, _>>()?)))
+        }
     }
+}
+
+/// `NAME=SOFT[:HARD]` as the configuration has it.
+fn ulimits(words: &[String]) -> Result<serde_json::Value, Error> {
+    let wrong = |word: &String| refused(format!("--ulimit {word}: write it like nofile=1024 or nofile=1024:4096"));
+    let limit = |word: &String| {
+        let (name, values) = word.split_once('=')?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let number = |text: &str| text.parse::<i64>().ok();
+        Some((name.to_owned(), serde_json::json!({ "soft": number(soft)?, "hard": number(hard)? })))
+    };
+    words.iter().map(|word| limit(word).ok_or_else(|| wrong(word))).collect()
 }
 
 /// Like `calm-heron-17`: easy to say and to type, and rarely taken.
@@ -233,6 +283,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Debug, Parser)]
+    #[command(disable_help_flag = true)]
     struct Line {
         #[command(flatten)]
         arguments: Arguments,
@@ -273,6 +324,26 @@ mod tests {
     fn without_flags_a_container_runs_once_as_its_image_says() {
         let wanted = Container { restart: RestartPolicy::No, ..Container::new("a:1".parse().unwrap()) };
         assert_eq!(read(&definition("a:1").unwrap()), wanted);
+    }
+
+    #[test]
+    fn more_flags_that_docker_has() {
+        let line = "--device /dev/null:/dev/x:r --ulimit nofile=10:20 --ulimit core=0 --sysctl net.core.somaxconn=9 \
+            --shm-size 1m --stop-timeout 3 --health-cmd true --health-interval 2s -h name a:1";
+        let container = read(&definition(line).unwrap());
+        assert_eq!(container.devices.len(), 1);
+        assert_eq!(container.ulimits.len(), 2);
+        assert_eq!(container.sysctls.iter().next(), Some(("net.core.somaxconn", "9")));
+        assert_eq!(container.shm_size, Some(Size::from_bytes(1 << 20)));
+        assert_eq!(container.stop_grace_period().to_string(), "3s");
+        assert_eq!(container.health.unwrap().exec.unwrap().words(), ["/bin/sh", "-c", "true"]);
+        assert_eq!(container.hostname.unwrap().as_str(), "name");
+        assert_eq!(read(&definition("--net host a:1").unwrap()).network_mode, NetworkMode::Host);
+        assert!(definition("--ulimit nofile a:1").unwrap_err().to_string().contains("nofile=1024"));
+        let text = definition("--network front --network back a:1").unwrap();
+        assert!(text.contains("networks = [\"front\", \"back\"]"), "{text}");
+        let text = definition("--network container:db a:1").unwrap();
+        assert!(text.contains("network_mode = \"container:db\""), "{text}");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `berth exec`: a further program in a running container, on this command's own streams.
 //!
-//! PID 1 gives the streams to the program itself, so this command only waits. With a terminal it gets the master and
+//! Detached, it returns at once, and nobody learns how the program ends. Otherwise PID 1 gives the streams to the program itself, so this command only waits. With a terminal it gets the master and
 //! stands between it and the terminal it was typed on.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
+use berth_config::User;
 use berth_control::dbus::Execution;
 use berth_control::message::ExecutionEnd;
 use clap::Args;
@@ -17,6 +19,9 @@ use super::{session, terminal};
 /// What runs, where and how.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Return at once; what the program prints is lost
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    detach: bool,
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -26,9 +31,12 @@ pub struct Arguments {
     /// A variable for the program; without `=VALUE`, this command's own
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     environment: Vec<String>,
-    /// The user and group, as numbers inside the container
-    #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
-    user: Option<(u32, Option<u32>)>,
+    /// A file with variables, one a line
+    #[arg(long = "env-file", value_name = "FILE")]
+    environment_files: Vec<PathBuf>,
+    /// Who the program runs as: names of the container's /etc/passwd and /etc/group, or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<User>,
     /// Where the program starts
     #[arg(short = 'w', long = "workdir", value_name = "PATH")]
     directory: Option<String>,
@@ -48,15 +56,18 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
     let size = arguments.tty.then(terminal::size);
     let execution = Execution {
         arguments: Some(arguments.command),
-        environment: Some(arguments.environment.iter().filter_map(|word| variable(word)).collect()),
+        environment: Some(variables(&arguments.environment_files, arguments.environment)?),
         working_directory: arguments.directory,
-        uid: arguments.user.map(|(uid, _)| uid),
-        gid: arguments.user.and_then(|(_, gid)| gid),
+        user: arguments.user.map(|user| user.to_string()),
         rows: size.map(|size| size.rows),
         columns: size.map(|size| size.columns),
     };
     let name = arguments.name.as_str();
-    let end = if arguments.tty {
+    let end = if arguments.detach {
+        let streams = vec![null()?.into(), null()?.into(), null()?.into()];
+        api.containers.execute(name, execution, streams).await?;
+        return Ok(());
+    } else if arguments.tty {
         let (ours, theirs) = berth_terminal::pair().map_err(|error| Error::Output(error.into()))?;
         let end = api.containers.execute(name, execution, vec![theirs.into()]).await?;
         let end = OwnedFd::from(end);
@@ -96,36 +107,53 @@ fn outcome(pipe: OwnedFd) -> Result<(), Error> {
     }
 }
 
+/// Those of the files, and those after them that count more.
+pub fn variables(files: &[PathBuf], words: Vec<String>) -> Result<Vec<String>, Error> {
+    let mut variables: Vec<String> = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        variables.extend(lines.map(str::to_owned));
+    }
+    variables.extend(words);
+    Ok(variables.iter().filter_map(|word| variable(word)).collect())
+}
+
 /// `KEY=VALUE`, or `KEY` for what this command has.
-pub fn variable(word: &str) -> Option<String> {
+fn variable(word: &str) -> Option<String> {
     if word.contains('=') {
         return Some(word.to_owned());
     }
     std::env::var(word).ok().map(|value| format!("{word}={value}"))
 }
 
-/// `1000` or `1000:100`.
-fn user(text: &str) -> Result<(u32, Option<u32>), String> {
-    let number = |text: &str| {
-        text.parse::<u32>().map_err(|_| format!("{text:?} is not a number; look it up in the container's /etc/passwd"))
-    };
-    match text.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
-        None => Ok((number(text)?, None)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
 
     #[test]
-    fn a_user_is_a_number_with_or_without_a_group() {
-        assert_eq!(user("1000"), Ok((1000, None)));
-        assert_eq!(user("0:7"), Ok((0, Some(7))));
-        for text in ["", "www", "1:", "-1", "1:2:3"] {
-            assert!(user(text).is_err(), "{text}");
-        }
+    fn a_user_has_a_name_or_a_number() {
+        let user =
+            |line: &str| Line::try_parse_from(line.split(' ')).map(|line| line.arguments.user.map(|it| it.to_string()));
+        assert_eq!(user("exec -u www-data:adm web id").unwrap(), Some("www-data:adm".into()));
+        assert_eq!(user("exec --user 1000 web id -u").unwrap(), Some("1000".into()));
+        assert!(user("exec -u 1: web id").is_err());
+        assert!(user("exec -dit web id").is_err(), "a terminal that nobody sees");
+    }
+
+    #[test]
+    fn variables_of_a_file_are_overridden_by_those_of_the_command_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# of the file\n\nA=1\nB=2\n").unwrap();
+        let all = variables(&[file.path().to_owned()], vec!["A=3".into()]).unwrap();
+        assert_eq!(all, ["A=1", "B=2", "A=3"]);
     }
 
     #[test]

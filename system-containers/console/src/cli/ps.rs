@@ -16,11 +16,44 @@ pub struct Arguments {
     /// Only the names
     #[arg(short, long)]
     quiet: bool,
+    /// Only those with this part of a name, state or image: name=, status=, ancestor=; of several of one kind any
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
+    filters: Vec<(Key, String)>,
+    /// Cut nothing off to fit the terminal
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// What a filter looks at; docker's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Name,
+    Status,
+    Ancestor,
+}
+
+fn filter(text: &str) -> Result<(Key, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let key = match key {
+        "name" => Key::Name,
+        "status" => Key::Status,
+        "ancestor" => Key::Ancestor,
+        _ => return Err("a filter is name=…, status=… or ancestor=…".to_owned()),
+    };
+    Ok((key, value.to_owned()))
 }
 
 impl Arguments {
     fn shows(&self, container: &Container) -> bool {
-        self.all || (is_users(container) && container.state != ContainerState::Stopped)
+        let of = |key| self.filters.iter().filter(move |(other, _)| *other == key).map(|(_, value)| value.as_str());
+        // Who asks for a state wants to see it, also that of the stopped ones.
+        let all = self.all || of(Key::Status).next().is_some();
+        let state = format::container_state(container.state);
+        let fits = |key, fits: &dyn Fn(&str) -> bool| of(key).next().is_none() || of(key).any(fits);
+        (all || (is_users(container) && container.state != ContainerState::Stopped))
+            && fits(Key::Name, &|part| container.name.contains(part))
+            && fits(Key::Status, &|wanted| state == wanted || wanted == "exited" && is_over(container.state))
+            && fits(Key::Ancestor, &|part| container.image.contains(part))
     }
 }
 
@@ -35,7 +68,13 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
         return Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect());
     }
     let uptime_ms = api.describe().await?.uptime_ms;
-    Ok(render(&containers, uptime_ms, arguments.all, table::terminal_width()))
+    let width = if arguments.no_trunc { None } else { table::terminal_width() };
+    Ok(render(&containers, uptime_ms, arguments.all, width))
+}
+
+/// What docker calls exited.
+fn is_over(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Stopped | ContainerState::Failed)
 }
 
 /// Whether a configuration declared it.
@@ -114,13 +153,33 @@ job   failed: images/job.tar is not an archive  nginx:1.27                      
         assert_eq!(render(&[web(), failed], 105_000, false, None), expected);
     }
 
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn line(text: &str) -> Arguments {
+        <Line as clap::Parser>::try_parse_from(text.split(' ')).unwrap().arguments
+    }
+
+    #[test]
+    fn filters_of_one_kind_are_alternatives_and_those_of_several_are_not() {
+        let mut stopped = web();
+        stopped.state = ContainerState::Stopped;
+        assert!(line("ps -f name=we -f name=db").shows(&web()) && !line("ps -f name=db").shows(&web()));
+        assert!(line("ps --filter status=exited").shows(&stopped) && !line("ps -f status=exited").shows(&web()));
+        assert!(!line("ps -f name=web -f ancestor=redis").shows(&web()));
+        assert!(<Line as clap::Parser>::try_parse_from(["ps", "-f", "colour=red"]).is_err());
+    }
+
     #[test]
     fn stopped_and_system_containers_are_for_all() {
         let mut stopped = web();
         stopped.state = ContainerState::Stopped;
         let mut system = web();
         system.kind = Kind::System;
-        let (few, all) = (Arguments { all: false, quiet: false }, Arguments { all: true, quiet: false });
+        let (few, all) = (line("ps"), line("ps -a"));
         assert!(few.shows(&web()) && !few.shows(&stopped) && !few.shows(&system));
         assert!(all.shows(&stopped) && all.shows(&system));
     }

@@ -45,20 +45,21 @@ struct Leaving {
     /// The keys that leave a terminal and let the container run on
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: Keys,
-    /// Keep signals from the container
-    #[arg(long)]
-    no_sig_proxy: bool,
+    /// Whether signals that this command gets are for the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    sig_proxy: bool,
 }
 
 impl Leaving {
     fn manner(self, input: bool) -> Manner {
-        Manner { input, keys: self.detach_keys, signals: !self.no_sig_proxy }
+        Manner { input, keys: self.detach_keys, signals: self.sig_proxy }
     }
 }
 
 /// Makes a container, runs it, and returns when it has ended. A code other than 0 is an error.
-pub async fn run(socket: &Path, arguments: Arguments) -> Result<String, Error> {
-    run_it(socket, arguments).await.map_err(|error| match error {
+pub async fn run(socket: &Path, arguments: Arguments, json: bool) -> Result<String, Error> {
+    run_it(socket, arguments, json).await.map_err(|error| match error {
         Error::Ended(code) => Error::Ended(code),
         // There is no container, and so no code of a program.
         error => {
@@ -68,7 +69,7 @@ pub async fn run(socket: &Path, arguments: Arguments) -> Result<String, Error> {
     })
 }
 
-async fn run_it(socket: &Path, arguments: Arguments) -> Result<String, Error> {
+async fn run_it(socket: &Path, arguments: Arguments, json: bool) -> Result<String, Error> {
     let Arguments { detach, leaving, container } = arguments;
     if container.tty && container.interactive && !detach {
         session::require_terminal()?;
@@ -82,7 +83,7 @@ async fn run_it(socket: &Path, arguments: Arguments) -> Result<String, Error> {
     if detach {
         return match session.wait_until_it_runs()? {
             Some(end) if !end.reason.is_empty() => Err(could_not_run(&name, &end)),
-            _ => Ok(format!("{name}\n")),
+            _ => create::told(&name, json),
         };
     }
     outcome(&name, session.attend(leaving.manner(input))?)

@@ -12,7 +12,7 @@ use super::{format, json_text};
 /// Of what.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The container; without one, everything that is wrong
+    /// The container, the link, or `boot`; without one, everything that is wrong
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use berth_config::ApiPart;
 use berth_control::dbus::{ApiError, Containers1Proxy, Creation, LogQuery, Machine1Proxy};
-use berth_control::message::{MachineState, Notice, Request};
+use berth_control::message::{Ending, MachineState, Notice, Request};
 use futures_util::StreamExt;
 
 use crate::machine::{Api, container};
@@ -47,7 +47,7 @@ async fn a_container_may_do_what_its_configuration_names_and_nothing_else() {
     assert_eq!(*api.asked.lock().unwrap(), [], "PID 1 was asked all the same");
     // The machine's own socket is as it was.
     api.proxies().await.1.stop("web").await.unwrap();
-    assert_eq!(*api.asked.lock().unwrap(), [Request::Stop { name: "web".into() }]);
+    assert_eq!(*api.asked.lock().unwrap(), [Request::Stop { name: "web".into(), ending: Ending::default() }]);
 }
 
 #[tokio::test]

@@ -1,0 +1,124 @@
+//! Who a container's process is: names of users and groups, looked up in its own /etc/passwd and /etc/group.
+//!
+//! The rules are Docker's: a number needs no entry; the group is the user's unless one is given; the further groups
+//! are those of /etc/group that list the user, and none if a group is given.
+
+use serde::{Deserialize, Serialize};
+
+/// The most further groups: the kernel's `NGROUPS_MAX`.
+const GROUPS: usize = 65_536;
+
+/// Why a user cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// No such name.
+    #[error("there is no user {name:?} in the container's /etc/passwd; use its number or another name")]
+    User {
+        /// As given.
+        name: String,
+    },
+    /// No such name.
+    #[error("there is no group {name:?} in the container's /etc/group; use its number or another name")]
+    Group {
+        /// As given.
+        name: String,
+    },
+}
+
+/// A process's identity inside the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The user.
+    pub uid: u32,
+    /// The first group.
+    pub gid: u32,
+    /// The others.
+    pub additional_gids: Vec<u32>,
+    /// The user's home directory; `/` without one.
+    pub home: String,
+}
+
+impl Account {
+    /// The largest /etc/passwd or /etc/group that is worth reading, in bytes. Those of real images have a few KiB.
+    pub const FILE_BYTES: u64 = 1 << 20;
+
+    /// Looks `user` and `group`, each a name or a number, up in what these two files say. Nobody is root.
+    pub fn find(users: &[u8], groups: &[u8], user: &str, group: Option<&str>) -> Result<Self, AccountError> {
+        let user = if user.is_empty() { "0" } else { user };
+        let number = id(user);
+        let known = entries(users).find(|fields| match (fields.first(), fields.get(2)) {
+            (Some(name), Some(uid)) => *name == user || (number.is_some() && id(uid) == number),
+            _ => false,
+        });
+        let uid = known.as_ref().and_then(|fields| id(fields.get(2)?)).or(number);
+        let uid = uid.ok_or_else(|| AccountError::User { name: user.to_owned() })?;
+        let own_group = known.as_ref().and_then(|fields| id(fields.get(3)?)).unwrap_or(0);
+        let home = known.as_ref().and_then(|fields| fields.get(5).filter(|home| home.starts_with('/')));
+        let home = home.map_or_else(|| "/".to_owned(), |home| (*home).to_owned());
+        let (gid, additional_gids) = match group.filter(|group| !group.is_empty()) {
+            Some(group) => (look_up_group(groups, group)?, Vec::new()),
+            None => {
+                let name = known.as_ref().and_then(|fields| fields.first().copied());
+                (own_group, name.map(|name| groups_of(groups, name)).unwrap_or_default())
+            }
+        };
+        Ok(Account { uid, gid, additional_gids, home })
+    }
+}
+
+fn look_up_group(groups: &[u8], group: &str) -> Result<u32, AccountError> {
+    let number = id(group);
+    let known = entries(groups).find(|fields| fields.first() == Some(&group));
+    let gid = known.and_then(|fields| id(fields.get(2)?)).or(number);
+    gid.ok_or_else(|| AccountError::Group { name: group.to_owned() })
+}
+
+fn groups_of(groups: &[u8], user: &str) -> Vec<u32> {
+    let member = |fields: &Vec<&str>| fields.get(3).is_some_and(|members| members.split(',').any(|name| name == user));
+    entries(groups).filter(member).filter_map(|fields| id(fields.get(2)?)).take(GROUPS).collect()
+}
+
+/// The fields of every line; lines that are not text are none of ours.
+fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&str>> {
+    let lines = file.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.map(|line| line.trim_end().split(':').collect())
+}
+
+/// A number that is a user or group; the highest one means "nobody's" to the kernel.
+fn id(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv/web:/bin/false\nshort:x\n\xff\n12:x:7:7::/:\n";
+    const GROUPS: &[u8] = b"root:x:0:root\nweb:x:34:\ndisk:x:6:root,web\nlog:x:4:web\n";
+
+    fn found(user: &str, group: Option<&str>) -> (u32, u32, Vec<u32>, String) {
+        let account = Account::find(USERS, GROUPS, user, group).unwrap();
+        (account.uid, account.gid, account.additional_gids, account.home)
+    }
+
+    #[test]
+    fn names_and_numbers_are_found_as_docker_finds_them() {
+        assert_eq!(found("", None), (0, 0, vec![0, 6], "/root".to_owned()));
+        assert_eq!(found("web", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("33", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("web", Some("disk")), (33, 6, vec![], "/srv/web".to_owned()));
+        assert_eq!(found("1000", None), (1000, 0, vec![], "/".to_owned()));
+        assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![], "/".to_owned()));
+        assert_eq!(found("12", None), (7, 7, vec![], "/".to_owned()));
+    }
+
+    #[test]
+    fn missing_names_are_errors() {
+        assert!(matches!(Account::find(USERS, GROUPS, "nobody", None), Err(AccountError::User { .. })));
+        assert!(matches!(Account::find(USERS, GROUPS, "web", Some("none")), Err(AccountError::Group { .. })));
+        assert!(matches!(Account::find(USERS, GROUPS, "short", None), Err(AccountError::User { .. })));
+        assert!(matches!(Account::find(b"", b"", "4294967295", None), Err(AccountError::User { .. })));
+    }
+}

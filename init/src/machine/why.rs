@@ -1,0 +1,175 @@
+//! `berth why` of what is no container: a link, or the boot.
+
+use std::fs;
+use std::path::Path;
+
+use berth_config::{LinkIdentity, LinkName, LinkSettings, Network};
+use berth_control::message::{Cause, ContainerState, Link, MachineState, Reply, Step};
+
+use super::Machine;
+use crate::supervisor::{Applicant, Container};
+
+/// What the boot is called, beside containers and links, which come first.
+const BOOT: &str = "boot";
+
+/// So many of the steps that took longest are named.
+const SLOWEST: usize = 3;
+
+impl Machine {
+    /// Answers for what the supervisor does not know.
+    pub(super) fn why(&mut self, applicant: Applicant, name: &str) {
+        let link = self.facts.links.iter().find(|link| link.name == name);
+        let reply = match link {
+            Some(link) => Reply::Why(self.why_link(link)),
+            None if name == BOOT => Reply::Why(self.why_boot()),
+            None => Reply::Refused {
+                reason: format!(
+                    "there is no container and no link {name}; `berth ps --all` and `berth status` list them"
+                ),
+            },
+        };
+        self.supervisor.reply_to(applicant, reply);
+    }
+
+    fn why_link(&self, link: &Link) -> Vec<Cause> {
+        let network = &self.supervisor.configuration.network;
+        let mut causes = vec![cause(0, &link.name, condition(link))];
+        causes.push(cause(1, &link.name, decision(network, link)));
+        let service = self.supervisor.find("network").map(Container::describe);
+        let service = service.filter(|service| service.state != ContainerState::Running);
+        causes.extend(service.map(|service| {
+            let separator = if service.reason.is_empty() { "" } else { ": " };
+            cause(1, "network", format!("which sets links up, is not running{separator}{}", service.reason))
+        }));
+        if !link.carrier {
+            causes.push(cause(
+                1,
+                &link.name,
+                "nothing is at the other end of its cable, or it is switched off".to_owned(),
+            ));
+        }
+        let about = self.all_problems().into_iter().filter(|problem| problem.contains(&link.name));
+        causes.extend(about.map(|problem| cause(1, &link.name, problem)));
+        let log = format!("`berth logs network | grep {}` has what came of it, moment by moment", link.name);
+        causes.push(cause(1, &link.name, log));
+        causes
+    }
+
+    fn why_boot(&self) -> Vec<Cause> {
+        let state = match self.facts.state {
+            MachineState::Booting => "is under way",
+            MachineState::Ready => "is over, and everything is as it should be",
+            MachineState::Degraded => "is over, and something is wrong",
+            MachineState::ShuttingDown => "is over, and the machine is going down",
+        };
+        let mut causes = vec![cause(0, BOOT, state.to_owned())];
+        if self.configuration.is_none() {
+            causes.push(cause(1, BOOT, "waits for the configuration".to_owned()));
+        }
+        let steps = self.timeline.steps();
+        causes.extend(steps.iter().filter(|step| step.failed).map(|step| told(step, "failed")));
+        causes.extend(slowest(steps).into_iter().map(|step| told(step, "was one of the longest steps")));
+        let of_containers = |problem: &String| problem.starts_with("container ");
+        let problems = self.all_problems().into_iter().filter(|problem| !of_containers(problem));
+        causes.extend(problems.map(|problem| cause(1, "machine", problem)));
+        causes.extend(self.supervisor.why_not_up());
+        causes
+    }
+}
+
+fn cause(depth: u32, subject: &str, text: String) -> Cause {
+    Cause { depth, subject: subject.to_owned(), text, at_us: 0 }
+}
+
+fn told(step: &Step, what: &str) -> Cause {
+    let took = std::time::Duration::from_micros(step.duration_us);
+    let separator = if step.outcome.is_empty() { "" } else { ": " };
+    let text = format!("{what} ({took:.1?}){separator}{}", step.outcome);
+    Cause { depth: 1, subject: step.name.clone(), text, at_us: step.start_us }
+}
+
+fn slowest(steps: &[Step]) -> Vec<&Step> {
+    let mut good: Vec<&Step> = steps.iter().filter(|step| !step.failed).collect();
+    good.sort_by_key(|step| std::cmp::Reverse(step.duration_us));
+    good.truncate(SLOWEST);
+    good
+}
+
+fn condition(link: &Link) -> String {
+    match (link.carrier, link.addresses.is_empty()) {
+        (false, true) => "has no carrier and no address".to_owned(),
+        (false, false) => format!("has no carrier; its addresses are {}", link.addresses.join(", ")),
+        (true, true) => "has carrier and no address".to_owned(),
+        (true, false) => format!("has carrier and the addresses {}", link.addresses.join(", ")),
+    }
+}
+
+/// What in the configuration is for it.
+fn decision(network: &Network, link: &Link) -> String {
+    match entry(network, link) {
+        Some((name, settings)) => {
+            let dhcp = if settings.uses_dhcp() { "asks DHCP" } else { "does not ask DHCP" };
+            let fixed: Vec<String> = settings.addresses.iter().map(ToString::to_string).collect();
+            let fixed = if fixed.is_empty() { String::new() } else { format!(", addresses = {fixed:?}") };
+            format!("[network.links.{name}] is for it: it {dhcp}{fixed}")
+        }
+        None => "no entry of [network.links] is for it: a network card asks DHCP then".to_owned(),
+    }
+}
+
+fn entry<'a>(network: &'a Network, link: &Link) -> Option<(&'a LinkName, &'a LinkSettings)> {
+    let device = Path::new("/sys/class/net").join(&link.name).join("device");
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let driver = fs::canonicalize(device.join("driver")).map(|path| last(&path)).unwrap_or_default();
+    // A virtio device hangs below its PCI function, by which the configuration names its place.
+    let place = fs::canonicalize(&device).unwrap_or_default();
+    let places = place.ancestors().map(|path| format!("pci-{}", last(path))).chain([String::new()]);
+    let found = |path: String| {
+        let identity = LinkIdentity { name: &link.name, mac: &link.mac, driver: &driver, path: &path };
+        network.link_settings(&identity)
+    };
+    places.into_iter().find_map(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link { name: "eth7".into(), mac: "52:54:00:12:34:56".into(), carrier: true, addresses: Vec::new() }
+    }
+
+    #[test]
+    fn the_line_that_decided_about_a_link_is_named() {
+        let network =
+            |text: &str| berth_config::load(&[berth_config::Source::new("test", text)]).unwrap().configuration.network;
+        let by_mac = network("[network.links.lan]\nmatch = { mac = \"52:54:*\" }\naddresses = [\"10.0.0.2/24\"]\n");
+        let expected = "[network.links.lan] is for it: it does not ask DHCP, addresses = [\"10.0.0.2/24\"]";
+        assert_eq!(decision(&by_mac, &link()), expected);
+        assert!(decision(&network("[network.links.eth7]\n"), &link()).ends_with("it asks DHCP"));
+        assert!(decision(&network("[network.links.eth8]\n"), &link()).starts_with("no entry"));
+    }
+
+    #[test]
+    fn a_link_without_an_address_says_so() {
+        assert_eq!(condition(&link()), "has carrier and no address");
+        let addresses = vec!["10.0.0.2/24".to_owned()];
+        assert_eq!(condition(&Link { addresses, ..link() }), "has carrier and the addresses 10.0.0.2/24");
+    }
+
+    #[test]
+    fn the_longest_steps_come_first() {
+        let step = |name: &str, duration_us, failed| Step {
+            name: name.into(),
+            start_us: 1,
+            duration_us,
+            outcome: String::new(),
+            failed,
+        };
+        let steps =
+            [step("a", 1, false), step("b", 9, false), step("c", 99, true), step("d", 5, false), step("e", 2, false)];
+        let names: Vec<&str> = slowest(&steps).into_iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["b", "d", "e"]);
+        assert_eq!(told(&steps[1], "took").text, "took (9.0µs)");
+    }
+}

@@ -1,0 +1,356 @@
+//! When user containers count as ready, if that is later than their start: `readiness`.
+//!
+//! A container that is to say so gets a datagram socket, in which PID 1 listens for `READY=1` (sd_notify(3)); it stops to
+//! listen once that has come, or after [`MESSAGES`] others, so that nobody can keep it busy. A port is tried with
+//! growing pauses until somebody accepts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_config::ReadyWhen;
+use berth_runtime::handover::Descriptor;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, socket};
+use nix::sys::stat::{Mode, fchmod};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::container::{Container, State};
+use super::health::probe::{Probe, Target};
+use super::user_spec::files_folder;
+use crate::reactor::{Reactor, Token};
+
+/// Where a container finds its socket.
+pub(super) const NOTIFY_SOCKET: &str = "/run/berth/notify.sock";
+
+/// So many messages without `READY=1` are enough. Programs send a handful.
+const MESSAGES: u32 = 256;
+
+/// So much of a message is read, in bytes; systemd's limit.
+const MESSAGE: usize = 4096;
+
+/// The first pause between two looks at a port; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a container that runs has not done yet.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Awaited {
+    /// To say that it is ready.
+    Notice {
+        /// Where it says so.
+        socket: Descriptor,
+        /// So many further messages are read.
+        left: u32,
+    },
+    /// To listen.
+    Port {
+        /// Where.
+        port: u16,
+        /// The look that is under way.
+        probe: Option<Probe>,
+        /// When the next look begins, or this one is given up.
+        until: Duration,
+        /// Before the next look but one.
+        pause: Duration,
+    },
+}
+
+impl Awaited {
+    /// When something has to be done about it.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Notice { .. } => None,
+            Self::Port { until, .. } => Some(*until),
+        }
+    }
+
+    /// Waits for what it waits for.
+    pub(super) fn watch(&self, reactor: &Reactor, id: u32) -> nix::Result<()> {
+        match self {
+            Self::Notice { left: 0, .. } | Self::Port { probe: None, .. } => Ok(()),
+            Self::Notice { socket, .. } => reactor.add(socket, Token::Readiness(id)),
+            Self::Port { probe: Some(probe), .. } => {
+                reactor.add(probe, Token::Readiness(id))?;
+                reactor.watch_room(probe, Token::Readiness(id), probe.waits_for_room())
+            }
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Notice { .. } => "has not said READY=1 on its NOTIFY_SOCKET yet".to_owned(),
+            Self::Port { port, .. } => format!("does not listen on port {port} yet"),
+        }
+    }
+}
+
+/// Where the socket of a container is on the machine.
+pub(super) fn socket_path(name: &str) -> PathBuf {
+    files_folder(name).join("notify.sock")
+}
+
+/// Makes the socket, if the container is to have one, before it is set up.
+pub(super) fn listen(container: &Container) -> Result<Option<Awaited>, String> {
+    if container.user().is_none_or(|user| user.readiness != ReadyWhen::Notify) {
+        return Ok(None);
+    }
+    let path = socket_path(&container.name);
+    let failed = |error: std::io::Error| format!("make {}: {error}", path.display());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let make = || {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+        // Nobody but the container finds it, and in there any user's process may be the one that is ready.
+        fchmod(&socket, Mode::from_bits_truncate(0o666))?;
+        bind(socket.as_raw_fd(), &nix::sys::socket::UnixAddr::new(&path)?)?;
+        Ok(socket)
+    };
+    let socket = make().map_err(|error: Errno| failed(error.into()))?;
+    Ok(Some(Awaited::Notice { socket: socket.into(), left: MESSAGES }))
+}
+
+impl Supervisor {
+    /// A container's program runs: whether that is all it takes.
+    pub(super) fn await_readiness(&mut self, id: u32) {
+        let now = self.now;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if let Some(ReadyWhen::Listening(port)) = container.user().map(|user| user.readiness) {
+            container.awaited = Some(Awaited::Port { port: port.get(), probe: None, until: now, pause: FIRST_PAUSE });
+        }
+        if let Some(awaited) = &container.awaited {
+            container.reason = awaited.reason();
+        }
+    }
+
+    /// Something has come over a container's socket, or of the look at its port.
+    pub fn readiness(&mut self, id: u32) {
+        let now = self.now;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        match container.awaited.as_mut() {
+            Some(Awaited::Notice { socket, left }) => {
+                let ready = said_ready(socket, left);
+                if *left == 0 && !ready {
+                    self.reactor.remove(&*socket);
+                    container.reason =
+                        format!("has sent {MESSAGES} messages to its NOTIFY_SOCKET, and READY=1 in none");
+                    log::warn!("container {} {}", container.name, container.reason);
+                    return self.changed(id);
+                }
+                if ready {
+                    self.is_ready(id);
+                }
+            }
+            Some(Awaited::Port { probe: waiting @ Some(_), until, pause, .. }) => {
+                let Some(probe) = waiting.as_mut() else { return };
+                match probe.advance() {
+                    Some(Ok(())) => self.is_ready(id),
+                    Some(Err(_)) => {
+                        self.reactor.remove(&*probe);
+                        *waiting = None;
+                        *until = now + *pause;
+                        *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                    }
+                    None => {
+                        // What is not told any more is looked at again when its time is up.
+                        let _ = self.reactor.watch_room(&*probe, Token::Readiness(id), probe.waits_for_room());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The time of the look at a container's port has come: to begin one, or to give it up.
+    pub(super) fn look_at_port(&mut self, id: u32) {
+        let now = self.now;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let State::Running(running) = &container.state else { return };
+        let Some(Awaited::Port { port, probe, until, .. }) = container.awaited.as_mut() else { return };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        if let Some(probe) = probe.take() {
+            self.reactor.remove(&probe);
+        }
+        *until = now + LONGEST_PAUSE;
+        match Probe::begin(Target::port(address), running.pid) {
+            Ok(begun) => {
+                let begun = probe.insert(begun);
+                let watched = self.reactor.add(&*begun, Token::Readiness(id));
+                let watched = watched.and_then(|()| self.reactor.watch_room(&*begun, Token::Readiness(id), true));
+                if let Err(error) = watched {
+                    log::warn!("container {}: watch its port: {error}", container.name);
+                }
+            }
+            // There is no such network any more, or nobody who listens; it is looked at again.
+            Err(reason) => log::debug!("container {}: {reason}", container.name),
+        }
+    }
+
+    fn is_ready(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.give_up_waiting(&self.reactor);
+        container.ready = true;
+        container.tried = true;
+        container.reason.clear();
+        log::info!("container {} is ready", container.name);
+        self.tell_serving(id);
+        self.changed(id);
+    }
+}
+
+impl Container {
+    /// Whether it runs and has not come so far that others may count on it.
+    pub(super) fn is_getting_ready(&self) -> bool {
+        matches!(self.state, State::Running(_)) && self.awaited.is_some() && !self.ready
+    }
+
+    /// Whether its port is to be looked at now.
+    pub(super) fn is_due_for_a_look(&self, now: Duration) -> bool {
+        self.awaited.as_ref().and_then(Awaited::deadline).is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Waits for its readiness no longer.
+    pub(super) fn give_up_waiting(&mut self, reactor: &Reactor) {
+        match self.awaited.take() {
+            Some(Awaited::Notice { socket, .. }) => {
+                reactor.remove(&socket);
+                // The name stays, as a mount of the container: who writes there learns that nobody listens.
+            }
+            Some(Awaited::Port { probe: Some(probe), .. }) => reactor.remove(&probe),
+            Some(Awaited::Port { probe: None, .. }) | None => {}
+        }
+    }
+}
+
+/// Reads what has come, and no more than may come.
+fn said_ready(socket: &Descriptor, left: &mut u32) -> bool {
+    let mut message = [0; MESSAGE];
+    while *left > 0 {
+        // What is longer is cut off.
+        let Ok(length) = recv(socket.as_fd().as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) else { return false };
+        *left -= 1;
+        let text = message.get(..length).unwrap_or_default();
+        if text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use berth_control::message::ContainerState::{Running, Starting, Waiting};
+
+    use super::*;
+    use crate::supervisor::world::World;
+
+    fn world(readiness: &str) -> World {
+        let mut world = World::new(&format!(
+            "[containers.db]\nimage = 'a'\nnetwork_mode = 'none'\nreadiness = '{readiness}'\n\
+             [containers.web]\nimage = 'a'\nnetwork_mode = 'none'\ndepends_on = ['db']\n"
+        ));
+        world.prepare("db");
+        world.prepare("web");
+        world
+    }
+
+    /// Runs `db` with a socket in place of the one that the launcher makes.
+    fn with_socket() -> (World, UnixDatagram, u32) {
+        let mut world = world("notify");
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let container = world.supervisor.find_mut("db").unwrap();
+        let id = container.id;
+        container.awaited = Some(Awaited::Notice { socket: std::os::fd::OwnedFd::from(ours).into(), left: MESSAGES });
+        world.run("db");
+        assert_eq!((world.state("db"), world.state("web")), (Starting, Waiting));
+        (world, theirs, id)
+    }
+
+    #[test]
+    fn who_depends_on_a_container_waits_until_it_says_that_it_is_ready() {
+        let (mut world, socket, id) = with_socket();
+        assert_eq!(world.reason("web"), "waits for db, which is not ready yet");
+        socket.send(b"STATUS=reads its tables\nREADY=10").unwrap();
+        world.supervisor.readiness(id);
+        assert_eq!(world.state("db"), Starting);
+        socket.send(b"MAINPID=1\nREADY=1\n").unwrap();
+        world.supervisor.readiness(id);
+        world.supervisor.settle();
+        assert_eq!((world.state("db"), world.reason("db"), world.state("web")), (Running, "", Starting));
+        assert!(socket.send(b"WATCHDOG=1").is_err(), "somebody listens still");
+    }
+
+    #[test]
+    fn a_container_that_only_chatters_is_not_listened_to_for_ever() {
+        let (mut world, socket, id) = with_socket();
+        socket.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while world.reason("db").contains("yet") {
+            while socket.send(b"STATUS=x").is_ok() {
+                sent += 1;
+            }
+            world.supervisor.readiness(id);
+            assert!(sent < 10 * MESSAGES, "{}", world.reason("db"));
+        }
+        assert!(world.reason("db").contains("READY=1 in none"), "{}", world.reason("db"));
+        assert_eq!((world.state("db"), world.state("web")), (Starting, Waiting));
+        assert_eq!(world.supervisor.reactor.wait(Some(Duration::ZERO)).unwrap(), []);
+    }
+
+    #[test]
+    fn a_run_that_ends_is_waited_for_no_longer() {
+        let (mut world, socket, _) = with_socket();
+        world.end("db", 1);
+        assert!(world.supervisor.find("db").unwrap().awaited.is_none());
+        assert!(socket.send(b"READY=1").is_err());
+    }
+
+    #[test]
+    fn a_port_is_looked_at_with_growing_pauses_until_somebody_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut world = world(&format!("listening:{}", address.port()));
+        world.run("db");
+        let id = world.supervisor.find("db").unwrap().id;
+        // Its network is this test's own.
+        let running = format!("{{\"pid\":{},\"pidfd\":{},\"report\":{}}}", std::process::id(), dup(), dup());
+        world.supervisor.find_mut("db").unwrap().state = State::Running(serde_json::from_str(&running).unwrap());
+        let mut looks = Vec::new();
+        let mut listener = None;
+        while world.state("db") == Starting {
+            let due = world.supervisor.deadline().unwrap();
+            world.pass(due.saturating_sub(world.supervisor.now));
+            looks.push(world.supervisor.now);
+            if looks.len() == 10 {
+                listener = Some(std::net::TcpListener::bind(address).unwrap());
+            }
+            for token in world.supervisor.reactor.wait(Some(Duration::from_millis(10))).unwrap() {
+                assert_eq!(token, Token::Readiness(id));
+                world.supervisor.readiness(id);
+            }
+            assert!(looks.len() < 100, "nobody sees that {listener:?} listens");
+        }
+        world.supervisor.settle();
+        assert_eq!((world.state("db"), world.state("web")), (Running, Starting));
+        let pauses: Vec<Duration> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(pauses[..3], [20, 40, 80].map(Duration::from_millis), "{pauses:?}");
+        assert_eq!(pauses.iter().max(), Some(&LONGEST_PAUSE));
+    }
+
+    /// Some descriptor that a program before this one has left.
+    fn dup() -> i32 {
+        use std::os::fd::IntoRawFd;
+        let file = std::fs::File::open("/dev/null").unwrap();
+        nix::unistd::dup(&file).unwrap().into_raw_fd()
+    }
+}

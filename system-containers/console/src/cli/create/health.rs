@@ -1,0 +1,52 @@
+//! The flags of `berth run` and `berth create` that make a health check, as docker has them.
+
+use std::num::NonZeroU32;
+
+use berth_config::{Command, Health, TimeSpan};
+use clap::Args;
+
+use super::super::error::Error;
+use super::refused;
+
+/// A health check.
+#[derive(Debug, Args)]
+#[group(skip)] // it has the name of those that it is a part of
+pub struct Arguments {
+    /// A program that finds out whether it does its work, for a shell of the container
+    #[arg(long = "health-cmd", value_name = "COMMAND")]
+    health_command: Option<String>,
+    /// From the end of a check to the next
+    #[arg(long = "health-interval", value_name = "TIME", requires = "health_command")]
+    health_interval: Option<TimeSpan>,
+    /// How long a check may take
+    #[arg(long = "health-timeout", value_name = "TIME", requires = "health_command")]
+    health_timeout: Option<TimeSpan>,
+    /// How many failures in a row make it unhealthy
+    #[arg(long = "health-retries", value_name = "NUMBER", requires = "health_command")]
+    health_retries: Option<NonZeroU32>,
+    /// How long failures do not count after the start
+    #[arg(long = "health-start-period", value_name = "TIME", requires = "health_command")]
+    health_start_period: Option<TimeSpan>,
+    /// From the end of a check to the next within the start period
+    #[arg(long = "health-start-interval", value_name = "TIME", requires = "health_command")]
+    health_start_interval: Option<TimeSpan>,
+}
+
+impl Arguments {
+    /// The check; `None` without a program.
+    pub fn check(self) -> Result<Option<Health>, Error> {
+        let Some(command) = self.health_command else { return Ok(None) };
+        let words = ["/bin/sh".to_owned(), "-c".to_owned(), command];
+        let exec = Some(Command::new(words.into()).map_err(refused)?);
+        Ok(Some(Health {
+            exec,
+            http: None,
+            tcp: None,
+            interval: self.health_interval,
+            timeout: self.health_timeout,
+            retries: self.health_retries,
+            start_period: self.health_start_period,
+            start_interval: self.health_start_interval,
+        }))
+    }
+}
