@@ -12,6 +12,7 @@ mod exec;
 mod handover;
 mod health;
 mod isolation;
+mod links;
 mod network;
 mod operation;
 mod pressure;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         health::CASES,
         handover::CASES,
         isolation::CASES,
+        links::CASES,
         network::CASES,
         configuration::CASES,
         apply::CASES,

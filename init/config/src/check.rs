@@ -1,11 +1,14 @@
 //! What single values cannot show: keys that contradict each other, names that lead nowhere.
 
+mod cycles;
 mod dependencies;
 mod health;
+mod made;
 mod network;
 mod networks;
 mod ports;
 mod replicas;
+mod rules;
 mod sysctls;
 mod timers;
 mod trust;

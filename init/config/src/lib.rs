@@ -45,7 +45,9 @@ pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
 pub use network::{
-    Ipv6, LinkIdentity, LinkMatch, LinkName, LinkSettings, Mtu, Network, OpenPorts, Pattern, Prefix, Route,
+    AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Ipv6, LacpRate, LinkIdentity,
+    LinkMatch, LinkName, LinkSettings, Made, Mtu, Network, OpenPorts, Pattern, Prefix, PrimaryReselect, Route, Rule,
+    RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
 };
 pub use networks::{ContainerNetwork, NetworkName};
 pub use plan::{Action, Change, ContainerPlan, Plan};

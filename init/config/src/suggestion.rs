@@ -46,7 +46,7 @@ fn distance(one: &str, two: &str) -> usize {
 
 /// Keys that people bring along from Compose, Docker and other systems, and what Berth has for them. Only keys that
 /// the edit distance would not find, or would find wrongly.
-const ELSEWHERE: [(&str, &str); 31] = [
+const ELSEWHERE: [(&str, &str); 30] = [
     ("blkio_config", "there is no limit for disks yet"),
     ("build", "Berth runs images, it does not build them: name one with `image`"),
     ("cgroup_parent", "Berth chooses the cgroup"),
@@ -55,7 +55,6 @@ const ELSEWHERE: [(&str, &str); 31] = [
     ("cpu_limit", "it is `cpus` here"),
     ("deploy", "the limits are `memory`, `cpus` and `pids_limit`"),
     ("dhcp4", "it is `dhcp` here"),
-    ("dhcp6", "IPv6 addresses come from router advertisements: `ipv6 = \"auto\"`"),
     ("env", "it is `environment` here"),
     ("env_file", "write the variables into `environment`"),
     ("expose", "containers reach each other without it; `ports` publishes to the outside"),

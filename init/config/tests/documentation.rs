@@ -97,8 +97,50 @@ fn around(heading: &str, line: &str) -> String {
             };
             format!("[trust.'*']\n{require}{line}\n")
         }
+        "network.links.<name>" => {
+            let matching = if line.starts_with("rename") { "match = { driver = 'e1000e' }\n" } else { "" };
+            format!("[network.links.eth9]\n{matching}{line}\n")
+        }
+        "network.links.<name>.bond" => bond(line),
+        "network.links.<name>.vlan" => {
+            let given = |key: &str| line.starts_with(key);
+            let link = if given("link") { "" } else { "link = 'eth0'\n" };
+            let id = if given("id") { "" } else { "id = 1\n" };
+            format!("[network.links.lan.vlan]\n{link}{id}{line}\n")
+        }
+        "network.links.<name>.vrf" => {
+            let table = if line.starts_with("table") { "" } else { "table = 7\n" };
+            format!("[network.links.red.vrf]\n{table}{line}\n")
+        }
+        "network.links.<name>.bridge" => format!("[network.links.lan.bridge]\n{line}\n"),
+        "network.links.<name>.wireguard.peers" => {
+            let key = "public_key = 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg='\n";
+            let key = if line.starts_with("public_key") { "" } else { key };
+            format!("[[network.links.eth0.wireguard.peers]]\n{key}{line}\n")
+        }
+        "network.rules" => {
+            let table = if line.starts_with("table") || line.starts_with("action = \"b") { "" } else { "table = 7\n" };
+            let from = if line.starts_with("from") { "" } else { "from = '192.0.2.0/24'\n" };
+            format!("[[network.rules]]\n{from}{table}{line}\n")
+        }
         _ => format!("[{}]\n{line}\n", heading.replace("<name>", "eth0")),
     }
+}
+
+/// A bond in a mode that has the key.
+fn bond(line: &str) -> String {
+    let key = line.split(' ').next().unwrap_or_default();
+    let around = match key {
+        "" | "mode" | "ports" => "",
+        "arp_interval" => "mode = 'active-backup'\narp_targets = ['192.0.2.1']\n",
+        "arp_targets" => "mode = 'active-backup'\narp_interval = 1\n",
+        "primary" => "mode = 'active-backup'\nports = ['eth0']\n",
+        "tlb_dynamic_lb" => "mode = 'balance-tlb'\n",
+        "packets_per_port" => "mode = 'balance-rr'\n",
+        _ if key.starts_with("lacp") || key.starts_with("ad_") => "mode = '802.3ad'\n",
+        _ => "mode = 'active-backup'\n",
+    };
+    format!("[network.links.bond0.bond]\n{around}{line}\n")
 }
 
 #[test]

@@ -179,8 +179,9 @@ fn link() -> impl Strategy<Value = LinkSettings> {
     let pattern = || option::of(of("[!-~]{1,9}"));
     let matching = option::of((pattern(), pattern(), pattern(), pattern()));
     let prefix = || of("192\\.0\\.2\\.[1-9][0-9]{0,1}/(0|1[0-9]|32)|2001:db8::[0-9a-f]{1,4}/(0|64|128)");
-    let route = (prefix(), option::of(of(ADDRESS)), option::of(any::<u32>()))
-        .prop_map(|(destination, gateway, metric)| Route { destination, gateway, metric });
+    let route = (prefix(), option::of(of(ADDRESS)), option::of(any::<u32>()), option::of(any::<u32>()))
+        .prop_map(|(destination, gateway, metric, table)| Route { destination, gateway, metric, table });
+    let made = one_of::<LinkSettings>(MADE);
     let values = (
         matching,
         option::of(any::<bool>()),
@@ -189,26 +190,48 @@ fn link() -> impl Strategy<Value = LinkSettings> {
         vec(of(ADDRESS), 0..3),
         vec(route, 0..3),
         vec(of(ADDRESS), 0..3),
-        option::of(of("68|1500|65535")),
+        (option::of(of("68|1500|65535")), option::of(any::<u32>()), option::of(any::<u32>())),
+        made,
     );
-    values.prop_map(|(matching, dhcp, ipv6, addresses, gateways, routes, dns, mtu)| LinkSettings {
-        matching: matching.map(|(name, mac, driver, path)| LinkMatch { name, mac, driver, path }),
-        dhcp,
-        ipv6,
-        addresses,
-        gateways,
-        routes,
-        dns,
-        mtu,
+    values.prop_map(|(matching, dhcp, ipv6, addresses, gateways, routes, dns, (mtu, metric, table), made)| {
+        LinkSettings {
+            matching: matching.map(|(name, mac, driver, path)| LinkMatch { name, mac, driver, path }),
+            dhcp,
+            ipv6,
+            addresses,
+            gateways,
+            routes,
+            dns,
+            mtu,
+            metric,
+            table,
+            ..made
+        }
     })
 }
+
+/// Links that are made, and what only goes with `match`.
+const MADE: &[&str] = &[
+    "{ rename = 'lan0', mac = '02:00:00:00:00:01' }",
+    "{ bond = { mode = '802.3ad', ports = ['a', 'b'], lacp_rate = 'fast', miimon = '50ms', ad_actor_sys_prio = 7 } }",
+    "{ bond = { mode = 'active-backup', arp_interval = 1, arp_targets = ['192.0.2.1', '::1'], arp_validate = 'all' } }",
+    "{ vlan = { link = 'bond0', id = 4094, protocol = '802.1ad' } }",
+    "{ bridge = { ports = ['a'], stp = true, priority = 7, ageing_time = '1m', vlan_filtering = true } }",
+    "{ dummy = true }",
+    "{ vrf = { table = 100, ports = ['a'] } }",
+    "{ wireguard = { private_key = 'yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=', listen_port = 7, peers = [{ \
+     public_key = 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=', endpoint = '[::1]:9', allowed_ips = ['::/0'] }] } }",
+];
 
 prop_compose! {
     fn configuration()(
         hostname in option::of(of("[a-z][a-z0-9]{0,20}")),
         dns in vec(of(ADDRESS), 0..3),
         dns_search in vec(of("[a-z]{1,5}\\.[a-z]{1,5}"), 0..3),
+        domains in one_of(&["{}", "{ 'corp.example' = ['192.0.2.1', '::1'] }"]),
+        resolver in any::<bool>(),
         inbound in vec(of("[1-9][0-9]{0,3}|5000-5005|[1-9]/(udp|sctp)"), 0..3),
+        rules in one_of(&["[]", "[{ from = '192.0.2.0/24', table = 7 }, { mark = 9, incoming = 'a', action = 'prohibit' }]"]),
         links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
@@ -222,7 +245,7 @@ prop_compose! {
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
-        let network = Network { dns, dns_search, inbound, links };
+        let network = Network { dns, dns_search, domains, resolver, inbound, rules, links };
         let console = Console { shell };
         Configuration { hostname, network, console, logs, watchdog, registries, trust, proxy, sysctls, networks, containers }
     }

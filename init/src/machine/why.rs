@@ -136,7 +136,13 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link { name: "eth7".into(), mac: "52:54:00:12:34:56".into(), carrier: true, addresses: Vec::new() }
+        Link {
+            name: "eth7".into(),
+            mac: "52:54:00:12:34:56".into(),
+            carrier: true,
+            addresses: Vec::new(),
+            missing: Vec::new(),
+        }
     }
 
     #[test]

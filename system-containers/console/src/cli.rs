@@ -18,6 +18,7 @@ mod format;
 mod image;
 mod images;
 mod logs;
+mod network;
 mod power;
 mod ps;
 mod run;
@@ -126,6 +127,8 @@ enum Command {
     Config(config::Command),
     /// Show what a configuration would change, and change nothing
     Plan(apply::Files),
+    /// Look at the machine's links, or change them
+    Network(network::Arguments),
     /// Put a configuration in force
     Apply(apply::Arguments),
     /// Keep the configuration that `apply --confirm` has put in force
@@ -221,6 +224,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Config(_) => config::show(&api, json).await,
         Command::Plan(files) => apply::plan(&api, &files, json).await,
         Command::Apply(arguments) => apply::run(&api, &arguments, json).await,
+        Command::Network(arguments) => network::run(&api, &arguments, json).await,
         Command::Confirm => apply::confirm(&api).await,
         Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
         Command::Stop(end) => containers::stop(&api, &end, json).await,

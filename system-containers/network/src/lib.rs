@@ -3,7 +3,9 @@
 //! - [`service`]: the event loop
 //! - `init`: the channel to PID 1
 //! - `link`, `netlink`, `sysctl`, `device`: the kernel's side
-//! - `host_link`: one link of the host; `dhcp`, `router_advertisement`: what other machines tell it
+//! - `made`: links that the configuration makes; `rules`: which routing table is asked
+//! - `host_link`: one link of the host; `dhcp`, `dhcp6`, `router_advertisement`: what other machines tell it; `arp`:
+//!   whether an address is free
 //! - `containers`: bridge, cables, addresses and ports of user containers; `nftables`: the packet filter
 //! - `dns`: the names of containers
 //! - `resolver`, `files`: resolv.conf and hosts
@@ -12,20 +14,26 @@
 //! addresses and connections stay while it is away.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod arp;
 mod clock;
 mod containers;
 mod device;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host_link;
 mod init;
 mod link;
+mod made;
 mod netlink;
 mod nftables;
 mod report;
 mod resolver;
 mod router_advertisement;
+mod rules;
 mod service;
 mod sys;
 mod sysctl;

@@ -1,12 +1,16 @@
 //! The links as the kernel reports them, and what PID 1 is told of them. Pure: messages in, a table out.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use berth_control::message;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, Inet6IfaceFlags, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, LinkProtoInfoInet6,
+};
+use rtnetlink::packet_core::Nla;
 
 use crate::dhcp::message::Mac;
 
@@ -22,6 +26,10 @@ pub struct Link {
     pub name: String,
     /// Its hardware address, where it is one of Ethernet.
     pub mac: Option<Mac>,
+    /// The hardware address that it came with, by which the configuration knows it: others' change with what they belong to.
+    pub identity: Option<Mac>,
+    /// What others have written on it.
+    pub alias: String,
     /// Whether its frames are those of Ethernet.
     pub ethernet: bool,
     /// Whether it is `lo`.
@@ -34,6 +42,8 @@ pub struct Link {
     pub up: bool,
     /// Whether frames can pass.
     pub carrier: bool,
+    /// What routers have said last of DHCPv6.
+    pub routers: Routers,
     /// The largest packet in bytes.
     pub mtu: u32,
     /// Addresses and their prefix lengths.
@@ -47,6 +57,57 @@ pub struct Address {
     pub prefix_length: u8,
     /// Whether it is good beyond this link.
     pub global: bool,
+}
+
+/// What routers say of DHCPv6 (the flags M and O of their advertisements).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routers {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// There is more to know from it.
+    Other,
+    /// There are addresses to be had from it.
+    Managed,
+}
+
+impl Routers {
+    fn from_flags(flags: Inet6IfaceFlags) -> Self {
+        match flags {
+            flags if flags.contains(Inet6IfaceFlags::RaManaged) => Self::Managed,
+            flags if flags.contains(Inet6IfaceFlags::Otherconf) => Self::Other,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// IFLA_INET6_FLAGS
+const INET6_FLAGS: u16 = 1;
+
+/// What the kernel notifies of when a router has changed its mind.
+fn notified_flags(message: &LinkMessage) -> Option<Inet6IfaceFlags> {
+    let flags = |info: &LinkProtoInfoInet6| match info {
+        LinkProtoInfoInet6::Other(attribute) if attribute.kind() == INET6_FLAGS && attribute.value_len() == 4 => {
+            let mut bytes = [0; 4];
+            attribute.emit_value(&mut bytes);
+            Some(Inet6IfaceFlags::from_bits_retain(u32::from_ne_bytes(bytes)))
+        }
+        _ => None,
+    };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::ProtoInfoInet6(infos) => infos.iter().find_map(flags),
+        _ => None,
+    })
+}
+
+fn described_flags(specification: &[AfSpecUnspec]) -> Option<Inet6IfaceFlags> {
+    specification.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(facts) => facts.iter().find_map(|fact| match fact {
+            AfSpecInet6::Flags(flags) => Some(*flags),
+            _ => None,
+        }),
+        _ => None,
+    })
 }
 
 impl Link {
@@ -66,7 +127,12 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
                 LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
+                LinkAttribute::PermAddress(bytes) => link.identity = bytes.as_slice().try_into().ok(),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::AfSpecUnspec(specification) => {
+                    link.routers = described_flags(specification).map_or(Routers::Nothing, Routers::from_flags);
+                }
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind_name(kind)),
@@ -76,6 +142,7 @@ impl Link {
                 _ => {}
             }
         }
+        link.identity = link.identity.or(link.mac);
         link
     }
 
@@ -93,8 +160,17 @@ impl Link {
 
     /// Its hardware address in the usual notation; empty if it has none.
     pub fn mac_text(&self) -> String {
-        self.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")).unwrap_or_default()
+        self.mac.map(text_of).unwrap_or_default()
     }
+
+    /// The hardware address that it came with, likewise.
+    pub fn identity_text(&self) -> String {
+        self.identity.map(text_of).unwrap_or_default()
+    }
+}
+
+fn text_of(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn kind_name(kind: &InfoKind) -> String {
@@ -118,6 +194,21 @@ impl LinkTable {
         self.links.get(&index)
     }
 
+    /// The one with this name.
+    pub fn by_name(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// Names are given once: what else was known by this one has gone, or has another.
+    pub fn forget_others(&mut self, name: &str, index: u32) {
+        self.links.retain(|other, link| *other == index || link.name != name);
+    }
+
+    /// One that was removed a moment ago.
+    pub fn forget(&mut self, index: u32) {
+        self.links.remove(&index);
+    }
+
     /// All of them, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
@@ -130,10 +221,23 @@ impl LinkTable {
         }
         let mut link = Link::from_message(message);
         if let Some(before) = self.links.remove(&link.index) {
-            link.addresses = before.addresses;
+            (link.addresses, link.identity) = (before.addresses, before.identity.or(link.identity));
         }
         self.links.insert(link.index, link);
         true
+    }
+
+    /// The kernel has heard something new from a router; `false` for all other messages.
+    pub fn update_routers(&mut self, message: &LinkMessage) -> bool {
+        let inet6 = message.header.interface_family == AddressFamily::Inet6;
+        let flags = notified_flags(message).filter(|_| inet6);
+        match (flags, self.links.get_mut(&message.header.index)) {
+            (Some(flags), Some(link)) => {
+                link.routers = Routers::from_flags(flags);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A link has gone.
@@ -165,8 +269,8 @@ impl LinkTable {
         self.links.clear();
     }
 
-    /// What PID 1 is told: every link but loopback and our own.
-    pub fn summary(&self) -> Vec<message::Link> {
+    /// What PID 1 is told: every link but loopback and our own. `missing` says what one lacks.
+    pub fn summary(&self, missing: impl Fn(&Link) -> Vec<String>) -> Vec<message::Link> {
         let described = self.links.values().filter(|link| !link.loopback && !link.is_own());
         described
             .map(|link| message::Link {
@@ -176,11 +280,24 @@ impl LinkTable {
                 addresses: link
                     .addresses
                     .iter()
-                    .filter(|(_, facts)| facts.global)
+                    .filter(|(address, facts)| facts.global || address.is_ipv4())
                     .map(|(address, facts)| format!("{address}/{}", facts.prefix_length))
                     .collect(),
+                missing: missing(link),
             })
             .collect()
+    }
+}
+
+/// An IPv6 address that the kernel has found at another machine too.
+pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
+    let failed = message.attributes.iter().any(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => flags.contains(AddressFlags::Dadfailed),
+        _ => false,
+    });
+    match address_of(message) {
+        Some(IpAddr::V6(address)) if failed => Some(address),
+        _ => None,
     }
 }
 
@@ -236,18 +353,18 @@ mod tests {
         table.update_address(&address_message(2, "10.0.0.9", AddressScope::Universe));
         table.update_address(&address_message(2, "fe80::1", AddressScope::Link));
         table.update(&link_message(2, "eth0", LinkFlags::empty()));
-        let summary = table.summary();
+        let summary = table.summary(|_| Vec::new());
         assert_eq!((summary[0].name.as_str(), summary[0].mac.as_str()), ("eth0", "02:00:00:00:00:01"));
         assert_eq!(summary[0].addresses, ["10.0.0.9/24"]);
         table.remove_address(&address_message(2, "10.0.0.9", AddressScope::Universe));
-        assert!(table.summary()[0].addresses.is_empty());
+        assert!(table.summary(|_| Vec::new())[0].addresses.is_empty());
     }
 
     #[test]
     fn our_own_links_and_what_a_bridge_says_of_its_ports_do_not_count() {
         let mut table = LinkTable::default();
         table.update(&link_message(2, "berth0", LinkFlags::Up));
-        assert!(table.summary().is_empty());
+        assert!(table.summary(|_| Vec::new()).is_empty());
         let mut port = link_message(2, "berth0", LinkFlags::Up);
         port.header.interface_family = AddressFamily::Bridge;
         assert!(table.remove(&port).is_none());

@@ -1,5 +1,7 @@
 //! rtnetlink requests, each awaited to its acknowledgement, with errors that name what they were about.
 
+mod links;
+
 use std::io;
 use std::net::IpAddr;
 
@@ -13,7 +15,7 @@ use netlink_packet_route::route::{
 use rtnetlink::{Handle, LinkUnspec};
 
 /// The kernel's table of its own addresses (linux/rtnetlink.h).
-const RT_TABLE_LOCAL: u8 = 255;
+const RT_TABLE_LOCAL: u32 = 255;
 
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +34,26 @@ impl NetlinkError {
     }
 }
 
+/// RT_TABLE_MAIN (linux/rtnetlink.h).
+pub const MAIN_TABLE: u32 = 254;
+
 /// How long an address may be used, in seconds; `u32::MAX` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
+    /// New connections use other addresses afterwards.
+    pub preferred: u32,
     /// The kernel removes the address afterwards.
     pub valid: u32,
 }
 
 impl Lifetime {
     /// Has no end.
-    pub const FOR_EVER: Self = Self { valid: u32::MAX };
+    pub const FOR_EVER: Self = Self { preferred: u32::MAX, valid: u32::MAX };
+
+    /// Good until its end, in seconds.
+    pub const fn of(valid: u32) -> Self {
+        Self { preferred: valid, valid }
+    }
 }
 
 /// A route as this program makes them.
@@ -63,6 +75,8 @@ pub struct Route {
     pub metric: Option<u32>,
     /// Who made it.
     pub protocol: RouteProtocol,
+    /// The routing table.
+    pub table: u32,
 }
 
 impl Route {
@@ -71,7 +85,7 @@ impl Route {
         let header = &mut message.header;
         header.address_family = if self.destination.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         header.destination_prefix_length = self.prefix_length;
-        header.table = RouteHeader::RT_TABLE_MAIN;
+        header.table = u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
         header.protocol = self.protocol;
         header.kind = RouteType::Unicast;
         header.scope = match self.gateway {
@@ -85,6 +99,7 @@ impl Route {
         if self.prefix_length > 0 {
             attributes.push(RouteAttribute::Destination(self.destination.into()));
         }
+        attributes.push(RouteAttribute::Table(self.table));
         attributes.push(RouteAttribute::Oif(self.link));
         attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
         attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
@@ -185,7 +200,7 @@ impl Netlink {
         let attributes = &mut request.message_mut().attributes;
         if lifetime != Lifetime::FOR_EVER {
             let mut times = CacheInfo::default();
-            (times.ifa_valid, times.ifa_preferred) = (lifetime.valid, lifetime.valid);
+            (times.ifa_valid, times.ifa_preferred) = (lifetime.valid, lifetime.preferred);
             attributes.push(AddressAttribute::CacheInfo(times));
         }
         if checked && address.is_ipv6() {
@@ -221,9 +236,9 @@ impl Netlink {
             source: None,
             metric: Some(metric),
             protocol: RouteProtocol::Static,
+            table: RT_TABLE_LOCAL,
         };
         let mut message = route.message();
-        message.header.table = RT_TABLE_LOCAL;
         message.header.kind = RouteType::Local;
         self.handle.route().add(message).replace().execute().await.map_err(about("add local route", route.text()))
     }

@@ -1,6 +1,6 @@
 //! The name servers and search domains of all sources, put together for resolv.conf(5). Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What one source says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct Names {
 const MOST_SERVERS: usize = 3;
 const MOST_DOMAINS: usize = 6;
 
+/// Where the machine's own questions go to: no address that a program would choose for itself.
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
 /// Where servers are asked.
 pub const PORT: u16 = 53;
 
@@ -25,6 +28,15 @@ pub fn search_domains<'a>(sources: impl IntoIterator<Item = &'a Names>) -> Vec<S
         collect(&mut search, &source.search);
     }
     search.into_iter().take(MOST_DOMAINS).map(str::to_owned).collect()
+}
+
+/// The text of resolv.conf where the machine's own resolver is asked, which asks the others.
+pub fn local_resolv_conf<'a>(sources: impl IntoIterator<Item = &'a Names>) -> String {
+    let search = search_domains(sources);
+    let search = if search.is_empty() { String::new() } else { format!("search {}\n", search.join(" ")) };
+    format!(
+        "# Written by the network system container. Whom it asks is in resolv.upstream.conf.\nnameserver {LOCAL}\noptions edns0\n{search}"
+    )
 }
 
 /// The file's text. The sources come in the order of their weight.

@@ -76,7 +76,7 @@ impl Listener {
 }
 
 /// The netlink messages of a buffer.
-fn messages(mut buffer: &[u8]) -> Vec<Advertised> {
+pub fn messages(mut buffer: &[u8]) -> Vec<Advertised> {
     let mut advertised = Vec::new();
     while let Some((length, kind)) = buffer.get(..NETLINK_HEADER).and_then(header) {
         let Some(message) = buffer.get(NETLINK_HEADER..length) else { break };

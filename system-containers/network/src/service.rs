@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_config::{LinkIdentity, LinkSettings, Network, Networking};
+use berth_config::{Ipv6, LinkSettings, Made, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use futures_util::StreamExt;
@@ -21,13 +21,15 @@ use crate::containers::{Attached, Containers};
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
 use crate::dhcp::port::Heard;
+use crate::dns::upstream::Upstream;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
-use crate::link::{Link, LinkTable};
+use crate::link::{self, Link, LinkTable};
+use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::resolver::{self, Names};
 use crate::router_advertisement::Listener;
-use crate::{clock, device, files, report};
+use crate::{arp, clock, device, dhcp6, files, report, rules};
 
 /// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
 /// busy is better off with DHCP than with nothing.
@@ -69,8 +71,10 @@ pub struct Service {
     early: Notices,
     paths: Paths,
     means: Means,
-    network: Network,
+    /// `None` until PID 1 has told it: nothing is removed before.
+    network: Option<Network>,
     table: LinkTable,
+    missing: Missing,
     links: BTreeMap<u32, HostLink>,
     containers: Containers,
     told_links: Option<Vec<message::Link>>,
@@ -83,6 +87,8 @@ enum Happening {
     Init(Message),
     Kernel(Box<NetlinkMessage<RouteNetlinkMessage>>),
     Heard(Heard),
+    Heard6(dhcp6::port::Heard),
+    HeardArp(arp::port::Heard),
     Advertised(Vec<crate::router_advertisement::Advertised>),
     Tick,
 }
@@ -91,7 +97,13 @@ enum Happening {
 pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let mut init = Init::new(channel)?;
     init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        // What routers say of DHCPv6.
+        MulticastGroup::Ipv6Ifinfo,
+    ];
     let (listening, _, mut kernel) = new_multicast_connection(&groups).map_err(ServiceError::Kernel)?;
     tokio::spawn(listening);
     // Requests go through a socket of their own: the kernel marks what it tells everyone about a change with the
@@ -100,11 +112,21 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     tokio::spawn(asking);
     let listener = Listener::open().map_err(ServiceError::Kernel)?;
     let (heard_sender, mut heard) = mpsc::channel(HEARD_LIMIT);
+    let (heard6_sender, mut heard6) = mpsc::channel(HEARD_LIMIT);
+    let (heard_arp_sender, mut heard_arp) = mpsc::channel(HEARD_LIMIT);
     let (networking, early) = configuration(&mut init).await?;
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let leases = LeaseStore::new(&paths.state);
     let netlink = Netlink::new(handle);
-    let means = Means { netlink, leases, heard: heard_sender, host_name, seed: device::random() };
+    let means = Means {
+        netlink,
+        leases,
+        heard: heard_sender,
+        heard6: heard6_sender,
+        heard_arp: heard_arp_sender,
+        host_name,
+        seed: device::random(),
+    };
     let mut table = LinkTable::default();
     read_links(&means.netlink, &mut table).await?;
     let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
@@ -114,8 +136,9 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         early,
         paths,
         means,
-        network: Network::default(),
+        network: None,
         table,
+        missing: Missing::new(),
         links: BTreeMap::new(),
         containers,
         told_links: None,
@@ -138,6 +161,8 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
                 message = service.init.receive() => Happening::Init(message?),
                 message = kernel.next() => Happening::Kernel(Box::new(message.ok_or(ServiceError::Ended)?.0)),
                 Some(heard) = heard.recv() => Happening::Heard(heard),
+                Some(heard) = heard6.recv() => Happening::Heard6(heard),
+                Some(heard) = heard_arp.recv() => Happening::HeardArp(heard),
                 advertised = listener.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
                 () = until(service.links.values().filter_map(HostLink::deadline).min()) => Happening::Tick,
             },
@@ -203,6 +228,16 @@ impl Service {
                     link.dhcp_event(Event::Received(message), &self.means, now).await;
                 }
             }
+            Happening::Heard6((index, message)) => {
+                if let Some(link) = self.links.get_mut(&index) {
+                    link.dhcp6_event(dhcp6::client::Event::Received(message), &self.means, now).await;
+                }
+            }
+            Happening::HeardArp((index, packet)) => {
+                if let Some(link) = self.links.get_mut(&index) {
+                    link.hear_arp(packet, &self.means, now).await;
+                }
+            }
             Happening::Advertised(advertised) => {
                 for each in advertised {
                     if let Some(link) = self.links.get_mut(&each.link) {
@@ -221,8 +256,23 @@ impl Service {
 
     async fn configure(&mut self, networking: Networking) {
         self.containers.configure(&networking).await;
-        self.network = networking.host;
+        rules::arrange(&self.means.netlink, &networking.host.rules).await;
+        self.network = Some(networking.host);
+        self.arrange().await;
         self.adopt_all().await;
+    }
+
+    /// Makes the links that the configuration wants, and says what is missing for one.
+    async fn arrange(&mut self) {
+        let Some(network) = &self.network else { return };
+        let keys = self.paths.state.join("wireguard");
+        let missing = made::arrange(network, &mut self.table, &self.means.netlink, &keys).await;
+        for (name, reason) in missing.iter().filter(|(name, reason)| self.missing.get(*name) != Some(reason)) {
+            report::say(format_args!("{name}: not made yet: {reason}"));
+        }
+        self.missing = missing;
+        let table = &self.table;
+        self.links.retain(|index, _| table.find(*index).is_some());
     }
 
     async fn notice(&mut self, notice: Notice, descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
@@ -260,18 +310,36 @@ impl Service {
 
     async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), ServiceError> {
         match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if self.table.update(&link) => {
-                self.adopt(link.header.index).await;
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                let index = link.header.index;
+                let before = self.place_of(index);
+                if self.table.update_routers(&link) {
+                    self.adopt(index).await;
+                } else if self.table.update(&link) {
+                    if self.place_of(index) != before {
+                        self.arrange().await;
+                        self.adopt_all().await;
+                    }
+                    self.adopt(index).await;
+                }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
                 if let Some(link) = self.table.remove(&link)
-                    && self.links.remove(&link.index).is_some()
+                    && !link.is_own()
                 {
-                    report::say(format_args!("{}: gone", link.name));
+                    if self.links.remove(&link.index).is_some() {
+                        report::say(format_args!("{}: gone", link.name));
+                    }
+                    self.arrange().await;
                 }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                 self.table.update_address(&address);
+                if let (Some(taken), Some(link)) =
+                    (link::taken_address(&address), self.links.get_mut(&address.header.index))
+                {
+                    link.conflict6(taken, &self.means, clock::now()).await;
+                }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
                 self.table.remove_address(&address);
@@ -283,11 +351,18 @@ impl Service {
         Ok(())
     }
 
+    /// What others' places may depend on; `None` for links of containers.
+    fn place_of(&self, index: u32) -> Option<(String, Option<u32>, String)> {
+        let link = self.table.find(index).filter(|link| !link.is_own())?;
+        Some((link.name.clone(), link.controller, link.alias.clone()))
+    }
+
     /// Asks the kernel for everything.
     async fn look_around(&mut self) -> Result<(), ServiceError> {
         read_links(&self.means.netlink, &mut self.table).await?;
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
+        self.arrange().await;
         self.adopt_all().await;
         Ok(())
     }
@@ -308,7 +383,7 @@ impl Service {
             }
             return;
         }
-        let settings = settings(&self.network, link);
+        let settings = settings(self.network.as_ref(), link);
         match (self.links.get_mut(&index), settings) {
             (Some(host_link), Some(settings)) => {
                 host_link.reconfigure(link, settings, &self.means).await;
@@ -328,7 +403,7 @@ impl Service {
 
     /// Tells PID 1 and writes files, where anything has changed.
     async fn settle(&mut self) -> Result<(), ServiceError> {
-        let links = self.table.summary();
+        let links = self.summary();
         if self.told_links.as_ref() != Some(&links) {
             self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
             self.told_links = Some(links);
@@ -339,10 +414,13 @@ impl Service {
             self.told_host_name = Some(name);
         }
         let sources = self.name_sources();
-        self.write("resolv.conf", resolver::resolv_conf(&sources), files::write_in_place);
-        let servers = sources.iter().flat_map(|source| &source.servers).filter_map(|server| self.address_of(server));
+        let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
+        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
+        self.containers.answer_host(is_local);
+        self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
+        self.write("resolv.upstream.conf", direct, files::write_in_place);
         let search = resolver::search_domains(&sources);
-        if self.containers.follow_names(servers.collect(), search) {
+        if self.containers.follow_names(self.upstream(&sources), search) {
             for (name, Attached { addresses, resolv_conf }) in self.containers.all() {
                 let told = Request::NetworkAttached { name: name.clone(), addresses, resolv_conf };
                 self.init.send(told, "to take a container's search domains").await?;
@@ -353,13 +431,47 @@ impl Service {
         Ok(())
     }
 
+    /// What PID 1 is told of links, those too that cannot be made yet.
+    fn summary(&self) -> Vec<message::Link> {
+        let mut links = self.table.summary(|link| {
+            let of_link = self.links.get(&link.index).map(|host_link| host_link.missing(link));
+            of_link.unwrap_or_default()
+        });
+        for (name, reason) in &self.missing {
+            match links.iter_mut().find(|link| link.name == name.as_str()) {
+                Some(link) => link.missing.push(reason.clone()),
+                None => links.push(message::Link {
+                    name: name.to_string(),
+                    mac: String::new(),
+                    carrier: false,
+                    addresses: Vec::new(),
+                    missing: vec![format!("not made yet: {reason}")],
+                }),
+            }
+        }
+        links
+    }
+
     /// What all sources say of names, in the order of their weight.
     fn name_sources(&self) -> Vec<Names> {
-        let configured = Names {
-            servers: self.network.dns.iter().map(ToString::to_string).collect(),
-            search: self.network.dns_search.iter().map(ToString::to_string).collect(),
-        };
+        let configured = self.network.as_ref().map_or_else(Names::default, |network| Names {
+            servers: network.dns.iter().map(ToString::to_string).collect(),
+            search: network.dns_search.iter().map(ToString::to_string).collect(),
+        });
         std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
+    }
+
+    /// Whom the machine's resolver asks.
+    fn upstream(&self, sources: &[Names]) -> Upstream {
+        let servers = sources.iter().flat_map(|source| &source.servers).filter_map(|server| self.address_of(server));
+        let of_domain = |(domain, servers): (&berth_config::HostName, &Vec<IpAddr>)| {
+            let servers = servers.iter().map(|address| SocketAddr::new(*address, resolver::PORT));
+            (domain.to_string().to_ascii_lowercase(), servers.collect())
+        };
+        let domains = self.network.iter().flat_map(|network| &network.domains).map(of_domain);
+        // One that asks itself would ask for ever.
+        let servers = servers.filter(|server| server.ip() != IpAddr::V4(resolver::LOCAL));
+        Upstream { servers: servers.collect(), domains: domains.collect() }
     }
 
     /// Of a name server, as it stands in resolv.conf.
@@ -385,12 +497,25 @@ impl Service {
 }
 
 /// What is to be done with a link; `None` if nothing.
-fn settings(network: &Network, link: &Link) -> Option<LinkSettings> {
+fn settings(network: Option<&Network>, link: &Link) -> Option<LinkSettings> {
     if link.loopback || link.is_own() {
         return None;
     }
-    let (mac, device) = (link.mac_text(), device::Device::of_link(&link.name));
-    let identity = LinkIdentity { name: &link.name, mac: &mac, driver: &device.driver, path: &device.path };
-    let configured = network.link_settings(&identity).map(|(_, settings)| settings.clone());
-    configured.or_else(|| link.is_card().then(LinkSettings::default))
+    let nothing = Network::default();
+    let network = network.unwrap_or(&nothing);
+    made::with_identity(link, |identity| {
+        let configured = network.link_settings(identity).map(|(_, settings)| settings.clone());
+        match network.controller(identity).and_then(|(_, controller)| controller.made()) {
+            Some(Made::Vrf(vrf)) => {
+                let settings = configured.unwrap_or_default();
+                Some(LinkSettings { table: settings.table.or(Some(vrf.table)), ..settings })
+            }
+            // A port has no addresses of its own.
+            Some(_) => {
+                let (mtu, mac) = configured.map_or((None, None), |settings| (settings.mtu, settings.mac));
+                Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
+            }
+            None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
+        }
+    })
 }

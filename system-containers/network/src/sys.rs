@@ -10,7 +10,10 @@ use tokio::io::unix::AsyncFd;
 
 /// ETH_P_IP in network byte order, as packet(7) wants it.
 #[allow(clippy::cast_possible_truncation)]
-const PROTOCOL: u16 = (libc::ETH_P_IP as u16).to_be();
+pub const IPV4: u16 = (libc::ETH_P_IP as u16).to_be();
+/// ETH_P_ARP likewise.
+#[allow(clippy::cast_possible_truncation)]
+pub const ARP: u16 = (libc::ETH_P_ARP as u16).to_be();
 
 /// One instruction of a classic BPF program: code, jump if true, jump if false, operand (linux/filter.h).
 pub type Instruction = (u16, u8, u8, u32);
@@ -27,9 +30,9 @@ pub fn watch<T: OwnsOne>(inner: T) -> io::Result<AsyncFd<T>> {
     Ok(unsafe { AsyncFd::register(inner)? })
 }
 
-/// A non-blocking packet(7) socket for the IPv4 packets of one link, without their Ethernet header, that lets in what
-/// the filter returns more than 0 for.
-pub fn packet_socket(link: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+/// A non-blocking packet(7) socket for the packets of one protocol on one link, without their Ethernet header, that lets
+/// in what the filter returns more than 0 for.
+pub fn packet_socket(link: u32, protocol: u16, filter: &[Instruction]) -> io::Result<OwnedFd> {
     // Protocol 0: nothing arrives before the filter is in place and bind(2) names the protocol.
     // SAFETY: socket(2) takes three integers and touches no memory of ours.
     let number =
@@ -55,7 +58,7 @@ pub fn packet_socket(link: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
         )
     };
     check(result)?;
-    let address = link_address(link, [0; 6]);
+    let address = link_address(link, protocol, [0; 6]);
     // SAFETY: the pointer is to a live sockaddr_ll and the length is its size (packet(7)).
     let result =
         unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length_of::<libc::sockaddr_ll>()) };
@@ -63,9 +66,9 @@ pub fn packet_socket(link: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends an IPv4 packet on a link to a hardware address.
-pub fn send_packet(socket: BorrowedFd<'_>, link: u32, to: [u8; 6], packet: &[u8]) -> io::Result<()> {
-    let address = link_address(link, to);
+/// Sends a packet of a protocol on a link to a hardware address.
+pub fn send_packet(socket: BorrowedFd<'_>, (link, protocol): (u32, u16), to: [u8; 6], packet: &[u8]) -> io::Result<()> {
+    let address = link_address(link, protocol, to);
     // SAFETY: `packet` is live for its length, the address pointer is to a live sockaddr_ll of the given size, and the
     // kernel only reads both (sendto(2), packet(7)).
     let sent = unsafe {
@@ -90,12 +93,12 @@ const fn length_of<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
 }
 
-fn link_address(link: u32, to: [u8; 6]) -> libc::sockaddr_ll {
+fn link_address(link: u32, protocol: u16, to: [u8; 6]) -> libc::sockaddr_ll {
     let mut address = [0; 8];
     address.iter_mut().zip(to).for_each(|(to, from)| *to = from);
     libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as libc::sa_family_t,
-        sll_protocol: PROTOCOL,
+        sll_protocol: protocol,
         sll_ifindex: link.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,

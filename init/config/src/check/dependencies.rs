@@ -1,7 +1,8 @@
 //! `depends_on`: every name leads to a container, and none leads back to where it started.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::cycles::{Step, cycles, shown};
 use super::{SYSTEM_CONTAINERS, container_path};
 use crate::configuration::Configuration;
 use crate::container::{Container, Dependencies, DependencyCondition, RestartPolicy};
@@ -23,13 +24,14 @@ pub(super) fn check(configuration: &Configuration, declared: &BTreeSet<String>, 
             }
         }
     }
-    for cycle in cycles(configuration) {
+    let next = |name, index| configuration.containers.get(name)?.depends_on.name(index);
+    for cycle in cycles(configuration.containers.keys(), next) {
         report_cycle(&cycle, configuration, root, report);
     }
 }
 
 /// `containers.<name>.depends_on[index]`, or `containers.<name>.depends_on.<name>`.
-fn dependency_path((name, index): Step, dependencies: &Dependencies) -> Path {
+fn dependency_path((name, index): Step<ContainerName>, dependencies: &Dependencies) -> Path {
     let path = container_path(name).key("depends_on");
     match dependencies {
         Dependencies::List(_) => path.index(index),
@@ -68,62 +70,17 @@ fn unknown(wanted: &ContainerName, declared: &BTreeSet<String>, path: &Path, roo
     report.add(report.about(root, path, format!("there is no container \"{wanted}\"")).help(help));
 }
 
-/// One step of a cycle: the container and which of its dependencies leads on.
-type Step<'a> = (&'a ContainerName, usize);
-
-/// Every cycle that a walk along the dependencies runs into; each container is left once. Without recursion: a chain
-/// can be as long as the file allows.
-fn cycles(configuration: &Configuration) -> Vec<Vec<Step<'_>>> {
-    let mut left: BTreeSet<&ContainerName> = BTreeSet::new();
-    let mut found = Vec::new();
-    for start in configuration.containers.keys() {
-        let mut trail: Vec<Step> = Vec::new();
-        // Where in the trail a container is.
-        let mut position: BTreeMap<&ContainerName, usize> = BTreeMap::new();
-        if !left.contains(start) {
-            position.insert(start, 0);
-            trail.push((start, 0));
-        }
-        while let Some((name, index)) = trail.last_mut() {
-            let container = configuration.containers.get(*name);
-            let Some(next) = container.and_then(|container| container.depends_on.name(*index)) else {
-                left.insert(*name);
-                position.remove(*name);
-                trail.pop();
-                if let Some((_, index)) = trail.last_mut() {
-                    *index += 1;
-                }
-                continue;
-            };
-            if let Some(cycle) = position.get(next).and_then(|first| trail.get(*first..)) {
-                found.push(cycle.to_vec());
-            } else if !left.contains(next) && configuration.containers.contains_key(next) {
-                position.insert(next, trail.len());
-                trail.push((next, 0));
-                continue;
-            }
-            if let Some((_, index)) = trail.last_mut() {
-                *index += 1;
-            }
-        }
-    }
-    found
-}
-
-fn report_cycle(cycle: &[Step], configuration: &Configuration, root: &Node, report: &mut Report) {
-    let path = |step: &Step| {
+fn report_cycle(cycle: &[Step<ContainerName>], configuration: &Configuration, root: &Node, report: &mut Report) {
+    let path = |step: &Step<ContainerName>| {
         let container = configuration.containers.get(step.0);
         container.map_or_else(|| container_path(step.0), |container| dependency_path(*step, &container.depends_on))
     };
     let Some((start, rest)) = cycle.split_first() else {
         return;
     };
-    // A long circle is shown by its beginning.
-    let mut names: Vec<&str> = cycle.iter().map(|(name, _)| name.as_str()).take(8).collect();
-    names.push(if cycle.len() > names.len() { "..." } else { start.0.as_str() });
     let message = match rest {
         [] => "the container depends on itself".to_owned(),
-        _ => format!("the containers wait for each other: {}", names.join(" -> ")),
+        _ => format!("the containers wait for each other: {}", shown(cycle)),
     };
     let mistake = report.about(root, &path(start), message);
     let mistake =

@@ -14,6 +14,8 @@ pub(super) fn check(network: &Network, root: &Node, report: &mut Report) {
     for (name, settings) in &network.links {
         LinkCheck { name, settings, root }.run(report);
     }
+    super::made::check(network, root, report);
+    super::rules::check(network, root, report);
 }
 
 struct LinkCheck<'a> {

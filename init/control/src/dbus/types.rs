@@ -36,6 +36,7 @@ pub struct Link {
     pub mac: String,
     pub carrier: bool,
     pub addresses: Vec<String>,
+    pub missing: Vec<String>,
 }
 
 /// A step of the boot; see [`message::Step`].
@@ -231,7 +232,7 @@ macro_rules! same_fields {
 same_fields!(Machine {
     hostname, version, kernel, slot, state, uptime_ms, problems, watchdog, state_storage, configuration_sources; links
 });
-same_fields!(Link { name, mac, carrier, addresses; });
+same_fields!(Link { name, mac, carrier, addresses, missing; });
 same_fields!(Boot { id, version, kernel, slot, began, ended, reason; });
 same_fields!(Step { name, start_us, duration_us, outcome, failed; });
 same_fields!(Container {

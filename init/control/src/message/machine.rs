@@ -77,8 +77,11 @@ pub struct Link {
     pub mac: String,
     /// Whether it has carrier.
     pub carrier: bool,
-    /// Addresses with prefix length, without link-local ones.
+    /// Addresses with prefix length, without those of IPv6 that are link-local.
     pub addresses: Vec<String>,
+    /// What it lacks, a sentence each; empty if it is as it should be.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// A boot, this one or an earlier one.

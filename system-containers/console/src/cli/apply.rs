@@ -39,14 +39,41 @@ pub async fn plan(api: &Api, files: &Files, json: bool) -> Result<String, Error>
 /// Lets it happen.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     let read = arguments.files.read()?;
+    put_in_force(api, arguments, &read, json).await
+}
+
+async fn put_in_force(
+    api: &Api,
+    arguments: &Arguments,
+    read: &[(String, String)],
+    json: bool,
+) -> Result<String, Error> {
     let time = arguments.confirm.map(|time| time.duration().as_millis().max(1));
     let milliseconds = time.map_or(0, |time| u64::try_from(time).unwrap_or(u64::MAX));
-    let answer = api.machine.apply(&borrowed(&read), milliseconds).await?;
+    let answer = api.machine.apply(&borrowed(read), milliseconds).await?;
     let mut text = show(&answer, json)?;
     if let Some(time) = arguments.confirm.filter(|_| !json && !is_empty(&answer)) {
         let _ = writeln!(text, "It is taken back in {time}, unless you say `berth confirm`.");
     }
     Ok(text)
+}
+
+/// The same for files that change nothing but networks.
+pub async fn run_for_network(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
+    let read = arguments.files.read()?;
+    let plan = parse(&api.machine.plan(&borrowed(&read)).await?)?;
+    if let Some(other) = beside_networks(&plan) {
+        return Err(Error::Refused(format!("this changes more than networks ({other}): use `berth apply`")));
+    }
+    put_in_force(api, arguments, &read, json).await
+}
+
+/// The first change that is not one of networks. Containers that a change of their network starts anew are no change of
+/// theirs.
+fn beside_networks(plan: &Plan) -> Option<&str> {
+    let of_networks = |key: &str| key.starts_with("network.") || key.starts_with("networks.");
+    let setting = plan.settings.iter().map(|change| change.key.as_str()).find(|key| !of_networks(key));
+    setting.or_else(|| plan.containers.first().map(|container| container.name.as_str()))
 }
 
 /// Lets what was applied on trial stay.
@@ -171,5 +198,9 @@ mod tests {
             ~ hostname was \"a\"\n~ link eth0 is set up anew\n    dhcp: true -> false\n    mtu = 1400\nUntouched: cache, queue\nNo reboot is needed.\n";
         assert_eq!(render(&plan), expected);
         assert_eq!(render(&Plan::default()), "Nothing changes.\n");
+        assert_eq!(beside_networks(&plan), Some("hostname"));
+        let links = change("network.links.eth0.mtu", "", "9000");
+        assert_eq!(beside_networks(&Plan { settings: vec![links.clone()], ..Plan::default() }), None);
+        assert_eq!(beside_networks(&Plan { settings: vec![links], ..plan }), Some("db"));
     }
 }

@@ -77,6 +77,7 @@ mod tests {
             mac: "52:54:00:12:34:56".into(),
             carrier,
             addresses: addresses.iter().map(|address| (*address).into()).collect(),
+            missing: Vec::new(),
         };
         let machine = Machine {
             hostname: "dock1".into(),

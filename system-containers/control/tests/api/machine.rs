@@ -142,6 +142,7 @@ pub fn machine() -> Machine {
             mac: "52:54:00:12:34:56".into(),
             carrier: true,
             addresses: vec!["10.0.2.15/24".into()],
+            missing: vec!["no DHCP server offers an address".into()],
         }],
         watchdog: "iTCO_wdt, 60 s".into(),
         state_storage: "/dev/vda4".into(),

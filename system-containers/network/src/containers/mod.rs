@@ -14,7 +14,7 @@ mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_config::{Membership, Networking, OpenPorts};
@@ -27,11 +27,15 @@ use self::networks::{NetworkError, Networks};
 use self::ports::{PortError, Published, check_ports};
 use crate::dhcp::message::mask_of;
 use crate::dns::server::{Resolvers, Served};
+use crate::dns::upstream::Upstream;
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::nftables::ruleset::Table;
-use crate::report;
 use crate::service::Paths;
+use crate::{report, resolver};
+
+/// The name of the link that every machine has.
+const LOOPBACK: &str = "lo";
 
 /// Why a container has no network.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,8 @@ pub struct Containers {
     inbound: Option<Vec<OpenPorts>>,
     resolvers: Resolvers,
     search: Vec<String>,
+    /// Whether the machine's own questions are answered here.
+    answers_host: bool,
 }
 
 impl Containers {
@@ -94,8 +100,17 @@ impl Containers {
         let attachments = store.load();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
         let (published, resolvers) = (Published::new()?, Resolvers::new());
-        let mut this =
-            Self { netlink, store, networks, attachments, published, inbound: None, resolvers, search: Vec::new() };
+        let mut this = Self {
+            netlink,
+            store,
+            networks,
+            attachments,
+            published,
+            inbound: None,
+            resolvers,
+            search: Vec::new(),
+            answers_host: false,
+        };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
         let is_lost = |attachment: &Attachment| {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
@@ -276,9 +291,17 @@ impl Containers {
     }
 
     /// What the host's resolver is made of now. Says whether containers' files are others with it.
-    pub fn follow_names(&mut self, servers: Vec<SocketAddr>, search: Vec<String>) -> bool {
-        self.resolvers.directory().servers = servers;
+    pub fn follow_names(&mut self, upstream: Upstream, search: Vec<String>) -> bool {
+        self.resolvers.follow(upstream);
         std::mem::replace(&mut self.search, search) != self.search
+    }
+
+    /// Whether the machine's own questions are answered here from now on.
+    pub fn answer_host(&mut self, answers: bool) {
+        if self.answers_host != answers {
+            self.answers_host = answers;
+            self.serve_names();
+        }
     }
 
     /// Every container with what it was given.
@@ -297,10 +320,17 @@ impl Containers {
         let served = self.networks.live().map(|(name, network)| Served {
             network: name.clone(),
             bridge: network.bridge_name(),
-            addresses: [network.subnets.gateway4.into(), network.subnets.gateway6.into()],
+            addresses: vec![network.subnets.gateway4.into(), network.subnets.gateway6.into()],
             open: !network.settings.internal,
         });
-        self.resolvers.serve(served.collect());
+        // The machine itself, which is on no network of containers.
+        let host = self.answers_host.then(|| Served {
+            network: String::new(),
+            bridge: LOOPBACK.to_owned(),
+            addresses: vec![resolver::LOCAL.into()],
+            open: true,
+        });
+        self.resolvers.serve(served.chain(host).collect());
     }
 
     fn forget(&self, name: &str) {

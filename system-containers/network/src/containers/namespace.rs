@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
 use crate::link::LinkTable;
-use crate::netlink::{Lifetime, Netlink, NetlinkError, Route};
+use crate::netlink::{Lifetime, MAIN_TABLE, Netlink, NetlinkError, Route};
 use crate::sysctl;
 
 /// The name of a cable's end in the container, by its place among the container's cables.
@@ -107,6 +107,7 @@ async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result
             source: None,
             metric: None,
             protocol: RouteProtocol::Static,
+            table: MAIN_TABLE,
         };
         netlink.add_route(&route).await?;
     }

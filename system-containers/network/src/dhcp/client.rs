@@ -23,6 +23,8 @@ use std::time::Duration;
 use super::lease::{FOR_EVER, Lease};
 use super::message::{ClientMessage, Kind, Mac, ServerMessage};
 
+/// After so many questions without an offer the machine takes a link-local address: some seven seconds.
+const ALONE_ATTEMPTS: u32 = 3;
 /// The wait after the first transmission. RFC 2131 proposes 4 s ± 1; a lost first packet, or a switch port that
 /// does not forward yet, is common at boot and should not cost as much.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ const SHORTEST_RENEWAL_WAIT: Duration = Duration::from_secs(60);
 const REBOOT_ATTEMPTS: u32 = 2;
 /// How often an offer is asked for before looking again.
 const REQUEST_ATTEMPTS: u32 = 4;
+/// Before another address is looked for when one was declined (RFC 2131, section 3.1, step 5).
+const AFTER_DECLINE: Duration = Duration::from_secs(10);
 
 /// What the client sees.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub enum Event {
     CarrierLost,
     /// A message for this link has come.
     Received(Box<ServerMessage>),
+    /// Another machine has the address of the lease.
+    Taken,
     /// [`Client::deadline`] has passed.
     Timer,
 }
@@ -107,13 +113,15 @@ pub struct Client {
     held: Option<Held>,
     kept: Option<Lease>,
     refusals: u32,
+    /// What went wrong last, until something goes well.
+    problem: Option<String>,
     random: u64,
 }
 
 impl Client {
     /// Stopped, until there is carrier. `kept` is the lease of the last time, `seed` is anything unpredictable.
     pub fn new(mac: Mac, host_name: Option<String>, kept: Option<Lease>, seed: u64) -> Self {
-        Self { mac, host_name, state: State::Stopped, held: None, kept, refusals: 0, random: seed | 1 }
+        Self { mac, host_name, state: State::Stopped, held: None, kept, refusals: 0, problem: None, random: seed | 1 }
     }
 
     /// The link's hardware address.
@@ -149,6 +157,30 @@ impl Client {
         self.held.as_ref().map(|held| &held.lease)
     }
 
+    /// Whether servers have been silent for so long that there may be none.
+    pub fn is_alone(&self) -> bool {
+        match &self.state {
+            State::Selecting { exchange } => self.held.is_none() && exchange.attempts > ALONE_ATTEMPTS,
+            _ => false,
+        }
+    }
+
+    /// What is missing, for people; `None` if nothing is.
+    pub fn trouble(&self) -> Option<String> {
+        let asked = |what: &str, exchange: &Exchange| format!("{what}, asked {} times", exchange.attempts);
+        let now = match &self.state {
+            State::Selecting { exchange } => asked("no DHCP server offers an address", exchange),
+            State::Requesting { exchange, .. } => asked("the DHCP server does not confirm its offer", exchange),
+            State::Rebooting { exchange, .. } => asked("no DHCP server confirms the last address", exchange),
+            State::Renewing { exchange } | State::Rebinding { exchange } if exchange.attempts > 1 => {
+                asked("no DHCP server prolongs the lease", exchange)
+            }
+            State::Waiting { .. } => "waits before DHCP is tried again".to_owned(),
+            _ => return None,
+        };
+        Some(self.problem.as_ref().map_or(now.clone(), |problem| format!("{now}; {problem}")))
+    }
+
     /// Takes an event that happened at `now`, a time since any fixed moment that does not stand still in sleep
     /// (CLOCK_BOOTTIME), and returns what to do.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
@@ -157,6 +189,7 @@ impl Client {
             Event::CarrierUp => self.start(now, &mut actions),
             Event::CarrierLost => self.state = State::Stopped,
             Event::Received(message) => self.receive(now, &message, &mut actions),
+            Event::Taken => self.decline(now, &mut actions),
             Event::Timer => self.timer(now, &mut actions),
         }
         actions
@@ -215,7 +248,8 @@ impl Client {
             State::Requesting { exchange, offer }
                 if exchange.resend_at <= now && exchange.attempts >= REQUEST_ATTEMPTS =>
             {
-                actions.push(Action::Report(format!("{} offers an address and does not confirm it", offer.server)));
+                let problem = format!("{} offers an address and does not confirm it", offer.server);
+                self.complain(problem, actions);
                 self.select(now, actions);
             }
             State::Rebooting { exchange, .. }
@@ -256,7 +290,7 @@ impl Client {
         match Lease::from_message(message) {
             Err(problem) => {
                 let server = message.server.unwrap_or(Ipv4Addr::UNSPECIFIED);
-                actions.push(Action::Report(format!("ignored a message of the DHCP server {server}: {problem}")));
+                self.complain(format!("ignored a message of the DHCP server {server}: {problem}"), actions);
             }
             Ok(offer) if offered => {
                 let exchange = self.exchange(now);
@@ -290,6 +324,7 @@ impl Client {
         }
         self.kept = Some(lease);
         self.refusals = 0;
+        self.problem = None;
         self.state = State::Bound;
     }
 
@@ -304,7 +339,7 @@ impl Client {
             return;
         }
         let text = message.text.as_deref().unwrap_or("no reason given");
-        actions.push(Action::Report(format!("the DHCP server refuses the address: {text}")));
+        self.complain(format!("the DHCP server refuses the address: {text}"), actions);
         if let Some(held) = self.held.take() {
             actions.push(Action::Unconfigure(held.lease));
         }
@@ -320,6 +355,34 @@ impl Client {
             let wait = self.wait(self.refusals - 1);
             self.state = State::Waiting { until: now + wait };
         }
+    }
+
+    /// The address is another machine's: it is given back, and not asked for again.
+    fn decline(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let Some(held) = self.held.take() else { return };
+        let (address, server) = (held.lease.address, held.lease.server);
+        let problem = format!("another machine has {address}, which the DHCP server {server} gave");
+        self.complain(problem, actions);
+        actions.push(Action::Broadcast(ClientMessage {
+            kind: Kind::Decline,
+            transaction: self.exchange(now).transaction,
+            seconds: 0,
+            mac: self.mac,
+            address: Ipv4Addr::UNSPECIFIED,
+            requested: Some(address),
+            server: Some(server),
+            host_name: None,
+        }));
+        actions.push(Action::Unconfigure(held.lease));
+        if self.kept.take().is_some() {
+            actions.push(Action::Forget);
+        }
+        self.state = State::Waiting { until: now + AFTER_DECLINE };
+    }
+
+    fn complain(&mut self, problem: String, actions: &mut Vec<Action>) {
+        actions.push(Action::Report(problem.clone()));
+        self.problem = Some(problem);
     }
 
     /// Sends the question of the present state and sets when to repeat it.
@@ -381,13 +444,13 @@ impl Client {
 }
 
 /// The wait ± an eighth, so that a hall of machines that got power together does not ask together.
-fn jittered(random: &mut u64, wait: Duration) -> Duration {
+pub fn jittered(random: &mut u64, wait: Duration) -> Duration {
     let sixteenths = u32::try_from(next_random(random) >> 60).unwrap_or(0);
     wait - wait / 8 + wait / 64 * sixteenths
 }
 
 /// xorshift64* (Vigna, 2016). Enough to tell transactions apart; an attacker on the link can read them anyway.
-fn next_random(state: &mut u64) -> u64 {
+pub fn next_random(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
     *state ^= *state >> 27;

@@ -288,3 +288,39 @@ fn a_lease_for_ever_has_no_deadline() {
     bench.hear_with(Kind::Acknowledge, number, ADDRESS, options);
     assert_eq!(bench.client.deadline(), None);
 }
+
+#[test]
+fn an_address_that_is_anothers_is_declined_and_not_asked_for_again() {
+    let mut bench = Bench::new(None);
+    assert!(bench.step(Event::Taken).is_empty(), "there is no address yet");
+    let lease = bench.bind();
+    let actions = bench.step(Event::Taken);
+    let decline = sent(&actions);
+    assert_eq!(
+        (decline.kind, decline.requested, decline.server),
+        (Kind::Decline, Some(lease.address), Some(lease.server))
+    );
+    assert_eq!(decline.address, Ipv4Addr::UNSPECIFIED);
+    assert!(unconfigured(&actions) && actions.contains(&Action::Forget));
+    assert!(bench.client.trouble().unwrap().contains("another machine has 10.0.0.9"));
+    let (passed, actions) = bench.wait();
+    assert_eq!(passed, AFTER_DECLINE);
+    assert_eq!((sent(&actions).kind, sent(&actions).requested), (Kind::Discover, None));
+    bench.hear(Kind::Offer, sent(&actions).transaction, SERVER, [10, 0, 0, 10]);
+    assert!(bench.client.trouble().is_some());
+}
+
+#[test]
+fn a_client_without_a_server_says_so_and_knows_that_it_is_alone() {
+    let mut bench = Bench::new(None);
+    bench.step(Event::CarrierUp);
+    let mut waited = Duration::ZERO;
+    while !bench.client.is_alone() {
+        waited += bench.wait().0;
+    }
+    assert!(waited > Duration::from_secs(5) && waited < Duration::from_secs(9), "{waited:?}");
+    assert_eq!(bench.client.trouble().as_deref(), Some("no DHCP server offers an address, asked 4 times"));
+    let mut bound = Bench::new(None);
+    bound.bind();
+    assert!(!bound.client.is_alone() && bound.client.trouble().is_none());
+}

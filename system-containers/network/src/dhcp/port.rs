@@ -122,8 +122,11 @@ impl Port {
     }
 
     fn broadcast(&self, message: &ClientMessage) -> io::Result<()> {
-        let listening = self.listening.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        listening.socket.broadcast(message.address, &message.encode())
+        match &self.listening {
+            Some(listening) => listening.socket.broadcast(message.address, &message.encode()),
+            // What is not answered: an address is declined.
+            None => PacketSocket::open(self.link)?.broadcast(message.address, &message.encode()),
+        }
     }
 
     fn unicast(&mut self, link_name: &str, message: &ClientMessage) -> io::Result<()> {

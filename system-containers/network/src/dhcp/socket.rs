@@ -45,13 +45,13 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens it on the link with this index. Within a tokio runtime; needs CAP_NET_RAW.
     pub fn open(link: u32) -> io::Result<Self> {
-        Ok(Self { link, socket: sys::watch(sys::packet_socket(link, &FILTER)?)? })
+        Ok(Self { link, socket: sys::watch(sys::packet_socket(link, sys::IPV4, &FILTER)?)? })
     }
 
     /// Sends a message from 0.0.0.0, or the address given, to everyone.
     pub fn broadcast(&self, from: Ipv4Addr, message: &[u8]) -> io::Result<()> {
         let packet = packet(from, Ipv4Addr::BROADCAST, message);
-        sys::send_packet(self.socket.as_fd(), self.link, [0xff; 6], &packet)
+        sys::send_packet(self.socket.as_fd(), (self.link, sys::IPV4), [0xff; 6], &packet)
     }
 
     /// The next message of a server. Whatever is not one is passed over.

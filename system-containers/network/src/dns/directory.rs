@@ -2,7 +2,9 @@
 //! what all have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::upstream::Upstream;
 
 /// A container on a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct Directory {
     /// The containers that have a name on a network.
     by_name: BTreeMap<(String, String), BTreeSet<String>>,
     /// Of the host.
-    pub servers: Vec<SocketAddr>,
+    pub upstream: Upstream,
 }
 
 /// Where a question comes from.

@@ -19,6 +19,10 @@ const TRUNCATED: u8 = 0x02;
 const RECURSION_DESIRED: u8 = 0x01;
 const RECURSION_AVAILABLE: u8 = 0x80;
 const AUTHORITATIVE: u8 = 0x04;
+/// The flags AD and CD of a query, which change its answer (RFC 4035, 6840).
+const CHECKING: u8 = 0x30;
+/// DO, in the third byte of the OPT record's time (RFC 3225).
+const DNSSEC: u8 = 0x80;
 const CLASS_INTERNET: u16 = 1;
 const TYPE_OPT: u16 = 41;
 /// A pointer to the question's name.
@@ -50,6 +54,8 @@ pub struct Query {
     question: Vec<u8>,
     /// With EDNS: how long an answer over UDP may be.
     size: Option<usize>,
+    checking: u8,
+    dnssec: bool,
 }
 
 /// How a query went (RFC 1035, 4.1.1).
@@ -92,6 +98,7 @@ impl Query {
         // The OPT record comes first in queries, which have no other.
         let opt = message.get(end + 4..).filter(|rest| rest.first() == Some(&0) && number(rest, 1) == Some(TYPE_OPT));
         let size = opt.and_then(|opt| number(opt, 3)).map(|size| usize::from(size).clamp(PLAIN_SIZE, LARGEST_SIZE));
+        let dnssec = opt.and_then(|opt| opt.get(7)).is_some_and(|flags| flags & DNSSEC != 0);
         (class == CLASS_INTERNET).then_some(Self {
             id: message.get(..2)?.try_into().ok()?,
             recursion_desired: flags & RECURSION_DESIRED != 0,
@@ -99,7 +106,51 @@ impl Query {
             kind,
             question: message.get(HEADER..end + 4)?.to_vec(),
             size,
+            checking: message.get(3).copied().unwrap_or(0) & CHECKING,
+            dnssec,
         })
+    }
+
+    /// The query as it goes on to other servers: without an id, and without what is between the client and us alone, such
+    /// as cookies.
+    pub fn forwarded(&self) -> Vec<u8> {
+        let mut message = vec![0, 0, u8::from(self.recursion_desired), self.checking];
+        message.extend([0, 1, 0, 0, 0, 0, 0, u8::from(self.size.is_some())]);
+        message.extend(&self.question);
+        if self.size.is_some() {
+            message.push(0);
+            message.extend(TYPE_OPT.to_be_bytes());
+            message.extend([(LARGEST_SIZE >> 8) as u8, (LARGEST_SIZE & 0xff) as u8]);
+            message.extend([0, 0, if self.dnssec { DNSSEC } else { 0 }, 0, 0, 0]);
+        }
+        message
+    }
+
+    /// What is the same for all queries that have the same answer.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = self.forwarded();
+        key.make_ascii_lowercase();
+        key
+    }
+
+    /// Another server's answer as it goes to the client: with its id and its spelling of the question. Over UDP one that
+    /// is too long goes without its records, and says so.
+    pub fn deliver(&self, mut answer: Vec<u8>, stream: bool) -> Vec<u8> {
+        set_id(&mut answer, self.id);
+        let end = HEADER + self.question.len();
+        if let Some(place) = answer.get_mut(HEADER..end) {
+            place.copy_from_slice(&self.question);
+        }
+        if !stream && answer.len() > self.size.unwrap_or(PLAIN_SIZE) {
+            answer.truncate(end);
+            if let Some(counts) = answer.get_mut(6..HEADER) {
+                counts.fill(0);
+            }
+            if let Some(flags) = answer.get_mut(2) {
+                *flags |= TRUNCATED;
+            }
+        }
+        answer
     }
 
     /// An answer of our own. Over UDP what does not fit is left out, and the answer says so.

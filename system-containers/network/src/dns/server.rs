@@ -17,11 +17,13 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::cache::Cache;
 use super::directory::{Client, Directory};
 use super::forward;
 use super::message::{self, Code, Kind, Query, Record};
+use super::upstream::Upstream;
 use crate::resolver::PORT;
-use crate::{device, report};
+use crate::{clock, device, report};
 
 /// Questions that go on at the same time. More are answered with an error, which resolvers ask again after.
 const LARGEST_NUMBER_ON_THE_WAY: usize = 256;
@@ -42,7 +44,7 @@ pub struct Served {
     /// The name of its bridge.
     pub bridge: String,
     /// The bridge's addresses.
-    pub addresses: [IpAddr; 2],
+    pub addresses: Vec<IpAddr>,
     /// Whether it has a way out.
     pub open: bool,
 }
@@ -51,11 +53,16 @@ pub struct Served {
 #[derive(Debug)]
 struct Common {
     directory: Mutex<Directory>,
+    cache: Mutex<Cache>,
     on_the_way: Semaphore,
     connections: Semaphore,
 }
 
 impl Common {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,6 +80,7 @@ impl Resolvers {
     pub fn new() -> Self {
         let common = Common {
             directory: Mutex::default(),
+            cache: Mutex::default(),
             on_the_way: Semaphore::new(LARGEST_NUMBER_ON_THE_WAY),
             connections: Semaphore::new(MOST_CONNECTIONS),
         };
@@ -82,6 +90,15 @@ impl Resolvers {
     /// To change it. No task runs meanwhile.
     pub fn directory(&self) -> MutexGuard<'_, Directory> {
         self.common.directory()
+    }
+
+    /// Questions go on to these servers from now on.
+    pub fn follow(&self, upstream: Upstream) {
+        let before = std::mem::replace(&mut self.common.directory().upstream, upstream.clone());
+        if before != upstream {
+            // Another network may have other answers.
+            self.common.cache().clear();
+        }
     }
 
     /// Serves these networks and no others.
@@ -106,8 +123,8 @@ impl Resolvers {
     fn listen(&self, network: &Served) -> Vec<AbortHandle> {
         let mut tasks = Vec::new();
         let shared = Arc::new(network.clone());
-        for address in network.addresses {
-            let address = SocketAddr::new(address, PORT);
+        for address in &network.addresses {
+            let address = SocketAddr::new(*address, PORT);
             let common = || (self.common.clone(), shared.clone());
             let udp = bound(address, &network.bridge, SockType::Datagram)
                 .and_then(|socket| UdpSocket::from_std(socket.into()));
@@ -166,14 +183,18 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), socket: UdpSoc
             Response::Here(answer) => send(&socket, &answer, from).await,
             Response::Nothing => {}
             Response::Outside { query, servers } => {
-                let (common, socket, asked) = (common.clone(), socket.clone(), message.to_vec());
+                let kept = common.cache().find(&query.key(), clock::now());
+                if let Some(answer) = kept {
+                    send(&socket, &query.deliver(answer, false), from).await;
+                    continue;
+                }
+                let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
                     let answer = match common.on_the_way.try_acquire() {
-                        Ok(_one) => forward::over_udp(&asked, &servers).await,
+                        Ok(_one) => forward::over_udp(&query.forwarded(), &servers).await,
                         Err(_) => None,
                     };
-                    let answer = answer.unwrap_or_else(|| query.answer(Code::Failed, &[], false));
-                    send(&socket, &answer, from).await;
+                    send(&socket, &outside(&common, &query, answer, false), from).await;
                 });
             }
         }
@@ -209,11 +230,25 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
             Response::Here(answer) => answer,
             Response::Nothing => return Ok(()),
             Response::Outside { query, servers } => {
-                let answer = forward::over_tcp(&message, &servers).await;
-                answer.unwrap_or_else(|| query.answer(Code::Failed, &[], true))
+                let kept = common.cache().find(&query.key(), clock::now());
+                match kept {
+                    Some(answer) => query.deliver(answer, true),
+                    None => outside(common, &query, forward::over_tcp(&query.forwarded(), &servers).await, true),
+                }
             }
         };
         timeout(IDLE, forward::write_message(&mut stream, &answer)).await??;
+    }
+}
+
+/// What another server has answered, for the client; it is kept for the next one.
+fn outside(common: &Common, query: &Query, answer: Option<Vec<u8>>, stream: bool) -> Vec<u8> {
+    match answer {
+        Some(answer) => {
+            common.cache().keep(query.key(), &answer, clock::now());
+            query.deliver(answer, stream)
+        }
+        None => query.answer(Code::Failed, &[], stream),
     }
 }
 
@@ -237,10 +272,12 @@ fn respond(common: &Common, network: &Served, from: IpAddr, message: &[u8], stre
         return Response::Here(query.answer(Code::Good, &records(query.kind, &addresses), stream));
     }
     let is_short = !query.name.contains('.');
-    if !directory.may_ask_outside(client) || (is_short && directory.servers.is_empty()) {
+    let servers = directory.upstream.servers_of(&query.name);
+    if !directory.may_ask_outside(client) || (is_short && servers.is_empty()) {
         return Response::Here(query.answer(Code::NoSuchName, &[], stream));
     }
-    Response::Outside { query, servers: directory.servers.clone() }
+    let servers = servers.to_vec();
+    Response::Outside { query, servers }
 }
 
 /// In an order that differs from question to question: most programs take the first.

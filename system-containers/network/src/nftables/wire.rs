@@ -74,6 +74,11 @@ impl Attributes {
         self.bytes(kind, &bytes)
     }
 
+    /// All of them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Attributes in an attribute.
     pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let mut inner = Self::default();
@@ -168,7 +173,7 @@ impl Connection {
 }
 
 /// The number of the error that a message carries, positive; none for an acknowledgement.
-fn error_of(message: &[u8]) -> Option<i32> {
+pub fn error_of(message: &[u8]) -> Option<i32> {
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     let error = i32::from_ne_bytes(message.get(HEADER..HEADER + 4)?.try_into().ok()?);
     (kind == ERROR && error != 0).then(|| error.saturating_neg())

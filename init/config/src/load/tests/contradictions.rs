@@ -211,3 +211,55 @@ fn a_replica_knows_the_name_it_is_declared_by() {
     assert_eq!(declared("a-1").as_deref(), Some("a-1"));
     assert_eq!((declared("web-3"), declared("web"), declared("web-0")), (None, None, None));
 }
+
+#[test]
+fn links_that_stand_on_each_other_are_shown_as_a_circle() {
+    let text = "\
+[network.links.lan]
+bridge = { ports = ['eth0', 'tagged'] }
+[network.links.both]
+bond = { ports = ['lan'] }
+[network.links.tagged]
+vlan = { link = 'both', id = 7 }
+";
+    let shown = mistake(text);
+    assert!(shown.contains("the links stand on each other: both -> lan -> tagged -> both"), "{shown}");
+    assert!(shown.contains("berth.toml:4:19") && shown.contains("berth.toml:2:29"), "{shown}");
+    assert!(mistake("[network.links.a]\nvlan = { link = 'a', id = 7 }\n").contains("stands on itself"));
+    let good = "[network.links.bond0]\nbond = { mode = '802.3ad', ports = ['eth0', 'eth1'] }\n\
+                [network.links.tagged]\nvlan = { link = 'bond0', id = 7 }\n[network.links.lan]\nbridge = { ports = ['tagged'] }\n";
+    assert!(load(&[Source::new("berth.toml", good)]).is_ok());
+}
+
+#[test]
+fn links_that_are_made_have_options_that_fit_them() {
+    for (keys, wanted) in [
+        ("dummy = true\nvlan = { link = 'eth1', id = 7 }", "an entry makes one link"),
+        ("dummy = true\nmatch = { driver = 'x' }", "cannot be found"),
+        ("dummy = true\ndhcp = true", "no DHCP on such a link"),
+        ("rename = 'lan0'", "has its name already"),
+        ("match = { driver = 'x' }\nrename = 'berth7'", "own links have such names"),
+        ("vlan = { link = 'eth1', id = 4095 }", "from 1 to 4094"),
+        ("vrf = { table = 254 }", "the kernel has this table"),
+        ("bond = { lacp_rate = 'fast' }", "mode does not have this"),
+        ("bond = { mode = '802.3ad', primary = 'a', ports = ['a'] }", "mode does not have this"),
+        ("bond = { miimon = 1, arp_interval = 1, arp_targets = ['::1'] }", "not both"),
+        ("bond = { arp_interval = 1 }", "go together"),
+        ("bond = { mode = '802.3ad', arp_interval = 1, arp_targets = ['::1'] }", "cannot ask by ARP"),
+        ("bond = { mode = 'active-backup', primary = 'a', ports = ['b'] }", "no port of the bond"),
+        ("wireguard = { private_key = 'short' }", "no key of 32 bytes"),
+    ] {
+        let shown = mistake(&format!("[network.links.new0]\n{keys}\n"));
+        assert!(shown.contains(wanted), "{keys}: {shown}");
+    }
+    let twice =
+        "[network.links.a]\nbridge = { ports = ['eth0'] }\n[network.links.b]\nvrf = { table = 7, ports = ['eth0'] }\n";
+    assert!(mistake(twice).contains("\"eth0\" is a port already"));
+    let address =
+        "[network.links.a]\nbridge = { ports = ['eth0'] }\n[network.links.eth0]\naddresses = ['192.0.2.7/24']\n";
+    assert!(mistake(address).contains("a port has no addresses of its own"));
+    assert!(mistake("[[network.rules]]\nfrom = '192.0.2.0/24'\n").contains("leads nowhere"));
+    assert!(mistake("[[network.rules]]\nfrom = '192.0.2.1/24'\ntable = 7\n").contains("bits behind the prefix"));
+    assert!(mistake("[[network.rules]]\nfrom = '192.0.2.0/24'\nto = '::/0'\ntable = 7\n").contains("same family"));
+    assert!(mistake("[[network.rules]]\naction = 'blackhole'\n").contains("for every packet"));
+}

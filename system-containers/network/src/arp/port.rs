@@ -1,0 +1,93 @@
+//! A detector at its post: a packet socket that is open only while the question is.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{self, MsgFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
+
+use super::detector::{Action, Detector};
+use super::packet::Packet;
+use crate::sys;
+
+/// Lets everything in: the socket's protocol is ARP.
+const FILTER: [sys::Instruction; 1] = [(0x06, 0, 0, 64)];
+
+/// A packet that came on the link with this number.
+pub type Heard = (u32, Packet);
+
+/// A detector and its socket.
+#[derive(Debug)]
+pub struct Port {
+    link: u32,
+    detector: Detector,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Port {
+    /// Opens the socket, within a tokio runtime. What is heard goes to `heard` and is to be given back.
+    pub fn open(link: u32, detector: Detector, heard: Sender<Heard>) -> io::Result<Self> {
+        let socket = Arc::new(sys::watch(sys::packet_socket(link, sys::ARP, &FILTER)?)?);
+        let task = tokio::spawn(hear((link, detector.address()), Arc::clone(&socket), heard));
+        Ok(Self { link, detector, socket, task })
+    }
+
+    /// The detector.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Sends what is due, and says whether the address is free now.
+    pub fn tick(&mut self, now: Duration) -> io::Result<bool> {
+        let mut is_free = false;
+        for action in self.detector.tick(now) {
+            match action {
+                Action::Send(packet) => {
+                    sys::send_packet(self.socket.as_fd(), (self.link, sys::ARP), [0xff; 6], &packet.encode())?;
+                }
+                Action::Free => is_free = true,
+                Action::Taken(_) => {}
+            }
+        }
+        Ok(is_free)
+    }
+
+    /// Looks at what was heard.
+    pub fn hear(&mut self, packet: &Packet) -> Option<Action> {
+        self.detector.hear(packet)
+    }
+}
+
+/// Ends when the socket does or nobody takes the packets.
+async fn hear((link, address): (u32, Ipv4Addr), socket: Arc<AsyncFd<OwnedFd>>, heard: Sender<Heard>) {
+    let mut buffer = [0; 64];
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return };
+        let result = ready.try_io(|socket| Ok(socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
+        match result {
+            Err(_) => {}
+            Ok(Ok(length)) => {
+                if let Some(packet) = buffer.get(..length).and_then(Packet::decode)
+                    && [packet.sender, packet.target].contains(&address)
+                    && heard.send((link, packet)).await.is_err()
+                {
+                    return;
+                }
+            }
+            Ok(Err(error)) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Ok(Err(_)) => return,
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The DHCPv6 client of one link as a state machine (RFC 8415, section 18.2): no clock, no socket.
+//!
+//! ```text
+//!            addresses wanted                                information wanted
+//!  Off ─────────────────────────→ Soliciting ←──────────┐   Off ──→ Informing ──reply──→ Informed
+//!   │ lease held                  │ advertise │ silence │                ↑ refresh time        │
+//!   ↓                             ↓           │         │                └─────────────────────┘
+//!  Rebinding ←─ T2 ─ Renewing   Requesting ───┴─────────┤
+//!   │   │ reply         ↑ │ reply   │ reply             │
+//!   │   └──→ Bound ── T1 ─┘ ←───────┘                   │
+//!   └── end of all addresses ───────────────────────────┘
+//! ```
+//! What is wanted comes from routers: the M flag of their advertisements means addresses, the O flag information. Of
+//! several servers the first that has an address is taken: a second of waiting for a better one is a second without.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::message::{ClientMessage, Granted, Kind, ServerMessage, Status};
+use crate::dhcp::client::{jittered, next_random};
+use crate::dhcp::message::Mac;
+
+/// IRT_DEFAULT and the least that is taken (RFC 8415, section 7.6).
+const DEFAULT_REFRESH: Duration = Duration::from_secs(86_400);
+const SHORTEST_REFRESH: Duration = Duration::from_secs(600);
+/// REQ_MAX_RC: how often an offer is asked for.
+const REQUEST_ATTEMPTS: u32 = 10;
+/// After a refusal: a server that offers and refuses must not be asked in a tight loop.
+const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// For ever, as servers say it.
+const FOR_EVER: u32 = u32::MAX;
+
+/// What is wanted of servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What there is to know.
+    Information,
+    /// Addresses too.
+    Addresses,
+}
+
+/// What the client sees.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The link has carrier, and routers say this; comes again when they say something else.
+    Want(Wanted),
+    /// The link has lost carrier.
+    CarrierLost,
+    /// A message for this link has come.
+    Received(Box<ServerMessage>),
+    /// Another machine has this address.
+    Conflict(Ipv6Addr),
+    /// [`Client::deadline`] has passed.
+    Timer,
+}
+
+/// What there is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send it to all servers of the link.
+    Send(ClientMessage),
+    /// These addresses and names are ours now, and no others.
+    Configure(Lease),
+    /// For the log.
+    Report(String),
+}
+
+/// What servers have given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// Who gave it.
+    pub server: Vec<u8>,
+    /// Addresses with their times.
+    pub addresses: Vec<Granted>,
+    /// Resolvers.
+    pub dns_servers: Vec<Ipv6Addr>,
+    /// Domains to search.
+    pub search: Vec<String>,
+    /// Time servers.
+    pub ntp_servers: Vec<Ipv6Addr>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    lease: Lease,
+    renew_at: Duration,
+    rebind_at: Duration,
+    expires_at: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Exchange {
+    transaction: u32,
+    started: Duration,
+    attempts: u32,
+    wait: Duration,
+    resend_at: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Off,
+    Waiting { until: Duration },
+    Soliciting { exchange: Exchange },
+    Requesting { server: Vec<u8>, addresses: Vec<Ipv6Addr>, exchange: Exchange },
+    Bound,
+    Renewing { exchange: Exchange },
+    Rebinding { exchange: Exchange },
+    Informing { exchange: Exchange },
+    Informed { until: Duration },
+}
+
+/// The client of one link.
+#[derive(Debug)]
+pub struct Client {
+    mac: Mac,
+    wanted: Wanted,
+    state: State,
+    held: Option<Held>,
+    random: u64,
+}
+
+impl Client {
+    /// Wants nothing yet. `seed` is anything unpredictable.
+    pub fn new(mac: Mac, seed: u64) -> Self {
+        Self { mac, wanted: Wanted::Nothing, state: State::Off, held: None, random: seed | 1 }
+    }
+
+    /// The link's hardware address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// When [`Event::Timer`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        let times = self.held.as_ref();
+        let own = match &self.state {
+            State::Off => None,
+            State::Waiting { until } | State::Informed { until } => Some(*until),
+            State::Bound => times.map(|held| held.renew_at),
+            State::Renewing { exchange } => {
+                Some(times.map_or(exchange.resend_at, |held| held.rebind_at.min(exchange.resend_at)))
+            }
+            State::Soliciting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Rebinding { exchange }
+            | State::Informing { exchange } => Some(exchange.resend_at),
+        };
+        let expiry = times.filter(|held| !held.lease.addresses.is_empty()).map(|held| held.expires_at);
+        [own, expiry].into_iter().flatten().min().filter(|deadline| *deadline < Duration::MAX)
+    }
+
+    /// Whether an answer may come now.
+    pub fn listens(&self) -> bool {
+        !matches!(self.state, State::Off | State::Waiting { .. } | State::Bound | State::Informed { .. })
+    }
+
+    /// What servers have given.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.held.as_ref().map(|held| &held.lease)
+    }
+
+    /// What is missing, for people; `None` if nothing is.
+    pub fn trouble(&self) -> Option<String> {
+        let silent = |what: &str, exchange: &Exchange| Some(format!("{what}, asked {} times", exchange.attempts));
+        match &self.state {
+            State::Soliciting { exchange } => silent("no DHCPv6 server offers an address", exchange),
+            State::Requesting { exchange, .. } => silent("the DHCPv6 server does not confirm its offer", exchange),
+            State::Informing { exchange } => silent("no DHCPv6 server answers", exchange),
+            State::Renewing { exchange } | State::Rebinding { exchange } if exchange.attempts > 1 => {
+                silent("no DHCPv6 server prolongs the lease", exchange)
+            }
+            State::Waiting { .. } => Some("the DHCPv6 server refuses".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Takes an event that happened at `now` and returns what to do.
+    pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.expire(now, &mut actions);
+        match event {
+            Event::Want(wanted) => self.want(now, wanted, &mut actions),
+            Event::CarrierLost => self.state = State::Off,
+            Event::Received(message) => self.receive(now, *message, &mut actions),
+            Event::Conflict(address) => self.conflict(now, address, &mut actions),
+            Event::Timer => self.timer(now, &mut actions),
+        }
+        actions
+    }
+
+    fn expire(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.held.take_if(|held| !held.lease.addresses.is_empty() && held.expires_at <= now).is_none() {
+            return;
+        }
+        actions.push(Action::Report("the DHCPv6 lease has expired".to_owned()));
+        actions.push(Action::Configure(Lease::default()));
+        if matches!(self.state, State::Bound | State::Renewing { .. } | State::Rebinding { .. }) {
+            self.begin(now, |exchange| State::Soliciting { exchange }, actions);
+        }
+    }
+
+    fn want(&mut self, now: Duration, wanted: Wanted, actions: &mut Vec<Action>) {
+        let off = matches!(self.state, State::Off);
+        if wanted == self.wanted && !off {
+            return;
+        }
+        self.wanted = wanted;
+        let has_addresses = self.held.as_ref().is_some_and(|held| !held.lease.addresses.is_empty());
+        match wanted {
+            Wanted::Nothing => {
+                self.state = State::Off;
+                if self.held.take().is_some() {
+                    actions.push(Action::Configure(Lease::default()));
+                }
+            }
+            // The link may be another one than before: any server of it may say so.
+            Wanted::Addresses if has_addresses => {
+                self.begin(now, |exchange| State::Rebinding { exchange }, actions);
+            }
+            Wanted::Addresses => self.begin(now, |exchange| State::Soliciting { exchange }, actions),
+            Wanted::Information => self.begin(now, |exchange| State::Informing { exchange }, actions),
+        }
+    }
+
+    fn timer(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let (renew_at, rebind_at) =
+            self.held.as_ref().map_or((Duration::MAX, Duration::MAX), |held| (held.renew_at, held.rebind_at));
+        match &self.state {
+            State::Waiting { until } if *until <= now => {
+                self.begin(now, |exchange| State::Soliciting { exchange }, actions);
+            }
+            State::Informed { until } if *until <= now => {
+                self.begin(now, |exchange| State::Informing { exchange }, actions);
+            }
+            State::Bound | State::Renewing { .. } if rebind_at <= now => {
+                self.begin(now, |exchange| State::Rebinding { exchange }, actions);
+            }
+            State::Bound if renew_at <= now => self.begin(now, |exchange| State::Renewing { exchange }, actions),
+            State::Requesting { exchange, .. }
+                if exchange.resend_at <= now && exchange.attempts >= REQUEST_ATTEMPTS =>
+            {
+                self.begin(now, |exchange| State::Soliciting { exchange }, actions);
+            }
+            State::Soliciting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Renewing { exchange }
+            | State::Rebinding { exchange }
+            | State::Informing { exchange }
+                if exchange.resend_at <= now =>
+            {
+                self.send(now, actions);
+            }
+            _ => {}
+        }
+    }
+
+    fn conflict(&mut self, now: Duration, address: Ipv6Addr, actions: &mut Vec<Action>) {
+        let Some(held) = self.held.as_mut() else { return };
+        let before = held.lease.addresses.len();
+        held.lease.addresses.retain(|granted| granted.address != address);
+        if held.lease.addresses.len() == before {
+            return;
+        }
+        let (server, lease) = (held.lease.server.clone(), held.lease.clone());
+        actions.push(Action::Report(format!("another machine has {address}, which the DHCPv6 server gave")));
+        let (transaction, mac) = (self.transaction(), self.mac);
+        // Not repeated: a server that misses it hears of the conflict from whoever has the address.
+        actions.push(Action::Send(ClientMessage {
+            kind: Kind::Decline,
+            transaction,
+            elapsed: 0,
+            mac,
+            server: Some(server),
+            addresses: vec![address],
+        }));
+        if lease.addresses.is_empty() {
+            self.held = None;
+            actions.push(Action::Configure(Lease::default()));
+            self.state = State::Waiting { until: now + AFTER_REFUSAL };
+        } else {
+            actions.push(Action::Configure(lease));
+        }
+    }
+
+    fn receive(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
+        let exchange = match &self.state {
+            State::Soliciting { exchange }
+            | State::Requesting { exchange, .. }
+            | State::Renewing { exchange }
+            | State::Rebinding { exchange }
+            | State::Informing { exchange } => exchange,
+            _ => return,
+        };
+        if message.transaction != exchange.transaction {
+            return;
+        }
+        let good = message.status == Status::Success && message.address_status == Status::Success;
+        match (&self.state, message.kind) {
+            (State::Soliciting { .. }, Kind::Advertise) if good && !message.addresses.is_empty() => {
+                let addresses = message.addresses.iter().map(|granted| granted.address).collect();
+                let server = message.server;
+                self.begin(now, |exchange| State::Requesting { server, addresses, exchange }, actions);
+            }
+            (State::Soliciting { .. }, Kind::Reply) if !message.rapid_commit => {}
+            (State::Informing { .. }, Kind::Reply) => self.inform(now, message, actions),
+            (State::Requesting { server, .. }, _) if *server != message.server => {}
+            (State::Renewing { .. }, _) if self.lease().is_some_and(|lease| lease.server != message.server) => {}
+            (_, Kind::Reply) if good && message.addresses.iter().any(|granted| granted.valid > 0) => {
+                self.bind(now, message, actions);
+            }
+            (_, Kind::Reply) => self.refused(now, &message, actions),
+            _ => {}
+        }
+    }
+
+    fn inform(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
+        let refresh = message.refresh_time.map_or(DEFAULT_REFRESH, |seconds| Duration::from_secs(seconds.into()));
+        let lease = lease_of(message);
+        let far = Duration::MAX;
+        self.held = Some(Held { lease: lease.clone(), renew_at: far, rebind_at: far, expires_at: far });
+        actions.push(Action::Configure(lease));
+        self.state = State::Informed { until: now + refresh.max(SHORTEST_REFRESH) };
+    }
+
+    fn bind(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
+        let after = |seconds: u32| match seconds {
+            FOR_EVER => Duration::MAX,
+            seconds => now + Duration::from_secs(seconds.into()),
+        };
+        let granted = message.addresses.iter().filter(|granted| granted.valid > 0);
+        let shortest = granted.clone().map(|granted| granted.preferred).min().unwrap_or(0);
+        let longest = granted.map(|granted| granted.valid).max().unwrap_or(0);
+        // RFC 8415, section 14.2: half and four fifths of the shortest time.
+        let part = |given: u32, numerator: u64| match (given, shortest) {
+            (0, FOR_EVER) => FOR_EVER,
+            (0, shortest) => u32::try_from(u64::from(shortest) * numerator / 10).unwrap_or(FOR_EVER),
+            (given, _) => given,
+        };
+        let (renewal, rebinding) = (part(message.renewal_time, 5), part(message.rebinding_time, 8));
+        let mut lease = lease_of(message);
+        lease.addresses.retain(|granted| granted.valid > 0);
+        self.held = Some(Held {
+            renew_at: after(renewal),
+            rebind_at: after(rebinding.max(renewal)),
+            expires_at: after(longest),
+            lease: lease.clone(),
+        });
+        actions.push(Action::Configure(lease));
+        self.state = State::Bound;
+    }
+
+    fn refused(&mut self, now: Duration, message: &ServerMessage, actions: &mut Vec<Action>) {
+        let text = message.text.as_deref().unwrap_or("no reason given");
+        actions.push(Action::Report(format!("the DHCPv6 server grants no address: {text}")));
+        // An address of another link is of no use here; one that a server has forgotten runs until its end.
+        let status = if message.status == Status::Success { message.address_status } else { message.status };
+        if status == Status::NotOnLink && self.held.take().is_some() {
+            actions.push(Action::Configure(Lease::default()));
+        }
+        if matches!(self.state, State::Renewing { .. } | State::Rebinding { .. }) {
+            self.begin(now, |exchange| State::Soliciting { exchange }, actions);
+        } else {
+            self.state = State::Waiting { until: now + AFTER_REFUSAL };
+        }
+    }
+
+    fn begin(&mut self, now: Duration, state: impl FnOnce(Exchange) -> State, actions: &mut Vec<Action>) {
+        let transaction = self.transaction();
+        let exchange = Exchange { transaction, started: now, attempts: 0, wait: Duration::ZERO, resend_at: now };
+        self.state = state(exchange);
+        self.send(now, actions);
+    }
+
+    /// Sends the question of the present state and sets when to repeat it (RFC 8415, sections 7.6 and 15).
+    fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let ours = || -> Vec<Ipv6Addr> {
+            self.held.iter().flat_map(|held| &held.lease.addresses).map(|granted| granted.address).collect()
+        };
+        let lease_server = self.held.as_ref().map(|held| held.lease.server.clone());
+        let (kind, server, addresses, (first, longest)) = match &self.state {
+            State::Soliciting { .. } => (Kind::Solicit, None, ours(), (1, 3600)),
+            State::Requesting { server, addresses, .. } => {
+                (Kind::Request, Some(server.clone()), addresses.clone(), (1, 30))
+            }
+            State::Renewing { .. } => (Kind::Renew, lease_server, ours(), (10, 600)),
+            State::Rebinding { .. } => (Kind::Rebind, None, ours(), (10, 600)),
+            State::Informing { .. } => (Kind::InformationRequest, None, Vec::new(), (1, 3600)),
+            _ => return,
+        };
+        let (State::Soliciting { exchange }
+        | State::Requesting { exchange, .. }
+        | State::Renewing { exchange }
+        | State::Rebinding { exchange }
+        | State::Informing { exchange }) = &mut self.state
+        else {
+            return;
+        };
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.wait = (exchange.wait * 2).clamp(Duration::from_secs(first), Duration::from_secs(longest));
+        exchange.resend_at = now + jittered(&mut self.random, exchange.wait);
+        let hundredths = now.saturating_sub(exchange.started).as_millis() / 10;
+        actions.push(Action::Send(ClientMessage {
+            kind,
+            transaction: exchange.transaction,
+            elapsed: u16::try_from(hundredths).unwrap_or(u16::MAX),
+            mac: self.mac,
+            server,
+            addresses,
+        }));
+    }
+
+    fn transaction(&mut self) -> u32 {
+        u32::try_from(next_random(&mut self.random) >> 40).unwrap_or(0)
+    }
+}
+
+fn lease_of(message: ServerMessage) -> Lease {
+    let ServerMessage { server, addresses, dns_servers, search, ntp_servers, .. } = message;
+    Lease { server, addresses, dns_servers, search, ntp_servers }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

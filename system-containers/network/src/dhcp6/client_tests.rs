@@ -1,0 +1,161 @@
+use super::super::message::tests::{MAC, SERVER, bytes};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Site {
+    client: Client,
+    now: Duration,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self { client: Client::new(MAC, 7), now: SECOND }
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        self.client.step(self.now, event)
+    }
+
+    /// Lets time pass up to the next deadline.
+    fn wait(&mut self) -> Vec<Action> {
+        self.now = self.client.deadline().unwrap();
+        self.step(Event::Timer)
+    }
+
+    /// The server answers the last question.
+    fn answer(&mut self, kind: Kind, question: &ClientMessage, times: &[(u32, u32)]) -> Vec<Action> {
+        let addresses: Vec<_> =
+            times.iter().zip(1_u16..).map(|((preferred, valid), last)| (address(last), *preferred, *valid)).collect();
+        let bytes = bytes(kind, question.transaction, &addresses, &[(14, Vec::new())]);
+        self.step(Event::Received(Box::new(ServerMessage::decode(&bytes, MAC).unwrap())))
+    }
+
+    fn bound(times: (u32, u32)) -> Self {
+        let mut site = Self::new();
+        let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+        site.answer(Kind::Reply, &solicit, &[times]);
+        assert!(matches!(site.client.state, State::Bound));
+        site
+    }
+}
+
+fn address(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+}
+
+fn sent(actions: &[Action]) -> ClientMessage {
+    actions
+        .iter()
+        .find_map(|action| if let Action::Send(message) = action { Some(message.clone()) } else { None })
+        .unwrap()
+}
+
+fn configured(actions: &[Action]) -> Option<Vec<Ipv6Addr>> {
+    actions.iter().find_map(|action| match action {
+        Action::Configure(lease) => Some(lease.addresses.iter().map(|granted| granted.address).collect()),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_offer_is_asked_for_and_a_grant_renewed_rebound_and_given_up() {
+    let mut site = Site::new();
+    let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+    assert_eq!((solicit.kind, solicit.server.clone()), (Kind::Solicit, None));
+    let request = sent(&site.answer(Kind::Advertise, &solicit, &[(3600, 7200)]));
+    assert_eq!((request.kind, request.server.as_deref()), (Kind::Request, Some(SERVER)));
+    assert_eq!(request.addresses, [address(1)]);
+    assert_eq!(configured(&site.answer(Kind::Reply, &request, &[(3600, 7200)])), Some(vec![address(1)]));
+    let bound = site.now;
+
+    let renew = sent(&site.wait());
+    assert_eq!((renew.kind, site.now - bound), (Kind::Renew, 1800 * SECOND));
+    assert_eq!(renew.server.as_deref(), Some(SERVER));
+    // The server has gone: all are asked, until the address ends.
+    let mut kinds = Vec::new();
+    let actions = loop {
+        let actions = site.wait();
+        if configured(&actions).is_some() {
+            break actions;
+        }
+        kinds.push(sent(&actions).kind);
+    };
+    assert!(kinds.contains(&Kind::Renew) && kinds.contains(&Kind::Rebind), "{kinds:?}");
+    assert_eq!(site.now - bound, 7200 * SECOND);
+    assert_eq!(configured(&actions), Some(Vec::new()));
+    assert_eq!(sent(&actions).kind, Kind::Solicit);
+}
+
+#[test]
+fn a_renewal_moves_the_end() {
+    let mut site = Site::bound((3600, 7200));
+    let renew = sent(&site.wait());
+    let renewed = site.now;
+    assert!(configured(&site.answer(Kind::Reply, &renew, &[(3600, 7200)])).is_some());
+    let again = sent(&site.wait());
+    assert_eq!((again.kind, site.now - renewed), (Kind::Renew, 1800 * SECOND));
+    // One address is taken back, another comes.
+    assert_eq!(configured(&site.answer(Kind::Reply, &again, &[(0, 0), (100, 200)])), Some(vec![address(2)]));
+}
+
+#[test]
+fn an_answer_to_another_question_or_of_another_server_does_not_count() {
+    let mut site = Site::new();
+    let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+    let other = ClientMessage { transaction: solicit.transaction ^ 1, ..solicit.clone() };
+    assert!(site.answer(Kind::Advertise, &other, &[(3600, 7200)]).is_empty());
+    assert!(site.answer(Kind::Advertise, &solicit, &[]).is_empty(), "it offers nothing");
+    let request = sent(&site.answer(Kind::Advertise, &solicit, &[(3600, 7200)]));
+    let bytes = bytes(Kind::Reply, request.transaction, &[(address(9), 1, 2)], &[(2, vec![1, 2, 3])]);
+    let stranger = ServerMessage::decode(&bytes, MAC).unwrap();
+    assert!(site.step(Event::Received(Box::new(stranger))).is_empty());
+}
+
+#[test]
+fn silence_makes_the_client_slower_and_a_refusal_makes_it_wait() {
+    let mut site = Site::new();
+    let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+    for _ in 0..20 {
+        assert_eq!(sent(&site.wait()).kind, Kind::Solicit);
+    }
+    assert!(site.client.trouble().unwrap().contains("no DHCPv6 server offers"));
+    let before = site.now;
+    site.wait();
+    assert!(site.now - before > 3000 * SECOND && site.now - before < 4100 * SECOND);
+    let refusal = bytes(Kind::Reply, solicit.transaction, &[], &[(14, Vec::new()), (13, vec![0, 2])]);
+    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&refusal, MAC).unwrap())));
+    assert!(matches!(actions.as_slice(), [Action::Report(_)]), "{actions:?}");
+    let refused = site.now;
+    assert_eq!(sent(&site.wait()).kind, Kind::Solicit);
+    assert!(site.now > refused);
+}
+
+#[test]
+fn another_machines_address_is_declined() {
+    let mut site = Site::bound((3600, 7200));
+    assert!(site.step(Event::Conflict(address(9))).is_empty());
+    let actions = site.step(Event::Conflict(address(1)));
+    let decline = sent(&actions);
+    assert_eq!((decline.kind, decline.addresses.clone()), (Kind::Decline, vec![address(1)]));
+    assert_eq!(configured(&actions), Some(Vec::new()));
+    assert_eq!(sent(&site.wait()).kind, Kind::Solicit);
+}
+
+#[test]
+fn information_is_asked_for_again_and_carrier_brings_a_lease_back() {
+    let mut site = Site::new();
+    let question = sent(&site.step(Event::Want(Wanted::Information)));
+    assert_eq!(question.kind, Kind::InformationRequest);
+    assert_eq!(configured(&site.answer(Kind::Reply, &question, &[])), Some(Vec::new()));
+    let informed = site.now;
+    assert_eq!(sent(&site.wait()).kind, Kind::InformationRequest);
+    assert_eq!(site.now - informed, DEFAULT_REFRESH);
+
+    let mut site = Site::bound((3600, 7200));
+    assert!(site.step(Event::CarrierLost).is_empty());
+    let rebind = sent(&site.step(Event::Want(Wanted::Addresses)));
+    assert_eq!((rebind.kind, rebind.addresses), (Kind::Rebind, vec![address(1)]));
+    assert_eq!(configured(&site.step(Event::Want(Wanted::Nothing))), Some(Vec::new()));
+    assert_eq!(site.client.deadline(), None);
+}

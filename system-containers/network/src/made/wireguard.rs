@@ -1,0 +1,181 @@
+//! WireGuard's settings over generic netlink (linux/wireguard.h, linux/genetlink.h). The kernel answers while it is asked,
+//! so nothing here waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use berth_config::{WireGuard, WireGuardKey, WireGuardPeer};
+use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+
+use crate::nftables::wire::{Attributes, error_of};
+
+/// GENL_ID_CTRL: tells the numbers of the others.
+const CONTROLLER: u16 = 16;
+const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
+const FAMILY_NAME: u16 = 2;
+
+const GET_DEVICE: u8 = 0;
+const SET_DEVICE: u8 = 1;
+const DEVICE_INDEX: u16 = 1;
+const DEVICE_PRIVATE_KEY: u16 = 3;
+const DEVICE_PUBLIC_KEY: u16 = 4;
+const DEVICE_FLAGS: u16 = 5;
+const DEVICE_LISTEN_PORT: u16 = 6;
+const DEVICE_MARK: u16 = 7;
+const DEVICE_PEERS: u16 = 8;
+const PEER_PUBLIC_KEY: u16 = 1;
+const PEER_PRESHARED_KEY: u16 = 2;
+const PEER_FLAGS: u16 = 3;
+const PEER_ENDPOINT: u16 = 4;
+const PEER_KEEPALIVE: u16 = 5;
+const PEER_ALLOWED: u16 = 9;
+const ALLOWED_FAMILY: u16 = 1;
+const ALLOWED_ADDRESS: u16 = 2;
+const ALLOWED_LENGTH: u16 = 3;
+/// WGDEVICE_F_REPLACE_PEERS
+const REPLACE_PEERS: u32 = 1;
+/// WGPEER_F_REPLACE_ALLOWEDIPS
+const REPLACE_ALLOWED: u32 = 2;
+
+const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+const DUMP: u16 = 0x300;
+const HEADERS: usize = 20;
+
+/// Gives the tunnel with this number its key, port and peers, and no others.
+pub fn configure(index: u32, tunnel: &WireGuard, key: &WireGuardKey) -> io::Result<()> {
+    let connection = Connection::open()?;
+    let mut device = Attributes::default();
+    device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
+    device.bytes(DEVICE_PRIVATE_KEY, key.bytes());
+    device.bytes(DEVICE_FLAGS, &REPLACE_PEERS.to_ne_bytes());
+    device.bytes(DEVICE_LISTEN_PORT, &tunnel.listen_port.unwrap_or(0).to_ne_bytes());
+    device.bytes(DEVICE_MARK, &tunnel.mark.unwrap_or(0).to_ne_bytes());
+    connection.ask(SET_DEVICE, ACKNOWLEDGE, &device)?;
+    // One message a peer: an attribute holds 64 KiB at most.
+    for peer in &tunnel.peers {
+        let mut device = Attributes::default();
+        device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
+        device.nested(DEVICE_PEERS, |peers| {
+            peers.nested(0, |attributes| describe(peer, attributes));
+        });
+        connection.ask(SET_DEVICE, ACKNOWLEDGE, &device)?;
+    }
+    Ok(())
+}
+
+/// The public key that belongs to the tunnel's private one.
+pub fn public_key(index: u32) -> io::Result<WireGuardKey> {
+    let mut device = Attributes::default();
+    device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
+    let answer = Connection::open()?.ask(GET_DEVICE, DUMP, &device)?;
+    let key = attribute(answer.get(HEADERS..).unwrap_or_default(), DEVICE_PUBLIC_KEY);
+    let key: Option<[u8; 32]> = key.and_then(|bytes| bytes.try_into().ok());
+    key.map(WireGuardKey::new).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn describe(peer: &WireGuardPeer, attributes: &mut Attributes) {
+    attributes.bytes(PEER_PUBLIC_KEY, peer.public_key.bytes());
+    attributes.bytes(PEER_FLAGS, &REPLACE_ALLOWED.to_ne_bytes());
+    if let Some(secret) = &peer.preshared_key {
+        attributes.bytes(PEER_PRESHARED_KEY, secret.bytes());
+    }
+    if let Some(endpoint) = peer.endpoint {
+        attributes.bytes(PEER_ENDPOINT, &socket_address(endpoint.address()));
+    }
+    let seconds = peer.persistent_keepalive.map_or(0, |time| time.duration().as_secs());
+    attributes.bytes(PEER_KEEPALIVE, &u16::try_from(seconds).unwrap_or(u16::MAX).to_ne_bytes());
+    attributes.nested(PEER_ALLOWED, |list| {
+        for prefix in &peer.allowed_ips {
+            list.nested(0, |one| {
+                let (family, address) = match prefix.address() {
+                    std::net::IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+                    std::net::IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+                };
+                one.bytes(ALLOWED_FAMILY, &family_number(family).to_ne_bytes());
+                one.bytes(ALLOWED_ADDRESS, &address);
+                one.bytes(ALLOWED_LENGTH, &[prefix.length()]);
+            });
+        }
+    });
+}
+
+fn family_number(family: i32) -> u16 {
+    u16::try_from(family).unwrap_or(0)
+}
+
+/// A struct sockaddr_in or sockaddr_in6.
+fn socket_address(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(28);
+    match address {
+        SocketAddr::V4(address) => {
+            bytes.extend(family_number(libc::AF_INET).to_ne_bytes());
+            bytes.extend(address.port().to_be_bytes());
+            bytes.extend(address.ip().octets());
+            bytes.resize(16, 0);
+        }
+        SocketAddr::V6(address) => {
+            bytes.extend(family_number(libc::AF_INET6).to_ne_bytes());
+            bytes.extend(address.port().to_be_bytes());
+            bytes.extend([0; 4]);
+            bytes.extend(address.ip().octets());
+            bytes.extend(address.scope_id().to_ne_bytes());
+        }
+    }
+    bytes
+}
+
+struct Connection {
+    socket: OwnedFd,
+    family: u16,
+}
+
+impl Connection {
+    fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkGeneric)?;
+        socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        let mut this = Self { socket, family: CONTROLLER };
+        let mut name = Attributes::default();
+        name.text(FAMILY_NAME, "wireguard");
+        let answer = this.ask(GET_FAMILY, 0, &name)?;
+        let number = attribute(answer.get(HEADERS..).unwrap_or_default(), FAMILY_ID);
+        let number = number.and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+        this.family = number.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(this)
+    }
+
+    /// Sends one message and returns the first of the answer.
+    fn ask(&self, command: u8, flags: u16, attributes: &Attributes) -> io::Result<Vec<u8>> {
+        let bytes = attributes.as_bytes();
+        let length = u32::try_from(HEADERS + bytes.len()).unwrap_or(u32::MAX);
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(self.family.to_ne_bytes());
+        message.extend((REQUEST | flags).to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend([command, 1, 0, 0]);
+        message.extend(bytes);
+        socket::send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
+        let mut buffer = vec![0; 32 * 1024];
+        let length = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        buffer.truncate(length);
+        match error_of(&buffer) {
+            Some(error) => Err(io::Error::from_raw_os_error(error)),
+            None => Ok(buffer),
+        }
+    }
+}
+
+/// The value of an attribute.
+fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        if kind == wanted {
+            return bytes.get(4..length);
+        }
+        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}

@@ -1,0 +1,123 @@
+//! The machine's own resolver, asked by `dig`, with dnsmasq as the servers that it asks.
+
+mod support;
+
+use std::fs;
+
+use support::{Machine, Namespace, Program, Running, eventually, possible};
+
+const TOOLS: &[&str] = &["ip", "dig", "dnsmasq"];
+
+/// Another machine with name servers, over IPv4 and IPv6.
+struct Servers {
+    namespace: Namespace,
+    log: tempfile::NamedTempFile,
+}
+
+impl Servers {
+    fn new(machine: &Machine) -> Self {
+        let namespace = Namespace::new();
+        machine.namespace.connect("eth0", &namespace, "lan0");
+        namespace.ip("link set lan0 up");
+        for address in ["192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/24", "2001:db8::1/64"] {
+            namespace
+                .ip(&format!("address add {address} dev lan0 {}", if address.contains(':') { "nodad" } else { "" }));
+        }
+        Self { namespace, log: tempfile::NamedTempFile::new().unwrap() }
+    }
+
+    fn start(&self, address: &str, settings: &[&str]) -> Program {
+        let (listen, log) =
+            (format!("--listen-address={address}"), format!("--log-facility={}", self.log.path().display()));
+        let fixed = [
+            "dnsmasq",
+            "-k",
+            "--no-resolv",
+            "--no-hosts",
+            "--bind-interfaces",
+            "--user=root",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--log-queries",
+        ];
+        let program = self.namespace.start(&[&fixed[..], &[&listen, &log], settings].concat());
+        eventually("dnsmasq listens", || {
+            self.namespace.try_run(&format!("dig +time=1 +tries=1 @{address} up")).status.success().then_some(())
+        });
+        program
+    }
+
+    /// How often a name was asked for.
+    fn asked(&self, name: &str) -> usize {
+        fs::read_to_string(self.log.path()).unwrap().matches(&format!("] {name} from")).count()
+    }
+}
+
+fn dig(machine: &Machine, question: &str) -> String {
+    machine.namespace.run(&format!("dig +time=3 +tries=2 @127.0.0.53 {question}"))
+}
+
+fn answers(service: &Running) {
+    let resolv_conf = service.file("resolv.conf");
+    assert!(resolv_conf.contains("nameserver 127.0.0.53\n"), "{resolv_conf}");
+}
+
+const ADDRESSES: &str = "[network.links.eth0]\naddresses = ['192.0.2.7/24', '2001:db8::7/64']\nipv6 = 'static'\n";
+
+#[test]
+fn answers_are_kept_as_long_as_they_hold_and_domains_have_servers_of_their_own() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let configuration = |server: &str| {
+        format!(
+            "[network]\ndns = ['{server}']\ndomains = {{ 'corp.test' = ['192.0.2.2'], 'zone.test' = ['192.0.2.3'] }}\n{ADDRESSES}"
+        )
+    };
+    let machine = Machine::new(&configuration("192.0.2.1"));
+    let servers = Servers::new(&machine);
+    let long = format!("--txt-record=long.test,{}", vec!["a".repeat(250); 20].join(","));
+    let text = ["--host-record=www.test,203.0.113.1,60", &long];
+    let _first = servers.start("192.0.2.1", &text);
+    // One that has a zone of its own says for how long there is nothing.
+    let _zone = servers.start("192.0.2.3", &["--auth-server=ns.test,192.0.2.3", "--auth-zone=zone.test"]);
+    let _second = servers.start("192.0.2.2", &["--host-record=git.corp.test,203.0.113.2,60"]);
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    answers(&service);
+    for how in ["", "+tcp", "+noedns", "+nocookie", ""] {
+        let answer = dig(&machine, &format!("{how} WWW.test"));
+        assert!(answer.contains("203.0.113.1") && answer.contains("WWW.test."), "{answer}");
+    }
+    // With EDNS and without: two questions to the server, the rest is kept.
+    assert_eq!(servers.asked("www.test") + servers.asked("WWW.test"), 2);
+    assert!(dig(&machine, "git.corp.test").contains("203.0.113.2"));
+    assert!(dig(&machine, "nowhere.zone.test").contains("NXDOMAIN"));
+    assert!(dig(&machine, "nowhere.zone.test").contains("NXDOMAIN"));
+    assert_eq!(servers.asked("nowhere.zone.test"), 1, "that there is nothing is kept too");
+    let text = dig(&machine, "long.test TXT");
+    assert!(text.len() > 5000, "{text}");
+    // Other servers may have other answers: nothing is kept from before.
+    service.apply(&configuration("2001:db8::1"));
+    let _third = servers.start("2001:db8::1", &["--host-record=www.test,203.0.113.3,60"]);
+    eventually("the IPv6 server is asked", || dig(&machine, "www.test").contains("203.0.113.3").then_some(()));
+    // Nobody else is answered.
+    let far = servers.namespace.try_run("dig +time=1 +tries=1 @192.0.2.7 www.test");
+    assert!(!far.status.success());
+}
+
+#[test]
+fn programs_ask_the_servers_themselves_where_that_is_wanted() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new(&format!("[network]\ndns = ['192.0.2.1']\nresolver = false\n{ADDRESSES}"));
+    let mut service = machine.start();
+    service.wait_ready();
+    assert!(service.file("resolv.conf").contains("nameserver 192.0.2.1\n"));
+    assert!(!machine.namespace.run("cat /proc/net/udp").contains("3500007F:0035"));
+    service.apply("[network]\ndns = ['192.0.2.1']\n");
+    eventually("the resolver", || service.file("resolv.conf").contains("127.0.0.53").then_some(()));
+    assert!(machine.namespace.run("cat /proc/net/udp").contains("3500007F:0035"));
+}
