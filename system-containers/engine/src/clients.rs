@@ -63,7 +63,9 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()
         },
     };
     answer(Answer::Coming)?;
-    // It is gone only when the engine ends.
-    puller.upgrade().map(|puller| puller.send(task));
+    if let Some(puller) = puller.upgrade() {
+        // It refuses only when the engine ends, and then the client's pipe ends with it.
+        let _ = puller.send(task);
+    }
     Ok(())
 }
