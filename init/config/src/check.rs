@@ -2,6 +2,7 @@
 
 mod cycles;
 mod dependencies;
+mod drivers;
 mod health;
 mod made;
 mod network;

@@ -49,7 +49,7 @@ pub use network::{
     LinkMatch, LinkName, LinkSettings, Made, Mtu, Network, OpenPorts, Pattern, Prefix, PrimaryReselect, Route, Rule,
     RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
 };
-pub use networks::{ContainerNetwork, NetworkName};
+pub use networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
 pub use plan::{Action, Change, ContainerPlan, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName};

@@ -334,6 +334,8 @@ pub enum Notice {
     /// [network] Set up the network namespace whose descriptor comes with this message. Comes again for every running
     /// container when `network` was restarted: PID 1 keeps a copy of the descriptor.
     AttachNetwork(Box<Attachment>),
+    /// [network] After it has become ready every container with a network was named; what any other had is free.
+    AllAttached,
     /// [network] Whether connections are to be sent to a container from now on.
     Serving {
         /// The container.

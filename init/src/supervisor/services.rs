@@ -36,6 +36,7 @@ impl Supervisor {
                     .filter(|other| self.containers.get(*other).is_some_and(|container| container.network.is_some()));
                 let with_network: Vec<u32> = with_network.collect();
                 with_network.into_iter().for_each(|other| self.attach(other));
+                self.notify(Role::Network, Notice::AllAttached);
             }
             Role::Control => others.into_iter().for_each(|other| self.offer_api(other)),
             Role::Engine => {}

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
-use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::link::{InfoBridgePort, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::{Handle, LinkBridgePort, LinkUnspec};
 
 /// The kernel's table of its own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u32 = 255;
@@ -173,6 +173,13 @@ impl Netlink {
     pub async fn set_mtu(&self, index: u32, name: &str, mtu: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
         self.handle.link().change(message).execute().await.map_err(about("set the MTU of link", name))
+    }
+
+    /// Keeps a bridge's port from reaching the bridge's other isolated ports.
+    pub async fn isolate_port(&self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.link_by_name(name).await?.header.index;
+        let message = LinkBridgePort::new(index).append_info_data(InfoBridgePort::Isolated(true)).build();
+        self.handle.link().change(message).execute().await.map_err(about("isolate link", name))
     }
 
     /// Removes a link.

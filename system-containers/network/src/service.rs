@@ -298,6 +298,7 @@ impl Service {
             }
             Notice::Serving { name, serving } => self.containers.serve(&name, serving),
             Notice::DetachNetwork { name } => self.containers.detach(&name).await,
+            Notice::AllAttached => self.containers.detach_unnamed().await,
             Notice::Resumed => {
                 (self.told_links, self.told_host_name) = (None, None);
                 self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;

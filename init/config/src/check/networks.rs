@@ -9,7 +9,7 @@ use crate::container::{Container, NetworkMode};
 use crate::load::Report;
 use crate::names::ContainerName;
 use crate::network::Prefix;
-use crate::networks::{ContainerNetwork, NetworkName};
+use crate::networks::{ContainerNetwork, NetworkDriver, NetworkName};
 use crate::suggestion::nearest;
 use crate::tree::{Node, Path};
 
@@ -79,7 +79,10 @@ impl Check<'_, '_> {
         }
         if network.mtu.is_some_and(|mtu| mtu.bytes() < LEAST_MTU) {
             let help = "`mtu` wants at least 1280";
-            self.refuse(&path.key("mtu"), "IPv6 does not work with packets that small", help);
+            self.refuse(&path.clone().key("mtu"), "IPv6 does not work with packets that small", help);
+        }
+        for (key, message, help) in super::drivers::mistakes(network) {
+            self.refuse(&key.map_or_else(|| path.clone(), |key| path.clone().key(key)), message, help);
         }
     }
 
@@ -106,7 +109,18 @@ impl Check<'_, '_> {
                 self.unknown(network, &path);
                 continue;
             };
-            way_out |= !settings.internal;
+            if !way_out && !settings.internal {
+                way_out = true;
+                self.ports_on(name, container, network, settings);
+            }
+            if settings.driver == NetworkDriver::Ipvlan && membership.mac_address.is_some() {
+                let help = "leave it out, or give the network the driver \"macvlan\"";
+                self.refuse(
+                    &path.clone().key("mac_address"),
+                    "containers of an ipvlan network have their parent's",
+                    help,
+                );
+            }
             let fixed = membership.addresses().count() > 0 || membership.mac_address.is_some();
             if fixed && container.replicas.is_some_and(|count| count.get() > 1) {
                 self.refuse(&path, "replicas cannot have the same address", "leave the addresses out");
@@ -119,6 +133,21 @@ impl Check<'_, '_> {
             let help = "publish no ports, or name a network that is not internal";
             let path = container_path(name).key("ports");
             self.refuse(&path, "all networks of the container are internal, nothing leads to it", help);
+        }
+    }
+
+    /// Ports of the machine lead to containers by its bridges only.
+    fn ports_on(
+        &mut self,
+        name: &ContainerName,
+        container: &Container,
+        network: &NetworkName,
+        settings: &ContainerNetwork,
+    ) {
+        if settings.driver != NetworkDriver::Bridge && !container.ports.is_empty() {
+            let message = format!("the container is reached by its own address on \"{network}\", not by the machine's");
+            let help = "publish no ports, or name a network with the driver \"bridge\" first";
+            self.refuse(&container_path(name).key("ports"), message, help);
         }
     }
 

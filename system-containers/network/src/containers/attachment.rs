@@ -22,6 +22,8 @@ pub struct Cable {
     pub network: String,
     /// The network's number.
     pub number: u16,
+    /// Whether its other end is on a bridge of the machine; else it is a link on the network's parent.
+    pub bridged: bool,
     /// The part of `ipv4` that is not the network's: at most 24 bits.
     pub place: u32,
     /// Its address.
@@ -69,6 +71,11 @@ impl Attachment {
             Member { network: cable.network.clone(), names: own.into_iter().chain(aliases).collect(), addresses }
         });
         directory.add(&self.wanted.name, members.collect(), self.wanted.serving, self.way_out.is_some());
+    }
+
+    /// Whether it is on no bridge of the machine.
+    pub fn is_away(&self) -> bool {
+        !self.cables.iter().any(|cable| cable.bridged)
     }
 
     /// Whether it has the address.
@@ -132,7 +139,15 @@ pub mod tests {
     /// A container on the default network.
     pub fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
         let (ipv4, ipv6) = (Ipv4Addr::new(172, 30, 0, 2), "fd00::2".parse().unwrap());
-        let cable = Cable { network: "default".into(), number: 0, place: 2, ipv4, ipv6, mac: [2, 0, 0, 0, 0, 2] };
+        let cable = Cable {
+            network: "default".into(),
+            number: 0,
+            bridged: true,
+            place: 2,
+            ipv4,
+            ipv6,
+            mac: [2, 0, 0, 0, 0, 2],
+        };
         let (service, networks) = (name.to_owned(), Vec::new());
         let wanted = message::Attachment { name: name.into(), service, networks, ports, serving: true };
         Attachment { wanted, namespace: 1, cables: vec![cable], way_out: Some(0), whole: true }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use berth_config::Prefix;
+use berth_config::{Mtu, Prefix};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute};
@@ -85,15 +85,15 @@ pub async fn ensure(netlink: &Netlink, network: &Network) -> Result<u32, Netlink
     Ok(index)
 }
 
-/// Lays a cable from a bridge into a namespace, where its end gets the name `inside`.
+/// Lays a cable from a network's bridge into a namespace, where its end gets the name `inside`.
 pub async fn connect(
     netlink: &Netlink,
-    bridge: u32,
+    network: &Network,
     (cable, inside): (&Cable, &str),
-    mtu: Option<u32>,
     (container, namespace): (&str, BorrowedFd<'_>),
 ) -> Result<(), NetlinkError> {
-    let name = cable.link_name();
+    let (name, bridge) = (cable.link_name(), network.bridge.unwrap_or_default());
+    let mtu = network.settings.mtu.map(Mtu::bytes);
     let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(inside)
         .address(cable.mac.to_vec())
@@ -108,6 +108,9 @@ pub async fn connect(
     // for five hundred that read them.
     if let Err(error) = sysctl::disable_ipv6(&name) {
         report::failure(&error);
+    }
+    if network.settings.isolated {
+        netlink.isolate_port(&name).await?;
     }
     netlink.set_up_by_name(&name).await
 }

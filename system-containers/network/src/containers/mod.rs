@@ -9,15 +9,16 @@ mod attachment;
 mod bridge;
 mod namespace;
 mod networks;
+mod parent;
 mod ports;
 mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_config::{Membership, Networking, OpenPorts};
+use berth_config::{Membership, NetworkDriver, Networking, OpenPorts};
 use berth_control::message;
 
 pub use self::answer::Attached;
@@ -84,11 +85,15 @@ pub struct Containers {
     store: AttachmentStore,
     networks: Networks,
     attachments: BTreeMap<String, Attachment>,
+    /// Of these, those that an earlier run of this program left and PID 1 has not named since.
+    unnamed: BTreeSet<String>,
     published: Published,
     /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
     inbound: Option<Vec<OpenPorts>>,
     resolvers: Resolvers,
     search: Vec<String>,
+    /// The host's name servers, for who is on no bridge.
+    servers: Vec<IpAddr>,
     /// Whether the machine's own questions are answered here.
     answers_host: bool,
 }
@@ -105,16 +110,18 @@ impl Containers {
             store,
             networks,
             attachments,
+            unnamed: BTreeSet::new(),
             published,
             inbound: None,
             resolvers,
             search: Vec::new(),
+            servers: Vec::new(),
             answers_host: false,
         };
         let links: BTreeSet<&str> = table.iter().map(|link| link.name.as_str()).collect();
         let is_lost = |attachment: &Attachment| {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
-            !attachment.whole || !attachment.cables.iter().all(there)
+            !attachment.whole || !attachment.cables.iter().filter(|cable| cable.bridged).all(there)
         };
         let lost = this.attachments.iter().filter(|(_, attachment)| is_lost(attachment));
         let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
@@ -122,6 +129,7 @@ impl Containers {
             this.attachments.remove(&name);
             this.forget(&name);
         }
+        this.unnamed = this.attachments.keys().cloned().collect();
         this.remove_unknown(table).await;
         for attachment in this.attachments.values() {
             attachment.enter(&mut this.resolvers.directory());
@@ -182,6 +190,7 @@ impl Containers {
         let namespace = namespace.ok_or(AttachError::NoNamespace)?;
         let inode = inode(&namespace)?;
         let name = wanted.name.clone();
+        self.unnamed.remove(&name);
         if let Some(present) = self.attachments.get(&name) {
             let serving = present.wanted.serving;
             if present.namespace == inode && present.wanted == (message::Attachment { serving, ..wanted.clone() }) {
@@ -209,6 +218,13 @@ impl Containers {
             self.detach(&name).await;
         }
         done
+    }
+
+    /// PID 1 has named all containers that run: the others ended while this program was away.
+    pub async fn detach_unnamed(&mut self) {
+        for name in std::mem::take(&mut self.unnamed) {
+            self.detach(&name).await;
+        }
     }
 
     /// Whether connections are to be sent to a container.
@@ -240,6 +256,7 @@ impl Containers {
         Ok(Cable {
             network: network.to_owned(),
             number: settings.number,
+            bridged: settings.settings.driver == NetworkDriver::Bridge,
             place: ipv4.to_bits() & !mask_of(settings.subnets.ipv4.length()),
             ipv4,
             ipv6,
@@ -252,21 +269,7 @@ impl Containers {
         // Noted first: should this program end in the middle, the next one knows what to remove.
         self.store.save(&attachment).map_err(AttachError::Store)?;
         self.attachments.insert(name.clone(), attachment.clone());
-        let mut inside = Vec::new();
-        for (index, cable) in attachment.cables.iter().enumerate() {
-            let unknown = || NetworkError::Unknown { name: cable.network.clone() };
-            let network = self.networks.get(&cable.network).ok_or_else(unknown)?;
-            let bridge = network.bridge.ok_or_else(unknown)?;
-            let (link, mtu) = (namespace::link_name(index), network.settings.mtu.map(berth_config::Mtu::bytes));
-            bridge::connect(&self.netlink, bridge, (cable, &link), mtu, (&name, namespace.as_fd())).await?;
-            let subnets = &network.subnets;
-            let gateways = [subnets.gateway4.into(), subnets.gateway6.into()];
-            inside.push(Inside {
-                name: link,
-                addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
-                gateways: (attachment.way_out == Some(index)).then_some(gateways),
-            });
-        }
+        let inside = self.connect(&attachment, &namespace).await?;
         namespace::set_up(namespace, inside).await?;
         self.published.update(&attachment.wanted.service, &self.attachments).map_err(AttachError::Filter)?;
         attachment.whole = true;
@@ -277,12 +280,40 @@ impl Containers {
         Ok(attached)
     }
 
+    /// Lays all cables of a container, and says what its ends of them are to have.
+    async fn connect(&self, attachment: &Attachment, namespace: &OwnedFd) -> Result<Vec<Inside>, AttachError> {
+        if attachment.cables.iter().any(|cable| !cable.bridged) {
+            namespace::clear(namespace.try_clone().map_err(NamespaceError::Enter)?).await?;
+        }
+        let mut inside = Vec::new();
+        for (index, cable) in attachment.cables.iter().enumerate() {
+            let unknown = || NetworkError::Unknown { name: cable.network.clone() };
+            let network = self.networks.get(&cable.network).ok_or_else(unknown)?;
+            let (name, container) = (namespace::link_name(index), &attachment.wanted.name);
+            let ends = (cable, name.as_str());
+            match network.bridge {
+                Some(_) => bridge::connect(&self.netlink, network, ends, (container, namespace.as_fd())).await?,
+                None if cable.bridged => return Err(unknown().into()),
+                None => parent::connect(&self.netlink, network, ends, namespace.as_fd()).await?,
+            }
+            let subnets = &network.subnets;
+            let gateways = if attachment.way_out == Some(index) { network.gateways() } else { [None; 2] };
+            inside.push(Inside {
+                name,
+                addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
+                gateways,
+            });
+        }
+        Ok(inside)
+    }
+
     /// Takes back what a container had. What fails is said; the rest is done all the same.
     pub async fn detach(&mut self, name: &str) {
+        self.unnamed.remove(name);
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
         self.publish_or_refill(&attachment.wanted.service);
-        for cable in &attachment.cables {
+        for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
             if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
                 report::failure(&error);
             }
@@ -292,8 +323,11 @@ impl Containers {
 
     /// What the host's resolver is made of now. Says whether containers' files are others with it.
     pub fn follow_names(&mut self, upstream: Upstream, search: Vec<String>) -> bool {
+        let servers = upstream.servers.iter().map(SocketAddr::ip).collect();
+        let before = std::mem::replace(&mut self.servers, servers);
+        let told = before != self.servers && self.attachments.values().any(Attachment::is_away);
         self.resolvers.follow(upstream);
-        std::mem::replace(&mut self.search, search) != self.search
+        std::mem::replace(&mut self.search, search) != self.search || told
     }
 
     /// Whether the machine's own questions are answered here from now on.
@@ -310,9 +344,15 @@ impl Containers {
     }
 
     fn attached(&self, attachment: &Attachment) -> Attached {
-        let first = attachment.cables.first().and_then(|cable| self.networks.get(&cable.network));
-        let server = first.map(|network| network.subnets.gateway4);
-        Attached { addresses: attachment.addresses(), resolv_conf: answer::resolv_conf(server, &self.search) }
+        // Who is on no bridge does not reach the resolvers on them.
+        let servers = if attachment.is_away() {
+            self.servers.clone()
+        } else {
+            let first = attachment.cables.iter().find(|cable| cable.bridged);
+            let network = first.and_then(|cable| self.networks.get(&cable.network));
+            network.map(|network| network.subnets.gateway4.into()).into_iter().collect::<Vec<_>>()
+        };
+        Attached { addresses: attachment.addresses(), resolv_conf: answer::resolv_conf(&servers, &self.search) }
     }
 
     /// Answers names on every bridge.

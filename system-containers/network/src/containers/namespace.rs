@@ -15,9 +15,11 @@ use crate::link::LinkTable;
 use crate::netlink::{Lifetime, MAIN_TABLE, Netlink, NetlinkError, Route};
 use crate::sysctl;
 
+const LINK_PREFIX: &str = "eth";
+
 /// The name of a cable's end in the container, by its place among the container's cables.
 pub fn link_name(index: usize) -> String {
-    format!("eth{index}")
+    format!("{LINK_PREFIX}{index}")
 }
 
 /// What one link inside is to have.
@@ -27,8 +29,8 @@ pub struct Inside {
     pub name: String,
     /// Its addresses and the lengths of their networks.
     pub addresses: [(IpAddr, u8); 2],
-    /// The bridge's addresses, where the way out leads.
-    pub gateways: Option<[IpAddr; 2]>,
+    /// Where the way out leads, for each address.
+    pub gateways: [Option<IpAddr>; 2],
 }
 
 /// Why the inside could not be set up.
@@ -50,22 +52,49 @@ pub enum NamespaceError {
 
 /// Sets up the inside of the namespace.
 pub async fn set_up(namespace: OwnedFd, inside: Vec<Inside>) -> Result<(), NamespaceError> {
+    within(namespace, async move |netlink| configure(&netlink, &inside).await).await
+}
+
+/// Removes what an attempt that ended in the middle left: links that have no end on the machine's side to take them away by.
+pub async fn clear(namespace: OwnedFd) -> Result<(), NamespaceError> {
+    within(namespace, async move |netlink| {
+        let mut table = LinkTable::default();
+        for link in netlink.links().await? {
+            table.update(&link);
+        }
+        let is_left = |link: &&crate::link::Link| matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"));
+        for link in table.iter().filter(is_left).filter(|link| link.name.starts_with(LINK_PREFIX)) {
+            netlink.remove_link(link.index, &link.name).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Does something in the namespace.
+async fn within<W>(namespace: OwnedFd, work: W) -> Result<(), NamespaceError>
+where
+    W: AsyncFnOnce(Netlink) -> Result<(), NamespaceError> + Send + 'static,
+{
     let (sender, receiver) = oneshot::channel();
     let work = move || {
         // Nobody waits any longer: the container has ended meanwhile, and the result with it.
-        let _nobody_waits = sender.send(enter(&namespace, &inside));
+        let _nobody_waits = sender.send(enter(&namespace, work));
     };
     std::thread::Builder::new().name("namespace".to_owned()).spawn(work).map_err(NamespaceError::Enter)?;
     receiver.await.map_err(|_| NamespaceError::Ended)?
 }
 
-fn enter(namespace: &OwnedFd, inside: &[Inside]) -> Result<(), NamespaceError> {
+fn enter(
+    namespace: &OwnedFd,
+    work: impl AsyncFnOnce(Netlink) -> Result<(), NamespaceError>,
+) -> Result<(), NamespaceError> {
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(NamespaceError::Enter)?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NamespaceError::Enter)?;
         tokio::spawn(connection);
-        configure(&Netlink::new(handle), inside).await
+        work(Netlink::new(handle)).await
     })
 }
 
@@ -96,7 +125,7 @@ async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result
             Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => continue,
             done => done?,
         }
-        let Some(gateway) = inside.gateways.and_then(|gateways| gateways.get(index).copied()) else { continue };
+        let Some(gateway) = inside.gateways.get(index).copied().flatten() else { continue };
         let unspecified = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let route = Route {
             link,

@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use berth_config::{ContainerNetwork, Networking, Prefix};
+use berth_config::{ContainerNetwork, NetworkDriver, Networking, Prefix};
 use serde::{Deserialize, Serialize};
 
 use super::bridge;
@@ -58,6 +58,14 @@ impl Network {
     /// The name of its bridge.
     pub fn bridge_name(&self) -> String {
         bridge::name(self.number)
+    }
+
+    /// Where its containers' ways out lead, if anywhere: to the bridge, or to the router on the parent's network.
+    pub fn gateways(&self) -> [Option<IpAddr>; 2] {
+        match self.settings.driver {
+            NetworkDriver::Bridge => [Some(self.subnets.gateway4.into()), Some(self.subnets.gateway6.into())],
+            NetworkDriver::Macvlan | NetworkDriver::Ipvlan => [true, false].map(|ipv4| self.settings.gateway(ipv4)),
+        }
     }
 }
 
@@ -145,7 +153,7 @@ impl Networks {
         self.save();
     }
 
-    /// A network with its bridge, which is made when it is needed. Says whether it was.
+    /// A network with its bridge, if it has one, which is made when it is needed. Says whether it was.
     pub async fn up(&mut self, name: &str, table: &LinkTable) -> Result<bool, NetworkError> {
         if self.get(name).is_some_and(|network| network.bridge.is_some()) {
             return Ok(false);
@@ -163,12 +171,15 @@ impl Networks {
         let subnets = Subnets::choose(number, &settings, subnets, &taken, self.kept.random).ok_or_else(no_subnet)?;
         let mut network = Network { number, settings, subnets, bridge: None };
         let changed = before.as_ref() != Some(&network);
-        network.bridge = Some(bridge::ensure(&self.netlink, &network).await?);
+        let bridged = network.settings.driver == NetworkDriver::Bridge;
+        if bridged {
+            network.bridge = Some(bridge::ensure(&self.netlink, &network).await?);
+        }
         self.kept.networks.insert(name.to_owned(), network);
         if changed {
             self.save();
         }
-        Ok(true)
+        Ok(bridged)
     }
 
     fn free_number(&self, name: &str) -> Option<u16> {

@@ -164,6 +164,41 @@ fn a_health_check_is_of_one_kind() {
 }
 
 #[test]
+fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
+    let lan = |keys: &str| format!("[networks.lan]\ndriver = 'macvlan'\nparent = 'eth1'\n{keys}\n");
+    let subnet = "subnets = ['192.0.2.0/24']";
+    let web = |keys: &str| format!("{}[containers.web]\nimage = 'x'\n{keys}\n", lan(subnet));
+    for good in [
+        lan(subnet),
+        lan(&format!("mode = 'private'\n{subnet}\ngateways = ['192.0.2.1']")),
+        format!("[networks.lan]\ndriver = 'ipvlan'\nparent = 'eth1.7'\nmode = 'l3s'\n{subnet}\n"),
+        web("networks = ['default', 'lan']\nports = ['80:80']"),
+        "[networks.lan]\nisolated = true\n".to_owned(),
+    ] {
+        assert!(complaints(&good).is_empty(), "{good}");
+    }
+    for (text, reason) in [
+        ("[networks.lan]\nparent = 'eth1'\n".to_owned(), "a bridge has none"),
+        ("[networks.lan]\nmode = 'l2'\n".to_owned(), "a bridge has none"),
+        (format!("[networks.lan]\ndriver = 'ipvlan'\n{subnet}\n"), "it has no `parent`"),
+        (lan("subnets = ['fd00::/64']"), "addresses of the parent's network"),
+        (lan(&format!("mode = 'l3'\n{subnet}")), "no such mode"),
+        (lan(&format!("internal = true\n{subnet}")), "not up to this machine"),
+        (lan(&format!("isolated = true\n{subnet}")), "only a bridge"),
+        (web("networks = ['lan', 'default']\nports = ['80:80']"), "by its own address on \"lan\""),
+        (
+            format!(
+                "[networks.lan]\ndriver = 'ipvlan'\nparent = 'eth1'\n{subnet}\n[containers.a]\nimage = 'x'\n\
+                 networks = {{ lan = {{ mac_address = '02:00:00:00:00:01' }} }}\n"
+            ),
+            "have their parent's",
+        ),
+    ] {
+        assert!(mistake(&text).contains(reason), "{text}: {}", mistake(&text));
+    }
+}
+
+#[test]
 fn networks_have_subnets_of_their_own_and_containers_fit_into_them() {
     let web = |keys: &str| format!("[containers.web]\nimage = 'x'\n{keys}\n");
     let back = |keys: &str| format!("[networks.back]\nsubnets = ['10.9.0.0/24', 'fd09::/64']\n{keys}\n");

@@ -1,0 +1,140 @@
+//! Networks whose containers are kept apart, and networks on a link of the machine.
+
+mod support;
+
+use berth_control::message::Notice;
+use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use support::{Namespace, eventually, on, possible, try_run, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+
+#[test]
+fn containers_of_an_isolated_network_reach_what_is_outside_and_not_each_other() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.apart]\nisolated = true\n");
+    let mut service = site.start();
+    let (web, other) = (container(), container());
+    let ports = [port("", 8080, 80, "tcp")];
+    let addresses = service.attach_as(on(wanted("web", &ports), &[("apart", "")]), &web).unwrap();
+    service.attach_as(on(wanted("other", &[]), &[("apart", "")]), &other).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&site.outside, "TCP", 7000, "outside")];
+    for family in 0..2 {
+        assert!(ask(&other, "TCP", OUTSIDE[family], 7000).starts_with("outside sees"));
+        assert!(ask(&other, "TCP", HOST[family], 8080).starts_with("web sees"), "what is published is for all");
+        assert!(ask(&site.machine.namespace, "TCP", &addresses[family], 80).starts_with("web sees"));
+        assert!(is_shut(&other, &addresses[family], 80), "{}", addresses[family]);
+    }
+}
+
+/// A site whose uplink has a second address for containers of its own, and `false` if the kernel has no such links.
+fn lan(driver: &str, mode: &str) -> Option<Site> {
+    let probe = Namespace::new();
+    probe.ip("link add up type veth peer name down");
+    if !try_run(&format!("ip -n {} link add test0 link up type {driver}", probe.name)).status.success() {
+        eprintln!("SKIPPED: this kernel has no {driver}");
+        return None;
+    }
+    Some(Site::with(&format!(
+        "[networks.lan]\ndriver = '{driver}'\nparent = 'eth0'\nmtu = 1400\nmode = '{mode}'\n\
+         subnets = ['192.0.2.0/24', '2001:db8::/64']\ngateways = ['192.0.2.1', '2001:db8::1']\n"
+    )))
+}
+
+fn containers_are_machines_of_their_parents_network(driver: &str, mode: &str, apart: bool) {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(site) = lan(driver, mode) else { return };
+    let (web, other) = (container(), container());
+    let web_wanted =
+        || on(wanted("web", &[]), &[("lan", "ipv4_address = '192.0.2.77'\nipv6_address = '2001:db8::77'")]);
+    let mut service = site.start();
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap(), ["192.0.2.77", "2001:db8::77"]);
+    let others = service.attach_as(on(wanted("other", &[]), &[("lan", "")]), &other).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&site.outside, "TCP", 7000, "outside")];
+    for (family, address) in ["192.0.2.77", "2001:db8::77"].into_iter().enumerate() {
+        assert!(ask(&site.outside, "TCP", address, 80).starts_with("web sees"), "{address}");
+        let seen = ask(&other, "TCP", OUTSIDE[family], 7000);
+        assert!(seen.starts_with("outside sees"), "{seen}");
+        assert_eq!(is_shut(&other, address, 80), apart, "{address} in mode {mode}");
+    }
+    assert!(web.ip("link show eth0").contains("mtu 1400"), "{}", web.ip("link show eth0"));
+    assert!(web.ip("route show default").contains("via 192.0.2.1"), "{}", web.ip("route"));
+
+    // The next service takes up what there is, knows the addresses, and forgets who has ended meanwhile.
+    drop(service);
+    let mut service = site.start();
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap(), ["192.0.2.77", "2001:db8::77"]);
+    assert!(ask(&site.outside, "TCP", "192.0.2.77", 80).starts_with("web sees"));
+    service.notify(Notice::AllAttached, &[]);
+    eventually("the one that was not named is forgotten", || {
+        (!service.run.join("network/other.json").exists()).then_some(())
+    });
+    let fixed = format!("ipv4_address = '{}'", others[0]);
+    assert_eq!(service.attach_as(on(wanted("heir", &[]), &[("lan", &fixed)]), &container()).unwrap()[0], others[0]);
+
+    // What a service left in the middle of its work is made anew.
+    drop(service);
+    let file = site.machine.state.path().join("run/network/web.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"whole\":true", "\"whole\":false")).unwrap();
+    let mut service = site.start();
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap(), ["192.0.2.77", "2001:db8::77"]);
+    assert!(ask(&site.outside, "TCP", "192.0.2.77", 80).starts_with("web sees"));
+    assert_eq!(web.ip("-o link").lines().count(), 2, "{}", web.ip("link"));
+}
+
+#[test]
+fn macvlan_containers_are_machines_of_their_parents_network() {
+    containers_are_machines_of_their_parents_network("macvlan", "bridge", false);
+}
+
+#[test]
+fn private_macvlan_containers_do_not_reach_each_other() {
+    containers_are_machines_of_their_parents_network("macvlan", "private", true);
+}
+
+#[test]
+fn ipvlan_containers_are_machines_of_their_parents_network() {
+    containers_are_machines_of_their_parents_network("ipvlan", "l2", false);
+}
+
+#[test]
+fn a_network_without_its_parent_says_so() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let lan = "[networks.lan]\ndriver = 'macvlan'\nparent = 'eth7'\nsubnets = ['192.0.2.0/24']\n";
+    let site = Site::with(lan);
+    let mut service = site.start();
+    let reason = service.attach_as(on(wanted("web", &[]), &[("lan", "")]), &container()).unwrap_err();
+    assert!(reason.contains("eth7"), "{reason}");
+    assert!(!service.run.join("network/web.json").exists());
+}
+
+#[test]
+fn who_is_on_no_bridge_asks_the_hosts_servers() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let lan = |server: &str| {
+        format!(
+            "[networks.lan]\ndriver = 'macvlan'\nparent = 'eth0'\nsubnets = ['192.0.2.0/24']\n\
+             [network]\ndns = ['{server}']\n"
+        )
+    };
+    let site = Site::with(&lan("192.0.2.53"));
+    let mut service = site.start();
+    service.attach_as(on(wanted("web", &[]), &[("lan", "")]), &container()).unwrap();
+    assert_eq!(service.resolv_conf["web"], "nameserver 192.0.2.53\noptions ndots:0\n");
+    let changed = site.configuration(&lan("192.0.2.54"));
+    service.apply(&changed);
+    service.wait("the other server", |request| match request {
+        berth_control::message::Request::NetworkAttached { resolv_conf, .. } => {
+            resolv_conf.contains("192.0.2.54").then_some(())
+        }
+        _ => None,
+    });
+}
