@@ -7,6 +7,7 @@ mod health;
 mod made;
 mod network;
 mod networks;
+mod peers;
 mod ports;
 mod replicas;
 mod rules;
@@ -56,6 +57,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
     network::check(&configuration.network, root, report);
     networks::check(configuration, root, report);
     trust::check(configuration, root, report);
+    peers::check(configuration, root, report);
     watchdog::check(&configuration.watchdog, root, report);
 }
 

@@ -1,10 +1,12 @@
 //! A user container as it is declared: `[containers.<name>]`.
 
 mod api;
+mod bandwidth;
 mod capability;
 mod command;
 mod dependencies;
 mod device;
+mod endpoint_mode;
 mod environment;
 mod health;
 mod network_mode;
@@ -26,10 +28,12 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 pub use self::api::{ApiPart, ApiPartError};
+pub use self::bandwidth::{Bandwidth, BitRate};
 pub use self::capability::{Capability, CapabilityChoice};
 pub use self::command::Command;
 pub use self::dependencies::{Dependencies, Dependency, DependencyCondition};
 pub use self::device::Device;
+pub use self::endpoint_mode::EndpointMode;
 pub use self::environment::Environment;
 pub use self::health::{Health, HttpTarget, TargetError, TcpTarget};
 pub use self::network_mode::NetworkMode;
@@ -47,6 +51,7 @@ pub use self::user::User;
 pub use self::volume::{TemporaryMount, Volume};
 use crate::names::{AbsolutePath, HostName, ImageName};
 use crate::networks::NetworkName;
+use crate::peers::Peers;
 use crate::quantities::{Cpus, Size, TimeSpan};
 
 /// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
@@ -84,6 +89,9 @@ pub struct Container {
     /// How many of it there are, `<name>-1` and so on; one with the name itself if absent. At most 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<NonZeroU32>,
+    /// What the name of all replicas stands for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub endpoint_mode: EndpointMode,
     /// Containers that must run, and be healthy if they have a health check, before this one starts; or a table that
     /// says of each how far it must have come.
     #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
@@ -120,6 +128,15 @@ pub struct Container {
     /// Ports of the machine that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPorts>,
+    /// Who may connect to it; all who can reach it if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Peers>,
+    /// Who may not connect to it, whatever else is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<Peers>,
+    /// How much it may send and receive on each of its networks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bandwidth: Bandwidth,
     /// Volumes and directories of the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
@@ -192,6 +209,7 @@ impl Container {
             tty: false,
             stdin_open: false,
             replicas: None,
+            endpoint_mode: EndpointMode::default(),
             depends_on: Dependencies::default(),
             restart: RestartPolicy::default(),
             schedule: None,
@@ -203,6 +221,9 @@ impl Container {
             network_mode: NetworkMode::default(),
             networks: Networks::default(),
             ports: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            bandwidth: Bandwidth::default(),
             volumes: Vec::new(),
             tmpfs: Vec::new(),
             shm_size: None,

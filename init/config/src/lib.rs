@@ -20,6 +20,7 @@ mod load;
 mod names;
 mod network;
 mod networks;
+mod peers;
 mod plan;
 mod quantities;
 mod registries;
@@ -35,11 +36,11 @@ pub use audit::{Audit, Loosening, Policy};
 pub use check::SYSTEM_CONTAINERS;
 pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
-    ApiPart, ApiPartError, Capability, CapabilityChoice, Command, Container, Date, Dependencies, Dependency,
-    DependencyCondition, Device, Environment, Health, HttpTarget, MacAddress, Membership, NetworkMode, Networks,
-    PortMapping, Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, RestartPolicy, Schedule, ScheduleError, Seccomp,
-    Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume,
-    utc,
+    ApiPart, ApiPartError, Bandwidth, BitRate, Capability, CapabilityChoice, Command, Container, Date, Dependencies,
+    Dependency, DependencyCondition, Device, EndpointMode, Environment, Health, HttpTarget, MacAddress, Membership,
+    NetworkMode, Networks, PortMapping, Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, RestartPolicy, Schedule,
+    ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName,
+    User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
@@ -50,6 +51,7 @@ pub use network::{
     RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
 };
 pub use networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
+pub use peers::Peers;
 pub use plan::{Action, Change, ContainerPlan, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::is_default;
 use crate::names::{NameError, check_container_name};
 use crate::network::{LinkName, Mtu, Prefix};
+use crate::peers::Peers;
 use crate::text::checked_string;
 
 checked_string! {
@@ -86,6 +87,12 @@ pub struct ContainerNetwork {
     /// Whether its containers do not reach each other, only what is outside, and are reached by published ports.
     #[serde(skip_serializing_if = "is_default")]
     pub isolated: bool,
+    /// Who may connect to its containers from elsewhere, other networks too; who can reach them if absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Peers>,
+    /// Who may not connect to its containers, whatever else is allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<Peers>,
     /// The largest packet; 1500 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
@@ -94,6 +101,11 @@ pub struct ContainerNetwork {
 impl ContainerNetwork {
     /// The network of containers that name none.
     pub const DEFAULT: &'static str = "default";
+
+    /// Whether its containers notice nothing of the change from the other.
+    pub fn is_same_apart_from_rules(&self, other: &Self) -> bool {
+        *self == Self { allow: self.allow.clone(), deny: self.deny.clone(), ..other.clone() }
+    }
 
     /// `mode` or the driver's default; `None` for bridges.
     pub fn parent_mode(&self) -> Option<ParentMode> {

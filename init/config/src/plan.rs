@@ -63,10 +63,21 @@ impl Action {
         if old == new {
             return None;
         }
-        // What only the supervisor looks at.
-        let Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, .. } = new.clone();
-        let updated =
-            Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, ..old.clone() };
+        // What only the supervisor and the packet filter look at.
+        let Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, .. } =
+            new.clone();
+        let updated = Container {
+            depends_on,
+            restart,
+            schedule,
+            every,
+            health,
+            stop_grace_period,
+            labels,
+            allow,
+            deny,
+            ..old.clone()
+        };
         // What had no timer, or is to have none any more, begins another life.
         let same = updated == *new && old.has_timer() == new.has_timer();
         Some(if same { Self::Update } else { Self::Recreate })

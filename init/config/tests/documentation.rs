@@ -74,11 +74,26 @@ fn around(heading: &str, line: &str) -> String {
     let without_image = if line.starts_with("image") { "" } else { "image = 'x'\n" };
     match heading {
         "networks.<name>" => {
-            let subnets = if !line.starts_with("gateways") { "" } else { "subnets = ['10.88.0.0/24']\n" };
-            format!("[networks.back]\n{subnets}{line}\n")
+            let key = line.split(' ').next().unwrap_or_default();
+            let around = match key {
+                "gateways" => "subnets = ['10.88.0.0/24']\n",
+                "driver" if line.contains("lan") => "parent = 'eth1'\nsubnets = ['10.88.0.0/24']\n",
+                "parent" => "driver = 'macvlan'\nsubnets = ['10.88.0.0/24']\n",
+                "mode" => "driver = 'macvlan'\nparent = 'eth1'\nsubnets = ['10.88.0.0/24']\n",
+                _ => "",
+            };
+            format!("[networks.back]\n{around}{line}\n")
         }
         "" => format!("{line}\n"),
-        "containers.<name>" => format!("[containers.db]\nimage = 'x'\n[containers.web]\n{without_image}{line}\n"),
+        "containers.<name>" => {
+            let replicas = if line.starts_with("endpoint_mode") { "replicas = 2\n" } else { "" };
+            format!("[containers.db]\nimage = 'x'\n[containers.web]\n{without_image}{replicas}{line}\n")
+        }
+        "containers.<name>.allow" => {
+            let ports = if line.starts_with("ports") { "" } else { "ports = [80]\n" };
+            format!("[containers.web]\nimage = 'x'\n[[containers.web.allow]]\n{ports}{line}\n")
+        }
+        "containers.<name>.bandwidth" => format!("[containers.web]\nimage = 'x'\n[containers.web.bandwidth]\n{line}\n"),
         "containers.<name>.security" => format!("[containers.web]\nimage = 'x'\n[containers.web.security]\n{line}\n"),
         "containers.<name>.health" => {
             let kind =
@@ -148,6 +163,9 @@ fn every_key_is_there_and_no_other() {
     let schema = berth_config::schema();
     let mut wanted = BTreeMap::new();
     schema_tables(&schema, &schema, "", &mut wanted);
+    // `allow` and `deny` have the same entries everywhere, and are described where they come first.
+    let rules = wanted.get("containers.<name>.allow").cloned();
+    wanted.retain(|path, keys| path == "containers.<name>.allow" || Some(&*keys) != rules.as_ref());
     let present: BTreeMap<String, BTreeSet<String>> = tables()
         .into_iter()
         .filter(|(_, rows)| !rows.is_empty())

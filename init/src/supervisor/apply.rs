@@ -84,7 +84,12 @@ impl Supervisor {
         let old = container.user();
         let checks_change = old.is_some_and(|old| old.health != wanted.health);
         let times_change = old.is_some_and(|old| (&old.schedule, old.every) != (&wanted.schedule, wanted.every));
+        let rules_change = old.is_some_and(|old| (&old.allow, &old.deny) != (&wanted.allow, &wanted.deny));
+        let has_network = container.network.is_some();
         container.definition = Definition::User(Box::new(wanted.clone()));
+        if rules_change && has_network {
+            self.attach(id);
+        }
         if checks_change {
             self.begin_health_checks(id);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use berth_config::{NetworkMode, NetworkName, Networking, Role};
+use berth_config::{EndpointMode, NetworkMode, NetworkName, Networking, Role};
 use berth_control::message::{Attachment, FromInit, Health, Notice};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,10 @@ impl Supervisor {
             networks: container.user().map(berth_config::Container::memberships).unwrap_or_default(),
             ports: container.ports(),
             serving: serves(container),
+            allow: container.user().map(|user| user.allow.clone()).unwrap_or_default(),
+            deny: container.user().map(|user| user.deny.clone()).unwrap_or_default(),
+            bandwidth: container.user().map(|user| user.bandwidth).unwrap_or_default(),
+            service_address: container.user().is_some_and(|user| user.endpoint_mode == EndpointMode::Vip),
         };
         if let Some(network) = self.service(Role::Network) {
             let notice = Notice::AttachNetwork(Box::new(attachment));
@@ -118,7 +122,10 @@ impl Supervisor {
     /// Starts the containers anew whose networks are others now.
     pub(super) fn restart_on_changed_networks(&mut self, before: &Networking) {
         let after = self.configuration.networking();
-        let changed = |name: &NetworkName| before.networks.get(name) != after.networks.get(name);
+        let changed = |name: &NetworkName| match (before.networks.get(name), after.networks.get(name)) {
+            (Some(before), Some(after)) => !before.is_same_apart_from_rules(after),
+            _ => true,
+        };
         let changed: BTreeSet<_> = before.networks.keys().filter(|name| changed(name)).collect();
         let is_on_one = |container: &&Container| {
             let networks = container.user().map(berth_config::Container::memberships).unwrap_or_default();

@@ -5,13 +5,15 @@ mod links;
 use std::io;
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
-use netlink_packet_route::AddressFamily;
+use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use netlink_packet_route::link::{InfoBridgePort, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::tc::TcMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::{Handle, LinkBridgePort, LinkUnspec};
 
 /// The kernel's table of its own addresses (linux/rtnetlink.h).
@@ -175,6 +177,21 @@ impl Netlink {
         self.handle.link().change(message).execute().await.map_err(about("set the MTU of link", name))
     }
 
+    /// Puts a queue in the place of a link's own.
+    pub async fn replace_queue(&self, queue: TcMessage, link: u32) -> Result<(), NetlinkError> {
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(queue));
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let mut answers = self.handle.clone().request(message).map_err(about("limit link", link))?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(about("limit link", link)(rtnetlink::Error::NetlinkError(error)));
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a bridge's port from reaching the bridge's other isolated ports.
     pub async fn isolate_port(&self, name: &str) -> Result<(), NetlinkError> {
         let index = self.link_by_name(name).await?.header.index;
@@ -213,6 +230,18 @@ impl Netlink {
         if checked && address.is_ipv6() {
             attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
+        request.execute().await.map_err(about("add address", address))
+    }
+
+    /// Gives a link an address that it answers for and never uses by itself.
+    pub async fn add_passive_address(&self, link: u32, address: IpAddr) -> Result<(), NetlinkError> {
+        let prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        let mut request = self.handle.address().add(link, address, prefix_length).replace();
+        let mut times = CacheInfo::default();
+        (times.ifa_valid, times.ifa_preferred) = (u32::MAX, 0);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::CacheInfo(times));
+        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         request.execute().await.map_err(about("add address", address))
     }
 

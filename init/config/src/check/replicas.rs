@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use super::container_path;
 use crate::configuration::Configuration;
+use crate::container::EndpointMode;
 use crate::load::Report;
 use crate::names::ContainerName;
 use crate::tree::Node;
@@ -20,6 +21,11 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
     let mut owners: BTreeMap<String, &ContainerName> =
         configuration.containers.keys().map(|name| (name.to_string(), name)).collect();
     for (name, container) in &configuration.containers {
+        if container.endpoint_mode == EndpointMode::Vip && container.replicas.is_none() {
+            let path = container_path(name).key("endpoint_mode");
+            let help = "say how many there are with `replicas`, or leave it out";
+            report.add(report.about(root, &path, "only replicas have a common address").help(help));
+        }
         let Some(count) = container.replicas.map(NonZeroU32::get) else { continue };
         let mut refuse = |message: String, help: &str| {
             let path = container_path(name).key("replicas");
@@ -29,9 +35,10 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
             refuse(format!("{count} replicas are too many"), &format!("{MOST} are the most"));
             continue;
         }
-        if count > MOST_WITH_PORTS && !container.ports.is_empty() {
+        let shared = !container.ports.is_empty() || container.endpoint_mode == EndpointMode::Vip;
+        if count > MOST_WITH_PORTS && shared {
             let message = format!("connections are shared out among {MOST_WITH_PORTS} containers at most");
-            refuse(message, "let there be fewer of them, or leave `ports` out");
+            refuse(message, "let there be fewer of them, or leave `ports` and `endpoint_mode` out");
         }
         let last = format!("{name}-{count}");
         if last.parse::<ContainerName>().is_err() {

@@ -155,7 +155,7 @@ pub struct PreparedMount {
 }
 
 /// What a container's network is to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// The container.
     pub name: String,
@@ -167,6 +167,14 @@ pub struct Attachment {
     pub ports: Vec<Port>,
     /// See [`super::Notice::Serving`].
     pub serving: bool,
+    /// Whether the service has addresses of its own, from which connections are shared out among its containers.
+    pub service_address: bool,
+    /// Who may connect to it; all who can reach it if empty.
+    pub allow: Vec<berth_config::Peers>,
+    /// Who may not.
+    pub deny: Vec<berth_config::Peers>,
+    /// How much it may send and receive.
+    pub bandwidth: berth_config::Bandwidth,
 }
 
 /// A published port.

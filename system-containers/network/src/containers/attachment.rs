@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::dns::directory::{Directory, Member};
 use crate::files;
 
+/// Before a service's name it stands for all its containers, whether they have a common address or not; as with Docker.
+const ALL_REPLICAS: &str = "tasks.";
+
 /// A container's link in one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cable {
@@ -32,6 +35,8 @@ pub struct Cable {
     pub ipv6: Ipv6Addr,
     /// Its hardware address.
     pub mac: [u8; 6],
+    /// The addresses of its service there, if that has its own.
+    pub service: Option<(Ipv4Addr, Ipv6Addr)>,
 }
 
 impl Cable {
@@ -66,9 +71,12 @@ impl Attachment {
     pub fn enter(&self, directory: &mut Directory) {
         let members = self.cables.iter().zip(&self.wanted.networks).map(|(cable, (_, membership))| {
             let aliases = membership.aliases.iter().map(|alias| alias.as_str().to_ascii_lowercase());
-            let own = [self.wanted.name.clone(), self.wanted.service.clone()];
-            let addresses = (cable.ipv4, cable.ipv6);
-            Member { network: cable.network.clone(), names: own.into_iter().chain(aliases).collect(), addresses }
+            let wanted = &self.wanted;
+            let service = cable.service.map(|addresses| (wanted.service.clone(), addresses));
+            let own = [wanted.name.clone(), format!("{ALL_REPLICAS}{}", wanted.service)];
+            let shared = service.is_none().then(|| wanted.service.clone());
+            let names = own.into_iter().chain(shared).chain(aliases).collect();
+            Member { network: cable.network.clone(), names, addresses: (cable.ipv4, cable.ipv6), service }
         });
         directory.add(&self.wanted.name, members.collect(), self.wanted.serving, self.way_out.is_some());
     }
@@ -80,7 +88,10 @@ impl Attachment {
 
     /// Whether it has the address.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.cables.iter().any(|cable| address == cable.ipv4 || address == cable.ipv6)
+        self.cables.iter().any(|cable| {
+            let of_service = cable.service.is_some_and(|(ipv4, ipv6)| address == ipv4 || address == ipv6);
+            address == cable.ipv4 || address == cable.ipv6 || of_service
+        })
     }
 }
 
@@ -147,9 +158,17 @@ pub mod tests {
             ipv4,
             ipv6,
             mac: [2, 0, 0, 0, 0, 2],
+            service: None,
         };
         let (service, networks) = (name.to_owned(), Vec::new());
-        let wanted = message::Attachment { name: name.into(), service, networks, ports, serving: true };
+        let wanted = message::Attachment {
+            name: name.into(),
+            service,
+            networks,
+            ports,
+            serving: true,
+            ..message::Attachment::default()
+        };
         Attachment { wanted, namespace: 1, cables: vec![cable], way_out: Some(0), whole: true }
     }
 

@@ -115,6 +115,19 @@ pub async fn connect(
     netlink.set_up_by_name(&name).await
 }
 
+/// Lets the bridge answer for the addresses of a container's service.
+pub async fn add_service(netlink: &Netlink, bridge: u32, cable: &Cable) -> Result<(), NetlinkError> {
+    let Some((ipv4, ipv6)) = cable.service else { return Ok(()) };
+    for address in [IpAddr::V4(ipv4), IpAddr::V6(ipv6)] {
+        match netlink.add_passive_address(bridge, address).await {
+            // IPv6 is switched off in this kernel or by its command line.
+            Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// Takes a cable away. One that is gone already, with its namespace, is no error.
 pub async fn disconnect(netlink: &Netlink, cable: &Cable) -> Result<(), NetlinkError> {
     match netlink.remove_link_by_name(&cable.link_name()).await {

@@ -7,10 +7,13 @@
 mod answer;
 mod attachment;
 mod bridge;
+mod guard;
 mod namespace;
 mod networks;
 mod parent;
 mod ports;
+mod services;
+mod shaping;
 mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +26,7 @@ use berth_control::message;
 
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
+use self::guard::Sources;
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 use self::ports::{PortError, Published, check_ports};
@@ -31,6 +35,7 @@ use crate::dns::server::{Resolvers, Served};
 use crate::dns::upstream::Upstream;
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
+use crate::nftables::guard::Guard;
 use crate::nftables::ruleset::Table;
 use crate::service::Paths;
 use crate::{report, resolver};
@@ -131,6 +136,7 @@ impl Containers {
         }
         this.unnamed = this.attachments.keys().cloned().collect();
         this.remove_unknown(table).await;
+        this.remove_unknown_addresses(table).await;
         for attachment in this.attachments.values() {
             attachment.enter(&mut this.resolvers.directory());
         }
@@ -152,12 +158,29 @@ impl Containers {
         }
     }
 
+    /// Removes addresses of services that have no container any more.
+    async fn remove_unknown_addresses(&self, table: &LinkTable) {
+        for (_, network) in self.networks.live() {
+            let services = services::on_bridge(network.number, &self.attachments);
+            let gateways = [IpAddr::V4(network.subnets.gateway4), IpAddr::V6(network.subnets.gateway6)];
+            let link = network.bridge.and_then(|bridge| table.find(bridge));
+            for (address, facts) in link.into_iter().flat_map(|link| &link.addresses) {
+                let is_known = services.contains(address) || gateways.contains(address) || !facts.global;
+                if let (false, Some(bridge)) = (is_known, network.bridge)
+                    && let Err(error) = self.netlink.remove_address(bridge, *address, facts.prefix_length).await
+                {
+                    report::failure(&error);
+                }
+            }
+        }
+    }
+
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
         let changed = self.networks.configure(networking);
         let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
         if changed.is_empty() && !inbound_changed {
-            return;
+            return self.watch_over();
         }
         let on_changed =
             |attachment: &&Attachment| attachment.cables.iter().any(|cable| changed.contains(&cable.network));
@@ -193,9 +216,12 @@ impl Containers {
         self.unnamed.remove(&name);
         if let Some(present) = self.attachments.get(&name) {
             let serving = present.wanted.serving;
-            if present.namespace == inode && present.wanted == (message::Attachment { serving, ..wanted.clone() }) {
+            let (allow, deny) = (present.wanted.allow.clone(), present.wanted.deny.clone());
+            let as_before = message::Attachment { serving, allow, deny, ..wanted.clone() };
+            if present.namespace == inode && present.wanted == as_before {
                 let attached = self.attached(present);
                 self.serve(&name, wanted.serving);
+                self.rule(&name, wanted);
                 return Ok(attached);
             }
             // The container's last run, or something else than before: begin anew.
@@ -211,7 +237,8 @@ impl Containers {
             }
             let internal = self.networks.get(network.as_str()).is_some_and(|network| network.settings.internal);
             way_out = way_out.or((!internal).then_some(index));
-            cables.push(self.cable(&name, network.as_str(), membership)?);
+            let cable = self.cable(&name, network.as_str(), membership)?;
+            cables.push(self.with_service(cable, &wanted)?);
         }
         let done = self.set_up(Attachment { wanted, namespace: inode, cables, way_out, whole: false }, namespace).await;
         if done.is_err() {
@@ -239,6 +266,35 @@ impl Containers {
         self.publish_or_refill(&service);
     }
 
+    /// Who may connect to a container from now on.
+    fn rule(&mut self, name: &str, wanted: message::Attachment) {
+        let Some(attachment) = self.attachments.get_mut(name) else { return };
+        if (&attachment.wanted.allow, &attachment.wanted.deny) == (&wanted.allow, &wanted.deny) {
+            return;
+        }
+        (attachment.wanted.allow, attachment.wanted.deny) = (wanted.allow, wanted.deny);
+        if let Err(error) = self.store.save(attachment) {
+            report::say(format_args!("note the rules of {name}: {error}"));
+        }
+        self.watch_over();
+    }
+
+    /// Makes the packet filter's rules about containers those that follow from who is there.
+    fn watch_over(&mut self) {
+        if let Err(error) = self.published.guard(self.guard()) {
+            report::say(format_args!("change the rules of containers: {error}"));
+            self.set_up_filter();
+        }
+    }
+
+    fn guard(&self) -> Guard {
+        if !guard::is_wanted(&self.attachments, self.networks.all().map(|(_, network)| &network.settings)) {
+            return Guard::default();
+        }
+        let networks = self.networks.all().map(|(name, network)| (name.as_str(), network)).collect();
+        Sources { attachments: &self.attachments, networks }.guard()
+    }
+
     /// Chooses a container's addresses in a network.
     fn cable(&self, container: &str, network: &str, membership: &Membership) -> Result<Cable, AttachError> {
         let unknown = || NetworkError::Unknown { name: network.to_owned() };
@@ -261,7 +317,24 @@ impl Containers {
             ipv4,
             ipv6,
             mac: membership.mac_address.map_or_else(|| bridge::mac_of(ipv4), |mac| mac.bytes()),
+            service: None,
         })
+    }
+
+    /// Adds the addresses of the container's service, which the first of its replicas chooses. Containers that do not
+    /// reach each other reach no service either.
+    fn with_service(&self, mut cable: Cable, wanted: &message::Attachment) -> Result<Cable, AttachError> {
+        let network = self.networks.get(&cable.network).filter(|network| !network.settings.isolated);
+        let Some(network) = network.filter(|_| wanted.service_address && cable.bridged) else { return Ok(cable) };
+        let is_taken = |address| {
+            let taken = self.attachments.values().any(|attachment| attachment.has(address));
+            taken || address == cable.ipv4 || address == cable.ipv6 || self.networks.is_reserved(address)
+        };
+        let new = || network.subnets.addresses(&services::seed(&wanted.service), (None, None), is_taken);
+        let addresses = services::of_others(&wanted.service, &cable.network, &self.attachments).or_else(new);
+        let no_address = || AttachError::NoAddress { network: cable.network.clone() };
+        cable.service = Some(addresses.ok_or_else(no_address)?);
+        Ok(cable)
     }
 
     async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Attached, AttachError> {
@@ -269,6 +342,8 @@ impl Containers {
         // Noted first: should this program end in the middle, the next one knows what to remove.
         self.store.save(&attachment).map_err(AttachError::Store)?;
         self.attachments.insert(name.clone(), attachment.clone());
+        // Before it has a way to others, and they to it.
+        self.published.guard(self.guard()).map_err(AttachError::Filter)?;
         let inside = self.connect(&attachment, &namespace).await?;
         namespace::set_up(namespace, inside).await?;
         self.published.update(&attachment.wanted.service, &self.attachments).map_err(AttachError::Filter)?;
@@ -292,7 +367,13 @@ impl Containers {
             let (name, container) = (namespace::link_name(index), &attachment.wanted.name);
             let ends = (cable, name.as_str());
             match network.bridge {
-                Some(_) => bridge::connect(&self.netlink, network, ends, (container, namespace.as_fd())).await?,
+                Some(bridge) => {
+                    bridge::connect(&self.netlink, network, ends, (container, namespace.as_fd())).await?;
+                    bridge::add_service(&self.netlink, bridge, cable).await?;
+                    if let Some(rate) = attachment.wanted.bandwidth.ingress {
+                        shaping::limit_by_name(&self.netlink, &cable.link_name(), rate).await?;
+                    }
+                }
                 None if cable.bridged => return Err(unknown().into()),
                 None => parent::connect(&self.netlink, network, ends, namespace.as_fd()).await?,
             }
@@ -302,6 +383,7 @@ impl Containers {
                 name,
                 addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
                 gateways,
+                egress: attachment.wanted.bandwidth.egress,
             });
         }
         Ok(inside)
@@ -313,12 +395,29 @@ impl Containers {
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
         self.publish_or_refill(&attachment.wanted.service);
+        self.watch_over();
         for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
             if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
                 report::failure(&error);
             }
+            self.remove_service(cable).await;
         }
         self.forget(name);
+    }
+
+    /// Takes the address of a service from its bridge if this was its last container there.
+    async fn remove_service(&self, cable: &Cable) {
+        let Some((ipv4, ipv6)) = cable.service else { return };
+        let Some(bridge) = self.networks.get(&cable.network).and_then(|network| network.bridge) else { return };
+        let still = services::on_bridge(cable.number, &self.attachments);
+        let addresses = [(IpAddr::V4(ipv4), 32), (IpAddr::V6(ipv6), 128)];
+        for (address, length) in addresses.into_iter().filter(|(address, _)| !still.contains(address)) {
+            match self.netlink.remove_address(bridge, address, length).await {
+                // Without IPv6 it was never there.
+                Err(error) if error.number() != libc::EADDRNOTAVAIL => report::failure(&error),
+                _ => {}
+            }
+        }
     }
 
     /// What the host's resolver is made of now. Says whether containers' files are others with it.
@@ -395,8 +494,9 @@ impl Containers {
         let table = Table {
             networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
             open: open.map(|(_, network)| network.bridge_name()).collect(),
-            redirections: Vec::new(),
+            elements: Vec::new(),
             inbound: self.inbound.clone().unwrap_or_default(),
+            guard: self.guard(),
         };
         self.published.replace(table, &self.attachments)
     }

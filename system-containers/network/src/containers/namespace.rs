@@ -7,10 +7,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
+use berth_config::BitRate;
 use netlink_packet_route::route::RouteProtocol;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
+use super::shaping;
 use crate::link::LinkTable;
 use crate::netlink::{Lifetime, MAIN_TABLE, Netlink, NetlinkError, Route};
 use crate::sysctl;
@@ -31,6 +33,8 @@ pub struct Inside {
     pub addresses: [(IpAddr, u8); 2],
     /// Where the way out leads, for each address.
     pub gateways: [Option<IpAddr>; 2],
+    /// The most that it sends.
+    pub egress: Option<BitRate>,
 }
 
 /// Why the inside could not be set up.
@@ -117,6 +121,9 @@ async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result
     // A neighbour on the bridge is no router. Without /proc/sys/net the container has its address all the same.
     if let Err(error) = sysctl::set_link("ipv6", &inside.name, "accept_ra", "0") {
         crate::report::failure(&error);
+    }
+    if let Some(rate) = inside.egress {
+        shaping::limit(netlink, link, rate).await?;
     }
     netlink.set_up(link, &inside.name).await?;
     for (index, (address, prefix)) in inside.addresses.into_iter().enumerate() {

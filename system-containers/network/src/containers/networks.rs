@@ -115,6 +115,11 @@ impl Networks {
         self.kept.networks.get(name)
     }
 
+    /// All that were ever needed.
+    pub fn all(&self) -> impl Iterator<Item = (&String, &Network)> {
+        self.kept.networks.iter()
+    }
+
     /// Those whose bridges are there.
     pub fn live(&self) -> impl Iterator<Item = (&String, &Network)> {
         self.kept.networks.iter().filter(|(_, network)| network.bridge.is_some())
@@ -131,6 +136,12 @@ impl Networks {
         self.declared = networking.networks.iter().map(|(name, it)| (name.to_string(), it.clone())).collect();
         self.declared.entry(ContainerNetwork::DEFAULT.to_owned()).or_default();
         self.reserved.clone_from(&networking.reserved);
+        for (name, network) in &mut self.kept.networks {
+            if let Some(declared) = self.declared.get(name).filter(|it| it.is_same_apart_from_rules(&network.settings))
+            {
+                network.settings.clone_from(declared);
+            }
+        }
         let changed = |(name, network): &(&String, &Network)| self.declared.get(*name) != Some(&network.settings);
         self.kept.networks.iter().filter(changed).map(|(name, _)| name.clone()).collect()
     }

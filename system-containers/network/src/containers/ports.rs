@@ -11,7 +11,9 @@ use berth_config::Protocol;
 use berth_control::message::Port;
 
 use super::attachment::Attachment;
-use crate::nftables::ruleset::{self, Redirection, SLOTS, Table};
+use crate::nftables::element::{Element, Redirection, SLOTS};
+use crate::nftables::guard::{self, Guard};
+use crate::nftables::ruleset::{self, Table};
 use crate::nftables::wire::Connection;
 
 /// What the packet filter has been told.
@@ -19,34 +21,44 @@ use crate::nftables::wire::Connection;
 pub struct Published {
     filter: Connection,
     /// By service.
-    present: BTreeMap<String, BTreeSet<Redirection>>,
+    present: BTreeMap<String, BTreeSet<Element>>,
+    guard: Guard,
 }
 
 impl Published {
     /// Nothing yet.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { filter: Connection::open()?, present: BTreeMap::new() })
+        Ok(Self { filter: Connection::open()?, present: BTreeMap::new(), guard: Guard::default() })
     }
 
     /// Makes the whole table anew.
     pub fn replace(&mut self, mut table: Table, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
         let services: BTreeSet<&String> = attachments.values().map(|attachment| &attachment.wanted.service).collect();
-        let wanted = |service: &String| (service.clone(), redirections(service, attachments));
+        let wanted = |service: &String| (service.clone(), elements(service, attachments));
         self.present = services.into_iter().map(wanted).collect();
-        table.redirections = self.present.values().flatten().copied().collect();
+        table.elements = self.present.values().flatten().cloned().collect();
+        self.guard = table.guard.clone();
         ruleset::replace(&self.filter, &table)
+    }
+
+    /// Makes the rules about containers these. If that fails it is not known what there is, and [`Self::replace`] is
+    /// needed.
+    pub fn guard(&mut self, wanted: Guard) -> io::Result<()> {
+        if self.guard != wanted {
+            guard::change(&self.filter, &self.guard, &wanted)?;
+            self.guard = wanted;
+        }
+        Ok(())
     }
 
     /// Makes a service's ports lead to its containers as they are now. If that fails it is not known what there is, and
     /// [`Self::replace`] is needed.
     pub fn update(&mut self, service: &str, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
-        let wanted = redirections(service, attachments);
+        let wanted = elements(service, attachments);
         let nothing = BTreeSet::new();
         let present = self.present.get(service).unwrap_or(&nothing);
-        let gone: Vec<Redirection> = present.difference(&wanted).copied().collect();
-        let new: Vec<Redirection> = wanted.difference(present).copied().collect();
-        if !(gone.is_empty() && new.is_empty()) {
-            ruleset::change(&self.filter, &gone, &new)?;
+        if *present != wanted {
+            ruleset::change(&self.filter, present.difference(&wanted), wanted.difference(present))?;
         }
         if wanted.is_empty() {
             self.present.remove(service);
@@ -55,6 +67,12 @@ impl Published {
         }
         Ok(())
     }
+}
+
+/// All that a service has in sets and maps.
+fn elements(service: &str, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<Element> {
+    let ports = redirections(service, attachments).into_iter().map(Element::from);
+    ports.chain(super::services::elements(service, attachments)).collect()
 }
 
 /// All ports of a service.

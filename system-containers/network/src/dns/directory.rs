@@ -15,6 +15,8 @@ pub struct Member {
     pub names: Vec<String>,
     /// Its addresses there.
     pub addresses: (Ipv4Addr, Ipv6Addr),
+    /// The name and the addresses of its service, if that has its own.
+    pub service: Option<(String, (Ipv4Addr, Ipv6Addr))>,
 }
 
 /// What is known of a container.
@@ -32,6 +34,8 @@ pub struct Directory {
     by_address: BTreeMap<IpAddr, String>,
     /// The containers that have a name on a network.
     by_name: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The addresses of services on networks, and how many containers each has there.
+    services: BTreeMap<(String, String), ((Ipv4Addr, Ipv6Addr), usize)>,
     /// Of the host.
     pub upstream: Upstream,
 }
@@ -55,6 +59,10 @@ impl Directory {
             for address in [IpAddr::V4(member.addresses.0), IpAddr::V6(member.addresses.1)] {
                 self.by_address.insert(address, container.to_owned());
             }
+            if let Some((name, addresses)) = &member.service {
+                let key = (member.network.clone(), name.clone());
+                self.services.entry(key).or_insert((*addresses, 0)).1 += 1;
+            }
             for name in &member.names {
                 let key = (member.network.clone(), name.clone());
                 self.by_name.entry(key).or_default().insert(container.to_owned());
@@ -69,6 +77,15 @@ impl Directory {
         for member in entry.members {
             for address in [IpAddr::V4(member.addresses.0), IpAddr::V6(member.addresses.1)] {
                 self.by_address.remove(&address);
+            }
+            if let Some((name, _)) = member.service {
+                let key = (member.network.clone(), name);
+                if let Some((_, count)) = self.services.get_mut(&key) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.services.remove(&key);
+                    }
+                }
             }
             for name in member.names {
                 let key = (member.network.clone(), name);
@@ -89,11 +106,15 @@ impl Directory {
         }
     }
 
-    /// The addresses behind a name: those of the containers that do their work, or of all that have the name if none
+    /// The addresses behind a name: those of a service that has its own, else of the containers that do their work, or of all that have the name if none
     /// does. `None` if nobody has it on a network of who asks.
     pub fn find(&self, client: Client<'_>, name: &str) -> Option<Vec<(Ipv4Addr, Ipv6Addr)>> {
         self.networks_of(client).into_iter().find_map(|network| {
-            let holders = self.by_name.get(&(network.to_owned(), name.to_owned()))?;
+            let key = (network.to_owned(), name.to_owned());
+            if let Some((addresses, _)) = self.services.get(&key) {
+                return Some(vec![*addresses]);
+            }
+            let holders = self.by_name.get(&key)?;
             let entries = holders.iter().filter_map(|holder| self.containers.get(holder));
             let addresses = |entry: &Entry| {
                 entry.members.iter().find(|member| member.network == network).map(|member| member.addresses)
@@ -135,7 +156,7 @@ mod tests {
     fn member(network: &str, names: &[&str], last: u8) -> Member {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into());
-        Member { network: network.to_owned(), names, addresses: (Ipv4Addr::new(10, 0, 0, last), ipv6) }
+        Member { network: network.to_owned(), names, addresses: (Ipv4Addr::new(10, 0, 0, last), ipv6), service: None }
     }
 
     fn lasts(directory: &Directory, client: u8, name: &str) -> Option<Vec<u8>> {

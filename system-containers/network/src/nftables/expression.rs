@@ -20,6 +20,8 @@ impl Register {
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum Meta {
+    /// The number that Ethernet has for what the frame carries, in network byte order.
+    EtherType = 1,
     /// The name of the link the packet came in on.
     InputName = 6,
     /// The name of the link it leaves on.
@@ -131,19 +133,26 @@ impl Expressions {
         })
     }
 
-    /// Goes on if the first bits, at most 32, of the register are those of the value.
-    pub fn prefix(self, register: Register, mask: [u8; 4], value: [u8; 4]) -> Self {
-        self.mask(register, mask).compare(register, 0, &value)
+    /// Goes on if the bits of the mask, which is as long as the value, are those of the value.
+    pub fn prefix(self, register: Register, mask: &[u8], value: &[u8]) -> Self {
+        self.mask(register, mask).compare(register, 0, value)
     }
 
-    fn mask(self, register: Register, mask: [u8; 4]) -> Self {
+    /// Goes on if the register does not hold the bytes.
+    pub fn differ(self, register: Register, value: &[u8]) -> Self {
+        self.compare(register, 1, value)
+    }
+
+    /// Leaves only the bits of the mask.
+    pub fn mask(self, register: Register, mask: &[u8]) -> Self {
         self.expression("bitwise", |data| {
-            data.number(1, register.0).number(2, register.0).number(3, 4);
+            let length = u32::try_from(mask.len()).unwrap_or(4);
+            data.number(1, register.0).number(2, register.0).number(3, length);
             data.nested(4, |inner| {
-                inner.bytes(1, &mask);
+                inner.bytes(1, mask);
             });
             data.nested(5, |inner| {
-                inner.bytes(1, &[0; 4]);
+                inner.bytes(1, &vec![0; mask.len()]);
             });
         })
     }
@@ -153,7 +162,7 @@ impl Expressions {
         let loaded = self.expression("ct", |data| {
             data.number(2, key as u32).number(1, FIRST.0);
         });
-        loaded.mask(FIRST, bits.to_ne_bytes()).compare(FIRST, 1, &[0; 4])
+        loaded.mask(FIRST, &bits.to_ne_bytes()).compare(FIRST, 1, &[0; 4])
     }
 
     /// Goes on if the packet is for an address of this machine.
@@ -174,7 +183,12 @@ impl Expressions {
 
     /// Goes on if the name of a link is in the set; with `not`, if it is not.
     pub fn link_in(self, key: Meta, set: &str, not: bool) -> Self {
-        self.meta(key, FIRST).expression("lookup", |data| {
+        self.meta(key, FIRST).in_set(set, not)
+    }
+
+    /// Goes on if what the first registers hold is in the set; with `not`, if it is not.
+    pub fn in_set(self, set: &str, not: bool) -> Self {
+        self.expression("lookup", |data| {
             data.text(1, set).number(2, FIRST.0);
             if not {
                 data.number(5, 1);
@@ -196,11 +210,27 @@ impl Expressions {
         })
     }
 
-    /// Sends the connection to the address in the first registers and the port behind it.
-    pub fn redirect(self, family: u32, address_length: u32) -> Self {
+    /// Does what the map has for what the first registers hold, if it has.
+    pub fn decide(self, map: &str) -> Self {
+        self.expression("lookup", |data| {
+            data.text(1, map).number(2, FIRST.0).number(3, 0);
+        })
+    }
+
+    /// Puts what the first registers hold into the set for a time in milliseconds, or begins its time anew.
+    pub fn note(self, set: &str, time: u64) -> Self {
+        self.expression("dynset", |data| {
+            data.text(1, set).number(3, 1).number(4, FIRST.0).bytes(6, &time.to_be_bytes());
+        })
+    }
+
+    /// Sends the connection to the address in the first registers, and the port behind so many bytes of them.
+    pub fn redirect(self, family: u32, port_behind: Option<u32>) -> Self {
         self.expression("nat", |data| {
-            let port = FIRST.after(address_length);
-            data.number(1, 1).number(2, family).number(3, FIRST.0).number(5, port.0);
+            data.number(1, 1).number(2, family).number(3, FIRST.0);
+            if let Some(length) = port_behind {
+                data.number(5, FIRST.after(length).0);
+            }
         })
     }
 

@@ -13,8 +13,6 @@ use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, Soc
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-/// NFPROTO_INET: tables for IPv4 and IPv6 together.
-const FAMILY: u8 = 1;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const CREATE: u16 = 0x400;
@@ -24,6 +22,16 @@ const ERROR: u16 = 2;
 const HEADER: usize = 16;
 /// Room for the rules of thousands of containers in one transaction.
 const SEND_BUFFER: usize = 4 << 20;
+
+/// What tables are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4 and IPv6 together, routed (NFPROTO_INET).
+    Inet = 1,
+    /// What bridges pass on (NFPROTO_BRIDGE).
+    Bridge = 7,
+}
 
 /// What a message asks for (enum nf_tables_msg_types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +43,12 @@ pub enum Kind {
     DeleteTable = 2,
     /// NFT_MSG_NEWCHAIN
     NewChain = 3,
+    /// NFT_MSG_DELCHAIN
+    DeleteChain = 5,
     /// NFT_MSG_NEWRULE
     NewRule = 6,
+    /// NFT_MSG_DELRULE; all of a chain if it names none.
+    DeleteRule = 8,
     /// NFT_MSG_NEWSET
     NewSet = 9,
     /// NFT_MSG_NEWSETELEM
@@ -92,14 +104,20 @@ impl Attributes {
 pub struct Batch {
     bytes: Vec<u8>,
     sequence: u32,
+    family: Family,
 }
 
 impl Batch {
     /// An empty one.
     pub fn new() -> Self {
-        let mut batch = Self { bytes: Vec::new(), sequence: 0 };
+        let mut batch = Self { bytes: Vec::new(), sequence: 0, family: Family::Inet };
         batch.append(BATCH_BEGIN, REQUEST, 0, SUBSYSTEM, &[]);
         batch
+    }
+
+    /// The messages that follow are about a table of this family; before the first such call of [`Family::Inet`].
+    pub fn of(&mut self, family: Family) {
+        self.family = family;
     }
 
     /// Adds a message.
@@ -107,11 +125,11 @@ impl Batch {
         let mut attributes = Attributes::default();
         fill(&mut attributes);
         let flags = match kind {
-            Kind::DeleteTable | Kind::DeleteElements => REQUEST,
+            Kind::DeleteTable | Kind::DeleteChain | Kind::DeleteRule | Kind::DeleteElements => REQUEST,
             Kind::NewRule => REQUEST | CREATE | APPEND,
             Kind::NewTable | Kind::NewChain | Kind::NewSet | Kind::NewElements => REQUEST | CREATE,
         };
-        self.append(SUBSYSTEM << 8 | kind as u16, flags | ACKNOWLEDGE, FAMILY, 0, &attributes.bytes);
+        self.append(SUBSYSTEM << 8 | kind as u16, flags | ACKNOWLEDGE, self.family as u8, 0, &attributes.bytes);
         self
     }
 

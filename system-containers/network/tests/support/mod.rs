@@ -191,6 +191,7 @@ pub fn wanted(name: &str, ports: &[Port]) -> Attachment {
         networks: vec![("default".parse().unwrap(), Membership::default())],
         ports: ports.to_vec(),
         serving: true,
+        ..Attachment::default()
     }
 }
 

@@ -175,7 +175,7 @@ fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
         web("networks = ['default', 'lan']\nports = ['80:80']"),
         "[networks.lan]\nisolated = true\n".to_owned(),
     ] {
-        assert!(complaints(&good).is_empty(), "{good}");
+        assert!(load_text(&good).is_ok(), "{good}: {:?}", load_text(&good));
     }
     for (text, reason) in [
         ("[networks.lan]\nparent = 'eth1'\n".to_owned(), "a bridge has none"),
@@ -196,6 +196,43 @@ fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
     ] {
         assert!(mistake(&text).contains(reason), "{text}: {}", mistake(&text));
     }
+}
+
+#[test]
+fn rules_name_somebody_who_has_an_address_and_are_where_the_packet_filter_sees_them() {
+    let lan = "[networks.lan]\ndriver = 'macvlan'\nparent = 'eth1'\nsubnets = ['192.0.2.0/24']\n";
+    let web = |keys: &str| {
+        format!("{lan}[containers.side]\nimage = 'x'\nnetwork_mode = 'host'\n[containers.web]\nimage = 'x'\n{keys}\n")
+    };
+    for good in [
+        web(
+            "allow = [{ container = 'web', ports = [80, '1-9/udp'] }, { ports = [7] }]\nendpoint_mode = 'vip'\nreplicas = 2",
+        ),
+        web("deny = [{ network = 'default' }, { address = '2001:db8::/64' }]\nbandwidth = { ingress = '10M' }"),
+        web("networks = ['lan']\nbandwidth = { egress = '10M' }"),
+    ] {
+        assert!(load_text(&good).is_ok(), "{good}: {:?}", load_text(&good));
+    }
+    for (keys, expected) in [
+        ("allow = [{ container = 'web', network = 'lan' }]", "it names more than one"),
+        ("allow = [{}]", "it says nothing"),
+        ("allow = [{ container = 'db' }]", "there is no such container"),
+        ("allow = [{ container = 'side' }]", "no address of its own"),
+        ("deny = [{ network = 'back' }]", "there is no such network"),
+        ("deny = [{ address = '192.0.2.1/24' }]", "bits behind the prefix"),
+        ("deny = [{ ports = [80] }]\nnetworks = ['lan']", "does not pass this machine's packet filter"),
+        ("deny = [{ ports = [80] }]\nnetwork_mode = 'none'", "no network of its own"),
+        ("bandwidth = { egress = '1M' }\nnetwork_mode = 'none'", "no links of its own"),
+        ("bandwidth = { ingress = '1M' }\nnetworks = ['lan']", "not up to this machine"),
+        ("bandwidth = { ingress = '1X' }", "is not a rate"),
+        ("endpoint_mode = 'vip'", "only replicas have a common address"),
+        ("endpoint_mode = 'vip'\nreplicas = 257", "at most"),
+    ] {
+        let shown = mistake(&web(keys));
+        assert!(shown.contains(expected), "{keys}: {shown}");
+    }
+    let rules = format!("{lan}deny = [{{ ports = [80] }}]\n");
+    assert!(mistake(&rules).contains("does not pass this machine's packet filter"));
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! From `allow` and `deny` of containers and networks to the packet filter's rules. Pure.
+//!
+//! What is denied comes first, wherever it stands. A container's own `allow` counts for it, else that of its network, whose
+//! containers always reach each other; nobody else gets through then. Without either, it is as if there were no rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use berth_config::{ContainerNetwork, Peers, Prefix};
+
+use super::attachment::{Attachment, Cable};
+use super::networks::Network;
+use crate::nftables::guard::{Guard, Rule};
+
+/// What it is made from.
+pub struct Sources<'a> {
+    /// All containers.
+    pub attachments: &'a BTreeMap<String, Attachment>,
+    /// All networks.
+    pub networks: BTreeMap<&'a str, &'a Network>,
+}
+
+impl Sources<'_> {
+    /// All rules.
+    pub fn guard(&self) -> Guard {
+        let mut guard = Guard::default();
+        for attachment in self.attachments.values() {
+            for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
+                self.add(&mut guard, attachment, cable);
+            }
+        }
+        guard
+    }
+
+    fn add(&self, guard: &mut Guard, attachment: &Attachment, cable: &Cable) {
+        let Some(network) = self.networks.get(cable.network.as_str()) else { return };
+        let (own, settings) = (&attachment.wanted, &network.settings);
+        let has_own = !(own.allow.is_empty() && own.deny.is_empty());
+        if !has_own && settings.allow.is_empty() && settings.deny.is_empty() {
+            return;
+        }
+        // No name of a container holds a slash.
+        let chain =
+            if has_own { format!("to/{}/{}", cable.network, own.name) } else { format!("to/{}", cable.network) };
+        guard.chains.entry(chain.clone()).or_insert_with(|| self.rules(attachment, network));
+        for address in [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)] {
+            guard.destinations.insert(address, chain.clone());
+        }
+    }
+
+    fn rules(&self, attachment: &Attachment, network: &Network) -> Vec<Rule> {
+        let (own, settings) = (&attachment.wanted, &network.settings);
+        let mut rules: Vec<Rule> =
+            own.deny.iter().chain(&settings.deny).flat_map(|peers| self.matches(peers, false)).collect();
+        let allow = if own.allow.is_empty() { &settings.allow } else { &own.allow };
+        if allow.is_empty() {
+            return rules;
+        }
+        if own.allow.is_empty() && !settings.isolated {
+            let members = [network.subnets.ipv4, network.subnets.ipv6];
+            rules.extend(members.map(|subnet| Rule { source: Some(subnet), ports: None, accept: true }));
+        }
+        rules.extend(allow.iter().flat_map(|peers| self.matches(peers, true)));
+        rules.push(Rule { source: None, ports: None, accept: false });
+        rules
+    }
+
+    /// One entry: every source with every port. Nobody if the container that it names does not run.
+    fn matches(&self, peers: &Peers, accept: bool) -> Vec<Rule> {
+        let anybody = peers.container.is_none() && peers.network.is_none() && peers.address.is_none();
+        let sources: Vec<Option<Prefix>> =
+            if anybody { vec![None] } else { self.prefixes(peers).into_iter().map(Some).collect() };
+        let ports: Vec<_> =
+            if peers.ports.is_empty() { vec![None] } else { peers.ports.iter().copied().map(Some).collect() };
+        let with_ports = |source| ports.iter().map(move |ports| Rule { source, ports: *ports, accept });
+        sources.into_iter().flat_map(with_ports).collect()
+    }
+
+    fn prefixes(&self, peers: &Peers) -> BTreeSet<Prefix> {
+        let mut prefixes: BTreeSet<Prefix> = peers.address.into_iter().collect();
+        if let Some(network) = peers.network.as_ref().and_then(|name| self.networks.get(name.as_str())) {
+            prefixes.extend([network.subnets.ipv4, network.subnets.ipv6]);
+        }
+        if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
+            let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
+            let its = self.attachments.values().filter(|attachment| is_it(&attachment.wanted));
+            for cable in its.flat_map(|attachment| &attachment.cables) {
+                let one = [Prefix::new(cable.ipv4.into(), 32), Prefix::new(cable.ipv6.into(), 128)];
+                prefixes.extend(one.into_iter().flatten());
+            }
+        }
+        prefixes
+    }
+}
+
+/// Whether anything can come of it: most machines have no rules.
+pub fn is_wanted<'a>(
+    attachments: &BTreeMap<String, Attachment>,
+    mut networks: impl Iterator<Item = &'a ContainerNetwork>,
+) -> bool {
+    let of_container = |it: &Attachment| !(it.wanted.allow.is_empty() && it.wanted.deny.is_empty());
+    attachments.values().any(of_container) || networks.any(|it| !(it.allow.is_empty() && it.deny.is_empty()))
+}

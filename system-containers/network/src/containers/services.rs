@@ -1,0 +1,67 @@
+//! A service's own addresses: one of each family in every network that its replicas are on, from which the packet filter
+//! sends each new connection to one of those that do their work. Pure.
+//!
+//! The address belongs to the bridge, is chosen by the first replica that comes, and goes with the last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::attachment::{Attachment, Cable};
+use super::bridge;
+use crate::nftables::element::{Bytes, Element, SLOTS};
+
+/// One of each family.
+pub type Addresses = (Ipv4Addr, Ipv6Addr);
+
+/// What the address of a service is chosen by: no container has such a name.
+pub fn seed(service: &str) -> String {
+    format!("{service} (all)")
+}
+
+/// The address that the replicas before have in a network.
+pub fn of_others(service: &str, network: &str, attachments: &BTreeMap<String, Attachment>) -> Option<Addresses> {
+    let of_service = attachments.values().filter(|attachment| attachment.wanted.service == service);
+    of_service
+        .flat_map(|attachment| &attachment.cables)
+        .find_map(|cable| cable.service.filter(|_| cable.network == network))
+}
+
+/// All addresses of services on a bridge.
+pub fn on_bridge(number: u16, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<IpAddr> {
+    let cables = attachments.values().flat_map(|attachment| &attachment.cables);
+    let services = cables.filter(|cable| cable.number == number).filter_map(|cable| cable.service);
+    services.flat_map(|(ipv4, ipv6)| [IpAddr::V4(ipv4), IpAddr::V6(ipv6)]).collect()
+}
+
+/// What the packet filter has to know of a service.
+pub fn elements(service: &str, attachments: &BTreeMap<String, Attachment>) -> Vec<Element> {
+    let mut networks: BTreeMap<(u16, Addresses), Vec<(bool, &Cable)>> = BTreeMap::new();
+    for attachment in attachments.values().filter(|attachment| attachment.wanted.service == service) {
+        for cable in &attachment.cables {
+            if let Some(addresses) = cable.service {
+                networks.entry((cable.number, addresses)).or_default().push((attachment.wanted.serving, cable));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for ((number, (ipv4, ipv6)), replicas) in networks {
+        let any_serves = replicas.iter().any(|(serving, _)| *serving);
+        let chosen: Vec<&Cable> =
+            replicas.into_iter().filter(|(serving, _)| *serving || !any_serves).map(|(_, cable)| cable).collect();
+        for link in [bridge::name(number).as_str(), "lo"] {
+            for (set, address) in [("doors4", IpAddr::V4(ipv4)), ("doors6", IpAddr::V6(ipv6))] {
+                all.push(Element::new(set, Bytes::new().link(link).address(address).end()));
+            }
+        }
+        for (slot, cable) in (0..SLOTS).zip(chosen.iter().cycle()) {
+            for (map, address, to) in [
+                ("services4", IpAddr::V4(ipv4), IpAddr::V4(cable.ipv4)),
+                ("services6", IpAddr::V6(ipv6), IpAddr::V6(cable.ipv6)),
+            ] {
+                let key = Bytes::new().address(address).slot(slot).end();
+                all.push(Element::with_value(map, key, Bytes::new().address(to).end()));
+            }
+        }
+    }
+    all
+}

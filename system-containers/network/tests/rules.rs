@@ -1,0 +1,183 @@
+//! `allow` and `deny` of containers and networks, and limits of what they send and receive.
+
+mod support;
+
+use berth_control::message::Attachment;
+use support::site::{HOST, Site, ask, container, is_shut, port, serve};
+use support::{Namespace, Program, Running, eventually, on, possible, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+
+/// With the rules of a container's table in the configuration.
+fn ruled(mut wanted: Attachment, rules: &str) -> Attachment {
+    let text = format!("image = 'x'\n{rules}");
+    let container: berth_config::Container = toml::from_str(&text).unwrap();
+    (wanted.allow, wanted.deny, wanted.bandwidth) = (container.allow, container.deny, container.bandwidth);
+    wanted
+}
+
+struct Db {
+    namespace: Namespace,
+    addresses: Vec<String>,
+    _servers: Vec<Program>,
+}
+
+/// A container on `front` that listens on 5432 and 80 over TCP and on 53 over UDP; 5432 is published as 8080.
+fn db(service: &mut Running, rules: &str) -> Db {
+    let namespace = container();
+    let addresses = service.attach_as(db_wanted(rules), &namespace).unwrap();
+    let servers = [("TCP", 5432), ("TCP", 80), ("UDP", 5353)];
+    let servers = servers.map(|(protocol, port)| serve(&namespace, protocol, port, "db")).into();
+    Db { namespace, addresses, _servers: servers }
+}
+
+fn db_wanted(rules: &str) -> Attachment {
+    ruled(on(wanted("db", &[port("", 8080, 5432, "tcp")]), &[("front", "")]), rules)
+}
+
+fn joined(service: &mut Running, name: &str, network: &str) -> Namespace {
+    let namespace = container();
+    service.attach_as(on(wanted(name, &[]), &[(network, "")]), &namespace).unwrap();
+    namespace
+}
+
+#[test]
+fn a_container_lets_in_whom_it_allows_and_nobody_it_denies() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    // It may come before those that it names.
+    let db = db(&mut service, "allow = [{ container = 'web', ports = [5432, '5353/udp'] }]\n");
+    let (web, other) = (joined(&mut service, "web", "front"), joined(&mut service, "other", "front"));
+    let _others = serve(&other, "UDP", 7000, "other");
+    for address in &db.addresses {
+        assert!(ask(&web, "TCP", address, 5432).starts_with("db sees"), "{address}");
+        assert!(ask(&web, "UDP", address, 5353).starts_with("db sees"), "{address}");
+        assert!(is_shut(&web, address, 80), "another port");
+        assert!(is_shut(&other, address, 5432), "another container");
+        assert!(ask(&other, "UDP", address, 5353).is_empty(), "another container");
+    }
+    assert!(is_shut(&site.outside, HOST[0], 8080), "nor who is outside");
+    // What it asks itself is answered, also where nothing tracks connections.
+    let asked = service.attach_as(on(wanted("other", &[]), &[("front", "")]), &other).unwrap();
+    for address in &asked {
+        assert!(ask(&db.namespace, "UDP", address, 7000).starts_with("other sees"), "{address}");
+    }
+
+    // Other rules, without anything being begun anew.
+    let link = db.namespace.ip("-o link show eth0");
+    let rules = "deny = [{ container = 'web' }]\n";
+    assert_eq!(service.attach_as(db_wanted(rules), &db.namespace).unwrap(), db.addresses);
+    assert_eq!(db.namespace.ip("-o link show eth0"), link);
+    assert!(is_shut(&web, &db.addresses[0], 5432));
+    assert!(ask(&other, "TCP", &db.addresses[0], 5432).starts_with("db sees"));
+    assert!(ask(&site.outside, "TCP", HOST[1], 8080).starts_with("db sees"));
+    let rules = "deny = [{ address = '192.0.2.0/24' }]\n";
+    service.attach_as(db_wanted(rules), &db.namespace).unwrap();
+    assert!(is_shut(&site.outside, HOST[0], 8080));
+    assert!(ask(&site.outside, "TCP", HOST[1], 8080).starts_with("db sees"), "the other family is not meant");
+    assert!(ask(&web, "TCP", &db.addresses[0], 5432).starts_with("db sees"));
+    service.attach_as(db_wanted(""), &db.namespace).unwrap();
+    assert!(ask(&site.outside, "TCP", HOST[0], 8080).starts_with("db sees"));
+    let tables = site.machine.namespace.run("nft list tables");
+    assert!(!tables.contains("bridge"), "without rules nothing is in the way: {tables}");
+}
+
+#[test]
+fn a_network_lets_in_other_networks_that_it_allows() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let networks = |rules: &str| {
+        format!("[networks.front]\n{rules}\n[networks.side]\n[networks.far]\n[containers.bad]\nimage = 'x'\n")
+    };
+    let rules = "allow = [{ network = 'side', ports = [5432] }]\ndeny = [{ container = 'bad' }]";
+    let site = Site::with(&networks(rules));
+    let mut service = site.start();
+    let namespace = container();
+    let addresses = service.attach_as(on(wanted("db", &[]), &[("front", "")]), &namespace).unwrap();
+    let _servers = [serve(&namespace, "TCP", 5432, "db"), serve(&namespace, "TCP", 80, "db")];
+    let near = joined(&mut service, "near", "front");
+    let side = joined(&mut service, "side", "side");
+    let bad = joined(&mut service, "bad", "side");
+    let far = joined(&mut service, "far", "far");
+    for address in &addresses {
+        assert!(ask(&near, "TCP", address, 80).starts_with("db sees"), "its own");
+        assert!(ask(&side, "TCP", address, 5432).starts_with("db sees"), "{address}");
+        assert!(is_shut(&side, address, 80));
+        assert!(is_shut(&bad, address, 5432));
+        assert!(is_shut(&far, address, 5432));
+    }
+    service.apply(&site.configuration(&networks("")));
+    eventually("nobody is let in any more", || is_shut(&side, &addresses[0], 5432).then_some(()));
+    assert!(ask(&near, "TCP", &addresses[0], 80).starts_with("db sees"), "and nothing was begun anew");
+}
+
+#[test]
+fn rules_are_there_again_with_the_next_service_and_go_with_their_container() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let rules = "allow = [{ container = 'web' }]\n";
+    let mut service = site.start();
+    let db = db(&mut service, rules);
+    let web = joined(&mut service, "web", "front");
+    let shown = || {
+        let text = site.machine.namespace.run("nft -s list ruleset");
+        // Which answers are waited for is not a rule.
+        text.lines().filter(|line| !line.contains("expires")).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let before = shown();
+    assert!(before.contains("to/front/db") && before.contains("table bridge berth"), "{before}");
+    drop(service);
+    assert!(ask(&web, "TCP", &db.addresses[0], 80).starts_with("db sees"), "while nobody is there");
+    let mut service = site.start();
+    assert_eq!(shown(), before);
+    service.attach_as(db_wanted(rules), &db.namespace).unwrap();
+    assert_eq!(shown(), before);
+    service.notify(berth_control::message::Notice::DetachNetwork { name: "db".into() }, &[]);
+    eventually("its rules are gone", || (!shown().contains("to/front/db")).then_some(()));
+    assert!(!shown().contains("table bridge"));
+}
+
+#[test]
+fn bandwidth_is_limited_both_ways() {
+    if !possible(&["ip", "nft", "tc"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach_as(ruled(wanted("web", &[]), "bandwidth = { ingress = '10M', egress = '1500K' }"), &web).unwrap();
+    let inside = web.run("tc qdisc show dev eth0");
+    assert!(inside.contains("tbf") && inside.contains("rate 1500Kbit"), "{inside}");
+    let cable = site.machine.namespace.ip("-o link show type veth");
+    let cable = cable.split_whitespace().find(|word| word.starts_with("berth0-")).unwrap();
+    let outside = site.machine.namespace.run(&format!("tc qdisc show dev {}", cable.split('@').next().unwrap()));
+    assert!(outside.contains("tbf") && outside.contains("rate 10Mbit"), "{outside}");
+    let free = container();
+    service.attach("free", &free, &[]).unwrap();
+    assert!(!free.run("tc qdisc show dev eth0").contains("tbf"));
+}
+
+#[test]
+fn what_is_sent_beyond_the_limit_waits() {
+    if !possible(&["ip", "nft", "socat", "tc"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    let limited = ruled(wanted("web", &[]), "bandwidth = { egress = '8M' }");
+    service.attach_as(limited, &web).unwrap();
+    let sink = site.outside.start(&["socat", "-u", "TCP4-LISTEN:7000", "OPEN:/dev/null"]);
+    eventually("it listens", || site.outside.run("cat /proc/net/tcp").contains(":1B58 ").then_some(()));
+    web.run("sh -c 'head -c 3000000 /dev/zero | socat -u - TCP4:192.0.2.1:7000'");
+    let counted = web.run("tc -s qdisc show dev eth0");
+    let waited = counted.split("overlimits ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(waited.parse::<u64>().unwrap() > 0, "{counted}");
+    drop(sink);
+}
