@@ -86,7 +86,7 @@ fn around(heading: &str, line: &str) -> String {
         }
         "" => format!("{line}\n"),
         "containers.<name>" => {
-            let replicas = if line.starts_with("endpoint_mode") { "replicas = 2\n" } else { "" };
+            let replicas = if line.ends_with("\"vip\"") { "replicas = 2\n" } else { "" };
             format!("[containers.db]\nimage = 'x'\n[containers.web]\n{without_image}{replicas}{line}\n")
         }
         "containers.<name>.allow" => {
