@@ -138,6 +138,12 @@ pub trait Images1 {
     /// Brings an image here from its registry: a pipe with one [`crate::images::PullEvent`] a line, as JSON. It goes on
     /// if nobody reads.
     fn pull(&self, image: &str) -> Result<OwnedFd, ApiError>;
+    /// Takes an image to the registry in its name: a pipe with one [`crate::images::PullEvent`] a line, as with a pull.
+    fn push(&self, image: &str) -> Result<OwnedFd, ApiError>;
+    /// Keeps who pulls from a registry and pushes there, if that takes it: a pipe with an [`crate::images::End`].
+    fn login(&self, registry: &str, username: &str, password: &str) -> Result<OwnedFd, ApiError>;
+    /// Forgets it.
+    fn logout(&self, registry: &str) -> Result<OwnedFd, ApiError>;
     /// Writes an archive with these images into a file or pipe, which the caller has opened. Returns a pipe that brings one
     /// line, a [`crate::images::End`] as JSON, when that is done; so do all that follow.
     fn save(&self, images: &[&str], target: OwnedFd) -> Result<OwnedFd, ApiError>;

@@ -19,6 +19,25 @@ pub enum Query {
         /// The image's name.
         image: String,
     },
+    /// Take an image to the registry in its name. Events come as with a pull.
+    Push {
+        /// The name.
+        image: String,
+    },
+    /// Keep who pulls from a registry, if that takes it. An [`End`] comes.
+    Login {
+        /// Host and port.
+        registry: String,
+        /// The user's name.
+        username: String,
+        /// Password or access token.
+        password: String,
+    },
+    /// Forget who pulls from a registry. An [`End`] comes.
+    Logout {
+        /// Host and port.
+        registry: String,
+    },
     /// Write an archive with these images into the descriptor that comes behind the pipe's. An [`End`] comes.
     Save {
         /// Their names.

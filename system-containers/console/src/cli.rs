@@ -17,6 +17,7 @@ mod follow;
 mod format;
 mod image;
 mod images;
+mod login;
 mod logs;
 mod network;
 mod power;
@@ -114,6 +115,12 @@ enum Command {
     /// Look at single images
     #[command(subcommand)]
     Image(image::Image),
+    /// Take an image to the registry in its name
+    Push(images::Push),
+    /// Keep who pulls from a registry and pushes there
+    Login(login::Login),
+    /// Forget it
+    Logout(login::Logout),
     /// Write images to an archive
     Save(image::Save),
     /// Take images from an archive
@@ -249,6 +256,9 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Images => images::list(&api, json).await,
         Command::Image(image::Image::Inspect(arguments)) => image::inspect(&api, &arguments).await,
+        Command::Push(push) => images::push(&api, &push, json).await,
+        Command::Login(arguments) => login::login(&api, &arguments).await,
+        Command::Logout(arguments) => login::logout(&api, &arguments).await,
         Command::Save(arguments) => image::save(&api, &arguments).await,
         Command::Import(arguments) => image::import(&api, &arguments).await,
         Command::Tag(arguments) => image::tag(&api, &arguments).await,

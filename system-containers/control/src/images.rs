@@ -37,6 +37,18 @@ impl Images1 {
         self.query(Query::List, None).await
     }
 
+    async fn push(&self, image: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Push { image }, None).await
+    }
+
+    async fn login(&self, registry: String, username: String, password: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Login { registry, username, password }, None).await
+    }
+
+    async fn logout(&self, registry: String) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Logout { registry }, None).await
+    }
+
     async fn save(&self, images: Vec<String>, target: OwnedFd) -> Result<OwnedFd, ApiError> {
         self.query(Query::Save { images }, Some(target)).await
     }
@@ -63,7 +75,8 @@ impl Images1 {
     async fn query(&self, query: Query, file: Option<OwnedFd>) -> Result<OwnedFd, ApiError> {
         self.access.check(match &query {
             Query::List | Query::Inspect { .. } => ApiPart::ImagesList,
-            Query::Save { .. } => ApiPart::ImagesExport,
+            Query::Save { .. } | Query::Push { .. } => ApiPart::ImagesExport,
+            Query::Login { .. } | Query::Logout { .. } => ApiPart::ImagesLogin,
             Query::Import { .. } | Query::Tag { .. } => ApiPart::ImagesImport,
             Query::Remove { .. } => ApiPart::ImagesRemove,
             Query::Pull { .. } => ApiPart::ImagesPull,

@@ -17,6 +17,7 @@ use crate::commands::Command;
 use crate::import::describe;
 use crate::pull::puller::Task;
 use crate::reference::Reference;
+use crate::registry::credentials::Credentials;
 
 /// What to wait after a failed accept(2): out of descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -57,6 +58,15 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()
             Ok(reference) => Task::Tell(reference, pipe),
             Err(error) => return answer(Answer::Refused(describe(&error))),
         },
+        Query::Push { image } => match image.parse::<Reference>() {
+            Ok(reference) => Task::Push(reference, pipe),
+            Err(error) => return answer(Answer::Refused(describe(&error))),
+        },
+        Query::Login { registry, username, password } => {
+            let login = Credentials { username, password, identity_token: None };
+            Task::Login(registry, Some(login), pipe)
+        }
+        Query::Logout { registry } => Task::Login(registry, None, pipe),
         query => match Command::of(query, descriptors.next()) {
             Ok(command) => Task::Command(command, pipe),
             Err(error) => return answer(Answer::Refused(describe(&error))),

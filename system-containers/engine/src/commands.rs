@@ -103,7 +103,9 @@ impl Command {
             }
             Query::Remove { image, force } => Self::Remove(image.parse()?, force),
             Query::Inspect { image } => Self::Inspect(image.parse()?),
-            Query::List | Query::Pull { .. } => return Err(CommandError::Other),
+            Query::List | Query::Pull { .. } | Query::Push { .. } | Query::Login { .. } | Query::Logout { .. } => {
+                return Err(CommandError::Other);
+            }
         })
     }
 

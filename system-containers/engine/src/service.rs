@@ -111,6 +111,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let report = reporter(&messages, &wake);
     let place = puller::Place {
         store: Arc::clone(&store),
+        logins: paths.images.join("logins.json"),
         user_data: paths.folders.places.user_data.clone(),
         patience: paths.patience,
     };

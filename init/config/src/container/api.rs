@@ -34,12 +34,13 @@ pub enum ApiPart {
     ImagesExport,
     ImagesImport,
     ImagesList,
+    ImagesLogin,
     ImagesPull,
     ImagesRemove,
     Events,
 }
 
-const NAMES: [(ApiPart, &str); 26] = [
+const NAMES: [(ApiPart, &str); 27] = [
     (ApiPart::MachineDescribe, "machine.describe"),
     (ApiPart::MachineTimeline, "machine.timeline"),
     (ApiPart::MachineConfiguration, "machine.configuration"),
@@ -63,6 +64,7 @@ const NAMES: [(ApiPart, &str); 26] = [
     (ApiPart::ImagesExport, "images.export"),
     (ApiPart::ImagesImport, "images.import"),
     (ApiPart::ImagesList, "images.list"),
+    (ApiPart::ImagesLogin, "images.login"),
     (ApiPart::ImagesPull, "images.pull"),
     (ApiPart::ImagesRemove, "images.remove"),
     (ApiPart::Events, "events"),

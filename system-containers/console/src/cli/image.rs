@@ -144,7 +144,7 @@ pub async fn inspect(api: &Api, arguments: &Inspect) -> Result<String, Error> {
 }
 
 /// Waits for the end of what was asked for.
-fn end(pipe: Passed) -> Result<Vec<String>, Error> {
+pub(super) fn end(pipe: Passed) -> Result<Vec<String>, Error> {
     read_end(BufReader::new(File::from(OwnedFd::from(pipe))))
 }
 

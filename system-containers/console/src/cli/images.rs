@@ -23,15 +23,34 @@ pub struct Pull {
     image: String,
 }
 
+/// What to push.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Show no progress, which goes to the terminal otherwise
+    #[arg(short, long)]
+    quiet: bool,
+    /// Its name, with the registry that it goes to; `berth tag` gives it
+    #[arg(value_name = "IMAGE")]
+    image: String,
+}
+
 /// Pulls, and returns the image's name and digest. With `json` every event is printed as it comes.
 pub async fn pull(api: &Api, arguments: &Pull, json: bool) -> Result<String, Error> {
-    let pipe = api.images.pull(&arguments.image).await?;
+    show(api.images.pull(&arguments.image).await?, arguments.quiet, json)
+}
+
+/// Pushes, and returns the same.
+pub async fn push(api: &Api, arguments: &Push, json: bool) -> Result<String, Error> {
+    show(api.images.push(&arguments.image).await?, arguments.quiet, json)
+}
+
+fn show(pipe: zbus::wire::OwnedFd, quiet: bool, json: bool) -> Result<String, Error> {
     let events = BufReader::new(File::from(OwnedFd::from(pipe)));
     if json {
         return follow(events, &mut JsonLines(io::stdout().lock()));
     }
     let terminal = io::stderr();
-    if arguments.quiet || !terminal.is_terminal() {
+    if quiet || !terminal.is_terminal() {
         return follow(events, &mut Silent);
     }
     follow(events, &mut Line { to: terminal.lock(), began: Instant::now(), drawn: 0 })

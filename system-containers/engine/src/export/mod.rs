@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod documents;
 pub mod layer;
+pub mod push;
 
 use crate::digest::Digest;
 use crate::merged::MergedError;

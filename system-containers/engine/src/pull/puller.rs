@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use berth_config::RegistryName;
 use berth_control::images::{End as Ended, PullEvent, Pulled};
 use berth_control::message::Registries;
 use tokio::io::AsyncWriteExt as _;
@@ -16,9 +17,11 @@ use tokio::sync::{mpsc, watch};
 use super::Pulling;
 use super::progress::Progress;
 use crate::commands::Command;
+use crate::export::push::{self, PushError, Pushed};
 use crate::import::describe;
 use crate::reference::Reference;
-use crate::registry::{Patience, Settings, Shared};
+use crate::registry::credentials::Credentials;
+use crate::registry::{Client, Patience, Settings, Shared, endpoint, logins};
 use crate::store::Store;
 
 /// How often a client hears how far a pull has come.
@@ -33,6 +36,10 @@ pub enum Task {
     Pull(Reference),
     /// The same, for a client that reads [`PullEvent`]s from this pipe.
     Tell(Reference, OwnedFd),
+    /// Take this to its registry, for a client that reads [`PullEvent`]s from this pipe.
+    Push(Reference, OwnedFd),
+    /// Keep who pulls from a registry, or forget it, and write an [`Ended`] into this pipe.
+    Login(String, Option<Credentials>, OwnedFd),
     /// Do this, and write an [`Ended`] into this pipe.
     Command(Command, OwnedFd),
     /// Write what there is into this pipe.
@@ -52,6 +59,8 @@ pub enum Event {
 pub struct Place {
     /// The image store.
     pub store: Arc<Store>,
+    /// Who is logged in by hand.
+    pub logins: PathBuf,
     /// Where the user-data partition is mounted.
     pub user_data: PathBuf,
     /// How long is waited.
@@ -110,6 +119,14 @@ impl Puller {
                 Ok(pipe) => drop(tokio::spawn(list(Arc::clone(&self.place.store), pipe))),
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
             },
+            Task::Push(reference, pipe) => match Sender::from_owned_fd(pipe) {
+                Ok(pipe) => drop(tokio::spawn(tell(self.push(reference), pipe))),
+                Err(error) => eprintln!("engine: a client's pipe: {error}"),
+            },
+            Task::Login(registry, login, pipe) => match Sender::from_owned_fd(pipe) {
+                Ok(pipe) => drop(tokio::spawn(Arc::clone(self).login(registry, login, pipe))),
+                Err(error) => eprintln!("engine: a client's pipe: {error}"),
+            },
             Task::Command(command, pipe) => match Sender::from_owned_fd(pipe) {
                 Ok(pipe) => drop(tokio::spawn(Arc::clone(self).command(command, pipe))),
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
@@ -119,6 +136,61 @@ impl Puller {
                 Err(error) => eprintln!("engine: a client's pipe: {error}"),
             },
         }
+    }
+
+    /// What is known of registries now.
+    fn settings(&self) -> Settings {
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Settings::new(registries, &self.place.user_data).with_logins(&self.place.logins)
+    }
+
+    /// A push, which nobody else has a part in.
+    fn push(self: &Arc<Self>, reference: Reference) -> Job {
+        let (sender, end) = watch::channel(None);
+        let job = Job { progress: Arc::default(), end };
+        let (puller, progress) = (Arc::clone(self), Arc::clone(&job.progress));
+        tokio::spawn(async move {
+            let end = puller.try_push(&reference, &progress).await;
+            // Nobody may be waiting.
+            let _ = sender.send(Some(end.map_err(|error| describe(&error))));
+        });
+        job
+    }
+
+    async fn try_push(&self, reference: &Reference, progress: &Progress) -> Result<Pulled, PushError> {
+        let settings = self.settings();
+        let endpoint = endpoint::endpoint(reference.registry(), reference.path().to_owned(), &settings)?;
+        let client = Client::new(&self.shared, Arc::new(settings), endpoint);
+        let Pushed { digest, uploaded } = push::push(&self.place.store, &client, reference, progress).await?;
+        let (image, digest) = (reference.to_string(), digest.to_string());
+        Ok(Pulled { image, digest, from: client.place(), layers: uploaded })
+    }
+
+    /// Keeps a login that the registry takes, or forgets one.
+    async fn login(self: Arc<Self>, registry: String, login: Option<Credentials>, mut pipe: Sender) {
+        let end = match self.try_login(&registry, login).await {
+            Ok(()) => Ended::Done(Vec::new()),
+            Err(reason) => Ended::Failed(reason),
+        };
+        send(&mut pipe, end).await;
+    }
+
+    async fn try_login(&self, registry: &str, login: Option<Credentials>) -> Result<(), String> {
+        let name: RegistryName = registry.parse().map_err(|error| format!("{registry:?} is no registry: {error}"))?;
+        let name = if name.as_str() == "index.docker.io" { "docker.io" } else { name.as_str() };
+        if let Some(login) = &login {
+            let settings = self.settings().with_login(name, login.clone());
+            let endpoint = endpoint::endpoint(name, String::new(), &settings).map_err(|error| describe(&error))?;
+            // Nothing that was given before counts.
+            let shared = Shared { tokens: Arc::default(), ..self.shared.clone() };
+            let client = Client::new(&shared, Arc::new(settings), endpoint);
+            client.log_in().await.map_err(|error| describe(&error))?;
+        }
+        let forgets = login.is_none();
+        let was_there =
+            logins::set(&self.place.logins, name, login).map_err(|error| format!("keep the login: {error}"))?;
+        self.shared.tokens.clear();
+        if forgets && !was_there { Err(format!("nobody is logged in to {name}")) } else { Ok(()) }
     }
 
     /// Lets a thread do it, and tells the client how it ended.
@@ -157,9 +229,7 @@ impl Puller {
 
     async fn pull(&self, reference: &Reference, progress: &Arc<Progress>) -> End {
         let started = std::time::Instant::now();
-        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let settings = Settings::new(registries, &self.place.user_data);
-        let pulled = self.pulling.pull(reference, settings, progress).await;
+        let pulled = self.pulling.pull(reference, self.settings(), progress).await;
         // Before anybody hears of it: who asks from now on begins anew, under the settings of then.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference.to_string());
         let pulled = match pulled {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 
 use super::challenge;
 use super::endpoint::Endpoint;
@@ -12,7 +13,7 @@ use super::exchange::{Answer, Exchange, Pool, Question};
 use super::patience::Patience;
 use super::settings::Settings;
 use super::token::{self, Tokens};
-use super::url;
+use super::url::{self, Url};
 use crate::digest::Digest;
 use crate::limits;
 use crate::oci::{Descriptor, Manifest};
@@ -157,7 +158,7 @@ impl Client {
     }
 
     /// Does it again as long as it fails for a passing reason.
-    async fn again<T, F: Future<Output = Result<T, RegistryError>>>(
+    pub(super) async fn again<T, F: Future<Output = Result<T, RegistryError>>>(
         &self,
         attempt: impl Fn() -> F,
     ) -> Result<T, RegistryError> {
@@ -174,16 +175,45 @@ impl Client {
         }
     }
 
+    /// Where something of the repository is.
+    pub(super) fn at(&self, path: &str) -> Url {
+        self.exchange.base.with_path(format!("/v2/{}/{path}", self.repository))
+    }
+
+    /// Whether the registry takes the credentials that there are; one that wants none takes all.
+    pub async fn log_in(&self) -> Result<(), RegistryError> {
+        let question = Question {
+            url: self.exchange.base.with_path("/v2/".to_owned()),
+            headers: HeaderMap::new(),
+            authorization: None,
+            method: Method::GET,
+            body: Bytes::new(),
+        };
+        self.ask_question(question).await.map(drop)
+    }
+
     /// One request with what the registry wants to see; a success or an error.
     async fn ask(&self, path: &str, headers: &HeaderMap) -> Result<Answer, RegistryError> {
+        let question = Question {
+            url: self.at(path),
+            headers: headers.clone(),
+            authorization: None,
+            method: Method::GET,
+            body: Bytes::new(),
+        };
+        self.ask_question(question).await
+    }
+
+    /// The same for any question. Another server than the registry gets no credentials.
+    pub(super) async fn ask_question(&self, mut question: Question) -> Result<Answer, RegistryError> {
         let Exchange { base, registry, .. } = &self.exchange;
-        let url = base.with_path(format!("/v2/{}/{path}", self.repository));
-        let mut question = Question { url, headers: headers.clone(), authorization: None, form: None };
-        question.authorization = self.tokens.of(registry, &self.repository);
+        let is_itself = question.url.same_server(base);
+        question.authorization = self.tokens.of(registry, &self.repository).filter(|_| is_itself);
         let mut answer = self.exchange.ask(&question).await?;
         let refused =
             |answer: &Answer| answer.status == StatusCode::UNAUTHORIZED && answer.from.same_server(&question.url);
-        if refused(&answer)
+        if is_itself
+            && refused(&answer)
             && let Some(challenge) = challenge::read(&answer.headers)
         {
             // To the end, so that the connection can be used again.

@@ -32,7 +32,8 @@ pub fn of(reference: &Reference, settings: &Settings) -> Result<Vec<Endpoint>, R
     Ok(endpoints)
 }
 
-fn endpoint(name: &str, repository: String, settings: &Settings) -> Result<Endpoint, RegistryError> {
+/// A repository on a registry itself.
+pub fn endpoint(name: &str, repository: String, settings: &Settings) -> Result<Endpoint, RegistryError> {
     let https = !settings.entry(name).is_some_and(|entry| entry.plain_http);
     // Docker Hub's name is not where its registry is.
     let host = if name == "docker.io" { "registry-1.docker.io" } else { name };

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{
-    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::connection::{self, Connection, Server};
@@ -82,8 +80,10 @@ pub struct Question {
     pub headers: HeaderMap,
     /// The value of `Authorization`; left out where another server is led to.
     pub authorization: Option<HeaderValue>,
-    /// A form to send; then it is a POST.
-    pub form: Option<String>,
+    /// What is to be done.
+    pub method: Method,
+    /// What is sent.
+    pub body: Bytes,
 }
 
 /// An answer whose body is still to be read.
@@ -170,13 +170,9 @@ fn request(question: &Question, url: &Url, connection: &Connection) -> Result<Re
         Some(_) => format!("http://{}{}", url.authority(), url.path),
         None => url.path.clone(),
     };
-    let method = if question.form.is_some() { Method::POST } else { Method::GET };
-    let body = Full::new(Bytes::from(question.form.clone().unwrap_or_default()));
-    let mut builder = Request::builder().method(method).uri(target).header(HOST, url.authority());
+    let body = Full::new(question.body.clone());
+    let mut builder = Request::builder().method(question.method.clone()).uri(target).header(HOST, url.authority());
     builder = builder.header(USER_AGENT, AGENT);
-    if question.form.is_some() {
-        builder = builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-    }
     if let Some(authorization) = question.authorization.as_ref().filter(|_| url.same_server(&question.url)) {
         builder = builder.header(AUTHORIZATION, authorization);
     }

@@ -1,8 +1,9 @@
-//! The client of registries: OCI distribution 1.1 and Docker's registry API, version 2, which are one for pulling.
+//! The client of registries: OCI distribution 1.1 and Docker's registry API, version 2, which are one.
 //!
 //! - [`client`]: manifests and blobs of a repository; [`endpoint`]: where that is
+//! - [`upload`]: what goes there
 //! - [`exchange`]: a request with its redirections; [`connection`], [`tls`]: what it goes over
-//! - [`challenge`], [`token`], [`credentials`]: who asks
+//! - [`challenge`], [`token`], [`credentials`], [`logins`]: who asks
 //! - [`settings`]: what the configuration says
 //!
 //! What comes from a registry is believed only after its digest is verified; what it leads to never gets the
@@ -15,10 +16,12 @@ pub mod credentials;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;
+pub mod logins;
 pub mod patience;
 pub mod settings;
 pub mod tls;
 pub mod token;
+pub mod upload;
 pub mod url;
 
 pub use client::{Blob, Client, Shared};

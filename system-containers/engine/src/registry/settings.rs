@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::credentials::{self, Credentials};
 use super::error::RegistryError;
+use super::logins;
 use super::url::Url;
 use crate::reference::Reference;
 use crate::trust::{Policy, TrustError};
@@ -52,6 +53,25 @@ impl Settings {
         let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
         let Registries { trust, proxy, .. } = registries;
         Self { entries: entries.collect(), trust, proxy, user_data: user_data.to_owned(), logins }
+    }
+
+    /// Who is logged in by hand, which goes before Docker's file; what is wrong with that goes to the log.
+    #[must_use]
+    pub fn with_logins(mut self, path: &Path) -> Self {
+        match logins::read(path) {
+            Ok(logins) => self.logins.extend(logins),
+            Err(error) => eprintln!("engine: {}: {error}", path.display()),
+        }
+        self
+    }
+
+    /// The same with this one.
+    #[must_use]
+    pub fn with_login(mut self, registry: &str, login: Credentials) -> Self {
+        let entry = self.entries.entry(registry.to_owned()).or_default();
+        (entry.username, entry.identity_token) = (None, None);
+        self.logins.insert(registry.to_owned(), login);
+        self
     }
 
     /// What the configuration says of a registry.

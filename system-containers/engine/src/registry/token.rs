@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::HeaderMap;
-use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
 use super::challenge::Challenge;
@@ -91,7 +91,8 @@ pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str
             if exchange.base.https && !url.https {
                 return Err(RegistryError::Downgrade { to: exchange.base.authority(), target: url.to_string() });
             }
-            let scope = scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
+            let pull = || if repository.is_empty() { String::new() } else { format!("repository:{repository}:pull") };
+            let scope = scope.clone().unwrap_or_else(pull);
             fetch(exchange, url, service.as_deref(), &scope, credentials).await
         }
     }
@@ -104,15 +105,18 @@ async fn fetch(
     scope: &str,
     credentials: Option<Credentials>,
 ) -> Result<Given, RegistryError> {
-    let mut query = format!("scope={}", encode(scope));
+    // Who only logs in asks for nothing.
+    let mut query = if scope.is_empty() { String::new() } else { format!("scope={}", encode(scope)) };
     if let Some(service) = service {
         query = format!("service={}&{query}", encode(service));
     }
-    let mut question = Question { url, headers: HeaderMap::new(), authorization: None, form: None };
+    let mut question =
+        Question { url, headers: HeaderMap::new(), authorization: None, method: Method::GET, body: Bytes::new() };
     let refresh = credentials.as_ref().and_then(|credentials| credentials.identity_token.as_deref());
     if let Some(refresh) = refresh {
         let form = format!("grant_type=refresh_token&client_id=berth&{query}&refresh_token={}", encode(refresh));
-        question.form = Some(form);
+        question.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        (question.method, question.body) = (Method::POST, form.into());
     } else {
         let separator = if question.url.path.contains('?') { '&' } else { '?' };
         question.url.path = format!("{}{separator}{query}", question.url.path);

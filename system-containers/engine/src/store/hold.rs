@@ -72,6 +72,17 @@ impl Store {
         Ok(())
     }
 
+    /// Repositories of a name's registry that its image was pulled from.
+    pub fn repositories(&self, name: &Reference) -> Vec<String> {
+        let catalogue = self.catalogue();
+        let Some(digest) = catalogue.names().get(&name.key()).copied() else { return Vec::new() };
+        let pulled = catalogue.pulled.iter().filter(|(_, pull)| pull.digest == digest);
+        let names = pulled.filter_map(|(pulled, _)| pulled.parse::<Reference>().ok());
+        let there = names.filter(|pulled| pulled.registry() == name.registry() && pulled.path() != name.path());
+        let paths: std::collections::BTreeSet<String> = there.map(|pulled| pulled.path().to_owned()).collect();
+        paths.into_iter().collect()
+    }
+
     /// What the stream of a layer had beside the content of its files.
     pub fn record(&self, chain: Digest) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

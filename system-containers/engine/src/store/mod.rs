@@ -7,6 +7,7 @@
 //! images/configs/sha256/<hex>    the same
 //! images/layers/sha256/<hex>/    an unpacked layer, by chain ID
 //! images/records/sha256/<hex>   what its tar stream had beside the content of files, by chain ID
+//! images/logins.json             who is logged in to registries, for root alone
 //! images/tmp/                    work in progress; emptied at every start
 //! ```
 //!

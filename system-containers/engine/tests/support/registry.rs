@@ -197,7 +197,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Some(Asked { method, path, headers, body: String::from_utf8(body).unwrap(), before: 0 }))
+    Ok(Some(Asked { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), before: 0 }))
 }
 
 fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8], limit: usize) -> std::io::Result<()> {

@@ -1,0 +1,185 @@
+//! `berth push`: an image to the registry in its name.
+//!
+//! The manifest that it came with goes out again if the registry has all its blobs, or takes them over from the repository
+//! that they came from: then its digest stays. Else each layer is made again, compressed into a file without a name, and
+//! uploaded if the registry has no such blob; the configuration stays the same, the manifest is a new one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rustix::fs::{Mode, OFlags};
+
+use super::documents::{self, GZIP_LAYER, MANIFEST, Pointer};
+use super::{ExportError, layer};
+use crate::digest::{Digest, Hasher};
+use crate::document::{self, Kind};
+use crate::oci::Descriptor;
+use crate::pull::progress::Progress;
+use crate::reference::Reference;
+use crate::registry::{Client, RegistryError};
+use crate::store::{Store, StoreError, file_error};
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The digest of the manifest that is there now.
+    pub digest: Digest,
+    /// How many blobs had to be uploaded.
+    pub uploaded: usize,
+}
+
+/// Why an image was not pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The registry does not take it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store cannot hold a layer for it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Where an image goes is a tag.
+    #[error("{name} has a digest: an image is pushed under a tag")]
+    Pinned {
+        /// As asked for.
+        name: String,
+    },
+    /// The thread that compresses is gone.
+    #[error("the engine ends")]
+    Ends,
+}
+
+/// Pushes.
+pub async fn push(
+    store: &Arc<Store>,
+    client: &Client,
+    name: &Reference,
+    progress: &Progress,
+) -> Result<Pushed, PushError> {
+    let tag = match (name.tag(), name.digest()) {
+        (Some(tag), None) => tag.to_owned(),
+        _ => return Err(PushError::Pinned { name: name.to_string() }),
+    };
+    progress.ask(&client.place());
+    let sources = store.repositories(name);
+    if let Some((manifest, kind)) = original(store, name)?
+        && let Ok(Kind::Image { config, layers }) = document::manifest("the manifest", &manifest)
+    {
+        let blobs: Vec<Descriptor> = layers.into_iter().chain([config]).collect();
+        if are_there(client, &blobs, &sources).await? {
+            client.put_manifest(&tag, &kind, &manifest).await?;
+            return Ok(Pushed { digest: Digest::of(&manifest), uploaded: 0 });
+        }
+    }
+    let (from, wanted) = (Arc::clone(store), name.clone());
+    let image =
+        tokio::task::spawn_blocking(move || documents::of(&from, &wanted)).await.map_err(|_| PushError::Ends)??;
+    let mut uploaded = 0;
+    let seen = progress.begin(&image.layers.iter().map(as_descriptor).collect::<Vec<_>>());
+    let mut pointers = Vec::with_capacity(image.layers.len());
+    for (one, seen) in image.layers.iter().zip(&seen) {
+        let (from, one) = (Arc::clone(store), one.clone());
+        let (file, digest, size) =
+            tokio::task::spawn_blocking(move || compress(&from, &one)).await.map_err(|_| PushError::Ends)??;
+        if !client.has_blob(digest).await? {
+            client.upload(&file, digest, size, |sent| seen.received(sent)).await?;
+            uploaded += 1;
+        }
+        seen.done();
+        pointers.push(Pointer { media_type: GZIP_LAYER, digest, size });
+    }
+    let digest = Digest::of(&image.config);
+    if !client.has_blob(digest).await? {
+        let file = spool(store)?;
+        (&file).write_all(&image.config).map_err(file_error("write to", store.path()))?;
+        client.upload(&file, digest, image.config.len() as u64, |_| {}).await?;
+        uploaded += 1;
+    }
+    let manifest = documents::manifest(&image.config, &pointers)?;
+    client.put_manifest(&tag, MANIFEST, &manifest).await?;
+    Ok(Pushed { digest: Digest::of(&manifest), uploaded })
+}
+
+/// The manifest that the image came with, and its kind.
+fn original(store: &Store, name: &Reference) -> Result<Option<(Vec<u8>, String)>, PushError> {
+    let Some((digest, _)) = store.find(name) else {
+        return Err(ExportError::Missing { image: name.to_string() }.into());
+    };
+    let Some(manifest) = store.manifest(digest)? else { return Ok(None) };
+    // What does not say its kind is OCI's, which need not.
+    let value: Option<serde_json::Value> = serde_json::from_slice(&manifest).ok();
+    let kind = value.and_then(|value| Some(value.get("mediaType")?.as_str()?.to_owned()));
+    Ok(Some((manifest, kind.unwrap_or_else(|| MANIFEST.to_owned()))))
+}
+
+/// Whether the registry has all of these, or gets them from these repositories of its own.
+async fn are_there(client: &Client, blobs: &[Descriptor], sources: &[String]) -> Result<bool, RegistryError> {
+    'blobs: for blob in blobs {
+        if client.has_blob(blob.digest).await? {
+            continue;
+        }
+        for source in sources {
+            if client.mount(blob.digest, source).await? {
+                continue 'blobs;
+            }
+        }
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn as_descriptor(layer: &documents::Layer) -> Descriptor {
+    Descriptor {
+        media_type: String::new(),
+        digest: layer.diff_id,
+        size: layer.length,
+        platform: None,
+        annotations: None,
+    }
+}
+
+/// Compresses a layer into a file without a name; its digest and size. The same every time.
+fn compress(store: &Store, one: &documents::Layer) -> Result<(File, Digest, u64), PushError> {
+    let file = spool(store)?;
+    let counted = Counted { file: file.try_clone().map_err(ExportError::Write)?, hasher: Hasher::default(), size: 0 };
+    let mut encoder = GzEncoder::new(io::BufWriter::with_capacity(128 << 10, counted), Compression::default());
+    layer::write(store, &one.chain, one.diff_id, &mut encoder)?;
+    let counted = encoder.finish().and_then(|writer| writer.into_inner().map_err(io::IntoInnerError::into_error));
+    let Counted { hasher, size, .. } = counted.map_err(ExportError::Write)?;
+    Ok((file, hasher.finish(), size))
+}
+
+fn spool(store: &Store) -> Result<File, StoreError> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(store.spool()?, ".", flags, Mode::RUSR | Mode::WUSR);
+    file.map(File::from).map_err(|error| file_error("make a file in", store.path())(error.into()))
+}
+
+/// A file, and what was written to it.
+struct Counted {
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A full disk must not stop the machine.
+        crate::layer::check_space(self.file.as_fd(), bytes.len() as u64)
+            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

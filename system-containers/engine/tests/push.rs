@@ -1,0 +1,195 @@
+//! Pushing: to Debian's docker-registry, and to a registry of our own that loses a part on the way.
+
+mod support;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use berth_control::images::Query;
+use berth_engine::commands::Command;
+use berth_engine::export::push::{self, Pushed};
+use berth_engine::import::describe;
+use berth_engine::pull::progress::Progress;
+use berth_engine::registry::credentials::Credentials;
+use berth_engine::registry::{self, Shared, endpoint};
+use support::client::{Client, PATIENCE, image};
+use support::peer::{Peer, folder, plain, run};
+use support::registry::{Act, Registry};
+use support::{Image, Tar, oci_archive};
+
+fn shared() -> Shared {
+    Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE }
+}
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+impl Client {
+    fn import(&self, images: &[Image]) {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &oci_archive(images)).unwrap();
+        let command = Command::of(Query::Import { name: "x".to_owned() }, Some(OwnedFd::from(file))).unwrap();
+        command.run(&self.store).unwrap();
+    }
+
+    fn tag(&self, source: &str, target: &str) {
+        let query = Query::Tag { source: source.to_owned(), target: target.to_owned() };
+        Command::of(query, None).unwrap().run(&self.store).unwrap();
+    }
+
+    fn push(&self, name: &str, login: Option<Credentials>) -> Result<Pushed, String> {
+        let reference = name.parse().unwrap();
+        block(async {
+            let mut settings = self.settings();
+            if let Some(login) = login {
+                settings = settings.with_login(registry_of(name), login);
+            }
+            let endpoint = endpoint::endpoint(registry_of(name), path_of(name), &settings).unwrap();
+            let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+            push::push(&self.store, &client, &reference, &Progress::default()).await
+        })
+        .map_err(|error| describe(&error))
+    }
+}
+
+fn registry_of(name: &str) -> &str {
+    name.split('/').next().unwrap()
+}
+
+fn path_of(name: &str) -> String {
+    name.split_once('/').unwrap().1.rsplit_once(':').unwrap().0.to_owned()
+}
+
+/// More than goes in one piece, also compressed.
+fn large() -> Image {
+    // xorshift, which no method compresses.
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let noise: Vec<u8> = (0..2_500_000).flat_map(|_| next().to_le_bytes()).collect();
+    Image::new("large:1", vec![Tar::default().file("l", &noise).finish(), Tar::default().file("s", b"small").finish()])
+}
+
+#[test]
+fn an_image_is_pushed_and_pulled_again_and_pushed_only_once() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    let client = client.configured(&plain(&peer.name));
+    client.import(&[image(), large()]);
+    for (source, layers) in [("demo", 4), ("large:1", 2)] {
+        let name = format!("{}/some/where:{}", peer.name, source.replace(':', "-"));
+        client.tag(source, &name);
+        let pushed = client.push(&name, None).unwrap();
+        assert_eq!(pushed.uploaded, layers + 1, "{source}: its layers and its configuration");
+        let again = client.push(&name, None).unwrap();
+        assert_eq!((again.uploaded, again.digest), (0, pushed.digest));
+
+        let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
+        let pulled = second.pull(&name).unwrap();
+        assert_eq!(pulled.digest, pushed.digest.to_string());
+        let of = |client: &Client, name: &str| client.store.find(&name.parse().unwrap()).unwrap().1;
+        assert_eq!(of(&second, &name).config_digest, of(&client, source).config_digest, "it is the same image");
+        let options = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
+        let seen = run("skopeo", &[&options[..], &[&format!("docker://{name}")]].concat(), folder.path());
+        assert_eq!(String::from_utf8(seen).unwrap().trim(), pushed.digest.to_string());
+    }
+    let error = client.push(&format!("{}/some/none:1", peer.name), None).unwrap_err();
+    assert!(error.contains("there is no image"), "{error}");
+}
+
+#[test]
+fn what_a_registry_has_already_keeps_its_digest() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    peer.fill(folder.path());
+    let client = client.configured(&plain(&peer.name));
+    let source = format!("{}/demo/web:1", peer.name);
+    let pulled = client.pull(&source).unwrap();
+    // Blobs of another repository are taken over, not uploaded.
+    let target = format!("{}/other/place:2", peer.name);
+    client.tag(&source, &target);
+    let pushed = client.push(&target, None).unwrap();
+    assert_eq!((pushed.uploaded, pushed.digest.to_string()), (0, pulled.digest.clone()));
+    let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
+    assert_eq!(second.pull(&target).unwrap().digest, pulled.digest);
+    second.holds(&target, &image());
+}
+
+#[test]
+fn a_push_needs_the_user_that_the_registry_knows() {
+    let Some(folder) = folder(&["docker-registry", "htpasswd"]) else { return };
+    let folder = folder.path();
+    let Some(client) = Client::new(&[]) else { return };
+    std::fs::write(folder.join("users"), run("htpasswd", &["-nbB", "me", "secret"], folder)).unwrap();
+    let users = format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", folder.join("users").display());
+    let peer = Peer::start(folder, "", &users);
+    let client = client.configured(&plain(&peer.name));
+    client.import(&[image()]);
+    let name = format!("{}/a/b:1", peer.name);
+    client.tag("demo", &name);
+    let login =
+        |password: &str| Credentials { username: "me".to_owned(), password: password.to_owned(), identity_token: None };
+    let try_login = |password: &str| {
+        let settings = client.settings().with_login(&peer.name, login(password));
+        let endpoint = endpoint::endpoint(&peer.name, String::new(), &settings).unwrap();
+        let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+        block(client.log_in()).map_err(|error| describe(&error))
+    };
+    assert!(try_login("wrong").unwrap_err().contains("refuses user \"me\""));
+    try_login("secret").unwrap();
+    assert!(client.push(&name, None).unwrap_err().contains("it wants a user name"));
+    client.push(&name, Some(login("secret"))).unwrap();
+}
+
+#[test]
+fn an_upload_that_breaks_off_goes_on_where_it_did() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sent);
+    let mut broken = false;
+    let say = |status, headers: &str| Act::Say(status, headers.to_owned(), Vec::new());
+    let registry = Registry::start(move |asked| {
+        let there = seen.lock().unwrap().last().copied().unwrap_or(0);
+        let place = "Location: /v2/a/blobs/uploads/x?state=1\r\n";
+        match asked.method.as_str() {
+            "HEAD" => say(404, ""),
+            "POST" => {
+                seen.lock().unwrap().clear();
+                say(202, place)
+            }
+            // Half of it arrives.
+            "PATCH" if !broken => {
+                broken = true;
+                seen.lock().unwrap().push(4 << 20);
+                say(503, "")
+            }
+            "PATCH" => {
+                let (first, last) = asked.header("content-range").split_once('-').unwrap();
+                assert_eq!(first.parse::<u64>().unwrap(), there);
+                seen.lock().unwrap().push(last.parse::<u64>().unwrap() + 1);
+                say(202, place)
+            }
+            "GET" => say(204, &format!("{place}Range: 0-{}\r\n", there - 1)),
+            _ => say(201, ""),
+        }
+    });
+    let Some(client) = Client::new(&[&registry]) else { return };
+    client.import(&[large()]);
+    let name = format!("{}/a:1", registry.name());
+    client.tag("large:1", &name);
+    client.push(&name, None).unwrap();
+    let log = registry.log();
+    let of = |method: &str| log.iter().filter(|asked| asked.method == method).count();
+    assert!(of("PATCH") >= 3 && of("GET") == 1, "{} {}", of("PATCH"), of("GET"));
+    assert!(log.iter().any(|asked| asked.path.starts_with("/v2/a/blobs/uploads/x?state=1&digest=sha256:")));
+    assert_eq!(
+        log.last().map(|asked| (asked.method.as_str(), asked.path.as_str())),
+        Some(("PUT", "/v2/a/manifests/1"))
+    );
+}
