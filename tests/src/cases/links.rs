@@ -40,7 +40,6 @@ fn until(machine: &mut Machine, name: &str, wanted: impl Fn(Option<&Value>) -> b
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "{name} is not as wanted: {found:?}");
-        machine.guest.shell("sleep 0.1")?;
     }
 }
 
