@@ -2,7 +2,7 @@
 //! and the control API answers.
 //!
 //! ```text
-//!  every third of the time-out: ask `control` ──▶ it has answered the last question: wind up
+//!  every third of the time-out: ask `control` ──▶ it has answered the last question, or is a new one: wind up
 //!                                              └─▶ it has not: kill it, and wind up all the same …
 //!                                                  … until that has gone on for four time-outs
 //! ```

@@ -47,7 +47,7 @@ pub fn check_lines(machine: &mut Machine, count: usize) -> Result<()> {
         machine.guest.shell(&format!("berth stop {name}"))?;
         machine.guest.wait_for_state(&name, "stopped")?;
         let check = "awk '$1 != \"line\" || $2 != NR - 1 { print \"line \" NR \": \" $0; exit 1 } END { print NR }'";
-        let lines = machine.guest.shell(&format!("berth logs {name} | {check}"))?;
+        let lines = machine.guest.shell(&format!("set -o pipefail; berth logs {name} | {check}"))?;
         ensure!(lines.trim().parse::<u32>()? > 20, "{name} has printed {lines} lines");
     }
     Ok(())

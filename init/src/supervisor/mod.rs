@@ -5,6 +5,7 @@
 //! moves every container on as far as it can go.
 
 mod account;
+mod alive;
 mod api;
 mod apply;
 mod container;

@@ -19,6 +19,9 @@ pub struct Peer {
     #[serde(with = "berth_runtime::handover")]
     channel: Channel,
     queue: VecDeque<(FromInit, Vec<Descriptor>)>,
+    /// Whether it was asked for a sign of life and has given none since.
+    #[serde(default)]
+    pub owes_sign: bool,
 }
 
 /// The peer does not read, or is gone.
@@ -38,7 +41,7 @@ pub enum PeerError {
 impl Peer {
     /// Around a non-blocking end.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, queue: VecDeque::new() }
+        Self { channel, queue: VecDeque::new(), owes_sign: false }
     }
 
     /// Sends, or queues if there is no room.

@@ -128,6 +128,11 @@ impl Supervisor {
             return None;
         }
         let reply = match request {
+            Request::Alive => {
+                self.is_alive(from);
+                self.reply_to(applicant, Reply::Done);
+                return Some(Outcome::Alive);
+            }
             Request::Containers { after } => {
                 Reply::Containers(self.some_after(&after).into_iter().map(super::Container::describe).collect())
             }
@@ -174,10 +179,7 @@ impl Supervisor {
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
                     // The others are answered when it is done.
-                    let at_once = matches!(
-                        outcome,
-                        Outcome::Power(_) | Outcome::Alive | Outcome::Links(_) | Outcome::HostName(_)
-                    );
+                    let at_once = matches!(outcome, Outcome::Power(_) | Outcome::Links(_) | Outcome::HostName(_));
                     if at_once {
                         self.reply_to(applicant, Reply::Done);
                     }
@@ -274,19 +276,6 @@ impl Supervisor {
         self.notify(Role::Control, notice);
     }
 
-    /// Asks `control` for a sign of life, if it is there.
-    pub fn ask_whether_alive(&mut self) {
-        self.notify(Role::Control, Notice::AreYouAlive);
-    }
-
-    /// `control` has given no sign of life: kills it, unless it is only just starting, for it is started again then.
-    pub fn restart_silent(&mut self) {
-        if let Some(id) = self.service(Role::Control) {
-            log::warn!("container control has not answered: it is started again");
-            self.kill_now(id);
-        }
-    }
-
     /// Tells `control` that the machine has changed.
     pub fn machine_changed(&mut self, state: berth_control::message::MachineState) {
         self.notify(Role::Control, Notice::MachineChanged(state));
@@ -308,7 +297,6 @@ fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<Owne
         (Request::Machine, _) => Outcome::Machine(applicant),
         (Request::Timeline, _) => Outcome::Timeline(applicant),
         (Request::Boots, _) => Outcome::Boots(applicant),
-        (Request::Alive, _) => Outcome::Alive,
         (Request::Configuration, _) => Outcome::Configuration(applicant),
         (Request::Plan, Some(sheet)) => Outcome::Plan { applicant, sheet },
         (Request::Apply { confirm_ms }, Some(sheet)) => {
