@@ -8,6 +8,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::error::{Context, SystemError};
+use crate::mounts::options::Options;
+use crate::mounts::sources::is_bind;
 use crate::mounts::{MountError, attach};
 use crate::rootfs::{Kind, Root, RootError};
 use crate::spec::{Device, Mount};
@@ -66,11 +68,13 @@ const LINKS: &[(&str, &str)] = &[
 /// Makes nodes and links, unless /dev is the host's own. `bind` takes the nodes from the host, for a process that may
 /// not make any.
 pub(crate) fn populate(root: &Root, mounts: &[Mount], devices: &[Device], bind: bool) -> Result<(), DeviceError> {
-    let is_dev = |mount: &&Mount| mount.destination.trim_end_matches('/') == "/dev";
-    let host_dev = mounts.iter().rev().find(is_dev).is_some_and(|mount| {
-        crate::mounts::sources::is_bind(mount, &crate::mounts::options::Options::parse(mount.options()))
-    });
-    if host_dev {
+    let mut on_dev = mounts
+        .iter()
+        .rev()
+        .filter(|mount| mount.destination.trim_end_matches('/') == "/dev")
+        .map(|mount| (mount, Options::parse(mount.options())))
+        .filter(|(_, options)| !options.remount);
+    if on_dev.next().is_some_and(|(mount, options)| is_bind(mount, &options)) {
         return Ok(());
     }
     // The nodes' modes are as given, whatever the caller's mask was.

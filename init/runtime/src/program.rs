@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Step, SystemError};
@@ -110,8 +110,10 @@ fn home(uid: u32) -> String {
     /// More than any real file has; the image decides what is in it.
     const MAXIMUM: u64 = 1 << 20;
     let mut text = Vec::new();
-    // A path inside the container, but this process is inside as well: links lead nowhere else.
-    if let Ok(file) = std::fs::File::open("/etc/passwd") {
+    // A path inside the container, but this process is inside as well: links lead nowhere else. An image's pipe has
+    // nobody at its other end to wait for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open("/etc/passwd", flags, Mode::empty()).map(std::fs::File::from) {
         let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         if !regular || file.take(MAXIMUM).read_to_end(&mut text).is_err() {
             return "/".to_owned();

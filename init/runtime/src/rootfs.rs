@@ -32,6 +32,17 @@ pub enum RootError {
     System(#[from] SystemError),
 }
 
+impl RootError {
+    /// The same of one mount.
+    pub(crate) fn into_mount_error(self) -> MountError {
+        match self {
+            Self::System(error) => MountError::System(error),
+            Self::Mount(error) => error,
+            Self::InTheWay { path, reason } => MountError::Option { option: path, reason },
+        }
+    }
+}
+
 /// What a missing mount point becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

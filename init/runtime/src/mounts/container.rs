@@ -62,7 +62,7 @@ pub(crate) fn attach_all(
         })?;
         match mount.kind.as_deref() {
             _ if is_bind => {}
-            Some("proc") => mounted.procfs = Some(tree),
+            Some("proc") if !options.remount => mounted.procfs = Some(tree),
             Some(kind) if filesystem::is_late(kind) && options.read_only() => {
                 mounted.late.push((tree, mount.destination.clone()));
             }
@@ -79,17 +79,15 @@ fn one(
     bind: Option<OwnedFd>,
     surroundings: Surroundings<'_>,
 ) -> Result<OwnedFd, MountError> {
+    if options.remount {
+        return super::remount::remount(root, mount, options);
+    }
     let kind = mount.kind.as_deref().unwrap_or("none");
     let destination = mount.destination.as_str();
     let is_bind = bind.is_some();
     let tree = match bind {
         Some(tree) => tree,
         None => make(kind, mount, options, surroundings)?,
-    };
-    let below = |error: RootError| match error {
-        RootError::System(error) => MountError::System(error),
-        RootError::Mount(error) => error,
-        RootError::InTheWay { path, reason } => MountError::Option { option: path, reason },
     };
     let point = mount_point_kind(&tree, destination)?;
     let target = if matches!(kind, "proc" | "sysfs") && !is_bind {
@@ -98,7 +96,7 @@ fn one(
     } else {
         root.mount_point(destination, point)
     };
-    let target = target.map_err(below)?;
+    let target = target.map_err(RootError::into_mount_error)?;
     attach::attach(tree.as_fd(), target.as_fd(), destination)?;
     if options.copy_up && kind == "tmpfs" {
         super::copy_up::fill(target.as_fd(), tree.as_fd(), destination)?;

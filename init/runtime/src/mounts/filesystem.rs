@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags};
 
 use super::MountError;
 use super::options::Options;
@@ -39,6 +39,26 @@ impl Filesystem {
     /// `key`.
     pub(crate) fn set_flag(&self, key: &str) -> Result<(), MountError> {
         self.explain(rustix::mount::fsconfig_set_flag(&self.context, key), || key.to_owned())
+    }
+
+    /// What the options say to the file system itself.
+    fn set_all(&self, options: &Options) -> Result<(), MountError> {
+        for flag in &options.superblock {
+            self.set_flag(flag)?;
+        }
+        for (key, value) in &options.data {
+            match value {
+                None => self.set_flag(key)?,
+                // An overlay's list of directories may be longer than a value can be: one by one, then.
+                Some(list) if self.kind == "overlay" && key == "lowerdir" && list.len() > MAXIMUM_VALUE => {
+                    for directory in list.split(':') {
+                        self.set("lowerdir+", directory)?;
+                    }
+                }
+                Some(value) => self.set(key, value)?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes the superblock and a detached mount of it.
@@ -80,21 +100,7 @@ pub(crate) fn make(kind: &str, source: Option<&str>, options: &Options) -> Resul
     if let Some(source) = source.filter(|source| !source.is_empty()) {
         filesystem.set("source", source)?;
     }
-    for flag in &options.superblock {
-        filesystem.set_flag(flag)?;
-    }
-    for (key, value) in &options.data {
-        match value {
-            None => filesystem.set_flag(key)?,
-            // An overlay's list of directories may be longer than a value can be: one by one, then.
-            Some(list) if kind == "overlay" && key == "lowerdir" && list.len() > MAXIMUM_VALUE => {
-                for directory in list.split(':') {
-                    filesystem.set("lowerdir+", directory)?;
-                }
-            }
-            Some(value) => filesystem.set(key, value)?,
-        }
-    }
+    filesystem.set_all(options)?;
     let mut attributes = options.attributes.set | options.recursive.set;
     if is_late(kind) {
         attributes &= !crate::sys::mount::attribute::READ_ONLY;
@@ -102,6 +108,23 @@ pub(crate) fn make(kind: &str, source: Option<&str>, options: &Options) -> Resul
         filesystem.set_flag("ro")?;
     }
     filesystem.mount(attributes)
+}
+
+/// Other options for the file system of a mount. Read-only is for the mount alone where others share the file system.
+pub(crate) fn reconfigure(mount: BorrowedFd<'_>, kind: &str, options: &Options) -> Result<(), MountError> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = rustix::mount::fspick(mount, "", flags).context("fspick", || format!("type {kind}"))?;
+    let filesystem = Filesystem { context, kind: kind.to_owned() };
+    filesystem.set_all(options)?;
+    if !is_late(kind) && !SHARED.contains(&kind) {
+        let read_only = crate::sys::mount::attribute::READ_ONLY;
+        for (bits, flag) in [(options.attributes.set, "ro"), (options.attributes.clear, "rw")] {
+            if bits & read_only != 0 {
+                filesystem.set_flag(flag)?;
+            }
+        }
+    }
+    filesystem.explain(rustix::mount::fsconfig_reconfigure(&filesystem.context), || "reconfigure".to_owned())
 }
 
 /// Whether a read-only file system of this kind becomes so only when everything in it is in its place: an empty one is

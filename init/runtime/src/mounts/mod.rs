@@ -11,6 +11,7 @@ mod copy_up;
 pub(crate) mod filesystem;
 pub(crate) mod options;
 pub(crate) mod overlay;
+mod remount;
 pub(crate) mod sources;
 
 use crate::error::SystemError;

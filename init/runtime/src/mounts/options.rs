@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub superblock: Vec<&'static str>,
     /// Whether to map ids, and whether below as well.
     pub id_map: Option<bool>,
+    /// Change the mount that is there already.
+    pub remount: bool,
     /// Fill a new tmpfs with what the directory has in the image.
     pub copy_up: bool,
     /// Everything else is the file system's own: `key` or `key=value`.
@@ -37,6 +39,7 @@ enum Effect {
     Superblock(&'static str),
     IdMap(bool),
     CopyUp,
+    Remount,
     /// Means something to mount(8) only, or is the default.
     Nothing,
 }
@@ -95,6 +98,7 @@ const OTHERS: &[(&str, Effect)] = &[
     ("idmap", Effect::IdMap(false)),
     ("ridmap", Effect::IdMap(true)),
     ("tmpcopyup", Effect::CopyUp),
+    ("remount", Effect::Remount),
     ("async", Effect::Nothing),
     ("defaults", Effect::Nothing),
     ("loud", Effect::Nothing),
@@ -104,8 +108,6 @@ const OTHERS: &[(&str, Effect)] = &[
     ("iversion", Effect::Nothing),
     ("silent", Effect::Nothing),
     ("noiversion", Effect::Nothing),
-    ("remount", Effect::Nothing),
-    ("copy-symlink", Effect::Nothing),
 ];
 
 /// Every word that is not the file system's own, for `features`.
@@ -147,6 +149,7 @@ impl Options {
             Some(Effect::Superblock(flag)) => self.superblock.push(flag),
             Some(Effect::IdMap(recursive)) => self.id_map = Some(recursive),
             Some(Effect::CopyUp) => self.copy_up = true,
+            Some(Effect::Remount) => self.remount = true,
             Some(Effect::Nothing) => {}
             Some(Effect::Attribute { .. }) | None => self.data.push(match word.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),

@@ -20,9 +20,9 @@ pub(crate) struct Sources {
     pub binds: Vec<OwnedFd>,
 }
 
-/// Whether a mount brings something from the host.
+/// Whether a mount brings something from the host; one that only changes another does not.
 pub(crate) fn is_bind(mount: &Mount, options: &Options) -> bool {
-    options.bind.is_some() || matches!(mount.kind.as_deref(), Some("bind" | "rbind"))
+    !options.remount && (options.bind.is_some() || matches!(mount.kind.as_deref(), Some("bind" | "rbind")))
 }
 
 impl Sources {

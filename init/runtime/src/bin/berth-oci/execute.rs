@@ -52,14 +52,14 @@ pub fn exec(store: &Store, log: &Log, options: &Exec) -> Result<u8, Failure> {
     let interruption = signals::interruption()?;
     let created = berth_runtime::exec(&request)?.wait_unless(Some(interruption.as_fd()))?;
     drop(console);
-    let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
+    let proxy = ours.map(|ours| terminal::drive(&ours)).transpose()?;
     let running = created.start()?;
     running.wait_executed_unless(interruption.as_fd())?;
     if let Some(socket) = &options.pidfd_socket {
         terminal::send_pidfd(socket, running.pidfd.as_fd())?;
     }
     write_pid_file(options.pid_file.as_deref(), running.pid)?;
-    if options.detach { Ok(0) } else { signals::wait_for(running.pidfd.as_fd(), master, None) }
+    if options.detach { Ok(0) } else { signals::wait_for(running.pidfd.as_fd(), proxy, None) }
 }
 
 /// Where it runs: in the container's cgroup, or one below that somebody has made.

@@ -223,7 +223,7 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
         let request = claim.request(console.as_ref().map(AsFd::as_fd), &inherited);
         let created = detached::create_connected(&request, Some(interruption.as_fd()))?;
         drop(console);
-        let master = ours.map(|ours| terminal::receive(&ours)).transpose()?;
+        let proxy = ours.map(|ours| terminal::drive(&ours)).transpose()?;
         let pidfd = created.pidfd().try_clone_to_owned().map_err(during("dup", Path::new("pidfd")))?;
         claim.settle(created.pid(), pidfd.as_fd())?;
         let readiness = Readiness::open(&store.directory(&claim.record.id)?, created.pid())?;
@@ -234,7 +234,7 @@ pub fn run(store: &Store, log: &Log, options: &Run) -> Result<u8, Failure> {
             readiness.map_or(Ok(()), |readiness| readiness.wait(running.pidfd.as_fd(), interruption.as_fd()))?;
             return Ok(0);
         }
-        let code = signals::wait_for(running.pidfd.as_fd(), master, readiness)?;
+        let code = signals::wait_for(running.pidfd.as_fd(), proxy, readiness)?;
         if !options.keep {
             destroy(store, log, &claim.record)?;
         }

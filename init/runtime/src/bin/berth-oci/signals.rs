@@ -109,16 +109,15 @@ pub fn interruption() -> Result<SignalFd, Failure> {
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed("signalfd"))
 }
 
-/// Waits for a child's end, passing on signals, that it is ready where somebody waits for that, and, with a terminal's
-/// master, what is typed and printed. The exit code as a shell counts it.
+/// Waits for a child's end, passing on signals, that it is ready where somebody waits for that, and, with a terminal,
+/// what is typed and printed. The exit code as a shell counts it.
 pub fn wait_for(
     pidfd: BorrowedFd<'_>,
-    master: Option<OwnedFd>,
+    mut proxy: Option<Proxy>,
     mut readiness: Option<Readiness>,
 ) -> Result<u8, Failure> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let arriving = SignalFd::with_flags(&SigSet::all(), flags).map_err(|errno| system("signalfd")(errno_of(errno)))?;
-    let mut proxy = master.map(|master| Proxy::new(master, true));
     loop {
         let mut polled = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN), PollFd::new(&arriving, PollFlags::IN)];
         polled.extend(readiness.as_ref().map(|readiness| PollFd::new(readiness, PollFlags::IN)));

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use berth_terminal::Proxy;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
@@ -55,8 +56,9 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     berth_terminal::pair().map_err(failed("socketpair", Path::new("for the terminal")))
 }
 
-/// The master that the container's process has sent.
-pub fn receive(socket: &OwnedFd) -> Result<OwnedFd, Failure> {
+/// Drives the terminal whose master the container's process has sent. It has our own terminal's size from here on: to
+/// be called before the program starts, which may look at once.
+pub fn drive(socket: &OwnedFd) -> Result<Proxy, Failure> {
     let received = berth_terminal::receive(socket).and_then(|master| master.ok_or(rustix::io::Errno::BADMSG));
-    received.map_err(failed("recvmsg", Path::new("the terminal")))
+    received.map(|master| Proxy::new(master, true)).map_err(failed("recvmsg", Path::new("the terminal")))
 }

@@ -271,7 +271,9 @@ fn exec_in_the_background() {
 }
 
 fn exec_in_a_terminal() {
-    by_commands(&sleeper(), "/dev/pts/0|33 77\ntrue\n", &[], |tool| {
+    // The size must be there before the program looks; it may be quick.
+    let late = [Crun, Runc].map(|peer| (peer, "gives the terminal its size after the program has started"));
+    by_commands(&sleeper(), "/dev/pts/0|33 77\ntrue\n", &late, |tool| {
         tool.start();
         let script = "echo \"$(tty)|$(stty size)\"; [ -t 1 ] && [ -t 2 ] && echo true";
         tool.say_in_terminal(&["exec", "--tty", &tool.id, "/bin/sh", "-c", script]).replace("\r\n", "\n")

@@ -15,6 +15,7 @@ pub const CASES: &[Test] = &[
     ("a_relative_destination_is_below_the_root", a_relative_destination_is_below_the_root),
     ("a_relative_source_is_the_bundles", a_relative_source_is_the_bundles),
     ("options_of_the_mount", options_of_the_mount),
+    ("a_mount_is_changed_by_remount", a_mount_is_changed_by_remount),
     ("the_later_of_two_options_wins", the_later_of_two_options_wins),
     ("silent_is_taken", silent_is_taken),
     ("a_read_only_tmpfs_takes_mounts_and_devices_first", a_read_only_tmpfs_takes_mounts_and_devices_first),
@@ -140,6 +141,24 @@ fn options_of_the_mount() {
         };
         bundle.prints(&data(shown), differing);
     }
+}
+
+/// MS_REMOUNT: changes the mount that is there, and makes none.
+fn a_mount_is_changed_by_remount() {
+    let tmpfs = |bundle: Bundle| bundle.mount("/data", "tmpfs", "tmpfs", &["nosuid", "size=64k", "mode=755"]);
+    let all =
+        "grep ' /data ' /proc/self/mountinfo | cut -d ' ' -f 6-; touch /data/new 2>/dev/null && echo written; exit 0";
+    let what_is_not_said = [Crun, Runc].map(|peer| (peer, "takes nosuid away, as mount(2) does"));
+    let bundle = tmpfs(Bundle::new(all)).mount("/data", "tmpfs", "tmpfs", &["remount", "noexec", "size=128k"]);
+    bundle.prints("rw,nosuid,noexec,relatime - tmpfs tmpfs rw,size=128k,mode=755\nwritten\n", &what_is_not_said);
+    let bundle = tmpfs(Bundle::new(all)).mount("/data", "tmpfs", "tmpfs", &["remount", "nosuid", "ro"]);
+    bundle.prints("ro,nosuid,relatime - tmpfs tmpfs rw,size=64k,mode=755\n", &[]);
+    let bundle = tmpfs(Bundle::new(all)).mount("/data", "bind", "/data", &["bind", "remount", "nosuid", "ro"]);
+    let source = [Crun, Runc].map(|peer| (peer, "wants a source of the host's that it does not use"));
+    bundle.prints("ro,nosuid,relatime - tmpfs tmpfs rw,size=64k,mode=755\n", &source);
+    let nothing = Bundle::new(all).prepare("mkdir rootfs/data");
+    nothing.clone().mount("/data", "tmpfs", "tmpfs", &["remount", "ro"]).is_refused(&[]);
+    nothing.mount("/nowhere", "tmpfs", "tmpfs", &["remount"]).is_refused(&[]);
 }
 
 fn the_later_of_two_options_wins() {
