@@ -163,7 +163,9 @@ fn cve_2025_52565_a_console_that_leads_elsewhere() {
     let bundle = bundle.mount("/dev/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]);
     agree(&bundle.set("/process/terminal", json!(true)), "safe", &[], |tool| {
         let shown = tool.in_terminal();
-        if shown.lines().any(|line| line.trim() == "1") { shown } else { "safe".to_owned() }
+        // As many as lead there: paths that are made read-only afterwards bring a second one.
+        let there = |line: &str| line.trim().parse::<u32>().is_ok_and(|count| count > 0);
+        if shown.lines().any(there) { shown } else { "safe".to_owned() }
     });
 }
 

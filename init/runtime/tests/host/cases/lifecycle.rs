@@ -18,6 +18,7 @@ pub const CASES: &[Test] = &[
         "without_a_process_there_is_a_container_that_does_not_start",
         without_a_process_there_is_a_container_that_does_not_start,
     ),
+    ("a_pipe_in_the_place_of_passwd_holds_nobody_up", a_pipe_in_the_place_of_passwd_holds_nobody_up),
     ("a_failed_create_names_step_path_and_reason", a_failed_create_names_step_path_and_reason),
     ("its_signals_are_not_the_callers", its_signals_are_not_the_callers),
     ("its_network_namespace_can_be_had_before_the_start", its_network_namespace_can_be_had_before_the_start),
@@ -39,6 +40,15 @@ fn the_same_in_a_user_namespace() {
     let words: Vec<_> = outcome.output.split_whitespace().collect();
     assert_eq!(words, ["0", "0", "100000", "65536", "0", "100000", "65536"]);
     assert_eq!(outcome.code, 3);
+}
+
+/// The home directory is looked up in the image's file; a pipe that nobody writes to says nothing.
+fn a_pipe_in_the_place_of_passwd_holds_nobody_up() {
+    let case = Case::new("echo $HOME");
+    std::fs::create_dir(case.root().join("etc")).unwrap();
+    let path = case.root().join("etc/passwd");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    assert_eq!(case.run().output, "/\n");
 }
 
 fn a_container_waits_for_its_start() {
