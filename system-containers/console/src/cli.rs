@@ -34,6 +34,7 @@ mod why;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use berth_control::message::PowerAction;
@@ -208,7 +209,9 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         return io::stdout().lock().write_all(&script).map_err(Error::Output);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Output)?;
-    let written = runtime.block_on(ask(command, &options))?;
+    // As a pointer to a trait, or the largest function of the image would be compiled into each caller of its poll.
+    let asking: Pin<Box<dyn Future<Output = Result<String, Error>> + '_>> = Box::pin(ask(command, &options));
+    let written = runtime.block_on(asking)?;
     let mut output = io::stdout().lock();
     output.write_all(written.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)
 }

@@ -38,6 +38,7 @@ mod service;
 mod sys;
 mod sysctl;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use berth_control::channel::Channel;
@@ -59,5 +60,6 @@ fn start() -> Result<(), ServiceError> {
     let channel = Channel::inherited()?;
     let paths = Paths { run: "/run/berth".into(), state: "/var/lib/berth/network".into() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::Kernel)?;
-    runtime.block_on(service::run(channel, paths))
+    let serving: Pin<Box<dyn Future<Output = _>>> = Box::pin(service::run(channel, paths));
+    runtime.block_on(serving)
 }
