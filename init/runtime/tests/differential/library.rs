@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_runtime::spec::{Spec, State, Status};
+use berth_runtime::spec::{Process, Spec, State, Status};
 use berth_runtime::{Chain, Created, ExecRequest, Request, Rootfs, Running, Stdio, cgroup, hooks};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
@@ -50,8 +50,9 @@ impl Container {
             ["create", id] if *id == self.id => self.create_with_files().map(|()| (0, String::new())),
             ["start", id] if *id == self.id => self.start().map(|()| (0, String::new())),
             ["run", id] if *id == self.id => self.run(),
-            ["exec", "--cwd", cwd, id, command @ ..] if *id == self.id => self.exec(Some(cwd), command),
-            ["exec", id, command @ ..] if *id == self.id => self.exec(None, command),
+            ["exec", "--process", path, id] if *id == self.id => self.exec(&described(Path::new(path))),
+            ["exec", "--cwd", cwd, id, command @ ..] if *id == self.id => self.exec_command(Some(cwd), command),
+            ["exec", id, command @ ..] if *id == self.id => self.exec_command(None, command),
             ["kill", id, "KILL"] if *id == self.id => self.kill().map(|()| (0, String::new())),
             ["delete", id] | ["delete", "--force", id] if *id == self.id => self.delete().map(|()| (0, String::new())),
             _ => panic!("PID 1 does nothing like {arguments:?}: compare by tool::by_commands"),
@@ -152,19 +153,24 @@ impl Container {
         started.map(|()| String::from_utf8_lossy(&shown).into_owned())
     }
 
-    fn exec(&self, cwd: Option<&str>, command: &[&str]) -> Result<(i32, String), Refusal> {
-        let (spec, pid, pidfd) = self.process().ok_or("not running")?;
+    fn exec_command(&self, cwd: Option<&str>, command: &[&str]) -> Result<(i32, String), Refusal> {
+        let (spec, ..) = self.process().ok_or("not running")?;
         let mut process = spec.process.clone().unwrap_or_default();
         process.args = command.iter().map(|word| (*word).to_owned()).collect();
         if let Some(cwd) = cwd {
             process.cwd = cwd.into();
         }
+        self.exec(&process)
+    }
+
+    fn exec(&self, process: &Process) -> Result<(i32, String), Refusal> {
+        let (spec, pid, pidfd) = self.process().ok_or("not running")?;
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let error = File::create(self.bundle.join("stderr")).unwrap();
         let request = ExecRequest {
             pid,
             pidfd,
-            process: &process,
+            process,
             seccomp: spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
             container: Some(&self.state(spec, Status::Running, pid)),
             cgroup: Some(self.cgroup(spec)),
@@ -240,6 +246,11 @@ impl Container {
     pub fn pid(&self) -> i32 {
         self.process().map_or(0, |(_, pid, _)| pid)
     }
+}
+
+/// The `process` of a config.json.
+fn described(path: &Path) -> Process {
+    berth_runtime::spec::parse(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// Waits for the end of a child; 0 for one that was waited for before.

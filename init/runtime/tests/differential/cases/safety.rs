@@ -1,6 +1,7 @@
 //! Ways out of a container that were found in runtimes, each tried again.
 #![allow(unsafe_code)]
 
+use std::io::Result;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::Test;
 use crate::bundle::Bundle;
-use crate::tool::{Crun, Runc, Tool, agree, by_commands};
+use crate::tool::{Crun, Library, Runc, Tool, agree, by_commands};
 
 pub const CASES: &[Test] = &[
     ("cve_2024_21626_a_working_directory_by_descriptor", cve_2024_21626_a_working_directory_by_descriptor),
@@ -212,28 +213,35 @@ fn the_cgroups_above_are_out_of_reach() {
 fn capabilities_of_the_caller_are_not_inherited() {
     let look = "grep -E 'Cap(Inh|Amb)' /proc/self/status";
     let none = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n";
-    by_commands(&Bundle::new(&format!("{look}; exec sleep 100")), &none.repeat(3), &[], |tool| {
-        let said = |arguments: &[&str]| {
-            let mut command = tool.command(arguments);
-            // SAFETY: the closure makes system calls only; it allocates nothing and takes no lock.
-            unsafe { command.pre_exec(pass_on_capabilities) };
-            tool.finish(command).out
-        };
-        let first = {
-            let once = tool.another(&Bundle::new(look));
-            let mut command = once.command(&["run", &once.id]);
-            // SAFETY: as above.
-            unsafe { command.pre_exec(pass_on_capabilities) };
-            once.finish(command).out
-        };
+    let said = |tool: &Tool, arguments: &[&str]| with(tool, arguments, pass_on_capabilities, keep_capabilities);
+    agree(&Bundle::new("exec sleep 100"), &none.repeat(2), &[], |tool| {
+        let once = tool.another(&Bundle::new(look));
+        let first = said(&once, &["run", &once.id]);
         tool.start();
-        let plain = said(&["exec", &tool.id, "sh", "-c", look]);
-        let more = said(&["exec", "--cap", "CAP_NET_RAW", &tool.id, "sh", "-c", look]);
-        first + &plain + &more
+        first + &said(tool, &["exec", &tool.id, "sh", "-c", look])
+    });
+    by_commands(&Bundle::new("exec sleep 100"), none, &[], |tool| {
+        tool.start();
+        said(tool, &["exec", "--cap", "CAP_NET_RAW", &tool.id, "sh", "-c", look])
     });
 }
 
-fn pass_on_capabilities() -> std::io::Result<()> {
+/// What is printed where the caller has done something to itself first. The library's caller is this process, which
+/// takes it back.
+fn with(tool: &Tool, arguments: &[&str], before: fn() -> Result<()>, after: fn() -> Result<()>) -> String {
+    if tool.runtime == Library {
+        before().unwrap();
+        let said = tool.say(arguments);
+        after().unwrap();
+        return said.out;
+    }
+    let mut command = tool.command(arguments);
+    // SAFETY: what the cases give as `before` makes system calls only; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(before) };
+    tool.finish(command).out
+}
+
+fn pass_on_capabilities() -> Result<()> {
     use rustix::thread::CapabilitySet;
     let mut sets = rustix::thread::capabilities(None)?;
     sets.inheritable = sets.permitted;
@@ -244,18 +252,21 @@ fn pass_on_capabilities() -> std::io::Result<()> {
     Ok(())
 }
 
+fn keep_capabilities() -> Result<()> {
+    rustix::thread::clear_ambient_capability_set()?;
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.inheritable = rustix::thread::CapabilitySet::empty();
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
 /// By keyctl(2) KEYCTL_DESCRIBE of the session's keyring (-3).
 fn the_callers_keyring_is_not_inherited() {
     let look = r#"$text = "\0" x 200; $length = syscall(250, 6, -3, $text, 200);
         print(($length > 0 && substr($text, 0, $length) =~ /differential-secret/) ? "inherited " : "own ")"#;
     let by_perl = |bundle: Bundle| bundle.set("/process/args", json!(["/usr/bin/perl", "-e", look]));
-    by_commands(&Bundle::new("exec sleep 100"), "own own ", &[(Crun, "passes it on in exec")], |tool| {
-        let with_keyring = |tool: &Tool, arguments: &[&str]| {
-            let mut command = tool.command(arguments);
-            // SAFETY: the closure makes one system call with a static text.
-            unsafe { command.pre_exec(join_keyring) };
-            tool.finish(command).out
-        };
+    agree(&Bundle::new("exec sleep 100"), "own own ", &[(Crun, "passes it on in exec")], |tool| {
+        // A session's keyring cannot be left again, and does no harm to the cases after it.
+        let with_keyring = |tool: &Tool, arguments: &[&str]| with(tool, arguments, join_keyring, || Ok(()));
         let once = tool.another(&by_perl(Bundle::new("")));
         let first = with_keyring(&once, &["run", &once.id]);
         tool.start();
@@ -263,7 +274,7 @@ fn the_callers_keyring_is_not_inherited() {
     });
 }
 
-fn join_keyring() -> std::io::Result<()> {
+fn join_keyring() -> Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: this keyctl(2) operation reads a NUL-terminated name, which is static.
     let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, c"differential-secret".as_ptr()) };
