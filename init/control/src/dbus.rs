@@ -9,7 +9,7 @@ mod types;
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
-pub use types::{Boot, Cause, Container, Creation, Ending, Execution, LogQuery, Machine, Statistics, Step};
+pub use types::{Boot, Cause, Change, Container, Creation, Ending, Execution, LogQuery, Machine, Statistics, Step};
 
 pub use crate::SOCKET_PATH;
 
@@ -81,6 +81,9 @@ pub trait Containers1 {
     fn inspect(&self, name: &str) -> Result<Container, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
+    /// Waits until the present run of a container is over: a pipe that brings one line of JSON then, a
+    /// [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client waits for 16 at once.
+    fn wait(&self, name: &str) -> Result<OwnedFd, ApiError>;
     /// What has led to the state of a container, of a link or, by the name `boot`, of the boot: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
     /// Makes a container that no configuration declares, and that waits for its start. The definition is what a
@@ -94,6 +97,8 @@ pub trait Containers1 {
     /// A session with a running container, as [`Self::run`] returns it, with its standard streams. Another client that
     /// has one loses it.
     fn attach(&self, name: &str) -> Result<OwnedFd, ApiError>;
+    /// Starts a container as [`Self::start`] does, with a session from before its first word.
+    fn start_attached(&self, name: &str) -> Result<OwnedFd, ApiError>;
     /// Forgets a container that no configuration declares, with what it has written and printed; with `force` also one that
     /// runs, which is killed; with `volumes` also those that only its image asked for. Returns when it is gone.
     fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), ApiError>;
@@ -121,6 +126,10 @@ pub trait Containers1 {
     /// What a container has printed: a pipe with one line of output a line, `TIME STREAM TEXT`, see
     /// [`crate::logs`]. The pipe ends with the last line, or with the reader if the query says to follow.
     fn logs(&self, name: &str, query: LogQuery) -> Result<OwnedFd, ApiError>;
+
+    /// What has happened to containers since a moment, in microseconds since 1970 (UTC), the oldest first: as far as it is
+    /// among the last 256 changes since this API was started.
+    fn changes_since(&self, since_us: u64) -> Result<Vec<Change>, ApiError>;
 
     /// Runs a further program in a running container, on the caller's own descriptors: standard input, output and
     /// error, or, with a terminal, one end of a stream socket pair that the terminal's master is sent to. Returns a

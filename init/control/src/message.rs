@@ -127,6 +127,9 @@ pub enum Request {
     Attach {
         /// Its name.
         name: String,
+        /// Start it with the session, as [`Request::Start`] does, unless it runs.
+        #[serde(default)]
+        start: bool,
     },
     /// [control] Forget a container that no configuration declares, with its writable layer and its log.
     Remove {

@@ -1,7 +1,9 @@
 //! One container as PID 1 keeps it.
 //!
 //! ```text
-//!           prepared         dependencies met       set up          attached          executed
+//!  Declared
+//!     │ the engine is told
+//!     ▼     prepared         dependencies met       set up          attached          executed
 //! Preparing ────────▶ Waiting ──────────────▶ Creating ─────▶ Attaching ─────▶ Executing ────────▶ Running
 //!                        ▲                       │ fails         │ fails          │ fails    ends │   │ told to stop
 //!                        │ time is up            ▼               ▼                ▼               │   ▼
@@ -59,6 +61,8 @@ pub enum Goal {
 /// Where it is. Deadlines are on [`crate::clock`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum State {
+    /// The engine has not been told of it yet.
+    Declared,
     /// The engine is at work on its image.
     Preparing,
     /// For its dependencies.
@@ -190,7 +194,7 @@ impl Container {
     pub fn new(id: u32, name: String, definition: Definition, output: Output, slot: u32) -> Self {
         let (state, tree) = match definition {
             Definition::System(_) => (State::Waiting, "system"),
-            Definition::User(_) => (State::Preparing, "user"),
+            Definition::User(_) => (State::Declared, "user"),
         };
         let cgroup = PathBuf::from("/sys/fs/cgroup").join(tree).join(&name);
         Self {
@@ -334,6 +338,7 @@ impl Container {
             name: self.name.clone(),
             kind: self.kind(),
             state: match self.state {
+                State::Declared => ContainerState::Declared,
                 State::Preparing => ContainerState::Preparing,
                 State::Waiting | State::Scheduled(_) => ContainerState::Waiting,
                 State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,

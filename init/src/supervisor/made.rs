@@ -138,7 +138,11 @@ impl Supervisor {
         let Some(container) = self.containers.get(id) else { return };
         let Some(user) = container.user() else { return };
         let declaration = Declaration { name: container.name.clone(), container: user.clone() };
-        self.notify(Role::Engine, Notice::Prepare(Box::new(declaration)));
+        // One that is not ready asks for all of them when it is.
+        if self.service(Role::Engine).is_some() {
+            self.notify(Role::Engine, Notice::Prepare(Box::new(declaration)));
+            self.engine_knows(id);
+        }
     }
 
     /// Forgets a container, at once or when it has ended; who asked is answered then.

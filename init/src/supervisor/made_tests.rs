@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::message::ContainerState::{Backoff, Failed, Paused, Preparing, Running, Starting, Stopped};
+use berth_control::message::ContainerState::{Backoff, Declared, Failed, Paused, Running, Starting, Stopped};
 use berth_control::message::{
     Creation, Ending, ExecutionEnd, FromClient, FromInit, Interest, Notice, PreparedImage, Reply, Request,
     SessionStream, TerminalSize, ToClient,
@@ -59,7 +59,7 @@ fn ended(exit_code: u8, reason: &str) -> ToClient {
 fn a_run_tells_its_client_everything_and_leaves_nothing() {
     let mut world = world(WEB);
     let session = run(&mut world, once("job"), Interest::Streams);
-    assert_eq!(world.state("job"), Preparing);
+    assert_eq!(world.state("job"), Declared);
     let (output, error) = (ToClient::Stream(SessionStream::Output), ToClient::Stream(SessionStream::Error));
     let (first, descriptors) = session.receive::<ToClient>().unwrap();
     // What goes for good is not kept by `logs` either.
@@ -148,7 +148,7 @@ fn what_is_made_waits_for_its_start_and_is_kept() {
     let kept = world.supervisor.kept_made();
     assert_eq!(kept.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["job"]);
     world.ask(Request::Start { name: "job".into() });
-    assert_eq!(world.state("job"), Preparing);
+    assert_eq!(world.state("job"), Declared);
     // Another configuration leaves it alone.
     let id = world.supervisor.find("job").unwrap().id;
     world.apply("");
@@ -158,7 +158,7 @@ fn what_is_made_waits_for_its_start_and_is_kept() {
     let mut next = World::new("");
     next.supervisor.restore_made(kept);
     next.supervisor.settle();
-    assert_eq!(next.state("job"), Preparing);
+    assert_eq!(next.state("job"), Declared);
     assert!(next.supervisor.find("job").unwrap().user().unwrap().tty);
     let mut harmless = world.supervisor.kept_made();
     harmless.iter_mut().for_each(|made| made.start = false);
@@ -240,9 +240,9 @@ fn the_engine_is_told_again_what_it_may_not_have_removed() {
 fn a_client_comes_and_goes_and_another_one_takes_its_place() {
     let mut world = world(WEB);
     world.prepare("web");
-    let attach = || Request::Attach { name: "web".into() };
+    let attach = || Request::Attach { name: "web".into(), start: false };
     assert!(matches!(world.ask_for(attach()).0, Reply::Refused { reason } if reason.contains("berth start web")));
-    assert!(matches!(world.ask_for(Request::Attach { name: "engine".into() }).0, Reply::Refused { .. }));
+    assert!(matches!(world.ask_for(Request::Attach { name: "engine".into(), start: true }).0, Reply::Refused { .. }));
     world.run("web");
     let logs = service(&mut world.supervisor, "logs");
     world.supervisor.find_mut("logs").unwrap().ready = true;
@@ -275,6 +275,27 @@ fn a_client_comes_and_goes_and_another_one_takes_its_place() {
     assert!(world.supervisor.find("web").unwrap().session.is_none());
     assert_eq!(notices().len(), 2, "logs reads the pipes again");
     assert_eq!(world.state("web"), Running);
+}
+
+#[test]
+fn who_starts_a_container_with_a_client_sees_each_run_from_its_beginning() {
+    let mut world = world("");
+    assert_eq!(make(&mut world, creation("job", "restart = 'no'")), Reply::Done);
+    for code in [4, 5] {
+        let (reply, descriptors) = world.ask_for(Request::Attach { name: "job".into(), start: true });
+        assert_eq!(reply, Reply::Done);
+        let session = Channel::from(descriptors.into_iter().next().unwrap());
+        session.set_nonblocking().unwrap();
+        if code == 4 {
+            world.prepare("job");
+        }
+        world.run("job");
+        world.end("job", code);
+        let streams = [SessionStream::Output, SessionStream::Error].map(ToClient::Stream);
+        let expected = streams.into_iter().chain([ToClient::Running, ended(code as u8, "")]);
+        assert_eq!(told(&session), expected.collect::<Vec<_>>());
+    }
+    assert!(matches!(world.ask_for(Request::Attach { name: "nobody".into(), start: true }).0, Reply::Refused { .. }));
 }
 
 #[test]

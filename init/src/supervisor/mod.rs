@@ -169,7 +169,7 @@ impl Supervisor {
         let wrong = of_the_machine.filter(|container| match &container.state {
             State::Failed | State::Backoff { .. } => true,
             State::Scheduled(timer) => timer.failure().is_some(),
-            State::Waiting | State::Preparing => container.tried && !container.reason.is_empty(),
+            State::Waiting | State::Declared | State::Preparing => container.tried && !container.reason.is_empty(),
             State::Running(_) => container.is_unhealthy(),
             _ => false,
         });
@@ -245,7 +245,7 @@ impl Supervisor {
     fn begin_anew(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         let prepared = container.system().is_some() || container.image.is_some();
-        container.state = if prepared { State::Waiting } else { State::Preparing };
+        container.state = if prepared { State::Waiting } else { State::Declared };
         if !prepared {
             self.prepare(id);
         }

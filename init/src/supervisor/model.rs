@@ -1,5 +1,6 @@
 //! The life of containers against a model of it: random events, virtual time, every restart policy.
 
+use berth_control::message::ContainerState::{Declared, Starting, Waiting};
 use berth_control::message::{ContainerState, Ending, Request};
 use proptest::prelude::*;
 
@@ -187,7 +188,7 @@ impl Run {
             self.models[which].told_to_restart = again;
             self.expect_end(which, None, false);
         } else if again {
-            assert!(matches!(state, ContainerState::Preparing | ContainerState::Waiting | ContainerState::Starting));
+            assert!(matches!(state, Declared | Waiting | Starting));
         } else {
             assert_eq!(state, ContainerState::Stopped);
         }
@@ -203,7 +204,7 @@ impl Run {
             (self.models[which].failures, self.models[which].series) = (0, 0);
             self.models[which].told_to_stop = false;
             let state = self.world.state(NAMES[which]);
-            assert!(matches!(state, ContainerState::Preparing | ContainerState::Waiting | ContainerState::Starting));
+            assert!(matches!(state, Declared | Waiting | Starting));
         }
     }
 

@@ -148,7 +148,7 @@ fn serves(container: &Container) -> bool {
 #[cfg(test)]
 mod tests {
     use berth_control::channel::Channel;
-    use berth_control::message::ContainerState::{Preparing, Starting, Stopping, Waiting};
+    use berth_control::message::ContainerState::{Declared, Starting, Stopping, Waiting};
 
     use super::*;
     use crate::supervisor::world::{World, service};
@@ -214,6 +214,6 @@ mod tests {
         world.apply(&text(1400));
         assert_eq!(world.state("web"), Stopping);
         world.end("web", 0);
-        assert!(matches!(world.state("web"), Starting | Preparing), "{:?}", world.state("web"));
+        assert!(matches!(world.state("web"), Starting | Declared), "{:?}", world.state("web"));
     }
 }

@@ -12,8 +12,18 @@ const PAGE: usize = 64 * 1024;
 
 impl Supervisor {
     /// The next containers that need an image, in the order of their names, as many as a message holds, and the last one's
-    /// name if there are more.
-    pub(super) fn declarations_after(&self, name: &str) -> (Vec<Declaration>, Option<String>) {
+    /// name if there are more. The engine is at work on them from now on.
+    pub(super) fn tell_declarations_after(&mut self, name: &str) -> (Vec<Declaration>, Option<String>) {
+        let (page, next) = self.declarations_after(name);
+        for declaration in &page {
+            if let Some(id) = self.find(&declaration.name).map(|container| container.id) {
+                self.engine_knows(id);
+            }
+        }
+        (page, next)
+    }
+
+    fn declarations_after(&self, name: &str) -> (Vec<Declaration>, Option<String>) {
         let wanted = |container: &&super::Container| container.goal != Goal::Remove && container.name.as_str() > name;
         let mut rest: Vec<_> = self.containers.values().filter(wanted).collect();
         rest.sort_by(|left, right| left.name.cmp(&right.name));
@@ -31,6 +41,15 @@ impl Supervisor {
         (page, None)
     }
 
+    /// The engine has been told of a container.
+    pub(super) fn engine_knows(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if matches!(container.state, State::Declared) {
+            container.state = State::Preparing;
+            self.changed(id);
+        }
+    }
+
     /// How registries are reached.
     pub(super) fn registries(&self) -> Registries {
         let Configuration { registries, trust, proxy, .. } = self.configuration.clone();
@@ -43,7 +62,7 @@ impl Supervisor {
         // The engine does one after the other.
         self.facts.forgotten.remove(name);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
-        if matches!(container.state, State::Preparing) {
+        if matches!(container.state, State::Declared | State::Preparing) {
             container.image = Some(image);
             let id = container.id;
             self.prepared(id);
@@ -54,7 +73,7 @@ impl Supervisor {
     /// A container cannot start, or not yet.
     pub(super) fn not_prepared(&mut self, name: &str, reason: String, delay: Delay) -> Result<(), String> {
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
-        if !matches!(container.state, State::Preparing) {
+        if !matches!(container.state, State::Declared | State::Preparing) {
             return Ok(());
         }
         container.reason = match delay {

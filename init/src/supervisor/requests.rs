@@ -150,7 +150,7 @@ impl Supervisor {
                 if after.is_empty() {
                     self.forget_again();
                 }
-                let (declarations, next) = self.declarations_after(&after);
+                let (declarations, next) = self.tell_declarations_after(&after);
                 Reply::Declared { declarations, next }
             }
             Request::Registries => Reply::Registries(Box::new(self.registries())),
@@ -165,8 +165,8 @@ impl Supervisor {
                 self.hand_over(applicant, created);
                 return None;
             }
-            Request::Attach { name } => {
-                let attached = self.attach_client(&name).map(Some);
+            Request::Attach { name, start } => {
+                let attached = if start { self.start_attached(&name) } else { self.attach_client(&name) }.map(Some);
                 self.hand_over(applicant, attached);
                 return None;
             }
@@ -236,7 +236,7 @@ impl Supervisor {
         self.find(name).map(|container| container.id).ok_or_else(|| unknown(name))
     }
 
-    fn start_by_name(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn start_by_name(&mut self, name: &str) -> Result<(), String> {
         self.keep_stopped(name, false);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         if container.goal == Goal::Remove {

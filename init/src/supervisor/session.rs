@@ -14,7 +14,7 @@ use berth_control::message::{
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::container::{Container, State};
+use super::container::{Container, Goal, State};
 use super::output::Output;
 use super::requests::{Applicant, MESSAGES_AT_ONCE};
 use crate::reactor::Token;
@@ -61,16 +61,38 @@ impl Container {
 impl Supervisor {
     /// A session with a container that runs.
     pub(super) fn attach_client(&mut self, name: &str) -> Result<OwnedFd, String> {
-        let id = self.id_of(name)?;
-        let Some(container) = self.containers.get(id) else { return Err(super::requests::unknown(name)) };
+        let container = self.partner(name)?;
+        if !matches!(container.state, State::Running(_)) {
+            return Err(format!("container {name} is not running; `berth start {name}` starts it"));
+        }
+        let id = container.id;
+        self.begin_session(id)
+    }
+
+    /// Starts a container that does not run, with a session from before its first word.
+    pub(super) fn start_attached(&mut self, name: &str) -> Result<OwnedFd, String> {
+        let container = self.partner(name)?;
+        if container.goal == Goal::Remove {
+            return Err(super::requests::unknown(name));
+        }
+        let id = container.id;
+        let end = self.begin_session(id)?;
+        self.start_by_name(name)?;
+        Ok(end)
+    }
+
+    /// A container that a client may talk to.
+    fn partner(&self, name: &str) -> Result<&Container, String> {
+        let container = self.find(name).ok_or_else(|| super::requests::unknown(name))?;
         if container.kind() == Kind::System {
             return Err(format!(
                 "{name} is a system container, which nobody talks to; `berth logs -f {name}` follows it"
             ));
         }
-        if !matches!(container.state, State::Running(_)) {
-            return Err(format!("container {name} is not running; `berth start {name}` starts it"));
-        }
+        Ok(container)
+    }
+
+    fn begin_session(&mut self, id: u32) -> Result<OwnedFd, String> {
         let end = self.open_session(id, Interest::Streams)?;
         self.offer_pipes(id);
         Ok(end)
@@ -104,9 +126,7 @@ impl Supervisor {
         let name = container.name.clone();
         container.session = Some(Session { channel: ours, interest, forward, ran });
         if interest == Interest::Streams {
-            if ran {
-                self.notify(Role::Logs, Notice::LogRelease { container: name });
-            }
+            self.notify(Role::Logs, Notice::LogRelease { container: name });
             self.send_output(id);
             self.send_interaction(id);
         }

@@ -1,4 +1,4 @@
-use berth_control::message::{Ending, Kind, PreparedImage, Reply, Request, ToInit};
+use berth_control::message::{ContainerState, Ending, Kind, PreparedImage, Reply, Request, ToInit};
 
 use super::world::{ask, configuration, service, supervisor, system};
 use super::*;
@@ -11,7 +11,10 @@ fn a_declared_container_waits_for_its_image_and_then_for_the_network() {
     let engine = service(&mut supervisor, "engine");
     supervisor.apply(configuration(WEB));
     supervisor.settle();
-    assert!(matches!(supervisor.find("web").unwrap().state, State::Preparing));
+    assert!(matches!(supervisor.find("web").unwrap().state, State::Declared));
+    let declared = ask(&mut supervisor, &engine, Request::Declared { after: String::new() });
+    assert!(matches!(declared, Reply::Declared { declarations, next: None } if declarations.len() == 1));
+    assert_eq!(supervisor.find("web").unwrap().describe().state, ContainerState::Preparing);
     let prepared = Request::Prepared { name: "web".into(), image: Box::new(PreparedImage::default()) };
     assert_eq!(ask(&mut supervisor, &engine, prepared), Reply::Done);
     supervisor.settle();
@@ -210,10 +213,10 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
     after.apply(configuration(text));
     after.settle();
     assert!(matches!(after.find("a").unwrap().state, State::Stopped));
-    assert!(matches!(after.find("b").unwrap().state, State::Preparing));
+    assert!(matches!(after.find("b").unwrap().state, State::Declared));
     assert_eq!(ask(&mut after, &control, Request::Start { name: "a".into() }), Reply::Done);
     assert!(after.facts.stopped.is_empty() && after.facts.stopped_changed);
-    assert!(matches!(after.find("a").unwrap().state, State::Preparing));
+    assert!(matches!(after.find("a").unwrap().state, State::Declared));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod config;
 mod containers;
 mod create;
 mod error;
+mod events;
 mod exec;
 mod follow;
 mod format;
@@ -86,7 +87,7 @@ enum Command {
     /// The same, the busiest first
     Top(stats::Arguments),
     /// Follow what happens to containers
-    Events(follow::Events),
+    Events(events::Arguments),
     /// Wait until containers have ended, and print their exit codes
     Wait(Names),
     /// Make a container and run it
@@ -142,7 +143,7 @@ enum Command {
     /// Keep the configuration that `apply --confirm` has put in force
     Confirm,
     /// Start containers that do not run
-    Start(Names),
+    Start(run::Start),
     /// Stop containers: their stop signal, then SIGKILL after their time-out
     Stop(containers::End),
     /// Stop containers and start them again
@@ -236,7 +237,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Apply(arguments) => apply::run(&api, &arguments, json).await,
         Command::Network(arguments) => network::run(&api, &arguments, json).await,
         Command::Confirm => apply::confirm(&api).await,
-        Command::Start(names) => containers::each(&api, containers::Action::Start, &names, json).await,
+        Command::Start(arguments) => run::start(&api, arguments, json).await,
         Command::Stop(end) => containers::stop(&api, &end, json).await,
         Command::Restart(end) => containers::restart(&api, &end, json).await,
         Command::Inspect(names) => containers::inspect(&api, &names).await,
@@ -248,7 +249,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Top(arguments) => {
             stats::run(&api, &arguments, stats::Order::Busiest, json).await.map(|()| String::new())
         }
-        Command::Events(arguments) => follow::events(&api, &arguments, json).await.map(|()| String::new()),
+        Command::Events(arguments) => events::run(&api, &arguments, json).await.map(|()| String::new()),
         Command::Wait(names) => follow::wait(&api, &names, json).await,
         Command::Exec(arguments) => exec::run(&api, arguments).await.map(|()| String::new()),
         Command::Create(arguments) => create::run(&api, *arguments, json).await,
@@ -302,5 +303,30 @@ mod tests {
     #[test]
     fn the_name_of_the_file_is_not_a_command_otherwise() {
         assert_eq!(by_name(vec!["/usr/bin/berth".into(), "ps".into()]).len(), 2);
+    }
+
+    fn completion(shell: clap_complete::Shell) -> String {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "berth", &mut script);
+        String::from_utf8(script).unwrap()
+    }
+
+    #[test]
+    fn three_shells_learn_the_words() {
+        use clap_complete::Shell::{Bash, Fish, Zsh};
+        for shell in [Bash, Zsh, Fish] {
+            let script = completion(shell);
+            for word in ["status", "reexec", "no-stream", "detach-keys"] {
+                assert!(script.contains(word), "{shell} has no {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn bash_completes_a_command() {
+        let words = "COMP_WORDS=(berth st); COMP_CWORD=1; _berth berth st berth; echo ${COMPREPLY[@]}";
+        let script = format!("{}\n{words}", completion(clap_complete::Shell::Bash));
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "status stats start stop\n", "{output:?}");
     }
 }

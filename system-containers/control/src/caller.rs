@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use berth_config::ApiPart;
-use berth_control::dbus::ApiError;
+use berth_control::dbus::{ApiError, Change};
 use berth_control::message::{CONTAINERS_AT_ONCE, Container, Machine, Notice, Reply, Request, Statistics};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::broadcast;
@@ -65,6 +65,11 @@ impl Caller {
     /// PID 1's notices from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.init.notices()
+    }
+
+    /// What has happened to containers since a moment, in microseconds since 1970 (UTC).
+    pub fn changes_since(&self, since_us: u64) -> Vec<Change> {
+        self.init.changes_since(since_us)
     }
 
     /// Asks for something whose answer is that it is done.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use berth_config::ApiPart;
-use berth_control::dbus::{ApiError, Cause, Container, Creation, Ending, Execution, LogQuery, Statistics};
+use berth_control::dbus::{ApiError, Cause, Change, Container, Creation, Ending, Execution, LogQuery, Statistics};
 use berth_control::logs::{INIT, KERNEL};
 use berth_control::message::{self, Interest, Reply, Request, TerminalSize};
 use nix::fcntl::OFlag;
@@ -12,6 +12,7 @@ use zbus::wire::OwnedFd;
 
 use crate::caller::Caller;
 use crate::definition;
+use crate::ends::{self, Ends};
 use crate::init::unexpected;
 use crate::logs::Logs;
 
@@ -21,6 +22,8 @@ pub struct Containers1 {
     pub init: Caller,
     /// Where the output is.
     pub logs: Logs,
+    /// What it waits for.
+    pub ends: Ends,
 }
 
 // `spawn = false`: see `Machine1`.
@@ -31,11 +34,15 @@ impl Containers1 {
     }
 
     async fn inspect(&self, name: &str) -> Result<Container, ApiError> {
-        find(&self.init, name).await
+        ends::find(&self.init, name).await.map(Container::from)
     }
 
     async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
         Ok(self.init.statistics().await?.into_iter().map(Statistics::from).collect())
+    }
+
+    async fn wait(&self, name: String) -> Result<OwnedFd, ApiError> {
+        self.ends.wait(self.init.clone(), name).await.map(OwnedFd::from)
     }
 
     async fn why(&self, name: String) -> Result<Vec<Cause>, ApiError> {
@@ -59,7 +66,17 @@ impl Containers1 {
     }
 
     async fn attach(&self, name: String) -> Result<OwnedFd, ApiError> {
-        self.init.descriptor(Request::Attach { name }).await.map(OwnedFd::from)
+        self.init.descriptor(Request::Attach { name, start: false }).await.map(OwnedFd::from)
+    }
+
+    async fn start_attached(&self, name: String) -> Result<OwnedFd, ApiError> {
+        self.init.check(ApiPart::ContainersStart)?;
+        self.init.descriptor(Request::Attach { name, start: true }).await.map(OwnedFd::from)
+    }
+
+    async fn changes_since(&self, since_us: u64) -> Result<Vec<Change>, ApiError> {
+        self.init.check(ApiPart::Events)?;
+        Ok(self.init.changes_since(since_us))
     }
 
     async fn remove(&self, name: String, force: bool, volumes: bool) -> Result<(), ApiError> {
@@ -113,7 +130,7 @@ impl Containers1 {
         self.init.check(ApiPart::ContainersLogs)?;
         // A container that has printed nothing and one that is not there look alike to `logs`.
         if ![KERNEL, INIT].contains(&name.as_str()) {
-            find(&self.init.for_ourselves(), &name).await?;
+            ends::find(&self.init.for_ourselves(), &name).await?;
         }
         self.logs.query(name, query).await.map(OwnedFd::from)
     }
@@ -136,11 +153,4 @@ impl Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     pub async fn container_changed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
-}
-
-async fn find(caller: &Caller, name: &str) -> Result<Container, ApiError> {
-    let found = caller.containers().await?.into_iter().find(|container| container.name == name);
-    found.map(Container::from).ok_or_else(|| {
-        ApiError::Refused(format!("there is no container named '{name}'; `berth ps --all` lists what there is"))
-    })
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::dbus::ApiError;
+use berth_control::dbus::{ApiError, Change};
 use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
+use crate::past::Past;
 use crate::sys;
 
 /// How long PID 1 has for an answer. It answers within milliseconds or not at all; this is for a PID 1 that is being
@@ -36,6 +37,7 @@ pub struct Init {
     pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next_id: AtomicU64,
     notices: broadcast::Sender<Notice>,
+    past: Mutex<Past>,
     grants: mpsc::UnboundedSender<Grant>,
     granted: Mutex<Option<mpsc::UnboundedReceiver<Grant>>>,
     closed: Notify,
@@ -77,6 +79,7 @@ impl Init {
             pending: Mutex::default(),
             next_id: AtomicU64::new(1),
             notices: broadcast::channel(NOTICES).0,
+            past: Mutex::default(),
             grants,
             granted: Mutex::new(Some(granted)),
             closed: Notify::new(),
@@ -106,6 +109,15 @@ impl Init {
     /// PID 1's notices from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
+    }
+
+    /// What has happened to containers since a moment, in microseconds since 1970 (UTC), as far as it is remembered.
+    pub fn changes_since(&self, since_us: u64) -> Vec<Change> {
+        self.past().since(since_us)
+    }
+
+    fn past(&self) -> std::sync::MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.
@@ -173,7 +185,12 @@ impl Init {
                     let _ = self.grants.send(Grant::Close { container });
                 }
                 // No receivers is the normal case: nobody has subscribed.
-                Ok(Ok((FromInit::Notice(notice), _))) => drop(self.notices.send(notice)),
+                Ok(Ok((FromInit::Notice(notice), _))) => {
+                    if let Notice::ContainerChanged(container) = &notice {
+                        self.past().add((**container).clone());
+                    }
+                    drop(self.notices.send(notice));
+                }
                 Ok(Err(error @ (ChannelError::Decode(_) | ChannelError::TooLong { .. }))) => {
                     eprintln!("berth-control: a message from PID 1 is left out: {error}");
                 }

@@ -1,7 +1,7 @@
 //! The control API: D-Bus to clients, typed messages to PID 1.
 //!
-//! It holds no state that matters: everything it says it has just asked PID 1, so it can be killed and started again
-//! at any moment. What clients do to it ends here: each has a bounded queue, is served one call at a time, and a client
+//! It holds no state that matters: everything it says it has just asked PID 1, but for the last changes, which are a
+//! courtesy. So it can be killed and started again at any moment. What clients do to it ends here: each has a bounded queue, is served one call at a time, and a client
 //! that does not read its answers is disconnected, while the others are served. It must not decide anything; PID 1
 //! does.
 //!
@@ -12,16 +12,20 @@
 //! - `caller`: what a client may ask of PID 1
 //! - `definition`: containers that clients make, as they come
 //! - `images`: the interface, and the way to the `engine` system container
+//! - `ends`: waiting for the ends of containers
+//! - `past`: what has happened lately
 //! - `logs`: the way to the `logs` system container
 
 mod bus;
 mod caller;
 mod containers;
 mod definition;
+mod ends;
 mod images;
 pub mod init;
 mod logs;
 mod machine;
+mod past;
 pub mod server;
 mod sys;
 mod transport;

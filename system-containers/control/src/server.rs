@@ -22,6 +22,7 @@ use crate::Error;
 use crate::bus::{self, Bus};
 use crate::caller::{Access, Caller};
 use crate::containers::Containers1;
+use crate::ends::Ends;
 use crate::images::Images1;
 use crate::init::{Grant, Init};
 use crate::logs::Logs;
@@ -161,7 +162,7 @@ impl Inner {
     ) -> zbus::Result<Connection> {
         let machine = Machine1 { init: caller.clone(), subscription: Arc::clone(subscription) };
         let images = Images1 { access: caller.clone(), socket_path: self.engine_socket.clone() };
-        let containers = Containers1 { init: caller, logs: self.logs.clone() };
+        let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: Ends::default() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(Transport::new(stream, uid))
             .server(&self.guid)

@@ -84,6 +84,16 @@ pub struct Container {
     pub ports: Vec<Port>,
 }
 
+/// A change of a container's state.
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+pub struct Change {
+    /// When, in microseconds since 1970 (UTC).
+    pub at_us: u64,
+    /// As it was from then on.
+    pub container: Container,
+}
+
 /// A published port; see [`message::Port`].
 #[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "dict", rename_all = "PascalCase")]

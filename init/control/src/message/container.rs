@@ -22,6 +22,8 @@ pub enum Kind {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "dbus", derive(zbus::Type), zbus(signature = "s"))]
 pub enum ContainerState {
+    /// It is to run, and nobody has begun with it yet.
+    Declared,
     /// Waits for its dependencies.
     Waiting,
     /// The engine is at work on its image.

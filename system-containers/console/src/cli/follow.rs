@@ -1,23 +1,11 @@
-//! `berth wait` and `berth events`: commands that follow what happens to containers.
-
-use std::io::{self, Write};
+//! `berth wait`: follows what happens to containers until they have ended.
 
 use berth_control::message::{Container, ContainerState};
-use clap::Args;
 use futures_util::StreamExt;
 
 use super::api::Api;
 use super::containers::Names;
 use super::error::Error;
-use super::format;
-
-/// Whose changes.
-#[derive(Debug, Args)]
-pub struct Events {
-    /// The containers; all if there is none
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
-}
 
 /// Waits until each has ended and prints their exit codes in the order of the names, a line each, as docker's does.
 pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error> {
@@ -49,39 +37,8 @@ fn has_ended(container: &Container, run: u64) -> bool {
     matches!(container.state, Stopped | Failed | Backoff) || container.started_us != run
 }
 
-/// Prints every change of a state until it is interrupted.
-pub async fn events(api: &Api, arguments: &Events, json: bool) -> Result<(), Error> {
-    let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
-    for name in &arguments.names {
-        api.containers.inspect(name).await?;
-    }
-    api.machine.subscribe().await?;
-    let mut output = io::stdout().lock();
-    loop {
-        let changed: Container = changes.next().await.ok_or_else(gone)?.args().map_err(Error::Broken)?.container.into();
-        if !arguments.names.is_empty() && !arguments.names.contains(&changed.name) {
-            continue;
-        }
-        let line = if json {
-            serde_json::to_string(&changed).map_err(|error| Error::Output(error.into()))?
-        } else {
-            text(&changed, format::now_us())
-        };
-        writeln!(output, "{line}").and_then(|()| output.flush()).map_err(Error::Output)?;
-    }
-}
-
-fn text(container: &Container, now_us: u64) -> String {
-    let mut line =
-        format!("{} {} {}", format::moment(now_us), container.name, format::container_state(container.state));
-    if !container.reason.is_empty() {
-        line.push_str(": ");
-        line.push_str(&container.reason);
-    }
-    line
-}
-
-fn gone() -> Error {
+/// The answer of a connection that has ended.
+pub fn gone() -> Error {
     Error::Refused("the control API went away while this waited; `berth ps` shows what came of it".into())
 }
 
@@ -113,11 +70,5 @@ mod tests {
         assert!(!has_ended(&container(ContainerState::Stopping, 5), 5));
         assert!(has_ended(&container(ContainerState::Running, 6), 5));
         assert!(has_ended(&container(ContainerState::Backoff, 5), 5));
-    }
-
-    #[test]
-    fn an_event_is_a_line_with_its_reason() {
-        let line = text(&container(ContainerState::Failed, 5), 0);
-        assert_eq!(line, "1970-01-01T00:00:00.000000Z job failed: exited with code 3");
     }
 }

@@ -44,6 +44,7 @@ pub fn machine_state(state: MachineState) -> &'static str {
 /// As the API has it.
 pub fn container_state(state: ContainerState) -> &'static str {
     match state {
+        ContainerState::Declared => "declared",
         ContainerState::Waiting => "waiting",
         ContainerState::Preparing => "preparing",
         ContainerState::Starting => "starting",

@@ -55,9 +55,10 @@ fn tail(text: &str) -> Result<Tail, String> {
 }
 
 /// In microseconds since 1970.
-fn since(text: &str) -> Result<u64, String> {
-    since_from(text, format::now_us())
-        .ok_or_else(|| "neither a moment like 2026-11-22T10:30 (UTC) nor a time like 90s, 10m, 2h, 1d".to_owned())
+pub fn since(text: &str) -> Result<u64, String> {
+    since_from(text, format::now_us()).ok_or_else(|| {
+        "neither a moment like 2026-11-22T10:30 (UTC) or 1795343400 nor a time like 90s, 10m, 2h, 1d".to_owned()
+    })
 }
 
 fn since_from(text: &str, now_us: u64) -> Option<u64> {
@@ -66,6 +67,8 @@ fn since_from(text: &str, now_us: u64) -> Option<u64> {
         'm' => 60,
         'h' => 3_600,
         'd' => 86_400,
+        // As docker has it: seconds since 1970.
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => return text.parse::<u64>().ok()?.checked_mul(1_000_000),
         _ => return format::parse_moment(text),
     };
     let count: u64 = text.get(..text.len() - 1)?.parse().ok()?;
@@ -247,7 +250,9 @@ mod tests {
         assert_eq!(since_from("90s", now), Some(now - 90_000_000));
         assert_eq!(since_from("2h", now), Some(now - 7_200_000_000));
         assert_eq!(since_from("2024-02-29T12:34:56Z", 0), Some(now));
+        assert_eq!(since_from("1709210096", 0), Some(now));
         assert_eq!(since_from("99999999999999999999d", now), None);
+        assert_eq!(since_from("99999999999999999", now), None);
         assert_eq!(since_from("soon", now), None);
     }
 

@@ -1,4 +1,4 @@
-//! `berth run` and `berth attach`: a container on this command's own streams.
+//! `berth run`, `attach` and `start`: a container on this command's own streams.
 //!
 //! Exit codes are docker's: the program's own, 125 if there is no container, 126 and 127 if its program cannot be run.
 
@@ -9,6 +9,7 @@ use berth_terminal::Keys;
 use clap::Args;
 
 use super::api::Api;
+use super::containers::{self, Action, Names};
 use super::create::{self, New};
 use super::error::Error;
 use super::session::{self, Left, Manner};
@@ -37,6 +38,21 @@ pub struct Attach {
     /// The container
     #[arg(value_name = "NAME")]
     name: String,
+}
+
+/// What is started, and how this command stands to it.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Show what it prints, pass signals on and return its exit code; of one container
+    #[arg(short, long)]
+    attach: bool,
+    /// The same, and pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    #[command(flatten)]
+    leaving: Leaving,
+    #[command(flatten)]
+    names: Names,
 }
 
 /// How one leaves without ending anything.
@@ -94,6 +110,21 @@ pub async fn attach(api: &Api, arguments: Attach) -> Result<String, Error> {
     let Attach { no_stdin, leaving, name } = arguments;
     let session = Session::new(api.containers.attach(&name).await?.into());
     outcome(&name, session.attend(leaving.manner(!no_stdin))?)
+}
+
+/// Starts containers; attached, it returns when the one has ended or this command has left.
+pub async fn start(api: &Api, arguments: Start, json: bool) -> Result<String, Error> {
+    let Start { attach, interactive, leaving, names } = arguments;
+    if !attach && !interactive {
+        return containers::each(api, Action::Start, &names, json).await;
+    }
+    let [name] = names.names.as_slice() else {
+        return Err(Error::Refused(
+            "only one container at a time can be attached to; start the others without -a and -i".into(),
+        ));
+    };
+    let session = Session::new(api.containers.start_attached(name).await?.into());
+    outcome(name, session.attend(leaving.manner(interactive))?)
 }
 
 fn outcome(name: &str, left: Left) -> Result<String, Error> {

@@ -18,6 +18,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Which containers.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Also the containers that do not run
+    #[arg(short, long)]
+    all: bool,
     /// Look once and end
     #[arg(long)]
     no_stream: bool,
@@ -53,7 +56,7 @@ pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> 
         if !before.1.contains_key(name) {
             // Says that there is none, or else it does not run.
             api.containers.inspect(name).await?;
-            return Err(Error::Refused(format!("container {name} is not running")));
+            return Err(Error::Refused(format!("container {name} is not running; `-a` shows it all the same")));
         }
     }
     loop {
@@ -79,7 +82,14 @@ async fn look(api: &Api, arguments: &Arguments) -> Result<Look, Error> {
     let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
     let all: Vec<Statistics> = api.containers.statistics().await?.into_iter().map(Into::into).collect();
     let named = all.into_iter().filter(|one| wanted(&one.name)).map(|one| (one.name.clone(), one));
-    Ok((Instant::now(), named.collect()))
+    let mut found: BTreeMap<_, _> = named.collect();
+    if arguments.all {
+        let others = api.list().await?.into_iter().map(|container| container.name).filter(wanted);
+        for name in others {
+            found.entry(name.clone()).or_insert(Statistics { name, ..Statistics::default() });
+        }
+    }
+    Ok((Instant::now(), found))
 }
 
 fn rows(before: &Look, now: &Look, order: Order) -> Vec<Row> {

@@ -89,9 +89,10 @@ impl Api {
     }
 }
 
-/// Answers until the other side closes. A container named `stuck` never gets an answer; a session is an open file, and for
+/// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then. A container named `stuck` never gets an answer; a session is an open file, and for
 /// a container named `half` there is none.
 fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
+    let mut web = container("web", Kind::User);
     loop {
         let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         poll(&mut wait, PollTimeout::NONE).unwrap();
@@ -104,8 +105,10 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
         let reply = match request {
             Request::Machine => Reply::Machine(Box::new(machine())),
             Request::Timeline => Reply::Timeline(timeline()),
-            Request::Containers { .. } => {
-                Reply::Containers(vec![container("control", Kind::System), container("web", Kind::User)])
+            Request::Containers { .. } => Reply::Containers(vec![container("control", Kind::System), web.clone()]),
+            Request::Stop { name, .. } if name == "web" => {
+                (web.state, web.exit_code) = (ContainerState::Stopped, 3);
+                Reply::Done
             }
             Request::Configuration => Reply::Text("hostname = \"dock1\"\n".into()),
             Request::Start { name } if name == "stuck" => continue,

@@ -107,6 +107,55 @@ async fn signals_come_after_subscribing_and_not_before() {
 }
 
 #[tokio::test]
+async fn what_has_happened_can_be_asked_for() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    api.notify(Notice::ContainerChanged(Box::new(container("web", Kind::User))));
+    let past = loop {
+        let past = containers.changes_since(0).await.unwrap();
+        if !past.is_empty() {
+            break past;
+        }
+    };
+    assert_eq!(message::Container::from(past[0].container.clone()), container("web", Kind::User));
+    assert!(containers.changes_since(past[0].at_us + 1).await.unwrap().is_empty());
+}
+
+/// What comes through a pipe until its end.
+async fn read(pipe: zbus::wire::OwnedFd) -> String {
+    let mut pipe = std::fs::File::from(std::os::fd::OwnedFd::from(pipe));
+    let reading = tokio::task::spawn_blocking(move || std::io::read_to_string(&mut pipe));
+    reading.await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_end_of_a_container_comes_through_a_pipe() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        waiting.push(containers.wait("web").await.unwrap());
+    }
+    let Err(ApiError::Refused(reason)) = containers.wait("web").await else { panic!("any number") };
+    assert!(reason.contains("16"), "{reason}");
+    // Meanwhile the client is served.
+    containers.stop("web").await.unwrap();
+    api.notify(Notice::ContainerChanged(Box::new(container("web", Kind::User))));
+    for pipe in waiting {
+        assert_eq!(read(pipe).await, "{\"exit_code\":3,\"reason\":\"\"}\n");
+    }
+    // One that is past is told at once.
+    assert!(read(containers.wait("web").await.unwrap()).await.contains("3"));
+    // Whoever closes the pipe waits no more.
+    for _ in 0..64 {
+        while containers.wait("control").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(containers.wait("nobody").await.is_err());
+}
+
+#[tokio::test]
 async fn the_log_of_a_container_comes_through_a_pipe() {
     let api = Api::start().await;
     let (_, containers) = api.proxies().await;
