@@ -3,6 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// Copies berth-oci. Not in this process: a child of another test's thread could hold the copy open for writing at the
+/// moment when it is to be executed, which the kernel refuses.
+pub fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_berth-oci")).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
 /// A bundle with the host's programs, and a state directory.
 pub struct Bench {
     directory: tempfile::TempDir,

@@ -2,6 +2,7 @@
 
 mod activation;
 mod bench;
+mod cgroups;
 mod rootless;
 mod undone;
 
@@ -149,7 +150,7 @@ fn a_user_who_owns_the_binary_executes_a_sealed_copy() {
     }
     let directory = tempfile::tempdir().unwrap();
     let binary = directory.path().join("berth-oci");
-    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), &binary).unwrap();
+    bench::copy_program(&binary);
     for path in [directory.path(), &binary] {
         std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).unwrap();
     }

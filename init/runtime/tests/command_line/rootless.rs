@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, copy_program};
 
 /// Runs the bundle as `nobody`, in a mount namespace where he has been given 65536 ids from 200000 on.
 fn run_as_nobody(bench: &Bench) -> (i32, String, String) {
@@ -21,7 +21,7 @@ fn run_as_nobody(bench: &Bench) -> (i32, String, String) {
     };
     open(&bench.path(""));
     std::fs::write(bench.path("subuid"), "nobody:200000:65536\n").unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_berth-oci"), bench.path("berth-oci")).unwrap();
+    copy_program(&bench.path("berth-oci"));
     let arguments = ["--mount", "--propagation", "private", "/bin/sh", "-c", script];
     let output = Command::new("unshare").args(arguments).current_dir(bench.path("")).output().unwrap();
     assert_eq!(std::fs::read_dir(bench.path("home/berth-oci")).map_or(0, Iterator::count), 0, "state is left");

@@ -112,12 +112,13 @@ pub fn parse<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result
 
 /// Where the cgroup2 file system is mounted: the usual places first.
 pub fn cgroup_root() -> Option<PathBuf> {
+    let is_there = |path: &PathBuf| path.join("cgroup.controllers").exists();
     let usual = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-    let found = usual.into_iter().find(|path| path.join("cgroup.controllers").exists());
-    found.or_else(|| {
+    usual.into_iter().find(is_there).or_else(|| {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
-        line.split(' ').nth(4).map(PathBuf::from)
+        let trees = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+        // What something else is mounted over is listed too.
+        trees.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).find(is_there)
     })
 }
 
