@@ -3,6 +3,7 @@
 //! A time is meaningful only as a ratio to one measured beside it: the same machine, the same minute, in turns.
 
 pub mod boot;
+pub mod host;
 pub mod many;
 pub mod memory;
 pub mod sizes;

@@ -13,6 +13,7 @@ pub mod cases;
 pub mod chatty;
 pub mod disks;
 pub mod figures;
+pub mod host;
 pub mod machine;
 pub mod page;
 pub mod programs;

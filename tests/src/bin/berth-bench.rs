@@ -7,13 +7,14 @@ use berth_image_build::demo;
 use berth_image_build::workspace::Workspace;
 use berth_tests::artifacts::{self, Artifacts, repository};
 use berth_tests::bench::Bench;
-use berth_tests::figures::{Figure, boot, many, memory, sizes};
+use berth_tests::figures::{Figure, boot, host, many, memory, sizes};
+use berth_tests::host::obstacle;
 use clap::Parser;
 
 /// Measures the image: sizes, boot, memory, many containers
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// Only these: sizes, boot, idle, least, many
+    /// Only these: sizes, boot, idle, least, many, host
     parts: Vec<String>,
     /// How many boots of each kind are compared
     #[arg(long, default_value_t = 7)]
@@ -33,11 +34,14 @@ fn main() -> ExitCode {
 fn run(command_line: &CommandLine) -> Result<()> {
     std::env::set_current_dir(repository()).context("go to the repository")?;
     let workspace = Workspace::find()?;
+    let is_wanted = |part: &str| command_line.parts.is_empty() || command_line.parts.iter().any(|name| name == part);
+    if command_line.parts == ["host"] {
+        return measure_host(&workspace, command_line.runs); // it needs no disk image
+    }
     let artifacts = Artifacts::find(&workspace)?;
     let accelerator = artifacts::accelerator(&workspace)?;
     let demo = demo::build(&workspace)?;
     println!("measured with {accelerator}");
-    let is_wanted = |part: &str| command_line.parts.is_empty() || command_line.parts.iter().any(|name| name == part);
     let measure = |part: &str, measure: &dyn Fn(&Bench) -> Result<Vec<Figure>>| -> Result<()> {
         if is_wanted(part) {
             let folder = tempfile::Builder::new().prefix("berth-bench.").tempdir()?;
@@ -51,5 +55,17 @@ fn run(command_line: &CommandLine) -> Result<()> {
     measure("boot", &|bench| boot::measure(bench, &demo, command_line.runs))?;
     measure("idle", &|bench| memory::measure_idle(bench, &demo))?;
     measure("least", &|bench| memory::measure_least(bench, &demo))?;
-    measure("many", &many::measure)
+    measure("many", &many::measure)?;
+    if is_wanted("host") {
+        measure_host(&workspace, command_line.runs)?;
+    }
+    Ok(())
+}
+
+fn measure_host(workspace: &Workspace, runs: usize) -> Result<()> {
+    match obstacle()? {
+        Some(obstacle) => println!("host: skipped, {obstacle}"),
+        None => host::measure(workspace, runs)?.iter().for_each(|figure| println!("{figure}")),
+    }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! The library as PID 1 uses it: create, start, wait and delete inside one process. And the floor below everything.
 
 use std::io::{Error, Result};
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth_runtime::spec::Spec;
-use berth_runtime::{Chain, Progress, Request, Rootfs, Stdio, cgroup};
+use berth_runtime::{Chain, Progress, Request, Rootfs, Running, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
@@ -54,6 +54,34 @@ pub fn measure(runtimes: &[Runtime], runs: usize) -> Result<()> {
     Ok(())
 }
 
+/// Starts of containers that stay, one after the other: what a supervisor on top of the library cannot be faster than.
+pub fn measure_starts(_: &[Runtime], runs: usize) -> Result<()> {
+    let Some(variant) = VARIANTS.last() else { return Ok(()) };
+    let spec: Spec = serde_json::from_slice(&std::fs::read(variant.path().join("config.json"))?)?;
+    let begin = Instant::now();
+    let started = (0..runs).map(|number| start(&spec, *variant, number)).collect::<Result<Vec<_>>>()?;
+    let rate = runs as f64 / begin.elapsed().as_secs_f64();
+    for (number, running) in started.iter().enumerate() {
+        rustix::process::waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+        cgroup::remove(&place(number)).map_err(Error::other)?;
+    }
+    figure(&format!("library, {}: starts a second", variant.name), &format!("{rate:.0}"), None);
+    Ok(())
+}
+
+fn place(number: usize) -> PathBuf {
+    PathBuf::from(format!("{CGROUP}-{number}"))
+}
+
+fn start(spec: &Spec, variant: Variant, number: usize) -> Result<Running> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let request = request(spec, variant, null.as_fd(), place(number));
+    let (running, launcher) = begin(&request)?;
+    rustix::process::waitid(WaitId::Pid(launcher), WaitIdOptions::EXITED)?;
+    running.wait_executed().map_err(failed)?;
+    Ok(running)
+}
+
 fn seconds(times: &[Duration]) -> f64 {
     median(times).as_secs_f64()
 }
@@ -61,21 +89,40 @@ fn seconds(times: &[Duration]) -> f64 {
 /// One container, from nothing to nothing.
 fn once(spec: &Spec, variant: Variant) -> Result<Duration> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    let null = Some(null.as_fd());
-    let request = Request {
+    let request = request(spec, variant, null.as_fd(), CGROUP.into());
+    let began = Instant::now();
+    let (running, launcher) = begin(&request)?;
+    rustix::process::waitid(WaitId::Pid(launcher), WaitIdOptions::EXITED)?;
+    rustix::process::waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    running.wait_executed().map_err(failed)?;
+    match cgroup::remove(Path::new(CGROUP)).map_err(Error::other)? {
+        cgroup::Removal::Done => Ok(began.elapsed()),
+        cgroup::Removal::Busy => Err(Error::other("a process is left in the cgroup")),
+    }
+}
+
+fn request<'a>(spec: &'a Spec, variant: Variant, null: BorrowedFd<'a>, cgroup: PathBuf) -> Request<'a> {
+    let null = Some(null);
+    Request {
         id: "bench",
         spec,
         rootfs: Rootfs::Path(variant.path().join("rootfs")),
         bundle: variant.path(),
-        cgroup: Some(CGROUP.into()),
+        cgroup: Some(cgroup),
         stdio: Stdio { stdin: null, stdout: null, stderr: null },
         inherited: Vec::new(),
         console: None,
         keep_keyring: false,
-    };
-    let failed = |error: berth_runtime::Error| Error::other(Chain::of(&error).to_string());
-    let begin = Instant::now();
-    let mut creating = berth_runtime::create(&request).map_err(failed)?;
+    }
+}
+
+fn failed(error: berth_runtime::Error) -> Error {
+    Error::other(Chain::of(&error).to_string())
+}
+
+/// Up to the first instruction, which may not have been reached yet. With the launcher, which is to be collected.
+fn begin(request: &Request<'_>) -> Result<(Running, Pid)> {
+    let mut creating = berth_runtime::create(request).map_err(failed)?;
     let launcher = Pid::from_raw(creating.launcher_pid()).ok_or_else(|| Error::other("no launcher"))?;
     let created = loop {
         // As an event loop does: it has other things to do than to wait for the launcher's end.
@@ -85,12 +132,5 @@ fn once(spec: &Spec, variant: Variant) -> Result<Duration> {
             Progress::Created(created) => break created,
         }
     };
-    let running = created.start().map_err(failed)?;
-    rustix::process::waitid(WaitId::Pid(launcher), WaitIdOptions::EXITED)?;
-    rustix::process::waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)?;
-    running.wait_executed().map_err(failed)?;
-    match cgroup::remove(Path::new(CGROUP)).map_err(Error::other)? {
-        cgroup::Removal::Done => Ok(begin.elapsed()),
-        cgroup::Removal::Busy => Err(Error::other("a process is left in the cgroup")),
-    }
+    Ok((created.start().map_err(failed)?, launcher))
 }

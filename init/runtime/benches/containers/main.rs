@@ -23,6 +23,7 @@ use measure::{Runtime, skipped};
 const PARTS: &[(&str, Part)] = &[
     ("run", run::measure),
     ("library", library::measure),
+    ("starts", library::measure_starts),
     ("memory", run::measure_memory),
     ("many", many::measure),
     ("limit", limit::measure),
