@@ -7,4 +7,4 @@ use std::time::Duration;
 pub const BOOT: Duration = Duration::from_secs(240);
 
 /// For one answer of a machine that is up.
-pub const ANSWER: Duration = Duration::from_secs(90);
+pub const ANSWER: Duration = Duration::from_secs(240);
