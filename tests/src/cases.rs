@@ -16,6 +16,7 @@ mod links;
 mod network;
 mod operation;
 mod pressure;
+mod quota;
 mod registry;
 mod run;
 mod runtime;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Case> {
         watchdog::CASES,
         operation::CASES,
         pressure::CASES,
+        quota::CASES,
         run::CASES,
         runtime::CASES,
     ]

@@ -34,6 +34,9 @@ const LOGS: [&str; 2] = ["init", "kernel"];
 /// Docker's minimum: less does not even hold the process that sets the container up.
 const LEAST_MEMORY: Size = Size::from_bytes(6 << 20);
 
+/// Overlayfs's own files and a directory or two take some hundred KiB of it.
+const LEAST_STORAGE: Size = Size::from_bytes(1 << 20);
+
 /// The most bytes of one container's definition, as TOML: it goes from one program to another in one message, whose JSON is
 /// at most twice as long.
 const LONGEST_DEFINITION: usize = 64 * 1024;
@@ -44,7 +47,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
         let check = ContainerCheck { name, container, root };
         check.name(report);
         check.length(report);
-        check.memory(report);
+        check.sizes(report);
         check.published_without_bridge(report);
         check.destinations(report);
         sysctls::check(&check, report);
@@ -99,11 +102,15 @@ impl ContainerCheck<'_> {
         }
     }
 
-    fn memory(&self, report: &mut Report) {
-        if let Some(memory) = self.container.memory.filter(|memory| *memory < LEAST_MEMORY) {
-            let message = format!("{memory} of memory is too little for any container");
-            let help = format!("`memory` wants at least \"{LEAST_MEMORY}\"; a number without a unit is bytes");
-            self.report(report, &self.path().key("memory"), message, &help);
+    fn sizes(&self, report: &mut Report) {
+        let limits =
+            [("memory", self.container.memory, LEAST_MEMORY), ("storage", self.container.storage, LEAST_STORAGE)];
+        for (key, limit, least) in limits {
+            if let Some(limit) = limit.filter(|limit| *limit < least) {
+                let message = format!("{limit} of {key} is too little for any container");
+                let help = format!("`{key}` wants at least \"{least}\"; a number without a unit is bytes");
+                self.report(report, &self.path().key(key), message, &help);
+            }
         }
     }
 

@@ -156,6 +156,10 @@ pub struct Container {
     /// The most memory it may use; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// The most that it may write to its root file system, on the disk; no limit if absent. At least 1M. Volumes and
+    /// directories in memory do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Size>,
     /// The most processor time it may use, in processors; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
@@ -230,6 +234,7 @@ impl Container {
             read_only: false,
             devices: Vec::new(),
             memory: None,
+            storage: None,
             cpus: None,
             pids_limit: None,
             ulimits: BTreeMap::new(),
@@ -240,6 +245,14 @@ impl Container {
             sysctls: Sysctls::default(),
             labels: BTreeMap::new(),
         }
+    }
+
+    /// This one, with what another says of all that takes effect while a container runs: what only the supervisor and the
+    /// packet filter look at.
+    pub fn updated_by(&self, other: &Self) -> Self {
+        let Self { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, .. } =
+            other.clone();
+        Self { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, ..self.clone() }
     }
 
     /// Every published port, ranges taken apart.

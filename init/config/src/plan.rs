@@ -63,21 +63,7 @@ impl Action {
         if old == new {
             return None;
         }
-        // What only the supervisor and the packet filter look at.
-        let Container { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, .. } =
-            new.clone();
-        let updated = Container {
-            depends_on,
-            restart,
-            schedule,
-            every,
-            health,
-            stop_grace_period,
-            labels,
-            allow,
-            deny,
-            ..old.clone()
-        };
+        let updated = old.updated_by(new);
         // What had no timer, or is to have none any more, begins another life.
         let same = updated == *new && old.has_timer() == new.has_timer();
         Some(if same { Self::Update } else { Self::Recreate })

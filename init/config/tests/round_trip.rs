@@ -66,6 +66,7 @@ fn process() -> impl Strategy<Value = Container> {
             option::of(one_of(&[
                 "{ exec = ['true', 'a b'] }",
                 "{ http = 'http://localhost:8080/x?y=1', interval = '10s', retries = 4294967295 }",
+                "{ disable = true }",
                 "{ tcp = 5432, timeout = '100ms', start_period = '1h', start_interval = '1s' }",
             ])),
         ),
@@ -115,7 +116,7 @@ fn resources(container: Container) -> impl Strategy<Value = Container> {
         option::of(of("[0-9]{1,12}|[0-9]{1,4}(\\.[0-9]{1,3})?[KMGkmg](iB)?")),
         any::<bool>(),
         vec(of("/dev/[a-z]{1,5}(:/dev/[a-z]{1,5})?(:r?w?m)?"), 0..3),
-        option::of(of("[1-9][0-9]{0,5}[MG]")),
+        (option::of(of("[1-9][0-9]{0,5}[MG]")), option::of(of("[1-9][0-9]{0,5}[MG]"))),
         option::of((0.01..4096.0).prop_map(|cpus| berth_config::Cpus::try_from(cpus).expect("in range"))),
         option::of(any::<std::num::NonZeroU32>()),
         btree_map(
@@ -125,8 +126,9 @@ fn resources(container: Container) -> impl Strategy<Value = Container> {
         ),
     );
     values.prop_map(move |values| {
-        let (stop_grace_period, ports, volumes, tmpfs, shm_size, read_only, devices, memory, cpus, pids_limit, ulimits) =
+        let (stop_grace_period, ports, volumes, tmpfs, shm_size, read_only, devices, sizes, cpus, pids_limit, ulimits) =
             values;
+        let (memory, storage) = sizes;
         Container {
             stop_grace_period,
             ports,
@@ -136,6 +138,7 @@ fn resources(container: Container) -> impl Strategy<Value = Container> {
             read_only,
             devices,
             memory,
+            storage,
             cpus,
             pids_limit,
             ulimits,

@@ -156,14 +156,25 @@ fn prepare_device(report: &mut Report, device: BlockDevice) -> Option<String> {
             ))
         })?,
     }
-    report.step("mount state partition", || {
-        let flags = MsFlags::MS_NOATIME | MsFlags::MS_NOSUID;
-        mount(Some(&device.node()), STATE_PATH, Some("ext4"), flags, Some("errors=remount-ro"))
-            .map_err(|error| format!("mount /dev/{} on {STATE_PATH}: {error}", device.name))?;
-        Ok(((), device.name.clone()))
-    })?;
+    report.step("mount state partition", || mount_device(&device))?;
     report.step("grow state file system", || grow_filesystem(&device));
     Some(device.name)
+}
+
+/// With limits for containers (`storage`), if the file system was made for them: mke2fs gives them to those that Berth
+/// makes, and nothing that is in the image can add them to another.
+fn mount_device(device: &BlockDevice) -> Result<((), String), String> {
+    let attempt = |options: &str| {
+        let flags = MsFlags::MS_NOATIME | MsFlags::MS_NOSUID;
+        mount(Some(&device.node()), STATE_PATH, Some("ext4"), flags, Some(options))
+    };
+    match attempt("errors=remount-ro,prjquota") {
+        Ok(()) => return Ok(((), device.name.clone())),
+        // What is wrong otherwise is wrong in the second attempt too.
+        Err(error) => log::debug!("mount /dev/{} with project quotas: {error}", device.name),
+    }
+    attempt("errors=remount-ro").map_err(|error| format!("mount /dev/{} on {STATE_PATH}: {error}", device.name))?;
+    Ok(((), format!("{}, without project quotas: `storage` of containers has no effect", device.name)))
 }
 
 /// Lets the partition reach the disk's end. On a disk that has not grown, nothing is written.

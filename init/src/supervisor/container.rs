@@ -280,6 +280,12 @@ impl Container {
         matches!(self.state, State::Creating { .. }) || self.pid().is_some()
     }
 
+    /// How it is to be checked: as its definition says, else as its image does.
+    pub fn health_settings(&self) -> Option<&berth_config::Health> {
+        let of_image = || self.image.as_ref().and_then(|image| image.health.as_ref());
+        self.user()?.health.as_ref().or_else(of_image).filter(|health| !health.disable)
+    }
+
     /// Whether its health check fails.
     pub fn is_unhealthy(&self) -> bool {
         self.health.as_ref().is_some_and(|health| health.status() == message::Health::Unhealthy)

@@ -122,8 +122,8 @@ impl Supervisor {
         let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
         let runs = matches!(container.state, State::Running(_));
-        let settings = container.user().and_then(|user| user.health.as_ref()).filter(|_| runs);
-        container.health = settings.map(|settings| Health::begin(settings, now));
+        let settings = container.health_settings().filter(|_| runs).cloned();
+        container.health = settings.map(|settings| Health::begin(&settings, now));
         self.tell_serving(id);
     }
 

@@ -140,7 +140,7 @@ impl Supervisor {
 
 /// Whether connections are to be sent to it.
 fn serves(container: &Container) -> bool {
-    let checked = container.user().is_some_and(|user| user.health.is_some());
+    let checked = container.health_settings().is_some();
     let status = container.health.as_ref().map(super::health::Health::status);
     !container.is_getting_ready() && (!checked || status == Some(Health::Healthy))
 }

@@ -63,6 +63,9 @@ impl Supervisor {
         self.facts.forgotten.remove(name);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         if matches!(container.state, State::Declared | State::Preparing) {
+            for remark in &image.remarks {
+                log::warn!("container {name}: {remark}");
+            }
             container.image = Some(image);
             let id = container.id;
             self.prepared(id);

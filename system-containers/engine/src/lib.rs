@@ -35,6 +35,7 @@ pub mod process;
 pub mod pull;
 pub mod reference;
 pub mod registry;
+pub mod quota;
 mod removal;
 pub mod section;
 pub mod service;
@@ -43,6 +44,7 @@ pub mod store;
 pub mod tar;
 mod tool;
 pub mod trust;
+mod sys;
 pub mod volumes;
 pub mod wanted;
 

@@ -131,6 +131,27 @@ pub struct Process {
     /// Notes.
     #[serde(default)]
     pub labels: Option<BTreeMap<String, String>>,
+    /// How to find out whether it does its work (Docker's image format; OCI reserves the name).
+    #[serde(default)]
+    pub healthcheck: Option<HealthCheck>,
+}
+
+/// A health check of an image. Times are in nanoseconds; 0 is the default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthCheck {
+    /// `NONE`, or `CMD` and words, or `CMD-SHELL` and text; nothing inherits that of the image below.
+    pub test: Option<Vec<String>>,
+    /// From the end of a check to the next.
+    pub interval: u64,
+    /// How long a check may take.
+    pub timeout: u64,
+    /// How long failures do not count.
+    pub start_period: u64,
+    /// From check to check within that time.
+    pub start_interval: u64,
+    /// How many failures in a row make it unhealthy.
+    pub retries: u32,
 }
 
 /// This machine's architecture as images name it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use berth_config::Container;
+use berth_config::{Container, Size};
 use berth_control::message::PreparedImage;
 
 use crate::digest::Digest;
@@ -60,11 +60,15 @@ pub fn container(
     let wishes = image.config.config.clone().unwrap_or_default();
     let process = process::build(name, container, &wishes, &merged)?;
     let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged)?;
-    // A definition is plain data, which always has a JSON form.
-    let definition = serde_json::to_string(container).unwrap_or_default();
-    let definition = format!("{digest} {definition}");
-    let snapshot =
-        snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged).map_err(PrepareError::Snapshot)?;
+    let definition = format!("{digest} {}", definition(container));
+    let limit = container.storage.map(Size::bytes);
+    let snapshot = snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged, limit)
+        .map_err(PrepareError::Snapshot)?;
+    let unlimited = (limit.is_some() && !snapshot.limited).then(|| {
+        "its `storage` has no effect: the file system of the state has no project quotas, which one made by Berth on a \
+         blank partition has"
+            .to_owned()
+    });
     Ok(PreparedImage {
         digest: digest.to_string(),
         layers: image.chain.iter().rev().map(|layer| store.layer_path(*layer)).collect(),
@@ -78,6 +82,30 @@ pub fn container(
         additional_gids: process.account.additional_gids,
         stop_signal: process.stop_signal,
         mounts,
+        health: process::health(&wishes),
         labels: wishes.labels.unwrap_or_default(),
+        remarks: unlimited.into_iter().collect(),
     })
+}
+
+/// What a new writable layer is due to when it changes: all that makes PID 1 end the container and begin it anew, see
+/// [`berth_config::Action::between`].
+fn definition(container: &Container) -> String {
+    let same = container.updated_by(&Container::new(container.image.clone()));
+    // It is plain data, which always has a JSON form.
+    serde_json::to_string(&same).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_supervisor_alone_looks_at_makes_no_new_layer() {
+        let read = |text: &str| -> Container { serde_json::from_str(text).unwrap() };
+        let before = definition(&read(r#"{"image":"x","memory":"64M"}"#));
+        let updated = r#"{"image":"x","memory":"64M","restart":"no","labels":{"a":"b"},"depends_on":["db"]}"#;
+        assert_eq!(definition(&read(updated)), before);
+        assert_ne!(definition(&read(r#"{"image":"x","memory":"65M"}"#)), before);
+    }
 }

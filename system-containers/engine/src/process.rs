@@ -1,8 +1,9 @@
 //! What a container runs: the image's wishes under the configuration's.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
-use berth_config::{Account, Container, Signal};
+use berth_config::{Account, Command, Container, Health, Signal};
 
 use crate::accounts::{self, ResolveError};
 use crate::merged::Merged;
@@ -84,6 +85,34 @@ pub fn build(
     })
 }
 
+/// The image's health check, if it has one. Times that are shorter than a configuration may say are as long as that.
+pub fn health(wishes: &oci::Process) -> Option<Health> {
+    /// In microseconds, see `berth_config`'s check of health checks.
+    const SHORTEST: u64 = 100_000;
+    let check = wishes.healthcheck.as_ref()?;
+    let (kind, words) = check.test.as_ref()?.split_first()?;
+    let words = match kind.as_str() {
+        "CMD" => words.to_vec(),
+        "CMD-SHELL" => ["/bin/sh".to_owned(), "-c".to_owned()].into_iter().chain(words.iter().cloned()).collect(),
+        _ => return None,
+    };
+    let exec = Command::new(words).ok().filter(|command| !command.words().is_empty())?;
+    let time = |nanoseconds: u64, least: u64| {
+        let wanted = (nanoseconds > 0).then(|| (nanoseconds / 1000).max(least));
+        // Beyond 100 days it has its default.
+        wanted.and_then(|wanted| format!("{wanted}us").parse().ok())
+    };
+    Some(Health {
+        exec: Some(exec),
+        interval: time(check.interval, SHORTEST),
+        timeout: time(check.timeout, SHORTEST),
+        retries: NonZeroU32::new(check.retries),
+        start_period: time(check.start_period, 0),
+        start_interval: time(check.start_interval, SHORTEST),
+        ..Health::default()
+    })
+}
+
 /// Compose's rule: an entry point of the configuration takes the image's command away with the image's entry point.
 fn arguments(container: &Container, wishes: &oci::Process) -> Result<Vec<String>, ProcessError> {
     let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
@@ -159,6 +188,22 @@ mod tests {
         );
         let expected = ["PATH=/bin", "HOSTNAME=dock", "HOME=/", "A=2", "C=x=y", "B=3"];
         assert_eq!(process.unwrap().environment, expected);
+    }
+
+    #[test]
+    fn the_images_health_check_is_understood() {
+        let of = |check: &str| health(&wishes(&format!(r#"{{"Healthcheck":{check}}}"#)));
+        let shell =
+            of(r#"{"Test":["CMD-SHELL","curl -f http://localhost/ || exit 1"],"Interval":5000000000,"Retries":2}"#);
+        let shell = shell.unwrap();
+        assert_eq!(shell.exec.as_ref().unwrap().words()[..2], ["/bin/sh", "-c"]);
+        assert_eq!((shell.interval, shell.retries(), shell.timeout), ("5s".parse().ok(), 2, None));
+        let plain = of(r#"{"Test":["CMD","/check","-q"],"Timeout":1,"Interval":18446744073709551615}"#).unwrap();
+        assert_eq!(plain.exec.unwrap().words(), ["/check", "-q"]);
+        assert_eq!((plain.timeout, plain.interval), ("100ms".parse().ok(), None));
+        for none in [r#"{"Test":["NONE"]}"#, r#"{"Test":[]}"#, "{}", "null", r#"{"Test":["CMD"]}"#] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 
     #[test]

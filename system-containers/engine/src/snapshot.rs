@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 use crate::layer::{EntryPath, LayerError, failed};
 use crate::merged::Merged;
+use crate::quota::{self, QuotaError};
 use crate::removal;
 
 /// How many digits of the hash are kept: enough to tell a container's definitions apart.
@@ -28,11 +29,20 @@ pub struct Snapshot {
     pub upper: PathBuf,
     /// overlayfs's own.
     pub work: PathBuf,
+    /// Whether there is a limit to what the container writes.
+    pub limited: bool,
 }
 
 /// The writable layer of a container, made if it has none for this definition. `definition` is everything that a new
-/// layer is due to when it changes; `image` gives the root directory its metadata.
-pub fn prepare(containers: &Path, name: &str, definition: &[u8], image: &Merged) -> Result<Snapshot, LayerError> {
+/// layer is due to when it changes; `image` gives the root directory its metadata; `limit` is the most bytes it may
+/// hold.
+pub fn prepare(
+    containers: &Path,
+    name: &str,
+    definition: &[u8],
+    image: &Merged,
+    limit: Option<u64>,
+) -> Result<Snapshot, LayerError> {
     let folder = containers.join(name);
     crate::store::make_directories(&folder)?;
     let subject = EntryPath::ROOT.join(name.as_bytes());
@@ -43,7 +53,7 @@ pub fn prepare(containers: &Path, name: &str, definition: &[u8], image: &Merged)
         Some(last) if last.hash == hash => (last.clone(), 1),
         last => {
             let new = Generation { hash, number: last.map_or(0, |last| last.number).saturating_add(1) };
-            make(directory.as_fd(), &new, image, &subject)?;
+            make(directory.as_fd(), &new, image, &subject, limit)?;
             (new, 2)
         }
     };
@@ -55,7 +65,9 @@ pub fn prepare(containers: &Path, name: &str, definition: &[u8], image: &Merged)
         }
     }
     let path = folder.join(current.to_string());
-    Ok(Snapshot { upper: path.join("upper"), work: path.join("work") })
+    let opened = rustix::fs::openat(&directory, current.to_string(), DIRECTORY, Mode::empty());
+    let limited = quota::used(opened.map_err(failed("open", &subject))?.as_fd()).is_some();
+    Ok(Snapshot { upper: path.join("upper"), work: path.join("work"), limited })
 }
 
 /// Removes the writable layers of a container that is gone.
@@ -105,10 +117,21 @@ fn make(
     generation: &Generation,
     image: &Merged,
     subject: &EntryPath,
+    limit: Option<u64>,
 ) -> Result<(), LayerError> {
     const ASIDE: &str = "new";
     let mode = Mode::from_raw_mode(0o711);
     rustix::fs::mkdirat(directory, ASIDE, mode).map_err(failed("make", subject))?;
+    if let Some(bytes) = limit {
+        let new = rustix::fs::openat(directory, ASIDE, DIRECTORY, Mode::empty()).map_err(failed("open", subject))?;
+        match quota::limit(new.as_fd(), bytes) {
+            // It runs without: what is wrong is told with the container, see `prepare`.
+            Ok(()) | Err(QuotaError::Unsupported) => {}
+            Err(QuotaError::System { operation, source }) => {
+                return Err(failed(operation, subject)(Errno::from_raw_os_error(source as i32)));
+            }
+        }
+    }
     for (part, mode) in [("new/upper", 0o755), ("new/work", 0o700)] {
         rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(mode)).map_err(failed("make", subject))?;
     }
@@ -129,7 +152,7 @@ mod tests {
 
     fn prepared(containers: &Path, definition: &str) -> PathBuf {
         let image = Merged::open::<&str>(&[]).unwrap();
-        prepare(containers, "web", definition.as_bytes(), &image).unwrap().upper
+        prepare(containers, "web", definition.as_bytes(), &image, None).unwrap().upper
     }
 
     #[test]

@@ -13,10 +13,13 @@ use crate::quantities::TimeSpan;
 use crate::text::text_value;
 
 /// A health check: one of `exec`, `http` and `tcp`, and when. The times and their defaults are Docker's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Health {
+    /// Whether nothing is checked, though the image says how.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub disable: bool,
     /// A program that is run in the container; it is well if the program ends with 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Command>,

@@ -147,6 +147,12 @@ pub struct PreparedImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparedMount {
     /// On the host; exists.
+    /// The image's health check, for a container whose definition says nothing of one.
+    #[serde(default)]
+    pub health: Option<berth_config::Health>,
+    /// What is not as it was asked for, a sentence each, though the container can run.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     pub source: PathBuf,
     /// In the container; absolute.
     pub destination: String,

@@ -68,6 +68,9 @@ pub struct Arguments {
     /// The most memory it may use
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<Size>,
+    /// The most that it may write to its root file system
+    #[arg(long, value_name = "SIZE")]
+    storage: Option<Size>,
     /// The most processors it may use
     #[arg(long)]
     cpus: Option<Cpus>,
@@ -218,6 +221,7 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         tmpfs: arguments.tmpfs,
         read_only: arguments.read_only,
         memory: arguments.memory,
+        storage: arguments.storage,
         cpus: arguments.cpus,
         pids_limit: arguments.pids_limit,
         cap_add: arguments.cap_add,

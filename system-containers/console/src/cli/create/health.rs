@@ -30,23 +30,28 @@ pub struct Arguments {
     /// From the end of a check to the next within the start period
     #[arg(long = "health-start-interval", value_name = "TIME", requires = "health_command")]
     health_start_interval: Option<TimeSpan>,
+    /// Check nothing, though the image says how
+    #[arg(long, conflicts_with = "health_command")]
+    no_healthcheck: bool,
 }
 
 impl Arguments {
-    /// The check; `None` without a program.
+    /// The check; `None` leaves it to the image.
     pub fn check(self) -> Result<Option<Health>, Error> {
+        if self.no_healthcheck {
+            return Ok(Some(Health { disable: true, ..Health::default() }));
+        }
         let Some(command) = self.health_command else { return Ok(None) };
         let words = ["/bin/sh".to_owned(), "-c".to_owned(), command];
         let exec = Some(Command::new(words.into()).map_err(refused)?);
         Ok(Some(Health {
             exec,
-            http: None,
-            tcp: None,
             interval: self.health_interval,
             timeout: self.health_timeout,
             retries: self.health_retries,
             start_period: self.health_start_period,
             start_interval: self.health_start_interval,
+            ..Health::default()
         }))
     }
 }
