@@ -32,6 +32,9 @@ pub struct Configuration {
     /// How much of what containers print is kept.
     #[serde(skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// How long images stay that no container needs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub images: Images,
     /// What starts the machine again if it hangs.
     #[serde(skip_serializing_if = "is_default")]
     pub watchdog: Watchdog,
@@ -151,6 +154,20 @@ impl Default for Logs {
     fn default() -> Self {
         Self { size: Self::SIZE, age: Self::AGE, total: None }
     }
+}
+
+/// `[images]`. Images that a container needs, and those in archives of the user data, stay whatever it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// How long an image is kept after its last use; until the disk is short of room if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<TimeSpan>,
+    /// What images leave free of the state partition; 32M, or a sixteenth of a smaller one than 512M, if absent. When less is
+    /// free, those that no container needs go, the longest unused first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Size>,
 }
 
 /// `[watchdog]`.

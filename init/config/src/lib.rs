@@ -34,7 +34,7 @@ mod trust;
 pub use accounts::{Account, AccountError};
 pub use audit::{Audit, Loosening, Policy};
 pub use check::SYSTEM_CONTAINERS;
-pub use configuration::{Configuration, Console, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
+pub use configuration::{Configuration, Console, Images, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
     ApiPart, ApiPartError, Bandwidth, BitRate, Capability, CapabilityChoice, Command, Container, Date, Dependencies,
     Dependency, DependencyCondition, Device, EndpointMode, Environment, Health, HttpTarget, MacAddress, Membership,

@@ -239,6 +239,7 @@ prop_compose! {
         shell in any::<bool>(),
         logs in one_of(&["{}", "{ size = '1G', age = '1d' }", "{ total = 5 }"]),
         watchdog in one_of(&["{}", "{ device = 'software', timeout = '30s' }", "{ device = 'off' }"]),
+        images in one_of(&["{}", "{ keep = '30d' }", "{ reserve = '1G', keep = '90m' }"]),
         registries in one_of(&["{}", "{ 'docker.io' = { mirrors = ['m:5000/x'], username = 'u', password = '\"' } }",
             "{ 'a:5000' = { ca = 'certs/a.pem', client_certificate = 'b', client_key = 'c', plain_http = true } }"]),
         trust in one_of(&["{}", "{ '*' = { require = 'digest' }, 'docker.io' = { require = 'nothing' } }",
@@ -250,7 +251,20 @@ prop_compose! {
     ) -> Configuration {
         let network = Network { dns, dns_search, domains, resolver, inbound, rules, links };
         let console = Console { shell };
-        Configuration { hostname, network, console, logs, watchdog, registries, trust, proxy, sysctls, networks, containers }
+        Configuration {
+            hostname,
+            network,
+            console,
+            logs,
+            images,
+            watchdog,
+            registries,
+            trust,
+            proxy,
+            sysctls,
+            networks,
+            containers,
+        }
     }
 }
 

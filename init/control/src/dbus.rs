@@ -166,4 +166,7 @@ pub trait Images1 {
     fn inspect(&self, image: &str) -> Result<OwnedFd, ApiError>;
     /// Which images are here: a pipe with one [`crate::images::StoredImage`] a line, as JSON.
     fn list(&self) -> Result<OwnedFd, ApiError>;
+    /// Removes images that no container needs: a pipe with one [`crate::images::PruneEvent`] a line, as JSON. With `all` also
+    /// those with names; only those that were not used for so many seconds; with `dry_run` it only says which.
+    fn prune(&self, all: bool, unused_s: u64, dry_run: bool) -> Result<OwnedFd, ApiError>;
 }

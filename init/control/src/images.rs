@@ -70,6 +70,8 @@ pub enum Query {
     },
     /// Which images are there: [`StoredImage`]s come, in the order of their names.
     List,
+    /// Remove images that no container needs: [`PruneEvent`]s come.
+    Prune(Prune),
 }
 
 /// What `engine` says to a query.
@@ -95,7 +97,7 @@ pub struct StoredImage {
     pub bytes: u64,
     /// Who gave it, host and port; absent if it came from an archive.
     pub from: Option<String>,
-    /// Whether a container was prepared from it since `engine` started.
+    /// Whether a container needs it.
     pub in_use: bool,
 }
 
@@ -107,6 +109,38 @@ pub enum End {
     Done(Vec<String>),
     /// Not, for this reason.
     Failed(String),
+}
+
+/// Which images are to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// Also those with names, as long as no container needs them.
+    pub all: bool,
+    /// Only those that were not used for so many seconds.
+    pub unused_s: u64,
+    /// Only say which.
+    pub dry_run: bool,
+}
+
+/// A line about a removal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PruneEvent {
+    /// An image has gone, or would go.
+    Removed(PrunedImage),
+    /// It went no further, for this reason.
+    Failed(String),
+}
+
+/// An image that has gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedImage {
+    /// What it was called; nothing if it had lost its names.
+    pub names: Vec<String>,
+    /// As in [`StoredImage`].
+    pub digest: String,
+    /// The bytes of its files that no other image has.
+    pub bytes: u64,
 }
 
 /// A line about a pull.

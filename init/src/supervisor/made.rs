@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use berth_config::{PortMapping, RestartPolicy, Role};
-use berth_control::message::{Creation, Declaration, Interest, Kind, Notice, Reply, TerminalSize};
+use berth_control::message::{Creation, Interest, Kind, Notice, Reply, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -137,7 +137,7 @@ impl Supervisor {
     pub(super) fn prepare(&mut self, id: u32) {
         let Some(container) = self.containers.get(id) else { return };
         let Some(user) = container.user() else { return };
-        let declaration = Declaration { name: container.name.clone(), container: user.clone() };
+        let declaration = container.declaration(user);
         // One that is not ready asks for all of them when it is.
         if self.service(Role::Engine).is_some() {
             self.notify(Role::Engine, Notice::Prepare(Box::new(declaration)));

@@ -30,7 +30,7 @@ impl Supervisor {
         let (mut page, mut bytes): (Vec<Declaration>, usize) = (Vec::new(), 0);
         for container in rest {
             let Some(user) = container.user() else { continue };
-            let declaration = Declaration { name: container.name.clone(), container: user.clone() };
+            let declaration = container.declaration(user);
             bytes += serde_json::to_vec(&declaration).map_or(0, |json| json.len());
             if bytes > PAGE && !page.is_empty() {
                 let last = page.last().map(|last| last.name.clone());
@@ -52,8 +52,8 @@ impl Supervisor {
 
     /// How registries are reached.
     pub(super) fn registries(&self) -> Registries {
-        let Configuration { registries, trust, proxy, .. } = self.configuration.clone();
-        Registries { registries, trust, proxy }
+        let Configuration { registries, trust, proxy, images, .. } = self.configuration.clone();
+        Registries { registries, trust, proxy, images }
     }
 
     /// A container can start. Only who waits for that: a run that is under way keeps the layers that it was started
@@ -94,6 +94,14 @@ impl Supervisor {
         let id = container.id;
         self.changed(id);
         Ok(())
+    }
+}
+
+impl super::Container {
+    /// What the engine has to know of it. `user` is its definition.
+    pub(super) fn declaration(&self, user: &berth_config::Container) -> Declaration {
+        let digest = self.image.as_ref().map(|image| image.digest.clone());
+        Declaration { name: self.name.clone(), container: user.clone(), digest }
     }
 }
 

@@ -22,6 +22,7 @@ mod login;
 mod logs;
 mod network;
 mod power;
+mod prune;
 mod ps;
 mod run;
 mod session;
@@ -131,6 +132,8 @@ enum Command {
     Tag(image::Tag),
     /// Remove images, by their names
     Rmi(image::Remove),
+    /// Remove images that no container needs
+    Prune(prune::Arguments),
     /// Look at configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -269,6 +272,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Rmi(arguments) => image::remove(&api, &arguments).await,
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
         Command::Reexec(arguments) => power::reexecute(&api, &arguments, json).await,
+        Command::Prune(arguments) => prune::run(&api, &arguments, json).await,
         Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {
             Ok(String::new())
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::ApiError;
-use berth_control::images::{Answer, Query};
+use berth_control::images::{Answer, Prune, Query};
 use nix::fcntl::OFlag;
 use zbus::wire::OwnedFd;
 
@@ -68,6 +68,10 @@ impl Images1 {
     async fn inspect(&self, image: String) -> Result<OwnedFd, ApiError> {
         self.query(Query::Inspect { image }, None).await
     }
+
+    async fn prune(&self, all: bool, unused_s: u64, dry_run: bool) -> Result<OwnedFd, ApiError> {
+        self.query(Query::Prune(Prune { all, unused_s, dry_run }), None).await
+    }
 }
 
 impl Images1 {
@@ -80,6 +84,7 @@ impl Images1 {
             Query::Import { .. } | Query::Tag { .. } => ApiPart::ImagesImport,
             Query::Remove { .. } => ApiPart::ImagesRemove,
             Query::Pull { .. } => ApiPart::ImagesPull,
+            Query::Prune(_) => ApiPart::ImagesPrune,
         })?;
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query, file));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

@@ -24,12 +24,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a client has to send its query. Only `control` may connect, which sends at once.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens, and starts the thread. It ends with the process.
-pub fn start(path: &Path, puller: WeakUnboundedSender<Task>) -> io::Result<()> {
+/// Listens, and starts the thread. It ends with the process. What is not the puller's is passed to `ask`.
+pub fn start(
+    path: &Path,
+    puller: WeakUnboundedSender<Task>,
+    ask: impl Fn(Query, OwnedFd) + Send + 'static,
+) -> io::Result<()> {
     let listener = berth_control::listener::listen_on(path, SockType::SeqPacket)?;
     let work = move || {
         loop {
-            if let Err(error) = next(&listener, &puller) {
+            if let Err(error) = next(&listener, &puller, &ask) {
                 eprintln!("engine: serve a client: {error}");
                 std::thread::sleep(ACCEPT_PAUSE);
             }
@@ -39,7 +43,7 @@ pub fn start(path: &Path, puller: WeakUnboundedSender<Task>) -> io::Result<()> {
 }
 
 /// Waits for a client and serves it.
-fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()> {
+fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>, ask: &impl Fn(Query, OwnedFd)) -> io::Result<()> {
     let mut events = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
     rustix::event::poll(&mut events, None)?;
     let socket = accept_with(listener, SocketFlags::CLOEXEC)?;
@@ -53,6 +57,10 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>) -> io::Result<()
         return answer(Answer::Refused("the query comes without a pipe".to_owned()));
     };
     let task = match query {
+        query @ Query::Prune(_) => {
+            ask(query, pipe);
+            return answer(Answer::Coming);
+        }
         Query::List => Task::List(pipe),
         Query::Pull { image } => match image.parse::<Reference>() {
             Ok(reference) => Task::Tell(reference, pipe),

@@ -103,9 +103,12 @@ impl Command {
             }
             Query::Remove { image, force } => Self::Remove(image.parse()?, force),
             Query::Inspect { image } => Self::Inspect(image.parse()?),
-            Query::List | Query::Pull { .. } | Query::Push { .. } | Query::Login { .. } | Query::Logout { .. } => {
-                return Err(CommandError::Other);
-            }
+            Query::List
+            | Query::Pull { .. }
+            | Query::Push { .. }
+            | Query::Login { .. }
+            | Query::Logout { .. }
+            | Query::Prune(_) => return Err(CommandError::Other),
         })
     }
 
@@ -120,7 +123,7 @@ impl Command {
             Self::Import(name, source) => receive(store, &name, source),
             Self::Tag(source, target) => {
                 let missing = || CommandError::Missing { image: source.to_string() };
-                let (digest, _) = store.find(&source).ok_or_else(missing)?;
+                let (digest, _) = store.resolve(&source).ok_or_else(missing)?;
                 store.name(&target, digest);
                 store.commit()?;
                 Ok(Outcome { texts: Vec::new(), named: vec![target] })
@@ -145,9 +148,14 @@ fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, Comman
     let is_file = rustix::fs::fstat(&source)
         .is_ok_and(|metadata| FileType::from_raw_mode(metadata.st_mode) == FileType::RegularFile);
     let source = File::from(source);
-    let archive = match is_file {
-        true => Archive::open(source, name, spool.as_fd()),
-        false => Archive::receive(BufReader::with_capacity(BUFFER_BYTES, source), name, spool.as_fd()),
+    let archive = if is_file {
+        let open = || Archive::open(source.try_clone().map_err(ArchiveError::Read)?, name, spool.as_fd(), store.room());
+        import::with_room(store, ArchiveError::is_for_want_of_room, open)
+    } else {
+        // What has come through a pipe does not come again: there is no second try.
+        store.make_room()?;
+        let stream = BufReader::with_capacity(BUFFER_BYTES, source);
+        Archive::receive(stream, name, spool.as_fd(), store.room())
     };
     let read = archive.and_then(|archive| Ok((archive.contents()?, archive)));
     let (contents, archive) = read.map_err(|error: ArchiveError| ImportError::from(error))?;

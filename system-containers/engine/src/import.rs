@@ -34,6 +34,16 @@ pub enum ImportError {
 }
 
 impl ImportError {
+    /// Whether it failed because the disk is full, or nearly.
+    fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Archive(error) => error.is_for_want_of_room(),
+            Self::Store(error) => error.is_for_want_of_room(),
+            Self::Intake(error) => error.is_for_want_of_room(),
+            Self::Open(_) => false,
+        }
+    }
+
     /// Whether the archive is to blame, and not this machine: then another try with the same archive is useless.
     pub fn is_of_the_archive(&self) -> bool {
         match self {
@@ -92,7 +102,8 @@ pub fn identity(path: &Path) -> io::Result<Identity> {
 /// Imports one archive. An image that cannot be used does not stop the others of the archive.
 pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Report {
     let mut unpacked = 0;
-    let (outcome, is_final) = match open(store, path, name).and_then(|archive| Ok((archive.contents()?, archive))) {
+    let opened = with_room(store, ImportError::is_for_want_of_room, || open(store, path, name));
+    let (outcome, is_final) = match opened.and_then(|archive| Ok((archive.contents()?, archive))) {
         Err(error) => (Outcome::Rejected(describe(&error)), error.is_of_the_archive()),
         Ok((contents, archive)) => {
             let Brought { names, nameless, rejected, is_final, unpacked: count } = images(store, &archive, contents);
@@ -131,7 +142,7 @@ pub fn images(store: &Store, archive: &Archive, contents: Contents) -> Brought {
         brought.rejected.push(format!("{what}: {}", describe(&error)));
     }
     for found in contents.images {
-        match image(store, archive, &found) {
+        match with_room(store, ImportError::is_for_want_of_room, || image(store, archive, &found)) {
             Ok(count) => {
                 brought.unpacked += count;
                 if found.names.is_empty() {
@@ -149,10 +160,32 @@ pub fn images(store: &Store, archive: &Archive, contents: Contents) -> Brought {
     brought
 }
 
+/// Does something that needs room on the disk. If there is none, images that nothing needs go, one after the other, and
+/// it is tried again each time: what is done by then need not be done again.
+pub fn with_room<T, E>(
+    store: &Store,
+    wants_room: impl Fn(&E) -> bool,
+    work: impl Fn() -> Result<T, E>,
+) -> Result<T, E> {
+    loop {
+        match work() {
+            Err(error) if wants_room(&error) => match store.give_up_one() {
+                Ok(true) => {}
+                Ok(false) => return Err(error),
+                Err(other) => {
+                    eprintln!("engine: make room for images: {}", describe(&other));
+                    return Err(error);
+                }
+            },
+            done => return done,
+        }
+    }
+}
+
 fn open(store: &Store, path: &Path, name: &str) -> Result<Archive, ImportError> {
     let file = File::open(path).map_err(ImportError::Open)?;
     let spool = store.spool()?;
-    Ok(Archive::open(file, name, spool.as_fd())?)
+    Ok(Archive::open(file, name, spool.as_fd(), store.room())?)
 }
 
 /// Unpacks the layers that are missing and adds the image. Returns how many layers were unpacked.

@@ -10,12 +10,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use berth_control::images::{PruneEvent, PrunedImage};
+
+use crate::answers;
 use crate::import::{self, describe};
-use crate::store::{Identity, Store, StoreError};
+use crate::store::{Choice, Identity, Removed, Store, StoreError};
 
 /// What the importer tells the engine's loop.
 #[derive(Debug)]
@@ -29,12 +33,21 @@ pub enum Event {
 }
 
 /// What the engine's loop tells the importer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Task {
     /// Look for archives and import what is new.
     Look,
     /// Make what was imported last, and remove what is not needed. For a time when no container waits.
     Tidy,
+    /// Remove images for a client, who reads of it from this pipe.
+    Prune {
+        /// Which.
+        choice: Choice,
+        /// Whether it only wants to know.
+        dry_run: bool,
+        /// Where [`PruneEvent`]s go.
+        pipe: OwnedFd,
+    },
 }
 
 /// Works until the sender of tasks is gone. `report` is called for every event.
@@ -47,6 +60,7 @@ pub fn run(store: &Store, archives: &Path, tasks: &Receiver<Task>, report: impl 
                 Ok(()) => changed = false,
                 Err(error) => eprintln!("engine: {}", describe(&error)),
             },
+            Task::Prune { choice, dry_run, pipe } => answers::write(pipe, &prune(store, choice, dry_run)),
         }
     }
 }
@@ -94,9 +108,20 @@ fn tidy(store: &Store, changed: bool) -> Result<(), StoreError> {
     }
     let forgotten = store.collect()?;
     if forgotten > 0 {
-        eprintln!("engine: {forgotten} images that nothing names any more were removed");
+        eprintln!("engine: {forgotten} images that nothing needs any more were removed");
     }
     store.empty_tmp()
+}
+
+fn prune(store: &Store, choice: Choice, dry_run: bool) -> Vec<PruneEvent> {
+    let removed = if dry_run { Ok(store.prunable(choice)) } else { store.prune(choice) };
+    let told = |Removed { digest, names, bytes }| {
+        PruneEvent::Removed(PrunedImage { names, digest: digest.to_string(), bytes })
+    };
+    match removed {
+        Ok(removed) => removed.into_iter().map(told).collect(),
+        Err(error) => vec![PruneEvent::Failed(describe(&error))],
+    }
 }
 
 /// The archives of a directory with their identities; what cannot be read is left out with a word about it.

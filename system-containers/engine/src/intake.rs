@@ -70,6 +70,17 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
+    /// Whether it failed because the disk is full, or nearly.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Layer { source, .. } => source.is_for_want_of_room(),
+            Self::Store(error) => error.is_for_want_of_room(),
+            // A download is spooled to the same disk.
+            Self::Read { source, .. } | Self::Decompress { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Compression { .. } | Self::Digest { .. } => false,
+        }
+    }
+
     /// Whether the image is to blame, and not this machine: then another try with the same is useless.
     pub fn is_of_the_image(&self) -> bool {
         match self {
@@ -135,7 +146,7 @@ fn unpack<R: BufRead>(
     let unwritten = |error| file_error("write the record of a layer in", store.path())(error);
     let stream = HashingReader::new(Decoder::new(compression, source).map_err(decompress)?);
     let stream = Recorder::new(stream, draft.record().map_err(unwritten)?);
-    let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower).map_err(failed)?;
+    let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower, store.room()).map_err(failed)?;
     rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
     let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish(0).map_err(decompress)?;
     check("diff ID", expected, diff_id)?;

@@ -3,7 +3,8 @@
 //! - [`service`] is the loop that serves PID 1; [`importer`] and a second thread do what takes time
 //! - [`archive`] reads image archives; [`tar`], [`compression`] and [`section`] are what they are made of
 //! - [`layer`] unpacks a layer into a directory, [`merged`] looks into a stack of them without mounting it
-//! - [`store`] keeps images on the state partition, [`import`] brings an archive's images into it
+//! - [`store`] keeps images on the state partition, [`import`] brings an archive's images into it, [`room`] is what they
+//!   leave free
 //! - [`registry`] and [`pull`] bring what registries have, as far as [`trust`] takes it
 //! - [`prepare`] makes of an image and a container's definition what PID 1 runs: [`process`], [`accounts`],
 //!   [`volumes`], [`snapshot`]
@@ -13,6 +14,7 @@
 //! What comes from outside is believed only after its digest is verified, and never more than [`limits`] allow.
 
 pub mod accounts;
+mod answers;
 pub mod archive;
 pub mod clients;
 pub mod commands;
@@ -33,18 +35,19 @@ pub mod platform;
 pub mod prepare;
 pub mod process;
 pub mod pull;
+pub mod quota;
 pub mod reference;
 pub mod registry;
-pub mod quota;
 mod removal;
+pub mod room;
 pub mod section;
 pub mod service;
 pub mod snapshot;
 pub mod store;
+mod sys;
 pub mod tar;
 mod tool;
 pub mod trust;
-mod sys;
 pub mod volumes;
 pub mod wanted;
 

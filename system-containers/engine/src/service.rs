@@ -11,6 +11,8 @@
 //! A container whose image is there from an earlier start is prepared before any new archive is read. An image that no
 //! archive has is pulled, again and again until it is there: [`crate::wanted`] says when.
 
+mod asked;
+mod preparer;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -21,20 +23,21 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use berth_control::channel::{Channel, ChannelError};
+use berth_control::images::Query;
 use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::preparer::Job;
 use self::waiting::failed;
 use crate::clients;
-use crate::digest::Digest;
 use crate::import::describe;
 use crate::importer::{self, Event, Task};
 use crate::missing;
-use crate::prepare::{self, Folders};
+use crate::prepare::Folders;
 use crate::pull::puller;
 use crate::registry::Patience;
-use crate::store::{ImageRecord, Store, StoreError};
+use crate::store::{Policy, Store, StoreError};
 use crate::wanted::Wanted;
 
 /// Where the engine works.
@@ -80,20 +83,7 @@ enum Message {
     Puller(puller::Event),
     Prepared { name: String, round: u64, result: Box<Result<PreparedImage, String>> },
     Forgotten { name: String },
-}
-
-/// What the preparer does; in order, because a new container can have the name of one that is gone.
-enum Job {
-    Prepare(Box<Preparation>),
-    Forget { name: String, volumes: bool },
-}
-
-/// A container to prepare.
-struct Preparation {
-    declaration: Declaration,
-    round: u64,
-    digest: Digest,
-    image: ImageRecord,
+    Asked { query: Query, pipe: OwnedFd },
 }
 
 /// Serves PID 1 until it goes or says that the machine goes down.
@@ -117,10 +107,12 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     };
     let pulls =
         puller::start(place, move |event| report(Message::Puller(event))).map_err(system("start the puller"))?;
-    if let Err(error) = clients::start(&paths.socket, pulls.downgrade()) {
+    let ask = reporter(&messages, &wake);
+    let ask = move |query, pipe| ask(Message::Asked { query, pipe });
+    if let Err(error) = clients::start(&paths.socket, pulls.downgrade(), ask) {
         eprintln!("engine: listen on {}: {error}; clients cannot ask for images", paths.socket.display());
     }
-    let jobs = start_preparer(Arc::clone(&store), paths.folders.clone(), reporter(&messages, &wake))?;
+    let jobs = preparer::start(Arc::clone(&store), paths.folders.clone(), reporter(&messages, &wake))?;
     let mut service = Service {
         channel,
         store,
@@ -140,6 +132,8 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         looked: false,
         busy: false,
         may_look_again: false,
+        held: Vec::new(),
+        room_looked_at: Instant::now(),
     };
     service.look();
     service.ask(Request::Registries)?;
@@ -160,37 +154,6 @@ fn reporter(messages: &Sender<Message>, wake: &Arc<OwnedFd>) -> impl Fn(Message)
         let _ = messages.send(message);
         let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
     }
-}
-
-/// Preparing may copy an image's files into a volume, so it has a thread too; one at a time, in order.
-fn start_preparer(
-    store: Arc<Store>,
-    folders: Folders,
-    report: impl Fn(Message) + Send + 'static,
-) -> Result<Sender<Job>, ServiceError> {
-    let (sender, receiver) = std::sync::mpsc::channel::<Job>();
-    let work = move || {
-        for job in receiver {
-            report(match job {
-                Job::Prepare(preparation) => {
-                    let Preparation { declaration: Declaration { name, container }, round, digest, image } =
-                        *preparation;
-                    let prepared = prepare::container(&store, &folders, &name, &container, digest, &image);
-                    let result = Box::new(prepared.map_err(|error| describe(&error)));
-                    Message::Prepared { name, round, result }
-                }
-                Job::Forget { name, volumes } => {
-                    if let Err(error) = prepare::forget(&folders, &name, volumes) {
-                        // It takes space and harms nobody: the next container of that name begins a layer of its own.
-                        eprintln!("engine: remove what is left of {name}: {}", describe(&error));
-                    }
-                    Message::Forgotten { name }
-                }
-            });
-        }
-    };
-    std::thread::Builder::new().name("preparer".to_owned()).spawn(work).map_err(system("start the preparer"))?;
-    Ok(sender)
 }
 
 struct Service {
@@ -222,6 +185,9 @@ struct Service {
     busy: bool,
     /// Whether the archives may have changed since they were last looked at.
     may_look_again: bool,
+    /// What clients asked before it was known which containers there are.
+    held: Vec<(Query, OwnedFd)>,
+    room_looked_at: Instant,
 }
 
 impl Service {
@@ -239,6 +205,7 @@ impl Service {
             if self.wanted.next().is_some_and(|next| next <= Instant::now()) {
                 self.try_waiting()?;
             }
+            self.look_for_room();
             if from_workers {
                 let mut counter = [0; 8];
                 // Only resets it; what counts is in the inbox.
@@ -280,9 +247,10 @@ impl Service {
         Ok(())
     }
 
-    /// Until an image is to be tried again.
+    /// Until an image is to be tried again, or there is something to look at.
     fn timeout(&self) -> Option<Timespec> {
-        let until = self.wanted.next()?.saturating_duration_since(Instant::now());
+        let next = self.wanted.next().map_or_else(|| self.next_look(), |next| next.min(self.next_look()));
+        let until = next.saturating_duration_since(Instant::now());
         let seconds = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
         Some(Timespec { tv_sec: seconds, tv_nsec: until.subsec_nanos().into() })
     }
@@ -306,14 +274,16 @@ impl Service {
                     return Ok(false);
                 }
                 self.round += 1;
-                self.declared = true;
                 let declared = std::mem::take(&mut self.listed);
+                self.declare(&declared);
                 let waiting = declared.into_iter().map(|one| (one.name.clone(), (one, String::new())));
                 self.waiting = waiting.collect();
                 self.try_waiting()?;
             }
             FromInit::Reply { reply: Reply::Registries(registries), .. } => {
                 if self.registries.as_ref() != Some(&*registries) {
+                    self.store.set_policy(Policy::from(&registries.images));
+                    self.untidy = true;
                     self.registries = Some((*registries).clone());
                     self.wanted.try_now();
                     // The puller ends only with the process.
@@ -330,11 +300,13 @@ impl Service {
             }
             FromInit::Notice(Notice::Prepare(declaration)) => {
                 self.may_look_again = true;
+                self.declare_one(&declaration);
                 self.waiting.insert(declaration.name.clone(), (*declaration, String::new()));
                 self.try_waiting()?;
             }
             FromInit::Notice(Notice::Forget { name, volumes }) => {
                 self.waiting.remove(&name);
+                self.store.forget_container(&name);
                 // The preparer ends only with the process.
                 let _ = self.jobs.send(Job::Forget { name, volumes });
             }
@@ -359,6 +331,10 @@ impl Service {
                 self.try_waiting()
             }
             Message::Forgotten { name } => self.ask(Request::Forgotten { name }),
+            Message::Asked { query, pipe } => {
+                self.asked(query, pipe);
+                Ok(())
+            }
             Message::Puller(event) => {
                 match event {
                     puller::Event::Pulled(reference) => self.wanted.forget(&reference.to_string()),

@@ -94,7 +94,8 @@ fn try_pull(state: &str, image: &str, configuration: Option<&String>) -> Result<
             let text = std::fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"))?;
             let wrong = |mistakes: Vec<Diagnostic>| mistakes.iter().map(ToString::to_string).collect::<String>();
             let read = berth_config::load(&[Source::new(path, text)]).map_err(wrong)?.configuration;
-            let registries = Registries { registries: read.registries, trust: read.trust, proxy: read.proxy };
+            let berth_config::Configuration { registries, trust, proxy, images, .. } = read;
+            let registries = Registries { registries, trust, proxy, images };
             Settings::new(registries, Path::new(path).parent().unwrap_or(Path::new(".")))
         }
     };

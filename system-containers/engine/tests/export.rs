@@ -81,7 +81,7 @@ fn a_layer_goes_out_as_it_came_in() {
     for archive in [oci_archive(&[image("a:1")]), docker_archive(&[image("b:1")])] {
         import(&store, &archive).unwrap();
     }
-    let (_, record) = store.find(&"a:1".parse().unwrap()).unwrap();
+    let (_, record) = store.resolve(&"a:1".parse().unwrap()).unwrap();
     for (number, tar) in layers().iter().enumerate() {
         let (chain, diff_id) = (&record.chain[..=number], Digest::of(tar));
         let mut made = Vec::new();
@@ -113,7 +113,7 @@ fn a_saved_archive_is_imported_again_as_the_same_images() {
     assert_eq!(texts.len(), 2, "{texts:?}");
     for name in ["a:1", "other:2"] {
         let name = name.parse().unwrap();
-        let (before, after) = (store.find(&name).unwrap().1, second.find(&name).unwrap().1);
+        let (before, after) = (store.resolve(&name).unwrap().1, second.resolve(&name).unwrap().1);
         assert_eq!((before.config_digest, before.chain), (after.config_digest, after.chain));
     }
     // What went out with plain layers comes in with the same digest, and goes out with it.
@@ -125,7 +125,7 @@ fn a_layer_that_was_changed_on_the_disk_does_not_go_out() {
     let Some(machine) = Machine::new() else { return };
     let store = machine.store();
     import(&store, &oci_archive(&[image("a:1")])).unwrap();
-    let (_, record) = store.find(&"a:1".parse().unwrap()).unwrap();
+    let (_, record) = store.resolve(&"a:1".parse().unwrap()).unwrap();
     let file = store.layer_path(record.chain[0]).join("d/big");
     let mut content = std::fs::read(&file).unwrap();
     content[9] ^= 1;
@@ -152,18 +152,18 @@ fn names_come_and_go_and_the_image_with_the_last() {
     assert_eq!(described["names"], serde_json::json!(["docker.io/library/a:1", "localhost/b:2"]));
     assert_eq!(described["configuration"]["config"]["Cmd"][0], "/bin/true");
 
-    let layer = store.find(&"a:1".parse().unwrap()).unwrap().1.chain[0];
+    let layer = store.resolve(&"a:1".parse().unwrap()).unwrap().1.chain[0];
     remove("a:1", false).unwrap();
     assert!(remove("a:1", false).unwrap_err().contains("there is no image"));
     assert!(store.has_layer(layer) && store.record(layer).is_ok());
     // As when a container is prepared from it.
-    store.resolve(&"localhost/b:2".parse().unwrap()).unwrap();
-    assert!(remove("localhost/b:2", false).unwrap_err().contains("containers use localhost/b:2"));
+    store.resolve_for("web", &"localhost/b:2".parse().unwrap()).unwrap();
+    assert!(remove("localhost/b:2", false).unwrap_err().contains("containers use localhost/b:2 (web)"));
     remove("localhost/b:2", true).unwrap();
     assert!(store.has_layer(layer), "it is in use");
 
     import(&store, &oci_archive(&[Image::new("c:1", vec![Tar::default().file("c", b"c").finish()])])).unwrap();
-    let layer = store.find(&"c:1".parse().unwrap()).unwrap().1.chain[0];
+    let layer = store.resolve(&"c:1".parse().unwrap()).unwrap().1.chain[0];
     remove("c:1", false).unwrap();
     assert!(!store.has_layer(layer) && store.record(layer).is_err() && !store.layer_path(layer).exists());
 }
@@ -180,7 +180,7 @@ fn an_archive_that_is_none_is_refused_with_the_reason() {
     bad.layers[0].1 = b"no tar archive at all".repeat(100);
     let error = import(&store, &oci_archive(&[bad])).unwrap_err();
     assert!(error.contains("docker.io/library/a:1: the layer"), "{error}");
-    assert!(store.find(&"a:1".parse().unwrap()).is_none());
+    assert!(store.resolve(&"a:1".parse().unwrap()).is_none());
 }
 
 fn succeeds(program: &str, arguments: &[&str], folder: &Path) -> Option<Vec<u8>> {

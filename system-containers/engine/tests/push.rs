@@ -93,7 +93,7 @@ fn an_image_is_pushed_and_pulled_again_and_pushed_only_once() {
         let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
         let pulled = second.pull(&name).unwrap();
         assert_eq!(pulled.digest, pushed.digest.to_string());
-        let of = |client: &Client, name: &str| client.store.find(&name.parse().unwrap()).unwrap().1;
+        let of = |client: &Client, name: &str| client.store.resolve(&name.parse().unwrap()).unwrap().1;
         assert_eq!(of(&second, &name).config_digest, of(&client, source).config_digest, "it is the same image");
         let options = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
         let seen = run("skopeo", &[&options[..], &[&format!("docker://{name}")]].concat(), folder.path());

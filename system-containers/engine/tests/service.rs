@@ -31,8 +31,8 @@ const OFFLINE: &str = "[proxy]\nhttp = 'http://127.0.0.1:1'\nhttps = 'http://127
 
 fn registries(text: &str) -> Registries {
     let configuration: berth_config::Configuration = toml::from_str(text).unwrap();
-    let berth_config::Configuration { registries, trust, proxy, .. } = configuration;
-    Registries { registries, trust, proxy }
+    let berth_config::Configuration { registries, trust, proxy, images, .. } = configuration;
+    Registries { registries, trust, proxy, images }
 }
 
 fn paths(machine: &Machine) -> Paths {
@@ -65,6 +65,7 @@ impl Init {
         let declaration = |(name, container): &(&str, &str)| Declaration {
             name: (*name).to_owned(),
             container: serde_json::from_str(container).unwrap(),
+            digest: None,
         };
         self.declared = declared.iter().map(declaration).collect();
     }

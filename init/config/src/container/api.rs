@@ -36,11 +36,12 @@ pub enum ApiPart {
     ImagesList,
     ImagesLogin,
     ImagesPull,
+    ImagesPrune,
     ImagesRemove,
     Events,
 }
 
-const NAMES: [(ApiPart, &str); 27] = [
+const NAMES: [(ApiPart, &str); 28] = [
     (ApiPart::MachineDescribe, "machine.describe"),
     (ApiPart::MachineTimeline, "machine.timeline"),
     (ApiPart::MachineConfiguration, "machine.configuration"),
@@ -66,6 +67,7 @@ const NAMES: [(ApiPart, &str); 27] = [
     (ApiPart::ImagesList, "images.list"),
     (ApiPart::ImagesLogin, "images.login"),
     (ApiPart::ImagesPull, "images.pull"),
+    (ApiPart::ImagesPrune, "images.prune"),
     (ApiPart::ImagesRemove, "images.remove"),
     (ApiPart::Events, "events"),
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_config::{Proxy, Registry, RegistryName, Trust, TrustScope};
+use berth_config::{Images, Proxy, Registry, RegistryName, Trust, TrustScope};
 use serde::{Deserialize, Serialize};
 
 /// Whose container it is.
@@ -98,9 +98,12 @@ pub struct Declaration {
     pub name: String,
     /// As configured.
     pub container: berth_config::Container,
+    /// The digest of the image that it was last prepared from, if that is known.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
-/// How registries are reached, for the engine.
+/// How registries are reached and images kept, for the engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Registries {
     /// What is known of each.
@@ -109,6 +112,9 @@ pub struct Registries {
     pub trust: BTreeMap<TrustScope, Trust>,
     /// What stands between.
     pub proxy: Proxy,
+    /// How long images stay.
+    #[serde(default)]
+    pub images: Images,
 }
 
 /// What the engine hands to PID 1: the image's facts merged with the configuration's process settings. Limits,
@@ -141,18 +147,18 @@ pub struct PreparedImage {
     pub mounts: Vec<PreparedMount>,
     /// The image's labels.
     pub labels: BTreeMap<String, String>,
-}
-
-/// A directory or file of the host that appears in the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreparedMount {
-    /// On the host; exists.
     /// The image's health check, for a container whose definition says nothing of one.
     #[serde(default)]
     pub health: Option<berth_config::Health>,
     /// What is not as it was asked for, a sentence each, though the container can run.
     #[serde(default)]
     pub remarks: Vec<String>,
+}
+
+/// A directory or file of the host that appears in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedMount {
+    /// On the host; exists.
     pub source: PathBuf,
     /// In the container; absolute.
     pub destination: String,

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use berth_engine::archive::Archive;
 use berth_engine::digest::Digest;
+use berth_engine::room::Room;
 use libfuzzer_sys::fuzz_target;
 
 static SPOOL: LazyLock<File> = LazyLock::new(|| File::open("/dev/shm").expect("a directory in memory"));
@@ -15,7 +16,7 @@ static SPOOL: LazyLock<File> = LazyLock::new(|| File::open("/dev/shm").expect("a
 fuzz_target!(|bytes: &[u8]| {
     let mut file = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
     file.write_all(bytes).expect("it fits");
-    let Ok(archive) = Archive::open(file, "web.tar.gz", SPOOL.as_fd()) else { return };
+    let Ok(archive) = Archive::open(file, "web.tar.gz", SPOOL.as_fd(), Room::default()) else { return };
     let Ok(contents) = archive.contents() else { return };
     for image in contents.images {
         assert_eq!(Digest::of(&image.raw_config), image.config_digest);

@@ -26,6 +26,7 @@ use crate::document::DocumentError;
 use crate::limits;
 use crate::oci::ImageConfig;
 use crate::reference::Reference;
+use crate::room::Room;
 use crate::section::Section;
 use crate::tar::TarError;
 
@@ -105,6 +106,11 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// Whether it failed because the disk is full, or nearly.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Spool(error) if error.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// Whether the archive is to blame, and not this machine: then another try with the same archive is useless.
     pub fn is_of_the_archive(&self) -> bool {
         match self {
@@ -168,24 +174,29 @@ pub struct Contents {
 impl Archive {
     /// Opens an archive and reads its headers. `spool` is a directory of the state partition, for an archive that is
     /// compressed.
-    pub fn open(file: File, file_name: &str, spool: BorrowedFd<'_>) -> Result<Self, ArchiveError> {
+    pub fn open(file: File, file_name: &str, spool: BorrowedFd<'_>, room: Room) -> Result<Self, ArchiveError> {
         let length = file.metadata().map_err(ArchiveError::Read)?.len();
         let mut start = vec![0; MAGIC_BYTES.min(usize::try_from(length).unwrap_or(MAGIC_BYTES))];
         file.read_exact_at(&mut start, 0).map_err(ArchiveError::Read)?;
         let file = match Compression::detect(&start)? {
             Compression::Plain => file,
-            method => decompress(Section::whole(&file).map_err(ArchiveError::Read)?, method, spool)?,
+            method => decompress(Section::whole(&file).map_err(ArchiveError::Read)?, method, spool, room)?,
         };
         let index = Index::read(&file)?;
         Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
     }
 
     /// The same from a pipe, whose content goes to `spool` first.
-    pub fn receive(mut stream: impl io::BufRead, file_name: &str, spool: BorrowedFd<'_>) -> Result<Self, ArchiveError> {
+    pub fn receive(
+        mut stream: impl io::BufRead,
+        file_name: &str,
+        spool: BorrowedFd<'_>,
+        room: Room,
+    ) -> Result<Self, ArchiveError> {
         let mut start = Vec::new();
         (&mut stream).take(MAGIC_BYTES as u64).read_to_end(&mut start).map_err(ArchiveError::Read)?;
         let method = Compression::detect(&start)?;
-        let file = decompress(io::Cursor::new(start).chain(stream), method, spool)?;
+        let file = decompress(io::Cursor::new(start).chain(stream), method, spool, room)?;
         let index = Index::read(&file)?;
         Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
     }
@@ -250,7 +261,12 @@ fn verify(name: &str, expected: Digest, bytes: &[u8]) -> Result<(), ArchiveError
 }
 
 /// Decompresses into a file without a name, which is gone when it is closed, and after a crash.
-fn decompress(source: impl io::BufRead, method: Compression, spool: BorrowedFd<'_>) -> Result<File, ArchiveError> {
+fn decompress(
+    source: impl io::BufRead,
+    method: Compression,
+    spool: BorrowedFd<'_>,
+    room: Room,
+) -> Result<File, ArchiveError> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
     let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);
@@ -269,7 +285,7 @@ fn decompress(source: impl io::BufRead, method: Compression, spool: BorrowedFd<'
         target.write_all(bytes).map_err(ArchiveError::Spool)?;
         io::BufRead::consume(&mut decoder, length);
         if total % (16 << 20) < length as u64 {
-            crate::layer::check_space(target.as_fd(), 0)
+            room.check(target.as_fd(), 0)
                 .map_err(|error| ArchiveError::Spool(io::Error::new(io::ErrorKind::StorageFull, error)))?;
         }
     }

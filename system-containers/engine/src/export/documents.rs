@@ -67,7 +67,7 @@ pub struct Outgoing {
 /// Everything about an image but its layers' content.
 pub fn of(store: &Store, name: &Reference) -> Result<Outgoing, ExportError> {
     let missing = || ExportError::Missing { image: name.to_string() };
-    let (digest, record) = store.find(name).ok_or_else(missing)?;
+    let (digest, record) = store.resolve(name).ok_or_else(missing)?;
     let config = store.config(&record)?;
     let mut layers = Vec::with_capacity(record.chain.len());
     for (position, (id, diff_id)) in record.chain.iter().zip(&record.config.rootfs.diff_ids).enumerate() {

@@ -21,6 +21,7 @@ use crate::oci::Descriptor;
 use crate::pull::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError};
+use crate::room::Room;
 use crate::store::{Store, StoreError, file_error};
 
 /// What came of it.
@@ -108,7 +109,7 @@ pub async fn push(
 
 /// The manifest that the image came with, and its kind.
 fn original(store: &Store, name: &Reference) -> Result<Option<(Vec<u8>, String)>, PushError> {
-    let Some((digest, _)) = store.find(name) else {
+    let Some((digest, _)) = store.resolve(name) else {
         return Err(ExportError::Missing { image: name.to_string() }.into());
     };
     let Some(manifest) = store.manifest(digest)? else { return Ok(None) };
@@ -147,7 +148,12 @@ fn as_descriptor(layer: &documents::Layer) -> Descriptor {
 /// Compresses a layer into a file without a name; its digest and size. The same every time.
 fn compress(store: &Store, one: &documents::Layer) -> Result<(File, Digest, u64), PushError> {
     let file = spool(store)?;
-    let counted = Counted { file: file.try_clone().map_err(ExportError::Write)?, hasher: Hasher::default(), size: 0 };
+    let counted = Counted {
+        file: file.try_clone().map_err(ExportError::Write)?,
+        room: store.room(),
+        hasher: Hasher::default(),
+        size: 0,
+    };
     let mut encoder = GzEncoder::new(io::BufWriter::with_capacity(128 << 10, counted), Compression::default());
     layer::write(store, &one.chain, one.diff_id, &mut encoder)?;
     let counted = encoder.finish().and_then(|writer| writer.into_inner().map_err(io::IntoInnerError::into_error));
@@ -164,6 +170,7 @@ fn spool(store: &Store) -> Result<File, StoreError> {
 /// A file, and what was written to it.
 struct Counted {
     file: File,
+    room: Room,
     hasher: Hasher,
     size: u64,
 }
@@ -171,7 +178,8 @@ struct Counted {
 impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A full disk must not stop the machine.
-        crate::layer::check_space(self.file.as_fd(), bytes.len() as u64)
+        self.room
+            .check(self.file.as_fd(), bytes.len() as u64)
             .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);

@@ -22,7 +22,6 @@ use rustix::io::Errno;
 pub use path::{EntryPath, PathError};
 pub use record::{Piece, Pieces, Recorder};
 pub(crate) use tree::{copy_attributes, failed};
-pub(crate) use unpack::check_space;
 pub use unpack::{Summary, unpack};
 
 use crate::limits;
@@ -93,6 +92,11 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// Whether it failed because the disk is full, or nearly.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::NoSpace { .. } | Self::System { source: Errno::NOSPC | Errno::DQUOT, .. })
+    }
+
     /// Whether the archive is to blame, and not this machine: then another try with the same archive is useless.
     pub fn is_of_the_image(&self) -> bool {
         match self {

@@ -12,6 +12,7 @@ use super::tree::{Existing, Tree, failed};
 use super::{EntryPath, LayerError, tree};
 use crate::limits;
 use crate::merged::{Found, Merged};
+use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
 
 /// The prefix of a mark of deletion (OCI image specification, "Whiteouts").
@@ -38,47 +39,38 @@ pub struct Summary {
 }
 
 /// Unpacks a tar stream into the empty directory `root`. `lower` are the layers below it. Returns what is left of
-/// the stream after the archive's end, for its digest.
+/// the stream after the archive's end, for its digest. `room` is what is left free.
 ///
 /// Sets the process's umask to 0. On an error the directory is left half filled.
-pub fn unpack<R: Input>(stream: R, root: BorrowedFd<'_>, lower: &Merged) -> Result<(Summary, R), LayerError> {
+pub fn unpack<R: Input>(
+    stream: R,
+    root: BorrowedFd<'_>,
+    lower: &Merged,
+    room: Room,
+) -> Result<(Summary, R), LayerError> {
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker { tree: Tree::new(root, lower)?, summary: Summary::default(), checked_at: 0 };
-    check_space(root, 0)?;
+    room.check(root, 0)?;
     while let Some(entry) = reader.next_entry()? {
         unpacker.summary.entries += 1;
         if unpacker.summary.entries > limits::LAYER_ENTRIES {
             return Err(LayerError::Entries);
         }
         if unpacker.summary.entries.is_multiple_of(ENTRY_INTERVAL) {
-            check_space(root, 0)?;
+            room.check(root, 0)?;
         }
         unpacker.summary.bytes = unpacker.summary.bytes.saturating_add(entry.stored);
         if unpacker.summary.bytes > limits::LAYER_BYTES {
             return Err(LayerError::Bytes);
         }
         if unpacker.summary.bytes - unpacker.checked_at >= SPACE_INTERVAL {
-            check_space(root, entry.stored)?;
+            room.check(root, entry.stored)?;
             unpacker.checked_at = unpacker.summary.bytes;
         }
         unpacker.entry(&entry, &mut reader)?;
     }
     unpacker.tree.finish()?;
     Ok((unpacker.summary, reader.into_inner()))
-}
-
-/// Refuses to fill the state partition to its end.
-pub(crate) fn check_space(root: BorrowedFd<'_>, wanted: u64) -> Result<(), LayerError> {
-    let space = rustix::fs::fstatvfs(root).map_err(failed("look for free space at", &EntryPath::ROOT))?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
-    let total = space.f_blocks.saturating_mul(space.f_frsize);
-    // A small state, as one in memory is, keeps a sixteenth. File systems without a fixed number of inodes say 0.
-    let reserve = limits::RESERVED_BYTES.min(total / 16);
-    let inodes_short = space.f_files > 0 && space.f_favail < limits::RESERVED_INODES;
-    if free < reserve.saturating_add(wanted) || inodes_short {
-        return Err(LayerError::NoSpace { free, inodes: space.f_favail });
-    }
-    Ok(())
 }
 
 struct Unpacker<'a> {

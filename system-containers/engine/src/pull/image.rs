@@ -24,6 +24,7 @@ use std::os::fd::AsFd as _;
 const DOWNLOADS: usize = 3;
 
 /// An image whose documents are there and verified.
+#[derive(Clone)]
 pub struct Found {
     /// The digest of what its name leads to: of its manifest, or of an index that has it.
     pub named: Digest,
@@ -117,7 +118,7 @@ impl Downloads<'_> {
     fn start(&self, blob: &Descriptor, seen: &Arc<LayerProgress>) -> Result<Download, PullError> {
         let directory = self.store.spool()?;
         let failed = |error| file_error("make a file in", &self.store.path().join("tmp"))(error);
-        let spool = Spool::new(directory.as_fd()).map_err(failed)?;
+        let spool = Spool::new(directory.as_fd(), self.store.room()).map_err(failed)?;
         let (client, blob, seen) = (self.client.clone(), blob.clone(), Arc::clone(seen));
         Ok(Download::start(self.runtime, &self.places, client, blob, spool, seen))
     }

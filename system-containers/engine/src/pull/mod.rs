@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use self::progress::Progress;
 use crate::document::DocumentError;
-use crate::import::describe;
+use crate::import::{describe, with_room};
 use crate::intake::IntakeError;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError, Settings, Shared, endpoint};
@@ -67,6 +67,16 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Whether it failed because the disk is full, or nearly.
+    fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_for_want_of_room(),
+            Self::Registry(RegistryError::Spool(error)) => error.kind() == std::io::ErrorKind::StorageFull,
+            Self::Intake(error) => error.is_for_want_of_room(),
+            _ => false,
+        }
+    }
+
     /// Whether another place may do better.
     fn is_of_the_place(&self) -> bool {
         match self {
@@ -136,7 +146,9 @@ impl Pulling {
         let (store, runtime, from) = (Arc::clone(&self.store), self.runtime.clone(), client.clone());
         let progress = Arc::clone(progress);
         let bringing = tokio::task::spawn_blocking(move || {
-            let brought = image::bring(&store, &from, found, &runtime, &progress);
+            let brought = with_room(&store, PullError::is_for_want_of_room, || {
+                image::bring(&store, &from, found.clone(), &runtime, &progress)
+            });
             drop(permit);
             brought
         });

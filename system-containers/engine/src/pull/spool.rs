@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 
+use crate::room::Room;
+
 /// How much is read at once, in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
 /// How much is given back at once, in bytes.
@@ -22,6 +24,8 @@ const SPACE_INTERVAL: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Spool {
     file: File,
+    /// What is left free.
+    room: Room,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,10 +39,10 @@ struct State {
 
 impl Spool {
     /// A new one, in a directory of the state partition.
-    pub fn new(directory: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
+    pub fn new(directory: BorrowedFd<'_>, room: Room) -> io::Result<Arc<Self>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR)?);
-        Ok(Arc::new(Self { file, state: Mutex::default(), changed: Condvar::new() }))
+        Ok(Arc::new(Self { file, room, state: Mutex::default(), changed: Condvar::new() }))
     }
 
     /// Adds bytes.
@@ -47,7 +51,7 @@ impl Spool {
         let written = self.lock().written;
         let next = written + bytes.len() as u64;
         if written / SPACE_INTERVAL != next / SPACE_INTERVAL {
-            let checked = crate::layer::check_space(self.file.as_fd(), 0);
+            let checked = self.room.check(self.file.as_fd(), 0);
             checked.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         self.file.write_all_at(bytes, written)?;
@@ -143,7 +147,7 @@ mod tests {
     fn spool() -> (tempfile::TempDir, Arc<Spool>) {
         let directory = tempfile::tempdir().unwrap();
         let handle = File::open(directory.path()).unwrap();
-        let spool = Spool::new(handle.as_fd()).unwrap();
+        let spool = Spool::new(handle.as_fd(), Room::default()).unwrap();
         (directory, spool)
     }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use berth_control::message::Request;
 
-use super::{Job, Preparation, Service, ServiceError};
+use super::preparer::{Job, Preparation};
+use super::{Service, ServiceError};
 use crate::import::describe;
 use crate::missing;
 use crate::pull::puller;
@@ -33,7 +34,8 @@ impl Service {
                 self.ask(failed(name, &reason))?;
                 continue;
             }
-            if let Some((digest, image)) = self.store.resolve(&reference).filter(|_| self.is_trusted(&reference)) {
+            let trusted = self.is_trusted(&reference);
+            if let Some((digest, image)) = self.store.resolve_for(&name, &reference).filter(|_| trusted) {
                 self.jobs_open += 1;
                 // The preparer ends only with the process.
                 let preparation = Preparation { declaration, round: self.round, digest, image };

@@ -7,9 +7,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
+use super::collection::Policy;
+use super::users::Users;
 use super::{StoreError, file_error};
 use crate::digest::Digest;
 use crate::oci::ImageConfig;
+use crate::reference::Reference;
 
 /// A layer's facts, for humans and for accounting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +116,8 @@ impl ArchiveRecord {
         }
     }
 
-    fn nameless(&self) -> &[Digest] {
+    /// Its images without a name.
+    pub(super) fn nameless(&self) -> &[Digest] {
         match &self.outcome {
             Outcome::Images { nameless, .. } => nameless,
             Outcome::Rejected(_) => &[],
@@ -132,11 +136,15 @@ pub struct Catalogue {
     /// Names that were given by hand: of archives that were imported so, and other names of images.
     #[serde(default)]
     pub named: BTreeMap<String, Digest>,
+    /// When an image was used or came last, in seconds since 1970.
+    #[serde(default)]
+    pub used: BTreeMap<Digest, u64>,
     #[serde(skip)]
     pub claims: Claims,
-    /// Images that containers were prepared from since the store was opened.
     #[serde(skip)]
-    pub in_use: HashSet<Digest>,
+    pub users: Users,
+    #[serde(skip)]
+    pub policy: Policy,
 }
 
 /// What [`Catalogue::collect`] took out.
@@ -202,6 +210,17 @@ impl Catalogue {
         gone.chain(there).flat_map(ArchiveRecord::names).cloned().chain(pulled).chain(named).collect()
     }
 
+    /// The image that a name means now.
+    pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
+        let known = reference.digest().filter(|digest| self.images.contains_key(digest));
+        let digest = match known {
+            Some(digest) => digest,
+            // A digest may also be that of an index that the image was chosen from.
+            None => *self.names().get(&reference.key())?,
+        };
+        self.images.get(&digest).map(|image| (digest, image.clone()))
+    }
+
     /// Names that archives which are there give to different images, with those archives in order.
     pub fn duplicates(&self) -> BTreeMap<String, Vec<String>> {
         let mut seen: BTreeMap<&str, Vec<(&String, Digest)>> = BTreeMap::new();
@@ -221,7 +240,7 @@ impl Catalogue {
     pub fn collect(&mut self, boot: &str) -> Collected {
         let mut wanted: HashSet<Digest> = self.names().into_values().collect();
         wanted.extend(self.archives.values().flat_map(ArchiveRecord::nameless));
-        wanted.extend(&self.in_use);
+        wanted.extend(self.users.needed(&self.names()));
         let mut changed = false;
         for (digest, image) in &mut self.images {
             let unnamed = if wanted.contains(digest) {

@@ -122,6 +122,7 @@ impl Store {
 
     /// Removes everything in tmp but drafts; it takes as long as there is to remove.
     pub fn empty_tmp(&self) -> Result<(), StoreError> {
+        let _turn = self.emptying.lock().unwrap_or_else(PoisonError::into_inner);
         let tmp = self.spool()?;
         let path = self.path.join("tmp");
         for entry in std::fs::read_dir(&path).map_err(file_error("list", &path))? {

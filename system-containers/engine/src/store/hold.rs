@@ -21,11 +21,13 @@ pub enum RemoveError {
         /// As asked for.
         image: String,
     },
-    /// Containers run from it.
-    #[error("containers use {image}; remove them first, or take its name away all the same with --force")]
+    /// Containers need it.
+    #[error("containers use {image} ({}); remove them first, or take its name away all the same with --force", containers.join(", "))]
     InUse {
         /// As asked for.
         image: String,
+        /// Which.
+        containers: Vec<String>,
     },
     /// The store fails.
     #[error(transparent)]
@@ -36,14 +38,6 @@ pub enum RemoveError {
 const BY_HAND: &str = "removed";
 
 impl Store {
-    /// The image that a name means now; unlike [`Self::resolve`] it is not in use because of that.
-    pub fn find(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
-        let catalogue = self.catalogue();
-        let known = reference.digest().filter(|digest| catalogue.images.contains_key(digest));
-        let digest = known.or_else(|| catalogue.names().get(&reference.key()).copied())?;
-        catalogue.images.get(&digest).map(|image| (digest, image.clone()))
-    }
-
     /// Gives an image a name, which means another one no more.
     pub fn name(&self, name: &Reference, digest: Digest) {
         let mut catalogue = self.catalogue();
@@ -58,8 +52,9 @@ impl Store {
         let names = catalogue.names();
         let Some(digest) = names.get(&key).copied() else { return Err(RemoveError::Missing { image }) };
         let is_last = names.iter().all(|(other, meant)| *other == key || *meant != digest);
-        if is_last && !force && catalogue.in_use.contains(&digest) {
-            return Err(RemoveError::InUse { image });
+        let containers = catalogue.users.of(digest, &names);
+        if is_last && !force && !containers.is_empty() {
+            return Err(RemoveError::InUse { image, containers });
         }
         catalogue.pulled.remove(&key);
         catalogue.named.remove(&key);
@@ -107,10 +102,11 @@ impl Store {
 
     /// Everything about an image, for people and programs.
     pub fn inspect(&self, reference: &Reference) -> Result<Option<serde_json::Value>, StoreError> {
-        let Some((digest, image)) = self.find(reference) else { return Ok(None) };
+        let Some((digest, image)) = self.resolve(reference) else { return Ok(None) };
         let config: serde_json::Value = serde_json::from_slice(&self.config(&image)?).unwrap_or_default();
         let catalogue = self.catalogue();
         let mut names = catalogue.names();
+        let in_use = !catalogue.users.of(digest, &names).is_empty();
         names.retain(|_, meant| *meant == digest);
         let layer = |id: &Digest| {
             let record = catalogue.layers.get(id)?;
@@ -126,7 +122,7 @@ impl Store {
             "id": image.config_digest,
             "pulled": names.keys().filter_map(pulled).collect::<Vec<_>>(),
             "layers": image.chain.iter().filter_map(layer).collect::<Vec<_>>(),
-            "in_use": catalogue.in_use.contains(&digest),
+            "in_use": in_use,
             "configuration": config,
         })))
     }

@@ -11,6 +11,7 @@ impl Store {
     /// Every name with its image, in the order of names.
     pub fn list(&self) -> Vec<StoredImage> {
         let catalogue = self.catalogue();
+        let needed = catalogue.users.needed(&catalogue.names());
         let stored = |(name, digest): (String, Digest)| {
             let image = catalogue.images.get(&digest)?;
             // A layer may be there twice.
@@ -22,7 +23,7 @@ impl Store {
                 digest: digest.to_string(),
                 layers: image.chain.len(),
                 bytes,
-                in_use: catalogue.in_use.contains(&digest),
+                in_use: needed.contains(&digest),
             })
         };
         catalogue.names().into_iter().filter_map(stored).collect()

@@ -23,9 +23,11 @@
 
 mod catalogue;
 mod claims;
+mod collection;
 mod draft;
 mod hold;
 mod list;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
@@ -38,11 +40,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use self::catalogue::Catalogue;
 pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Outcome, PullRecord};
-use self::catalogue::{Catalogue, Collected};
 pub use self::claims::{Claim, Turn};
+pub use self::collection::{Choice, Policy, Removed};
 pub use self::draft::Draft;
 pub use self::hold::RemoveError;
+pub use self::users::User;
 use crate::digest::Digest;
 use crate::layer::LayerError;
 use crate::merged::{Merged, MergedError};
@@ -73,6 +77,13 @@ pub enum StoreError {
     Merged(#[from] MergedError),
 }
 
+impl StoreError {
+    /// Whether it failed because the disk is full.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
 /// The store, for all threads of the engine.
 #[derive(Debug)]
 pub struct Store {
@@ -84,6 +95,8 @@ pub struct Store {
     catalogue: Mutex<Catalogue>,
     /// Goes with the catalogue's lock.
     layers_changed: Condvar,
+    /// One thread at a time empties tmp.
+    emptying: Mutex<()>,
     /// The names of drafts in tmp.
     drafts: Mutex<HashSet<String>>,
     committing: Mutex<()>,
@@ -124,6 +137,7 @@ impl Store {
             next: AtomicU64::new(0),
             catalogue: Mutex::new(catalogue),
             layers_changed: Condvar::new(),
+            emptying: Mutex::default(),
             drafts: Mutex::default(),
             committing: Mutex::new(()),
             boot: boot.to_owned(),
@@ -197,6 +211,7 @@ impl Store {
         }
         self.write(&format!("configs/sha256/{}", image.config_digest.hex()), config)?;
         catalogue.images.insert(digest, image);
+        catalogue.touch(digest);
         Ok(())
     }
 
@@ -250,18 +265,9 @@ impl Store {
         self.catalogue().names()
     }
 
-    /// The image that a name means now. From then on it is in use and is not forgotten as long as this store is open.
+    /// The image that a name means now. Whether a container needs it is another matter, see [`Self::resolve_for`].
     pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
-        let mut catalogue = self.catalogue();
-        let known = reference.digest().filter(|digest| catalogue.images.contains_key(digest));
-        let digest = match known {
-            Some(digest) => digest,
-            // A digest may also be that of an index that the image was chosen from.
-            None => *catalogue.names().get(&reference.key())?,
-        };
-        let image = catalogue.images.get(&digest)?.clone();
-        catalogue.in_use.insert(digest);
-        Some((digest, image))
+        self.catalogue().resolve(reference)
     }
 
     /// Whether a name means an image that came from a registry.
@@ -294,27 +300,6 @@ impl Store {
         file.write_all(text.as_bytes()).map_err(file_error("write", &aside))?;
         file.sync_all().map_err(file_error("sync", &aside))?;
         std::fs::rename(&aside, &path).map_err(file_error("replace", &path))
-    }
-
-    /// Forgets images, with their layers, that no name leads to, that are not in use, and that had no name in an
-    /// earlier boot either: a container of this boot may have been started from one before this store was opened.
-    /// Returns how many images; [`Self::empty_tmp`] frees their space.
-    pub fn collect(&self) -> Result<usize, StoreError> {
-        let Collected { changed, images, layers } = self.catalogue().collect(&self.boot);
-        if changed {
-            self.commit()?;
-        }
-        // What was pulled or imported again meanwhile stays.
-        let catalogue = self.catalogue();
-        for layer in layers.iter().filter(|layer| !catalogue.layers.contains_key(layer)) {
-            self.move_away(&format!("{LAYERS}/{}", layer.hex()))?;
-            self.move_away(&format!("{RECORDS}/{}", layer.hex()))?;
-        }
-        for (digest, image) in images.iter().filter(|(digest, _)| !catalogue.images.contains_key(digest)) {
-            self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;
-            self.move_away(&format!("configs/sha256/{}", image.config_digest.hex()))?;
-        }
-        Ok(images.len())
     }
 }
 

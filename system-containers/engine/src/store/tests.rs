@@ -50,7 +50,7 @@ fn an_image_without_a_name_is_forgotten_in_the_next_boot() {
     let reference: Reference = format!("x@{layer}").parse().unwrap();
     for (boot, used, collected) in [("a", false, 0), ("b", true, 0), ("b", false, 0), ("c", false, 1)] {
         let store = Store::open(directory.path(), boot).unwrap();
-        assert!(!used || store.resolve(&reference).is_some());
+        assert!(!used || store.resolve_for("container", &reference).is_some());
         assert_eq!(store.collect().unwrap(), collected, "{boot} {used}");
     }
     assert_eq!(std::fs::read_dir(directory.path().join(LAYERS)).unwrap().count(), 0);

@@ -68,8 +68,8 @@ impl Client {
 
     pub fn settings(&self) -> Settings {
         let configuration: Configuration = toml::from_str(&self.configuration).unwrap();
-        let Configuration { registries, trust, proxy, .. } = configuration;
-        let registries = Registries { registries, trust, proxy };
+        let Configuration { registries, trust, proxy, images, .. } = configuration;
+        let registries = Registries { registries, trust, proxy, images };
         Settings::new(registries, &self.machine.path("user-data"))
     }
 

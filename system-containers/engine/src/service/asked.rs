@@ -1,0 +1,70 @@
+//! What clients ask that depends on which containers there are: removals.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use berth_control::images::{Prune, Query};
+use berth_control::message::Declaration;
+
+use super::Service;
+use crate::importer::Task;
+use crate::store::{Choice, User};
+
+/// How often it is looked whether images leave enough free.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Service {
+    /// A client's query. It waits until it is known which containers there are.
+    pub(super) fn asked(&mut self, query: Query, pipe: OwnedFd) {
+        if !self.declared {
+            self.held.push((query, pipe));
+            return;
+        }
+        match query {
+            Query::Prune(Prune { all, unused_s, dry_run }) => {
+                let choice = Choice { all, unused_for: Duration::from_secs(unused_s) };
+                // The importer ends only with the process.
+                let _ = self.tasks.send(Task::Prune { choice, dry_run, pipe });
+            }
+            // Those that need no containers go to others: see `clients`.
+            _ => {}
+        }
+    }
+
+    /// These are all containers.
+    pub(super) fn declare(&mut self, declared: &[Declaration]) {
+        self.store.declare(declared.iter().map(user).collect());
+        self.declared = true;
+        for (query, pipe) in std::mem::take(&mut self.held) {
+            self.asked(query, pipe);
+        }
+    }
+
+    /// One more.
+    pub(super) fn declare_one(&mut self, declaration: &Declaration) {
+        self.store.declare_one(user(declaration));
+    }
+
+    /// Containers fill the disk too: then images that none needs make room.
+    pub(super) fn look_for_room(&mut self) {
+        if self.room_looked_at.elapsed() >= LOOK_INTERVAL {
+            self.room_looked_at = Instant::now();
+            self.untidy |= self.store.is_short_of_room();
+            self.tidy();
+        }
+    }
+
+    /// When to look next.
+    pub(super) fn next_look(&self) -> Instant {
+        self.room_looked_at + LOOK_INTERVAL
+    }
+}
+
+fn user(declaration: &Declaration) -> User {
+    User {
+        container: declaration.name.clone(),
+        image: declaration.container.image.as_str().parse().ok(),
+        runs: declaration.digest.as_ref().and_then(|digest| digest.parse().ok()),
+        grace: declaration.container.stop_grace_period().duration(),
+    }
+}
