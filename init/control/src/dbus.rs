@@ -6,6 +6,8 @@
 
 mod types;
 
+use std::collections::HashMap;
+
 use zbus::DBusError;
 use zbus::wire::OwnedFd;
 
@@ -169,4 +171,18 @@ pub trait Images1 {
     /// Removes images that no container needs: a pipe with one [`crate::images::PruneEvent`] a line, as JSON. With `all` also
     /// those with names; only those that were not used for so many seconds; with `dry_run` it only says which.
     fn prune(&self, all: bool, unused_s: u64, dry_run: bool) -> Result<OwnedFd, ApiError>;
+}
+
+/// Volumes. Every method returns a pipe with one [`crate::images::VolumeEvent`] a line, as JSON.
+#[zbus::proxy(interface = "org.berth.Volumes1", default_service = "org.berth", default_path = "/org/berth")]
+pub trait Volumes1 {
+    /// All of them, with who uses them.
+    fn list(&self) -> Result<OwnedFd, ApiError>;
+    /// Makes one, unless there is one of that name. It holds as many bytes as `limit` says at most, if that is not 0.
+    fn create(&self, name: &str, labels: HashMap<String, String>, limit: u64) -> Result<OwnedFd, ApiError>;
+    /// Removes volumes that no container uses; with `force`, one that is not there is no mistake.
+    fn remove(&self, names: &[&str], force: bool) -> Result<OwnedFd, ApiError>;
+    /// Removes those that no container uses: those that images have asked for, with `all` also those with names. With
+    /// `dry_run` it only says which.
+    fn prune(&self, all: bool, dry_run: bool) -> Result<OwnedFd, ApiError>;
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::volumes::{StoredVolume, VolumeEvent, VolumeQuery};
+
 /// Where `engine` listens.
 pub const SOCKET_PATH: &str = "/run/berth/engine.sock";
 
@@ -72,6 +74,8 @@ pub enum Query {
     List,
     /// Remove images that no container needs: [`PruneEvent`]s come.
     Prune(Prune),
+    /// Look at volumes, make and remove them: [`VolumeEvent`]s come.
+    Volumes(VolumeQuery),
 }
 
 /// What `engine` says to a query.

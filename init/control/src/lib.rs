@@ -5,6 +5,7 @@
 //! - [`images`]: what is asked of the `engine` system container
 //! - [`listener`]: sockets that only root connects to
 //! - [`logs`]: what is asked of the `logs` system container, and the form of a line
+//! - [`volumes`]: what is asked of `engine` about volumes
 //! - `dbus` (feature): the D-Bus interfaces of the control API, for clients
 //!
 //! Nothing here does anything on its own: no policy, no logging.
@@ -19,3 +20,4 @@ pub mod images;
 pub mod listener;
 pub mod logs;
 pub mod message;
+pub mod volumes;

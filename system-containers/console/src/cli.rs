@@ -31,6 +31,7 @@ mod stats;
 mod status;
 mod table;
 mod terminal;
+mod volumes;
 mod why;
 
 use std::ffi::OsString;
@@ -134,6 +135,9 @@ enum Command {
     Rmi(image::Remove),
     /// Remove images that no container needs
     Prune(prune::Arguments),
+    /// Look at volumes, make and remove them
+    #[command(subcommand)]
+    Volume(volumes::Command),
     /// Look at configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -273,6 +277,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
         Command::Reexec(arguments) => power::reexecute(&api, &arguments, json).await,
         Command::Prune(arguments) => prune::run(&api, &arguments, json).await,
+        Command::Volume(command) => volumes::run(&api, command, json).await,
         Command::Run(_) | Command::Reboot(_) | Command::PowerOff(_) | Command::Halt(_) | Command::Completion { .. } => {
             Ok(String::new())
         }

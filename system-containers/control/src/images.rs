@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::ApiError;
-use berth_control::images::{Answer, Prune, Query};
+use berth_control::images::{Answer, Prune, Query, VolumeQuery};
 use nix::fcntl::OFlag;
 use zbus::wire::OwnedFd;
 
@@ -19,7 +19,11 @@ use crate::sys;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the interface to one client.
-pub struct Images1 {
+pub struct Images1(pub Engine);
+
+/// The way of one client to the `engine` system container.
+#[derive(Clone)]
+pub struct Engine {
     /// What the client may.
     pub access: Caller,
     /// The socket of `engine`.
@@ -30,53 +34,53 @@ pub struct Images1 {
 #[zbus::interface(name = "org.berth.Images1", spawn = false, introspection_docs = false)]
 impl Images1 {
     async fn pull(&self, image: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Pull { image }, None).await
+        self.0.query(Query::Pull { image }, None).await
     }
 
     async fn list(&self) -> Result<OwnedFd, ApiError> {
-        self.query(Query::List, None).await
+        self.0.query(Query::List, None).await
     }
 
     async fn push(&self, image: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Push { image }, None).await
+        self.0.query(Query::Push { image }, None).await
     }
 
     async fn login(&self, registry: String, username: String, password: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Login { registry, username, password }, None).await
+        self.0.query(Query::Login { registry, username, password }, None).await
     }
 
     async fn logout(&self, registry: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Logout { registry }, None).await
+        self.0.query(Query::Logout { registry }, None).await
     }
 
     async fn save(&self, images: Vec<String>, target: OwnedFd) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Save { images }, Some(target)).await
+        self.0.query(Query::Save { images }, Some(target)).await
     }
 
     async fn import(&self, source: OwnedFd, name: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Import { name }, Some(source)).await
+        self.0.query(Query::Import { name }, Some(source)).await
     }
 
     async fn tag(&self, source: String, target: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Tag { source, target }, None).await
+        self.0.query(Query::Tag { source, target }, None).await
     }
 
     async fn remove(&self, image: String, force: bool) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Remove { image, force }, None).await
+        self.0.query(Query::Remove { image, force }, None).await
     }
 
     async fn inspect(&self, image: String) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Inspect { image }, None).await
+        self.0.query(Query::Inspect { image }, None).await
     }
 
     async fn prune(&self, all: bool, unused_s: u64, dry_run: bool) -> Result<OwnedFd, ApiError> {
-        self.query(Query::Prune(Prune { all, unused_s, dry_run }), None).await
+        self.0.query(Query::Prune(Prune { all, unused_s, dry_run }), None).await
     }
 }
 
-impl Images1 {
+impl Engine {
     /// The read end of a pipe with what was asked for.
-    async fn query(&self, query: Query, file: Option<OwnedFd>) -> Result<OwnedFd, ApiError> {
+    pub async fn query(&self, query: Query, file: Option<OwnedFd>) -> Result<OwnedFd, ApiError> {
         self.access.check(match &query {
             Query::List | Query::Inspect { .. } => ApiPart::ImagesList,
             Query::Save { .. } | Query::Push { .. } => ApiPart::ImagesExport,
@@ -85,6 +89,8 @@ impl Images1 {
             Query::Remove { .. } => ApiPart::ImagesRemove,
             Query::Pull { .. } => ApiPart::ImagesPull,
             Query::Prune(_) => ApiPart::ImagesPrune,
+            Query::Volumes(VolumeQuery::List) => ApiPart::VolumesList,
+            Query::Volumes(_) => ApiPart::VolumesChange,
         })?;
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query, file));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

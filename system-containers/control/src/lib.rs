@@ -11,7 +11,7 @@
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
 //! - `caller`: what a client may ask of PID 1
 //! - `definition`: containers that clients make, as they come
-//! - `images`: the interface, and the way to the `engine` system container
+//! - `images`, `volumes`: the interfaces, and the way to the `engine` system container
 //! - `ends`: waiting for the ends of containers
 //! - `past`: what has happened lately
 //! - `logs`: the way to the `logs` system container
@@ -29,6 +29,7 @@ mod past;
 pub mod server;
 mod sys;
 mod transport;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

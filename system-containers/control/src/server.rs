@@ -23,11 +23,12 @@ use crate::bus::{self, Bus};
 use crate::caller::{Access, Caller};
 use crate::containers::Containers1;
 use crate::ends::Ends;
-use crate::images::Images1;
+use crate::images::{Engine, Images1};
 use crate::init::{Grant, Init};
 use crate::logs::Logs;
 use crate::machine::Machine1;
 use crate::transport::Transport;
+use crate::volumes::Volumes1;
 
 /// The most clients at once; a further one waits in the listen queue. Each can make us hold about 2 MiB by flooding.
 const MAXIMUM_CLIENTS: usize = 32;
@@ -161,7 +162,7 @@ impl Inner {
         subscription: &Arc<Subscription>,
     ) -> zbus::Result<Connection> {
         let machine = Machine1 { init: caller.clone(), subscription: Arc::clone(subscription) };
-        let images = Images1 { access: caller.clone(), socket_path: self.engine_socket.clone() };
+        let engine = Engine { access: caller.clone(), socket_path: self.engine_socket.clone() };
         let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: Ends::default() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(Transport::new(stream, uid))
@@ -170,7 +171,8 @@ impl Inner {
             .validate_bodies()
             .serve_at(OBJECT_PATH, machine)
             .serve_at(OBJECT_PATH, containers)
-            .serve_at(OBJECT_PATH, images)
+            .serve_at(OBJECT_PATH, Images1(engine.clone()))
+            .serve_at(OBJECT_PATH, Volumes1(engine))
             .serve_at(bus::PATH, bus)
             .build()
             .await?;

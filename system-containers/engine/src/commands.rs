@@ -108,7 +108,8 @@ impl Command {
             | Query::Push { .. }
             | Query::Login { .. }
             | Query::Logout { .. }
-            | Query::Prune(_) => return Err(CommandError::Other),
+            | Query::Prune(_)
+            | Query::Volumes(_) => return Err(CommandError::Other),
         })
     }
 

@@ -132,6 +132,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         looked: false,
         busy: false,
         may_look_again: false,
+        declarations: BTreeMap::new(),
         held: Vec::new(),
         room_looked_at: Instant::now(),
     };
@@ -185,7 +186,9 @@ struct Service {
     busy: bool,
     /// Whether the archives may have changed since they were last looked at.
     may_look_again: bool,
-    /// What clients asked before it was known which containers there are.
+    /// All containers, as far as PID 1 has said.
+    declarations: BTreeMap<String, Declaration>,
+    /// What clients asked before that.
     held: Vec<(Query, OwnedFd)>,
     room_looked_at: Instant,
 }
@@ -306,6 +309,7 @@ impl Service {
             }
             FromInit::Notice(Notice::Forget { name, volumes }) => {
                 self.waiting.remove(&name);
+                self.declarations.remove(&name);
                 self.store.forget_container(&name);
                 // The preparer ends only with the process.
                 let _ = self.jobs.send(Job::Forget { name, volumes });

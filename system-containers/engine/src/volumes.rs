@@ -2,10 +2,13 @@
 //!
 //! A volume is a directory `volumes/<name>`. It is filled once, when it is made, with what the image has at its
 //! destination; made aside, synced and renamed, so that a power cut leaves a whole volume or none. Volumes outlive
-//! their containers; only those that an image asks for go with one that was made by hand, if that is wanted.
+//! their containers; only those that an image asks for go with one that was made by hand, if that is wanted. What people
+//! do with volumes by command is in `kept`.
+
+mod kept;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use berth_config::{Container, Volume};
@@ -13,6 +16,7 @@ use berth_control::message::PreparedMount;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+pub use self::kept::{Users, answer};
 use crate::digest::Digest;
 use crate::layer::{EntryPath, LayerError, failed};
 use crate::merged::{Found, Merged};
@@ -116,6 +120,11 @@ fn anonymous(container: &str, destination: &str) -> String {
     format!("_{container}.{hash}")
 }
 
+/// The container whose image alone has asked for the volume of this name.
+fn owner(volume: &str) -> Option<&str> {
+    volume.strip_prefix('_')?.rsplit_once('.').map(|(container, _)| container)
+}
+
 /// Removes the volumes that only the image of a container asked for.
 pub fn forget(places: &Places, container: &str) -> Result<(), VolumeError> {
     let failed = |name: &str, source| VolumeError::Remove { name: name.to_owned(), source };
@@ -124,12 +133,11 @@ pub fn forget(places: &Places, container: &str) -> Result<(), VolumeError> {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened.map_err(|error| failed(container, error))?,
     };
-    let prefix = format!("_{container}.");
     for entry in rustix::fs::Dir::read_from(&directory).map_err(|error| failed(container, error))? {
         let entry = entry.map_err(|error| failed(container, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         // Another container's name may begin with this one's and a dot.
-        if name.strip_prefix(&prefix).is_some_and(|hash| !hash.contains('.')) {
+        if owner(&name) == Some(container) {
             crate::removal::remove(directory.as_fd(), name.as_bytes()).map_err(|error| failed(&name, error))?;
         }
     }
@@ -160,32 +168,46 @@ fn host_path(places: &Places, path: &str) -> Result<PathBuf, VolumeError> {
     if inside { Ok(resolved) } else { Err(VolumeError::Forbidden { path: path.to_owned(), user_data: user_data() }) }
 }
 
-/// A volume's directory, made and filled if there is none.
+/// A volume's directory, made and filled if there is none or nobody has used it yet.
 fn make(places: &Places, name: &str, destination: &str, image: &Merged) -> Result<PathBuf, VolumeError> {
     let path = places.volumes.join(name);
-    if !path.is_dir() {
-        let failed = |source| VolumeError::Make { name: name.to_owned(), source };
-        make_new(&places.volumes, name, destination, image).map_err(failed)?;
+    let failed = |source| VolumeError::Make { name: name.to_owned(), source };
+    if path.is_dir() {
+        kept::fill_fresh(&path, destination, image).map_err(failed)?;
+    } else {
+        make_new(&places.volumes, name, |target| fill(target, destination, image)).map_err(failed)?;
     }
     Ok(path)
 }
 
-fn make_new(volumes: &Path, name: &str, destination: &str, image: &Merged) -> Result<(), LayerError> {
-    const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What an image has at a place.
+fn fill(target: BorrowedFd<'_>, destination: &str, image: &Merged) -> Result<(), LayerError> {
+    if let Some(Found::Directory(content)) = image.find(destination.as_bytes())? {
+        crate::copy::directory(&content, target, &EntryPath::ROOT)?;
+        rustix::fs::syncfs(target).map_err(failed("sync", &EntryPath::ROOT))?;
+    }
+    Ok(())
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Makes a volume's directory aside, lets `fill` see to its content, and gives it its name.
+fn make_new(
+    volumes: &Path,
+    name: &str,
+    fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
     make_directories(volumes)?;
     let subject = EntryPath::ROOT.join(name.as_bytes());
-    let directory = rustix::fs::open(volumes, FLAGS, Mode::empty()).map_err(failed("open", &subject))?;
+    let directory = rustix::fs::open(volumes, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
     // No name of a volume begins with a dot.
     let aside = format!(".{name}");
     crate::removal::remove(directory.as_fd(), aside.as_bytes()).map_err(failed("remove", &subject))?;
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(&directory, &*aside, mode).map_err(failed("make", &subject))?;
     let target: OwnedFd =
-        rustix::fs::openat(&directory, &*aside, FLAGS, Mode::empty()).map_err(failed("open", &subject))?;
-    if let Some(Found::Directory(content)) = image.find(destination.as_bytes())? {
-        crate::copy::directory(&content, target.as_fd(), &EntryPath::ROOT)?;
-        rustix::fs::syncfs(&target).map_err(failed("sync", &subject))?;
-    }
+        rustix::fs::openat(&directory, &*aside, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
+    fill(target.as_fd())?;
     match rustix::fs::renameat_with(&directory, &*aside, &directory, name, RenameFlags::NOREPLACE) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(failed("rename", &subject)(error)),

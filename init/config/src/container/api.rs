@@ -38,10 +38,12 @@ pub enum ApiPart {
     ImagesPull,
     ImagesPrune,
     ImagesRemove,
+    VolumesList,
+    VolumesChange,
     Events,
 }
 
-const NAMES: [(ApiPart, &str); 28] = [
+const NAMES: [(ApiPart, &str); 30] = [
     (ApiPart::MachineDescribe, "machine.describe"),
     (ApiPart::MachineTimeline, "machine.timeline"),
     (ApiPart::MachineConfiguration, "machine.configuration"),
@@ -69,6 +71,8 @@ const NAMES: [(ApiPart, &str); 28] = [
     (ApiPart::ImagesPull, "images.pull"),
     (ApiPart::ImagesPrune, "images.prune"),
     (ApiPart::ImagesRemove, "images.remove"),
+    (ApiPart::VolumesList, "volumes.list"),
+    (ApiPart::VolumesChange, "volumes.change"),
     (ApiPart::Events, "events"),
 ];
 

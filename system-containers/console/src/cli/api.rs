@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use berth_control::dbus::{Containers1Proxy, Images1Proxy, Machine1Proxy};
+use berth_control::dbus::{Containers1Proxy, Images1Proxy, Machine1Proxy, Volumes1Proxy};
 use berth_control::message::{Container, Machine};
 use tokio::net::UnixStream;
 
@@ -17,6 +17,8 @@ pub struct Api {
     pub containers: Containers1Proxy<'static>,
     /// Images.
     pub images: Images1Proxy<'static>,
+    /// Volumes.
+    pub volumes: Volumes1Proxy<'static>,
 }
 
 impl Api {
@@ -34,6 +36,7 @@ impl Api {
             machine: Machine1Proxy::new(&connection).await.map_err(failed)?,
             containers: Containers1Proxy::new(&connection).await.map_err(failed)?,
             images: Images1Proxy::new(&connection).await.map_err(failed)?,
+            volumes: Volumes1Proxy::new(&connection).await.map_err(failed)?,
         })
     }
 

@@ -264,7 +264,7 @@ fn ulimits(words: &[String]) -> Result<serde_json::Value, Error> {
 }
 
 /// Like `calm-heron-17`: easy to say and to type, and rarely taken.
-fn made_up_name() -> String {
+pub fn made_up_name() -> String {
     const MANNERS: [&str; 16] = [
         "able", "bold", "calm", "deft", "easy", "fair", "glad", "hale", "keen", "lean", "mild", "neat", "proud",
         "quick", "sound", "true",

@@ -1,4 +1,4 @@
-//! What clients ask that depends on which containers there are: removals.
+//! What clients ask that depends on which containers there are: removals, and volumes.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -7,8 +7,10 @@ use berth_control::images::{Prune, Query};
 use berth_control::message::Declaration;
 
 use super::Service;
+use super::preparer::Job;
 use crate::importer::Task;
 use crate::store::{Choice, User};
+use crate::volumes;
 
 /// How often it is looked whether images leave enough free.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -23,8 +25,12 @@ impl Service {
         match query {
             Query::Prune(Prune { all, unused_s, dry_run }) => {
                 let choice = Choice { all, unused_for: Duration::from_secs(unused_s) };
-                // The importer ends only with the process.
+                // The importer ends only with the process, as the preparer does.
                 let _ = self.tasks.send(Task::Prune { choice, dry_run, pipe });
+            }
+            Query::Volumes(query) => {
+                let users = volumes::Users::new(self.declarations.values());
+                let _ = self.jobs.send(Job::Volumes { query, users, pipe });
             }
             // Those that need no containers go to others: see `clients`.
             _ => {}
@@ -34,6 +40,7 @@ impl Service {
     /// These are all containers.
     pub(super) fn declare(&mut self, declared: &[Declaration]) {
         self.store.declare(declared.iter().map(user).collect());
+        self.declarations = declared.iter().map(|one| (one.name.clone(), one.clone())).collect();
         self.declared = true;
         for (query, pipe) in std::mem::take(&mut self.held) {
             self.asked(query, pipe);
@@ -43,6 +50,7 @@ impl Service {
     /// One more.
     pub(super) fn declare_one(&mut self, declaration: &Declaration) {
         self.store.declare_one(user(declaration));
+        self.declarations.insert(declaration.name.clone(), declaration.clone());
     }
 
     /// Containers fill the disk too: then images that none needs make room.

@@ -1,9 +1,11 @@
-//! The thread that prepares containers: one thing at a time, in order, for preparing may copy an image's files into a
-//! volume, and a new container can have the name of one that is gone.
+//! The thread that prepares containers and keeps volumes: one thing at a time, in order, for preparing may copy an image's
+//! files into a volume, and a new container can have the name of one that is gone.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use berth_control::images::VolumeQuery;
 use berth_control::message::Declaration;
 
 use super::{Message, ServiceError, system};
@@ -11,11 +13,13 @@ use crate::digest::Digest;
 use crate::import::describe;
 use crate::prepare::{self, Folders};
 use crate::store::{ImageRecord, Store};
+use crate::{answers, volumes};
 
 /// What it does.
 pub(super) enum Job {
     Prepare(Box<Preparation>),
     Forget { name: String, volumes: bool },
+    Volumes { query: VolumeQuery, users: volumes::Users, pipe: OwnedFd },
 }
 
 /// A container to prepare.
@@ -49,6 +53,9 @@ pub(super) fn start(
                         eprintln!("engine: remove what is left of {name}: {}", describe(&error));
                     }
                     report(Message::Forgotten { name });
+                }
+                Job::Volumes { query, users, pipe } => {
+                    answers::write(pipe, &volumes::answer(&folders.places, &users, query));
                 }
             }
         }

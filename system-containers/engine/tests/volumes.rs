@@ -1,0 +1,157 @@
+//! Volumes by command: made, listed with who uses them, filled by the first container, removed only when nobody does.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use berth_config::Container;
+use berth_control::images::{StoredVolume, VolumeEvent, VolumeQuery};
+use berth_control::message::Declaration;
+use berth_engine::merged::Merged;
+use berth_engine::volumes::{self, Places, Users, answer};
+use support::Machine;
+
+fn places(machine: &Machine) -> Places {
+    Places { volumes: machine.path("volumes"), user_data: machine.path("user-data") }
+}
+
+fn declaration(name: &str, container: &str) -> Declaration {
+    Declaration { name: name.to_owned(), container: serde_json::from_str(container).unwrap(), digest: None }
+}
+
+fn users() -> Users {
+    let declared = [
+        declaration("web", r#"{"image":"x","volumes":["data:/data"]}"#),
+        declaration("db", r#"{"image":"x","volumes":["data:/a:ro","data:/b"]}"#),
+    ];
+    Users::new(declared.iter())
+}
+
+fn create(places: &Places, name: &str, limit: Option<u64>) -> VolumeEvent {
+    let labels = BTreeMap::from([("tier".to_owned(), "db".to_owned())]);
+    let query = VolumeQuery::Create { name: name.to_owned(), labels, limit };
+    answer(places, &users(), query).remove(0)
+}
+
+fn list(places: &Places) -> Vec<StoredVolume> {
+    let volume = |event| match event {
+        VolumeEvent::Volume(volume) => volume,
+        other => panic!("{other:?}"),
+    };
+    answer(places, &users(), VolumeQuery::List).into_iter().map(volume).collect()
+}
+
+fn remove(places: &Places, names: &[&str], force: bool) -> Vec<VolumeEvent> {
+    let names = names.iter().map(ToString::to_string).collect();
+    answer(places, &users(), VolumeQuery::Remove { names, force })
+}
+
+fn failed(event: &VolumeEvent) -> &str {
+    match event {
+        VolumeEvent::Failed(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn removed(name: &str) -> VolumeEvent {
+    VolumeEvent::Removed { name: name.to_owned() }
+}
+
+#[test]
+fn a_volume_is_made_once_and_listed() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    assert!(list(&places).is_empty());
+    let VolumeEvent::Volume(made) = create(&places, "data", None) else { panic!("it is not made") };
+    assert_eq!(made.used_by, ["db", "web"]);
+    std::fs::write(made.path.join("kept"), "1").unwrap();
+    create(&places, "data", None);
+    create(&places, "other", None);
+    std::fs::create_dir(places.volumes.join("_web.0123456789ab")).unwrap();
+    let listed = list(&places);
+    let names: Vec<&str> = listed.iter().map(|volume| volume.name.as_str()).collect();
+    assert_eq!(names, ["_web.0123456789ab", "data", "other"]);
+    assert!(listed[0].anonymous && listed[0].used_by == ["web"] && !listed[1].anonymous);
+    assert_eq!(listed[2].labels["tier"], "db");
+    assert!(made.path.join("kept").exists() && listed[2].used_by.is_empty());
+    for name in ["", "../x", ".x", "a/b", "_web.0"] {
+        assert!(failed(&create(&places, name, None)).contains("is no name of a volume"), "{name:?}");
+    }
+    assert_eq!(std::fs::read_dir(&places.volumes).unwrap().count(), 3);
+}
+
+#[test]
+fn a_volume_in_use_is_not_removed() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    create(&places, "data", None);
+    create(&places, "other", None);
+    let told = remove(&places, &["data", "other", "none"], false);
+    assert_eq!(failed(&told[0]), "the volume data is in use by db, web");
+    assert_eq!(told[1], removed("other"));
+    assert!(failed(&told[2]).contains("there is no volume none"));
+    assert!(places.volumes.join("data").is_dir() && !places.volumes.join("other").exists());
+    assert!(remove(&places, &["none"], true).is_empty());
+    for name in ["..", ".", "", "../volumes/data", "data/."] {
+        assert!(failed(&remove(&places, &[name], false)[0]).contains("there is no volume"), "{name:?}");
+    }
+}
+
+#[test]
+fn those_that_nobody_uses_are_pruned() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    for name in ["data", "other"] {
+        create(&places, name, None);
+    }
+    for name in ["_web.0123456789ab", "_gone.0123456789ab"] {
+        std::fs::create_dir(places.volumes.join(name)).unwrap();
+    }
+    let prune = |all, dry_run| answer(&places, &users(), VolumeQuery::Prune { all, dry_run });
+    assert_eq!(prune(true, true), [removed("_gone.0123456789ab"), removed("other")]);
+    assert_eq!(prune(false, false), [removed("_gone.0123456789ab")]);
+    assert!(places.volumes.join("other").exists());
+    assert_eq!(prune(true, false), [removed("other")]);
+    let left: Vec<String> = list(&places).into_iter().map(|volume| volume.name).collect();
+    assert_eq!(left, ["_web.0123456789ab", "data"]);
+}
+
+fn prepare(places: &Places, image: &Path) -> std::path::PathBuf {
+    let container: Container = serde_json::from_str(r#"{"image":"x","volumes":["data:/data"]}"#).unwrap();
+    let image = Merged::open(&[image]).unwrap();
+    volumes::prepare(places, "web", &container, &Default::default(), &image).unwrap().remove(0).source
+}
+
+#[test]
+fn the_first_container_fills_a_volume_and_no_other_does() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    let image = machine.path("image");
+    std::fs::create_dir_all(image.join("data")).unwrap();
+    std::fs::write(image.join("data/file"), "from the image").unwrap();
+    let VolumeEvent::Volume(made) = create(&places, "data", None) else { panic!("it is not made") };
+    // As a power cut leaves it in the middle of the copy.
+    std::fs::write(made.path.join("half"), "").unwrap();
+    assert_eq!(prepare(&places, &image), made.path);
+    assert_eq!(std::fs::read_to_string(made.path.join("file")).unwrap(), "from the image");
+    assert!(!made.path.join("half").exists());
+    std::fs::write(made.path.join("file"), "changed").unwrap();
+    std::fs::write(made.path.join("own"), "").unwrap();
+    prepare(&places, &image);
+    assert_eq!(std::fs::read_to_string(made.path.join("file")).unwrap(), "changed");
+    assert!(made.path.join("own").exists());
+}
+
+#[test]
+fn a_limit_that_cannot_be_is_no_volume() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    assert!(failed(&create(&places, "tiny", Some(1))).contains("at least"));
+    // The host's file systems have no project quotas; in the machine they do, see tests/src/cases/quota.rs.
+    if let VolumeEvent::Volume(made) = create(&places, "data", Some(1 << 20)) {
+        assert_eq!(made.limit, Some(1 << 20));
+    } else {
+        assert!(list(&places).is_empty());
+    }
+}
