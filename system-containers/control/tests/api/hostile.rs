@@ -95,6 +95,29 @@ async fn a_message_that_is_too_long_ends_its_connection_only() {
 }
 
 #[tokio::test]
+async fn an_array_that_claims_more_than_there_is_hurts_nobody_else() {
+    let api = Api::start().await;
+    let (machine, _) = api.proxies().await;
+    let message = zbus::Message::method_call("/org/berth", "Plan").interface("org.berth.Machine1");
+    let message = message.build(&(vec![("berth.toml", "")],)).unwrap();
+    let length = message.body().len();
+    // The array's length is the first of the body; D-Bus allows arrays of 64 MiB.
+    for claimed in [1_u32 << 16, 1 << 26, (1 << 26) + 1, u32::MAX] {
+        let mut hostile = raw(&api).await;
+        let mut bytes = message.data().to_vec();
+        let body = bytes.len() - length;
+        bytes[body..body + 4].copy_from_slice(&claimed.to_le_bytes());
+        hostile.write_all(&bytes).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = hostile.read(&mut answer).await.unwrap_or(0);
+        // The type of a message is its second byte: an error, if the connection does not end.
+        assert!(length == 0 || answer[1] == 3, "{:?}", &answer[..length]);
+        assert_eq!(machine.describe().await.unwrap().hostname, "dock1");
+    }
+    assert!(!api.asked.lock().unwrap().contains(&Request::Plan));
+}
+
+#[tokio::test]
 async fn garbage_ends_its_connection_only() {
     let api = Api::start().await;
     let (machine, _) = api.proxies().await;
