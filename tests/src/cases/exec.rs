@@ -39,6 +39,10 @@ fn program(bench: &Bench) -> Result<()> {
         ("berth exec -e KEY=value a sh -c 'echo $KEY $FROM'", 0, "value configuration\n"),
         ("berth exec -w /tmp a sh -c pwd", 0, "/tmp\n"),
         ("berth exec -u 1000:7 a sh -c 'id -u; id -g; id -G'", 0, "1000\n7\n7\n"),
+        ("berth exec -u web a sh -c 'id -u; id -g; echo $HOME'", 0, "1000\n1000\n/\n"),
+        ("berth exec -u nobody a true 2>&1 | grep -c /etc/passwd", 0, "1\n"),
+        ("berth exec -d a touch /tmp/detached && until berth exec a sh -c 'test -e /tmp/detached'; do :; done", 0, ""),
+        ("echo FILE=read > /tmp/e; berth exec --env-file /tmp/e a sh -c 'echo $FILE'", 0, "read\n"),
         ("berth exec a hostname", 0, "a\n"),
         ("berth exec a /no/such/program 2>/dev/null", 127, ""),
         ("berth exec a /etc 2>/dev/null", 126, ""),
@@ -86,6 +90,13 @@ fn terminal(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "waits")?;
     machine.console.type_text("\u{3}")?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.ends_with("code 130"))?;
+    // Another size of the terminal is the program's too.
+    let mark = machine.console.mark();
+    machine.console.type_text("berth exec -it a sh -c 'trap \"stty size; exit 4\" WINCH; echo waits; while :; do usleep 100000; done'; echo code $?\r")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "waits")?;
+    machine.guest.shell("stty -F /dev/ttyS0 rows 44 columns 111")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "44 111")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "code 4")?;
     Ok(())
 }
 
