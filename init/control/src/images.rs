@@ -3,6 +3,8 @@
 //! `control` connects to [`SOCKET_PATH`] (SOCK_SEQPACKET, mode 0600), sends one [`Query`] with the write end of a pipe,
 //! and gets one [`Answer`]; what was asked for then comes through the pipe, as JSON, one value a line.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::volumes::{StoredVolume, VolumeEvent, VolumeQuery};
@@ -103,6 +105,9 @@ pub struct StoredImage {
     pub from: Option<String>,
     /// Whether a container needs it.
     pub in_use: bool,
+    /// Free text for tools, as the image has it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// How something ended.

@@ -113,7 +113,7 @@ enum Command {
     /// Show what the boot did and how long each step took, or why earlier ones ended
     Boot(boot::Arguments),
     /// List the images that are here
-    Images,
+    Images(images::list::Arguments),
     /// Bring an image here from its registry
     Pull(images::Pull),
     /// Look at single images
@@ -265,7 +265,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Pause(names) => containers::each(&api, containers::Action::Pause, &names, json).await,
         Command::Unpause(names) => containers::each(&api, containers::Action::Unpause, &names, json).await,
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
-        Command::Images => images::list(&api, json).await,
+        Command::Images(arguments) => images::list::run(&api, &arguments, json).await,
         Command::Image(image::Image::Inspect(arguments)) => image::inspect(&api, &arguments).await,
         Command::Push(push) => images::push(&api, &push, json).await,
         Command::Login(arguments) => login::login(&api, &arguments).await,

@@ -1,16 +1,18 @@
-//! `berth pull` and `berth images`: images from their registries, and those that are here.
+//! `berth pull` and `berth push`: images from their registries and to them. `list` shows those that are here.
+
+pub mod list;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use berth_control::images::{PullEvent, PullProgress, StoredImage};
+use berth_control::images::{PullEvent, PullProgress};
 use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::{format, table};
+use super::format;
 
 /// Which image.
 #[derive(Debug, Args)]
@@ -54,33 +56,6 @@ fn show(pipe: zbus::wire::OwnedFd, quiet: bool, json: bool) -> Result<String, Er
         return follow(events, &mut Silent);
     }
     follow(events, &mut Line { to: terminal.lock(), began: Instant::now(), drawn: 0 })
-}
-
-/// Every image that is here, by its names.
-pub async fn list(api: &Api, json: bool) -> Result<String, Error> {
-    let pipe = api.images.list().await?;
-    let images = read_images(BufReader::new(File::from(OwnedFd::from(pipe))))?;
-    if json { super::json_text(&images) } else { Ok(images_table(&images, table::terminal_width())) }
-}
-
-fn read_images(lines: impl BufRead) -> Result<Vec<StoredImage>, Error> {
-    let wrong = |error| Error::Refused(format!("the engine says something that is no image: {error}"));
-    lines.lines().map(|line| serde_json::from_str(&line.map_err(Error::Output)?).map_err(wrong)).collect()
-}
-
-fn images_table(images: &[StoredImage], width: Option<usize>) -> String {
-    let row = |image: &StoredImage| {
-        vec![
-            image.image.clone(),
-            // As much as tells images apart.
-            image.digest.chars().take(19).collect(),
-            format::bytes(image.bytes),
-            image.from.clone().unwrap_or_else(|| "archive".to_owned()),
-            if image.in_use { "yes" } else { "no" }.to_owned(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = images.iter().map(row).collect();
-    table::render(&["IMAGE", "DIGEST", "SIZE", "FROM", "IN USE"], &rows, width)
 }
 
 /// Who shows what comes.
@@ -202,28 +177,6 @@ mod tests {
         let failed = follow(&*events(PullEvent::Failed("no such image".into())), &mut Silent).unwrap_err();
         assert_eq!(failed.to_string(), "no such image");
         assert!(follow(&b""[..], &mut Silent).is_err());
-    }
-
-    #[test]
-    fn images_are_listed_with_where_they_came_from() {
-        let image = |name: &str, from: Option<&str>| StoredImage {
-            image: name.into(),
-            digest: format!("sha256:{}", "0".repeat(64)),
-            layers: 2,
-            bytes: 2048,
-            from: from.map(str::to_owned),
-            in_use: from.is_some(),
-        };
-        let images = [image("r.example/a:1", Some("r.example")), image("localhost/b:1", None)];
-        let lines: String = images.iter().map(|image| serde_json::to_string(image).unwrap() + "\n").collect();
-        let table = images_table(&read_images(lines.as_bytes()).unwrap(), None);
-        assert_eq!(
-            table,
-            "IMAGE          DIGEST               SIZE     FROM       IN USE\n\
-             r.example/a:1  sha256:000000000000  2.0 KiB  r.example  yes\n\
-             localhost/b:1  sha256:000000000000  2.0 KiB  archive    no\n"
-        );
-        assert!(read_images(&b"{}\n"[..]).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Store {
                 layers: image.chain.len(),
                 bytes,
                 in_use: needed.contains(&digest),
+                labels: image.config.config.as_ref().and_then(|wishes| wishes.labels.clone()).unwrap_or_default(),
             })
         };
         catalogue.names().into_iter().filter_map(stored).collect()
