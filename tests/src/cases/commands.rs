@@ -37,6 +37,13 @@ fn follow(bench: &Bench) -> Result<()> {
     let events = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     let end = events.iter().find(|event| event["name"] == "job").with_context(|| format!("no event: {text}"))?;
     ensure!(end["state"] == "failed" && end["exit_code"] == 3, "{end}");
+    // What is over can be asked for.
+    let asked = "berth events --json --since 1h --until 0s -f event=failed -f event=running job";
+    let past = machine.guest.shell(asked)?;
+    let past = past.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let mut states: Vec<_> = past.iter().map(|event| event["state"].as_str().unwrap_or_default()).collect();
+    states.dedup();
+    ensure!(states == ["running", "failed"] && past.iter().all(|event| event["time"].is_string()), "{past:?}");
     let why = machine.guest.shell("berth why job")?;
     ensure!(why.contains("restart = \"no\"") && why.contains("and exited with code 3"), "{why}");
     // One that has ended is not waited for.
@@ -58,6 +65,10 @@ fn stats(bench: &Bench) -> Result<()> {
     ensure!(percent(&busy) > 4.0 * percent(&idle) && percent(&idle) >= 0.0, "{busy} {idle}");
     ensure!(busy["memory_limit_bytes"] == 32 << 20 && idle["memory_limit_bytes"].is_null(), "{busy} {idle}");
     ensure!(idle["tasks"] == 1 && idle["memory_bytes"].as_u64() > Some(4096), "{idle}");
+    machine.guest.shell("berth stop idle")?;
+    ensure!(row(&mut machine, "idle").is_err(), "it does not run");
+    let stopped = machine.guest.berth(&["stats", "--no-stream", "--all", "idle"])?;
+    ensure!(stopped[0]["name"] == "idle" && stopped[0]["tasks"] == 0, "{stopped}");
     Ok(())
 }
 
