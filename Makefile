@@ -32,7 +32,7 @@ bench: image
 	@$(tests) --bin berth-bench
 	@$(bench_runtime)
 	@cargo bench --quiet --package berth-logs
-	@cargo bench --quiet --package berth-network --bench attach
+	@cargo bench --quiet --package berth-network --bench attach --bench dhcp --bench traffic
 
 clean:
 	@rm -rf out target

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use berth_control::message::Notice;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, eventually, possible};
+use support::{Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
+
 #[test]
 fn a_container_gets_addresses_routes_and_the_way_out() {
     if !possible(TOOLS) {
@@ -41,14 +42,24 @@ fn a_container_gets_addresses_routes_and_the_way_out() {
 
 #[test]
 fn a_published_port_is_reached_from_everywhere_over_both_families_and_protocols() {
+    reach_from_everywhere("default");
+}
+
+#[test]
+fn so_is_one_of_a_container_on_a_network_that_is_declared() {
+    reach_from_everywhere("front");
+}
+
+fn reach_from_everywhere(network: &str) {
     if !possible(TOOLS) {
         return;
     }
-    let site = Site::new();
+    let site = Site::with("[networks.front]\n");
     let mut service = site.start();
     let (web, other) = (container(), container());
-    let addresses = service.attach("web", &web, &[port("", 8080, 80, "tcp"), port("", 8053, 53, "udp")]).unwrap();
-    service.attach("other", &other, &[]).unwrap();
+    let ports = [port("", 8080, 80, "tcp"), port("", 8053, 53, "udp")];
+    let addresses = service.attach_as(on(wanted("web", &ports), &[(network, "")]), &web).unwrap();
+    service.attach_as(on(wanted("other", &[]), &[(network, "")]), &other).unwrap();
     let _servers = [serve(&web, "TCP", 80, "web"), serve(&web, "UDP", 53, "web")];
     for address in &addresses {
         let answer = ask(&other, "TCP", address, 80);

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use support::kea;
 use support::{Machine, Namespace, Program, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
@@ -43,40 +44,23 @@ impl Router {
 
     /// Answers with addresses of fd77::50 and on, and a resolver.
     fn serve(&self, lifetimes: &str) -> Program {
-        let path = self.files.path().join("kea.json");
-        let text = format!(
-            r#"{{ "Dhcp6": {{
-                "interfaces-config": {{ "interfaces": ["lan0"] }},
-                "lease-database": {{ "type": "memfile", "persist": false }},
-                "data-directory": "{0}",
-                {lifetimes}
-                "option-data": [
-                    {{ "name": "dns-servers", "data": "fd77::53" }},
-                    {{ "name": "domain-search", "data": "six.example" }}
-                ],
-                "subnet6": [ {{ "id": 1, "subnet": "fd77::/64", "interface": "lan0", "rapid-commit": false,
-                    "pools": [ {{ "pool": "fd77::50-fd77::5f" }} ] }} ],
-                "loggers": [ {{ "name": "kea-dhcp6", "severity": "INFO",
-                    "output_options": [ {{ "output": "{0}/kea.log" }} ] }} ]
-            }} }}"#,
-            self.files.path().display()
+        let folder = self.files.path();
+        let settings = format!(
+            r#""data-directory": "{}",
+            {lifetimes}
+            "option-data": [
+                {{ "name": "dns-servers", "data": "fd77::53" }},
+                {{ "name": "domain-search", "data": "six.example" }}
+            ],
+            "subnet6": [ {{ "id": 1, "subnet": "fd77::/64", "interface": "lan0", "rapid-commit": false,
+                "pools": [ {{ "pool": "fd77::50-fd77::5f" }} ] }} ]"#,
+            folder.display()
         );
-        fs::write(&path, text).unwrap();
-        let (lock, directory) = (self.files.path().display().to_string(), path.display().to_string());
-        let program = self.namespace.start(&[
-            "env",
-            &format!("KEA_PIDFILE_DIR={lock}"),
-            &format!("KEA_LOCKFILE_DIR={lock}"),
-            "kea-dhcp6",
-            "-c",
-            &directory,
-        ]);
-        eventually("kea is up", || self.log().contains("DHCP6_STARTED").then_some(()));
-        program
+        kea::serve(&self.namespace, folder, 6, &settings)
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.files.path().join("kea.log")).unwrap_or_default()
+        kea::log(self.files.path())
     }
 }
 

@@ -13,6 +13,7 @@ use super::attachment::Cable;
 use super::networks::Network;
 use crate::link::{LinkTable, OWN_PREFIX};
 use crate::netlink::{Lifetime, Netlink, NetlinkError};
+use crate::nftables::quiet;
 use crate::{report, sysctl};
 
 /// Higher than that of the loopback's own route, which is to be taken by everything else. Each bridge adds its number:
@@ -65,6 +66,10 @@ pub async fn ensure(netlink: &Netlink, network: &Network) -> Result<u32, Netlink
         if let Err(error) = done {
             report::failure(&error);
         }
+    }
+    if let Err(error) = quiet::set_up() {
+        // Slower with many containers, and right all the same: a kernel without filters for bridges.
+        report::say(format_args!("keep announcements of multicast groups from all containers: {error}"));
     }
     netlink.set_up(index, &name).await?;
     let addresses: [(IpAddr, Prefix); 2] =

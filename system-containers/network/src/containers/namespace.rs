@@ -118,9 +118,13 @@ async fn configure(netlink: &Netlink, inside: &[Inside]) -> Result<(), Namespace
 }
 
 async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result<(), NamespaceError> {
-    // A neighbour on the bridge is no router. Without /proc/sys/net the container has its address all the same.
-    if let Err(error) = sysctl::set_link("ipv6", &inside.name, "accept_ra", "0") {
-        crate::report::failure(&error);
+    // A neighbour on the bridge is no router, and nobody else has our addresses: the question whether somebody does,
+    // for the link's own one as well, would go to all containers. Without /proc/sys/net the container has its
+    // addresses all the same.
+    for key in ["accept_ra", "accept_dad"] {
+        if let Err(error) = sysctl::set_link("ipv6", &inside.name, key, "0") {
+            crate::report::failure(&error);
+        }
     }
     if let Some(rate) = inside.egress {
         shaping::limit(netlink, link, rate).await?;

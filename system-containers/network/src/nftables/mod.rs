@@ -1,8 +1,9 @@
 //! The packet filter: [`wire`] is the encoding, [`expression`] what rules are made of,
-//! [`element`] what sets hold, [`ruleset`] our table.
+//! [`element`] what sets hold, [`ruleset`] our table, [`quiet`] the one for all bridges.
 
 pub mod element;
 pub mod expression;
 pub mod guard;
+pub mod quiet;
 pub mod ruleset;
 pub mod wire;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod kea;
 pub mod site;
 
 use std::collections::BTreeMap;
@@ -17,9 +18,10 @@ use berth_config::{Membership, Networking};
 use berth_control::channel::{CHANNEL_VARIABLE, Channel, ChannelError};
 use berth_control::message::{Attachment, FromInit, Link, Notice, Port, Reply, Request, ToInit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
 
-/// Everything here is local; what takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Everything here is local; what takes longer has failed, on a machine that does much else too.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -96,6 +98,23 @@ impl Namespace {
     pub fn start(&self, program: &[&str]) -> Program {
         let child = Command::new("ip").args(["netns", "exec", &self.name]).args(program).stdin(Stdio::null()).spawn();
         Program { child: child.unwrap() }
+    }
+
+    /// Does something in a thread that is in it. Sockets stay in the namespace they were made in.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file = fs::File::open(self.path()).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    /// Where it can be opened.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
     }
 
     /// A cable between two namespaces.
@@ -311,7 +330,7 @@ impl Running {
 
     /// The same without waiting for the answer.
     pub fn begin_to_attach(&self, wanted: Attachment, namespace: &Namespace) {
-        let descriptor = fs::File::open(Path::new("/run/netns").join(&namespace.name)).unwrap();
+        let descriptor = fs::File::open(namespace.path()).unwrap();
         self.notify(Notice::AttachNetwork(Box::new(wanted)), &[descriptor.as_fd()]);
     }
 
