@@ -1,35 +1,37 @@
 //! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
-//! nothing here needs a lock; no event waits for another machine.
+//! nothing here needs a lock; no event waits for another machine. [`kernel`] follows the links, [`tell`] says what has become
+//! of all.
+
+mod kernel;
+mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{Ipv6, LinkSettings, Made, Network, Networking};
+use berth_config::{Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use futures_util::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
 
+use self::kernel::read_links;
 use crate::containers::{Attached, Containers};
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
 use crate::dhcp::port::Heard;
-use crate::dns::upstream::Upstream;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
-use crate::link::{self, Link, LinkTable};
+use crate::link::LinkTable;
 use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
-use crate::resolver::{self, Names};
 use crate::router_advertisement::Listener;
-use crate::{arp, clock, device, dhcp6, files, report, rules};
+use crate::{arp, clock, device, dhcp6, report, rules};
 
 /// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
 /// busy is better off with DHCP than with nothing.
@@ -196,18 +198,6 @@ async fn configuration(init: &mut Init) -> Result<(Option<Networking>, Notices),
     Ok((network, early))
 }
 
-/// Asks the kernel for every link and address.
-async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Result<(), NetlinkError> {
-    table.clear();
-    for link in netlink.links().await? {
-        table.update(&link);
-    }
-    for address in netlink.addresses().await? {
-        table.update_address(&address);
-    }
-    Ok(())
-}
-
 async fn until(deadline: Option<Duration>) {
     match deadline {
         // A little late rather than early: an event that comes too early would come again at once.
@@ -308,215 +298,4 @@ impl Service {
         }
         Ok(())
     }
-
-    async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), ServiceError> {
-        match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                let index = link.header.index;
-                let before = self.place_of(index);
-                if self.table.update_routers(&link) {
-                    self.adopt(index).await;
-                } else if self.table.update(&link) {
-                    if self.place_of(index) != before {
-                        self.arrange().await;
-                        self.adopt_all().await;
-                    }
-                    self.adopt(index).await;
-                }
-            }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                if let Some(link) = self.table.remove(&link)
-                    && !link.is_own()
-                {
-                    if self.links.remove(&link.index).is_some() {
-                        report::say(format_args!("{}: gone", link.name));
-                    }
-                    self.arrange().await;
-                }
-            }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                self.table.update_address(&address);
-                if let (Some(taken), Some(link)) =
-                    (link::taken_address(&address), self.links.get_mut(&address.header.index))
-                {
-                    link.conflict6(taken, &self.means, clock::now()).await;
-                }
-            }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
-                self.table.remove_address(&address);
-            }
-            // More happened than the socket could hold: what is there now counts, not how it came about.
-            NetlinkPayload::Overrun(_) => self.look_around().await?,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// What others' places may depend on; `None` for links of containers.
-    fn place_of(&self, index: u32) -> Option<(String, Option<u32>, String)> {
-        let link = self.table.find(index).filter(|link| !link.is_own())?;
-        Some((link.name.clone(), link.controller, link.alias.clone()))
-    }
-
-    /// Asks the kernel for everything.
-    async fn look_around(&mut self) -> Result<(), ServiceError> {
-        read_links(&self.means.netlink, &mut self.table).await?;
-        let table = &self.table;
-        self.links.retain(|index, _| table.find(*index).is_some());
-        self.arrange().await;
-        self.adopt_all().await;
-        Ok(())
-    }
-
-    async fn adopt_all(&mut self) {
-        let indices: Vec<u32> = self.table.iter().map(|link| link.index).collect();
-        for index in indices {
-            self.adopt(index).await;
-        }
-    }
-
-    /// Looks after a link as the configuration says, from now on or still.
-    async fn adopt(&mut self, index: u32) {
-        let Some(link) = self.table.find(index) else { return };
-        if link.loopback && !link.up {
-            if let Err(error) = self.means.netlink.set_up(index, &link.name).await {
-                report::failure(&error);
-            }
-            return;
-        }
-        let settings = settings(self.network.as_ref(), link);
-        match (self.links.get_mut(&index), settings) {
-            (Some(host_link), Some(settings)) => {
-                host_link.reconfigure(link, settings, &self.means).await;
-                host_link.follow(link, &self.means, clock::now()).await;
-            }
-            (Some(_), None) => {
-                self.links.remove(&index);
-            }
-            (None, Some(settings)) => {
-                let mut host_link = HostLink::adopt(link, settings, &self.means).await;
-                host_link.follow(link, &self.means, clock::now()).await;
-                self.links.insert(index, host_link);
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// Tells PID 1 and writes files, where anything has changed.
-    async fn settle(&mut self) -> Result<(), ServiceError> {
-        let links = self.summary();
-        if self.told_links.as_ref() != Some(&links) {
-            self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
-            self.told_links = Some(links);
-        }
-        let host_name = self.links.values().find_map(|link| link.lease()?.host_name.clone());
-        if let Some(name) = host_name.filter(|name| self.told_host_name.as_ref() != Some(name)) {
-            self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
-            self.told_host_name = Some(name);
-        }
-        let sources = self.name_sources();
-        let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
-        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
-        self.containers.answer_host(is_local);
-        self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
-        self.write("resolv.upstream.conf", direct, files::write_in_place);
-        let search = resolver::search_domains(&sources);
-        if self.containers.follow_names(self.upstream(&sources), search) {
-            for (name, Attached { addresses, resolv_conf }) in self.containers.all() {
-                let told = Request::NetworkAttached { name: name.clone(), addresses, resolv_conf };
-                self.init.send(told, "to take a container's search domains").await?;
-            }
-        }
-        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
-        Ok(())
-    }
-
-    /// What PID 1 is told of links, those too that cannot be made yet.
-    fn summary(&self) -> Vec<message::Link> {
-        let mut links = self.table.summary(|link| {
-            let of_link = self.links.get(&link.index).map(|host_link| host_link.missing(link));
-            of_link.unwrap_or_default()
-        });
-        for (name, reason) in &self.missing {
-            match links.iter_mut().find(|link| link.name == name.as_str()) {
-                Some(link) => link.missing.push(reason.clone()),
-                None => links.push(message::Link {
-                    name: name.to_string(),
-                    mac: String::new(),
-                    carrier: false,
-                    addresses: Vec::new(),
-                    missing: vec![format!("not made yet: {reason}")],
-                }),
-            }
-        }
-        links
-    }
-
-    /// What all sources say of names, in the order of their weight.
-    fn name_sources(&self) -> Vec<Names> {
-        let configured = self.network.as_ref().map_or_else(Names::default, |network| Names {
-            servers: network.dns.iter().map(ToString::to_string).collect(),
-            search: network.dns_search.iter().map(ToString::to_string).collect(),
-        });
-        std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
-    }
-
-    /// Whom the machine's resolver asks.
-    fn upstream(&self, sources: &[Names]) -> Upstream {
-        let servers = sources.iter().flat_map(|source| &source.servers).filter_map(|server| self.address_of(server));
-        let of_domain = |(domain, servers): (&berth_config::HostName, &Vec<IpAddr>)| {
-            let servers = servers.iter().map(|address| SocketAddr::new(*address, resolver::PORT));
-            (domain.to_string().to_ascii_lowercase(), servers.collect())
-        };
-        let domains = self.network.iter().flat_map(|network| &network.domains).map(of_domain);
-        // One that asks itself would ask for ever.
-        let servers = servers.filter(|server| server.ip() != IpAddr::V4(resolver::LOCAL));
-        Upstream { servers: servers.collect(), domains: domains.collect() }
-    }
-
-    /// Of a name server, as it stands in resolv.conf.
-    fn address_of(&self, server: &str) -> Option<SocketAddr> {
-        let (address, link) = server.split_once('%').unwrap_or((server, ""));
-        let scope = self.table.iter().find(|each| each.name == link).map_or(0, |each| each.index);
-        Some(match address.parse().ok()? {
-            IpAddr::V4(address) => (address, resolver::PORT).into(),
-            IpAddr::V6(address) => SocketAddrV6::new(address, resolver::PORT, 0, scope).into(),
-        })
-    }
-
-    fn write(&mut self, name: &'static str, text: String, write: fn(&Path, &str) -> io::Result<()>) {
-        if self.written.get(name) == Some(&text) {
-            return;
-        }
-        let path = self.paths.run.join(name);
-        if let Err(error) = write(&path, &text) {
-            report::say(format_args!("write {}: {error}", path.display()));
-        }
-        self.written.insert(name, text);
-    }
-}
-
-/// What is to be done with a link; `None` if nothing.
-fn settings(network: Option<&Network>, link: &Link) -> Option<LinkSettings> {
-    if link.loopback || link.is_own() {
-        return None;
-    }
-    let nothing = Network::default();
-    let network = network.unwrap_or(&nothing);
-    made::with_identity(link, |identity| {
-        let configured = network.link_settings(identity).map(|(_, settings)| settings.clone());
-        match network.controller(identity).and_then(|(_, controller)| controller.made()) {
-            Some(Made::Vrf(vrf)) => {
-                let settings = configured.unwrap_or_default();
-                Some(LinkSettings { table: settings.table.or(Some(vrf.table)), ..settings })
-            }
-            // A port has no addresses of its own.
-            Some(_) => {
-                let (mtu, mac) = configured.map_or((None, None), |settings| (settings.mtu, settings.mac));
-                Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
-            }
-            None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
-        }
-    })
 }

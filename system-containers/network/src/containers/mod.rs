@@ -7,7 +7,10 @@
 mod answer;
 mod attachment;
 mod bridge;
+mod choice;
+mod filter;
 mod guard;
+mod left;
 mod namespace;
 mod networks;
 mod parent;
@@ -21,22 +24,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_config::{Membership, NetworkDriver, Networking, OpenPorts};
+use berth_config::{Networking, OpenPorts};
 use berth_control::message;
 
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
-use self::guard::Sources;
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 use self::ports::{PortError, Published, check_ports};
-use crate::dhcp::message::mask_of;
 use crate::dns::server::{Resolvers, Served};
 use crate::dns::upstream::Upstream;
 use crate::link::LinkTable;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::nftables::guard::Guard;
-use crate::nftables::ruleset::Table;
 use crate::service::Paths;
 use crate::{report, resolver};
 
@@ -144,37 +143,6 @@ impl Containers {
         Ok(this)
     }
 
-    /// Removes links of ours that nobody has.
-    async fn remove_unknown(&self, table: &LinkTable) {
-        let cables = self.attachments.values().flat_map(|attachment| attachment.cables.iter().map(Cable::link_name));
-        let bridges = self.networks.live().map(|(_, network)| network.bridge_name());
-        let known: BTreeSet<String> = cables.chain(bridges).collect();
-        for link in table.iter().filter(|link| link.is_own() && !known.contains(&link.name)) {
-            // The other end of a cable may have taken it along.
-            match self.netlink.remove_link(link.index, &link.name).await {
-                Err(error) if error.number() != libc::ENODEV => report::failure(&error),
-                _ => {}
-            }
-        }
-    }
-
-    /// Removes addresses of services that have no container any more.
-    async fn remove_unknown_addresses(&self, table: &LinkTable) {
-        for (_, network) in self.networks.live() {
-            let services = services::on_bridge(network.number, &self.attachments);
-            let gateways = [IpAddr::V4(network.subnets.gateway4), IpAddr::V6(network.subnets.gateway6)];
-            let link = network.bridge.and_then(|bridge| table.find(bridge));
-            for (address, facts) in link.into_iter().flat_map(|link| &link.addresses) {
-                let is_known = services.contains(address) || gateways.contains(address) || !facts.global;
-                if let (false, Some(bridge)) = (is_known, network.bridge)
-                    && let Err(error) = self.netlink.remove_address(bridge, *address, facts.prefix_length).await
-                {
-                    report::failure(&error);
-                }
-            }
-        }
-    }
-
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
         let changed = self.networks.configure(networking);
@@ -194,13 +162,6 @@ impl Containers {
         }
         self.set_up_filter();
         self.serve_names();
-    }
-
-    /// Makes the packet filter's table as everything is now.
-    pub fn set_up_filter(&mut self) {
-        if let Err(error) = self.refill() {
-            report::say(format_args!("set up the packet filter: {error}"));
-        }
     }
 
     /// Gives a container its networks and returns what it was given. For one that has them already, nothing changes.
@@ -277,64 +238,6 @@ impl Containers {
             report::say(format_args!("note the rules of {name}: {error}"));
         }
         self.watch_over();
-    }
-
-    /// Makes the packet filter's rules about containers those that follow from who is there.
-    fn watch_over(&mut self) {
-        if let Err(error) = self.published.guard(self.guard()) {
-            report::say(format_args!("change the rules of containers: {error}"));
-            self.set_up_filter();
-        }
-    }
-
-    fn guard(&self) -> Guard {
-        if !guard::is_wanted(&self.attachments, self.networks.all().map(|(_, network)| &network.settings)) {
-            return Guard::default();
-        }
-        let networks = self.networks.all().map(|(name, network)| (name.as_str(), network)).collect();
-        Sources { attachments: &self.attachments, networks }.guard()
-    }
-
-    /// Chooses a container's addresses in a network.
-    fn cable(&self, container: &str, network: &str, membership: &Membership) -> Result<Cable, AttachError> {
-        let unknown = || NetworkError::Unknown { name: network.to_owned() };
-        let settings = self.networks.get(network).ok_or_else(unknown)?;
-        let owner = |address| self.attachments.values().find(|attachment| attachment.has(address));
-        for (_, address) in membership.addresses() {
-            if let Some(owner) = owner(address) {
-                return Err(AttachError::AddressTaken { address, owner: owner.wanted.name.clone() });
-            }
-        }
-        let fixed = (membership.ipv4_address, membership.ipv6_address);
-        let is_taken = |address| self.networks.is_reserved(address) || owner(address).is_some();
-        let no_address = || AttachError::NoAddress { network: network.to_owned() };
-        let (ipv4, ipv6) = settings.subnets.addresses(container, fixed, is_taken).ok_or_else(no_address)?;
-        Ok(Cable {
-            network: network.to_owned(),
-            number: settings.number,
-            bridged: settings.settings.driver == NetworkDriver::Bridge,
-            place: ipv4.to_bits() & !mask_of(settings.subnets.ipv4.length()),
-            ipv4,
-            ipv6,
-            mac: membership.mac_address.map_or_else(|| bridge::mac_of(ipv4), |mac| mac.bytes()),
-            service: None,
-        })
-    }
-
-    /// Adds the addresses of the container's service, which the first of its replicas chooses. Containers that do not
-    /// reach each other reach no service either.
-    fn with_service(&self, mut cable: Cable, wanted: &message::Attachment) -> Result<Cable, AttachError> {
-        let network = self.networks.get(&cable.network).filter(|network| !network.settings.isolated);
-        let Some(network) = network.filter(|_| wanted.service_address && cable.bridged) else { return Ok(cable) };
-        let is_taken = |address| {
-            let taken = self.attachments.values().any(|attachment| attachment.has(address));
-            taken || address == cable.ipv4 || address == cable.ipv6 || self.networks.is_reserved(address)
-        };
-        let new = || network.subnets.addresses(&services::seed(&wanted.service), (None, None), is_taken);
-        let addresses = services::of_others(&wanted.service, &cable.network, &self.attachments).or_else(new);
-        let no_address = || AttachError::NoAddress { network: cable.network.clone() };
-        cable.service = Some(addresses.ok_or_else(no_address)?);
-        Ok(cable)
     }
 
     async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Attached, AttachError> {
@@ -476,29 +379,6 @@ impl Containers {
         if let Err(error) = self.store.remove(name) {
             report::say(format_args!("forget the addresses of {name}: {error}"));
         }
-    }
-
-    /// Makes a service's ports lead to the containers that it has now.
-    fn publish_or_refill(&mut self, service: &str) {
-        if let Err(error) = self.published.update(service, &self.attachments) {
-            // One element was not there, so nothing was done: the whole table is made anew.
-            report::say(format_args!("change the ports of {service}: {error}"));
-            self.set_up_filter();
-        }
-    }
-
-    /// Makes the packet filter's table from what is attached.
-    fn refill(&mut self) -> io::Result<()> {
-        let networks: Vec<_> = self.networks.live().collect();
-        let open = networks.iter().filter(|(_, network)| !network.settings.internal);
-        let table = Table {
-            networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
-            open: open.map(|(_, network)| network.bridge_name()).collect(),
-            elements: Vec::new(),
-            inbound: self.inbound.clone().unwrap_or_default(),
-            guard: self.guard(),
-        };
-        self.published.replace(table, &self.attachments)
     }
 }
 

@@ -1,0 +1,58 @@
+//! The packet filter as it follows from the containers that are attached: one table, changed by elements where that is
+//! enough, and made anew where it is not.
+
+use std::io;
+
+use super::Containers;
+use super::guard::{self, Sources};
+use crate::nftables::guard::Guard;
+use crate::nftables::ruleset::Table;
+use crate::report;
+
+impl Containers {
+    /// Makes the packet filter's table as everything is now.
+    pub fn set_up_filter(&mut self) {
+        if let Err(error) = self.refill() {
+            report::say(format_args!("set up the packet filter: {error}"));
+        }
+    }
+
+    /// Makes the packet filter's rules about containers those that follow from who is there.
+    pub(super) fn watch_over(&mut self) {
+        if let Err(error) = self.published.guard(self.guard()) {
+            report::say(format_args!("change the rules of containers: {error}"));
+            self.set_up_filter();
+        }
+    }
+
+    pub(super) fn guard(&self) -> Guard {
+        if !guard::is_wanted(&self.attachments, self.networks.all().map(|(_, network)| &network.settings)) {
+            return Guard::default();
+        }
+        let networks = self.networks.all().map(|(name, network)| (name.as_str(), network)).collect();
+        Sources { attachments: &self.attachments, networks }.guard()
+    }
+
+    /// Makes a service's ports lead to the containers that it has now.
+    pub(super) fn publish_or_refill(&mut self, service: &str) {
+        if let Err(error) = self.published.update(service, &self.attachments) {
+            // One element was not there, so nothing was done: the whole table is made anew.
+            report::say(format_args!("change the ports of {service}: {error}"));
+            self.set_up_filter();
+        }
+    }
+
+    /// Makes the packet filter's table from what is attached.
+    pub(super) fn refill(&mut self) -> io::Result<()> {
+        let networks: Vec<_> = self.networks.live().collect();
+        let open = networks.iter().filter(|(_, network)| !network.settings.internal);
+        let table = Table {
+            networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
+            open: open.map(|(_, network)| network.bridge_name()).collect(),
+            elements: Vec::new(),
+            inbound: self.inbound.clone().unwrap_or_default(),
+            guard: self.guard(),
+        };
+        self.published.replace(table, &self.attachments)
+    }
+}

@@ -1,0 +1,143 @@
+//! Links as the kernel has them: who looks after which, from when it is there until it is gone.
+
+use berth_config::{Ipv6, LinkSettings, Made, Network};
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+
+use super::{Service, ServiceError};
+use crate::host_link::HostLink;
+use crate::link::{self, Link, LinkTable};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::{clock, made, report};
+
+impl Service {
+    /// Follows what the kernel says of links and addresses.
+    pub(super) async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), ServiceError> {
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                let index = link.header.index;
+                let before = self.place_of(index);
+                if self.table.update_routers(&link) {
+                    self.adopt(index).await;
+                } else if self.table.update(&link) {
+                    if self.place_of(index) != before {
+                        self.arrange().await;
+                        self.adopt_all().await;
+                    }
+                    self.adopt(index).await;
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                if let Some(link) = self.table.remove(&link)
+                    && !link.is_own()
+                {
+                    if self.links.remove(&link.index).is_some() {
+                        report::say(format_args!("{}: gone", link.name));
+                    }
+                    self.arrange().await;
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                self.table.update_address(&address);
+                if let (Some(taken), Some(link)) =
+                    (link::taken_address(&address), self.links.get_mut(&address.header.index))
+                {
+                    link.conflict6(taken, &self.means, clock::now()).await;
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
+                self.table.remove_address(&address);
+            }
+            // More happened than the socket could hold: what is there now counts, not how it came about.
+            NetlinkPayload::Overrun(_) => self.look_around().await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What others' places may depend on; `None` for links of containers.
+    fn place_of(&self, index: u32) -> Option<(String, Option<u32>, String)> {
+        let link = self.table.find(index).filter(|link| !link.is_own())?;
+        Some((link.name.clone(), link.controller, link.alias.clone()))
+    }
+
+    /// Asks the kernel for everything.
+    async fn look_around(&mut self) -> Result<(), ServiceError> {
+        read_links(&self.means.netlink, &mut self.table).await?;
+        let table = &self.table;
+        self.links.retain(|index, _| table.find(*index).is_some());
+        self.arrange().await;
+        self.adopt_all().await;
+        Ok(())
+    }
+
+    pub(super) async fn adopt_all(&mut self) {
+        let indices: Vec<u32> = self.table.iter().map(|link| link.index).collect();
+        for index in indices {
+            self.adopt(index).await;
+        }
+    }
+
+    /// Looks after a link as the configuration says, from now on or still.
+    async fn adopt(&mut self, index: u32) {
+        let Some(link) = self.table.find(index) else { return };
+        if link.loopback && !link.up {
+            if let Err(error) = self.means.netlink.set_up(index, &link.name).await {
+                report::failure(&error);
+            }
+            return;
+        }
+        let settings = settings(self.network.as_ref(), link);
+        match (self.links.get_mut(&index), settings) {
+            (Some(host_link), Some(settings)) => {
+                host_link.reconfigure(link, settings, &self.means).await;
+                host_link.follow(link, &self.means, clock::now()).await;
+            }
+            (Some(_), None) => {
+                self.links.remove(&index);
+            }
+            (None, Some(settings)) => {
+                let mut host_link = HostLink::adopt(link, settings, &self.means).await;
+                host_link.follow(link, &self.means, clock::now()).await;
+                self.links.insert(index, host_link);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Asks the kernel for every link and address.
+pub(super) async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Result<(), NetlinkError> {
+    table.clear();
+    for link in netlink.links().await? {
+        table.update(&link);
+    }
+    for address in netlink.addresses().await? {
+        table.update_address(&address);
+    }
+    Ok(())
+}
+
+/// What is to be done with a link; `None` if nothing.
+fn settings(network: Option<&Network>, link: &Link) -> Option<LinkSettings> {
+    if link.loopback || link.is_own() {
+        return None;
+    }
+    let nothing = Network::default();
+    let network = network.unwrap_or(&nothing);
+    made::with_identity(link, |identity| {
+        let configured = network.link_settings(identity).map(|(_, settings)| settings.clone());
+        match network.controller(identity).and_then(|(_, controller)| controller.made()) {
+            Some(Made::Vrf(vrf)) => {
+                let settings = configured.unwrap_or_default();
+                Some(LinkSettings { table: settings.table.or(Some(vrf.table)), ..settings })
+            }
+            // A port has no addresses of its own.
+            Some(_) => {
+                let (mtu, mac) = configured.map_or((None, None), |settings| (settings.mtu, settings.mac));
+                Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
+            }
+            None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
+        }
+    })
+}

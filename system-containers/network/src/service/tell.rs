@@ -1,0 +1,110 @@
+//! What others are told: PID 1 of links, networks and names, programs by files.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::path::Path;
+
+use berth_control::message::{self, Request};
+
+use super::{Service, ServiceError};
+use crate::containers::Attached;
+use crate::dns::upstream::Upstream;
+use crate::host_link::HostLink;
+use crate::resolver::{self, Names};
+use crate::{files, report};
+
+impl Service {
+    /// Tells PID 1 and writes files, where anything has changed.
+    pub(super) async fn settle(&mut self) -> Result<(), ServiceError> {
+        let links = self.summary();
+        if self.told_links.as_ref() != Some(&links) {
+            self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
+            self.told_links = Some(links);
+        }
+        let host_name = self.links.values().find_map(|link| link.lease()?.host_name.clone());
+        if let Some(name) = host_name.filter(|name| self.told_host_name.as_ref() != Some(name)) {
+            self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
+            self.told_host_name = Some(name);
+        }
+        let sources = self.name_sources();
+        let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
+        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
+        self.containers.answer_host(is_local);
+        self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
+        self.write("resolv.upstream.conf", direct, files::write_in_place);
+        let search = resolver::search_domains(&sources);
+        if self.containers.follow_names(self.upstream(&sources), search) {
+            for (name, Attached { addresses, resolv_conf }) in self.containers.all() {
+                let told = Request::NetworkAttached { name: name.clone(), addresses, resolv_conf };
+                self.init.send(told, "to take a container's search domains").await?;
+            }
+        }
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
+        Ok(())
+    }
+
+    /// What PID 1 is told of links, those too that cannot be made yet.
+    fn summary(&self) -> Vec<message::Link> {
+        let mut links = self.table.summary(|link| {
+            let of_link = self.links.get(&link.index).map(|host_link| host_link.missing(link));
+            of_link.unwrap_or_default()
+        });
+        for (name, reason) in &self.missing {
+            match links.iter_mut().find(|link| link.name == name.as_str()) {
+                Some(link) => link.missing.push(reason.clone()),
+                None => links.push(message::Link {
+                    name: name.to_string(),
+                    mac: String::new(),
+                    carrier: false,
+                    addresses: Vec::new(),
+                    missing: vec![format!("not made yet: {reason}")],
+                }),
+            }
+        }
+        links
+    }
+
+    /// What all sources say of names, in the order of their weight.
+    fn name_sources(&self) -> Vec<Names> {
+        let configured = self.network.as_ref().map_or_else(Names::default, |network| Names {
+            servers: network.dns.iter().map(ToString::to_string).collect(),
+            search: network.dns_search.iter().map(ToString::to_string).collect(),
+        });
+        std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
+    }
+
+    /// Whom the machine's resolver asks.
+    fn upstream(&self, sources: &[Names]) -> Upstream {
+        let servers = sources.iter().flat_map(|source| &source.servers).filter_map(|server| self.address_of(server));
+        let of_domain = |(domain, servers): (&berth_config::HostName, &Vec<IpAddr>)| {
+            let servers = servers.iter().map(|address| SocketAddr::new(*address, resolver::PORT));
+            (domain.to_string().to_ascii_lowercase(), servers.collect())
+        };
+        let domains = self.network.iter().flat_map(|network| &network.domains).map(of_domain);
+        // One that asks itself would ask for ever.
+        let servers = servers.filter(|server| server.ip() != IpAddr::V4(resolver::LOCAL));
+        Upstream { servers: servers.collect(), domains: domains.collect() }
+    }
+
+    /// Of a name server, as it stands in resolv.conf.
+    fn address_of(&self, server: &str) -> Option<SocketAddr> {
+        let (address, link) = server.split_once('%').unwrap_or((server, ""));
+        let scope = self.table.iter().find(|each| each.name == link).map_or(0, |each| each.index);
+        Some(match address.parse().ok()? {
+            IpAddr::V4(address) => (address, resolver::PORT).into(),
+            IpAddr::V6(address) => SocketAddrV6::new(address, resolver::PORT, 0, scope).into(),
+        })
+    }
+
+    fn write(&mut self, name: &'static str, text: String, write: fn(&Path, &str) -> io::Result<()>) {
+        if self.written.get(name) == Some(&text) {
+            return;
+        }
+        let path = self.paths.run.join(name);
+        if let Err(error) = write(&path, &text) {
+            report::say(format_args!("write {}: {error}", path.display()));
+        }
+        self.written.insert(name, text);
+    }
+}
