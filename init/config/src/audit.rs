@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::Configuration;
-use crate::container::{Capability, Container, NetworkMode, Seccomp, UserNamespace, Volume};
+use crate::container::{Capability, Container, IpcMode, NetworkMode, PidMode, Seccomp, UserNamespace, Volume};
 use crate::trust::Requirement;
 
 /// One loosening.
@@ -112,6 +112,12 @@ impl Container {
             }
             NetworkMode::Bridge | NetworkMode::None => {}
         }
+        if self.ipc != IpcMode::Private {
+            found.push(("ipc", self.ipc.to_string(), "it shares memory and message queues with other containers"));
+        }
+        if self.pid != PidMode::Private {
+            found.push(("pid", self.pid.to_string(), "it sees another container's processes, and that one sees its"));
+        }
         found.extend(self.ports.iter().map(|ports| ("ports", ports.to_string(), "others may connect to it")));
         found.extend(self.devices.iter().map(|device| ("devices", device.to_string(), "a device of the machine")));
         for volume in self.volumes.iter().filter(|volume| matches!(volume, Volume::Host { .. })) {
@@ -149,7 +155,8 @@ mod tests {
             [containers.web]\nimage = 'nginx'\nports = ['8080:80']\ncap_add = ['SYS_ADMIN', 'CHOWN']\n\
             devices = ['/dev/fuse']\nvolumes = ['/srv:/srv', '/etc:/e:ro', 'named:/n']\napi = ['containers.list']\n\
             security = { user_namespace = 'host', seccomp = 'unconfined', no_new_privileges = false }\n\
-            [containers.x]\nimage = 'x'\nnetwork_mode = 'host'\n[containers.y]\nimage = 'y'\nnetwork_mode = 'container:x'\n";
+            [containers.x]\nimage = 'x'\nnetwork_mode = 'host'\n[containers.y]\nimage = 'y'\n\
+            network_mode = 'container:x'\nipc = 'shareable'\npid = 'container:x'\n";
         let keys: Vec<String> = audit(text).loosenings.into_iter().map(|found| found.key).collect();
         let web = |key: &str| format!("containers.web.{key}");
         assert_eq!(
@@ -169,6 +176,8 @@ mod tests {
                 web("api"),
                 "containers.x.network_mode".to_owned(),
                 "containers.y.network_mode".to_owned(),
+                "containers.y.ipc".to_owned(),
+                "containers.y.pid".to_owned(),
             ]
         );
     }

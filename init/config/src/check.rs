@@ -8,6 +8,7 @@ mod made;
 mod network;
 mod networks;
 mod peers;
+mod pods;
 mod ports;
 mod replicas;
 mod rules;
@@ -18,6 +19,7 @@ mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::pods::pod_obstacle;
 use crate::configuration::Configuration;
 use crate::container::{Container, NetworkMode};
 use crate::load::Report;
@@ -59,6 +61,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
     ports::check(configuration, root, report);
     network::check(&configuration.network, root, report);
     networks::check(configuration, root, report);
+    pods::check(configuration, root, report);
     trust::check(configuration, root, report);
     peers::check(configuration, root, report);
     watchdog::check(&configuration.watchdog, root, report);

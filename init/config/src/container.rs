@@ -16,6 +16,7 @@ mod readiness;
 mod restart;
 mod schedule;
 mod security;
+mod sharing;
 mod signal;
 mod sysctl;
 mod ulimit;
@@ -44,12 +45,13 @@ pub use self::readiness::{ReadyWhen, ReadyWhenError};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};
 pub use self::security::{Seccomp, Security, UserNamespace};
+pub use self::sharing::{IpcMode, PidMode};
 pub use self::signal::Signal;
 pub use self::sysctl::Sysctls;
 pub use self::ulimit::{Ulimit, UlimitName};
 pub use self::user::User;
 pub use self::volume::{TemporaryMount, Volume};
-use crate::names::{AbsolutePath, HostName, ImageName};
+use crate::names::{AbsolutePath, ContainerName, HostName, ImageName};
 use crate::networks::NetworkName;
 use crate::peers::Peers;
 use crate::quantities::{Cpus, Size, TimeSpan};
@@ -180,6 +182,12 @@ pub struct Container {
     /// none. Some of them are as good as the whole machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api: Vec<ApiPart>,
+    /// With whom it shares memory, semaphores and message queues.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ipc: IpcMode,
+    /// Whose processes it sees.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pid: PidMode,
     /// What keeps the container apart from the machine.
     #[serde(default, skip_serializing_if = "is_default")]
     pub security: Security,
@@ -241,6 +249,8 @@ impl Container {
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             api: Vec::new(),
+            ipc: IpcMode::default(),
+            pid: PidMode::default(),
             security: Security::default(),
             sysctls: Sysctls::default(),
             labels: BTreeMap::new(),
@@ -268,6 +278,16 @@ impl Container {
         let named: Vec<_> = self.networks.iter().map(|(name, membership)| (name.clone(), membership)).collect();
         let default = || (NetworkName::of_all(), Membership::default());
         if named.is_empty() { vec![default()] } else { named }
+    }
+
+    /// The containers whose namespaces it runs in, with the keys that say so.
+    pub fn targets(&self) -> impl Iterator<Item = (&'static str, &ContainerName)> {
+        let network = match &self.network_mode {
+            NetworkMode::Container(name) => Some(name),
+            NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => None,
+        };
+        let all = [("network_mode", network), ("ipc", self.ipc.target()), ("pid", self.pid.target())];
+        all.into_iter().filter_map(|(key, target)| target.map(|target| (key, target)))
     }
 
     /// What the container's processes may have: the default set, less `cap_drop`, with `cap_add`. `ALL` is applied

@@ -33,17 +33,17 @@ mod trust;
 
 pub use accounts::{Account, AccountError};
 pub use audit::{Audit, Loosening, Policy};
-pub use check::SYSTEM_CONTAINERS;
+pub use check::{SYSTEM_CONTAINERS, pod_obstacle};
 pub use configuration::{Configuration, Console, Images, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
     ApiPart, ApiPartError, Bandwidth, BitRate, Capability, CapabilityChoice, Command, Container, Date, Dependencies,
-    Dependency, DependencyCondition, Device, EndpointMode, Environment, Health, HttpTarget, MacAddress, Membership,
-    NetworkMode, Networks, PortMapping, Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, RestartPolicy, Schedule,
-    ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName,
-    User, UserNamespace, Volume, utc,
+    Dependency, DependencyCondition, Device, EndpointMode, Environment, Health, HttpTarget, IpcMode, MacAddress,
+    Membership, NetworkMode, Networks, PidMode, PortMapping, Protocol, PublishedPorts, ReadyWhen, ReadyWhenError,
+    RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount,
+    Ulimit, UlimitName, User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
-pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_system_container};
+pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_definition, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
 pub use network::{
     AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Ipv6, LacpRate, LinkIdentity,

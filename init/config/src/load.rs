@@ -41,7 +41,17 @@ pub struct Loaded {
 /// Reads the sources, each on top of those before it: tables are merged key by key, every other value is replaced.
 /// No source at all is the default configuration. The mistakes are in the order of the sources and their lines.
 pub fn load(sources: &[Source]) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut report = Report { sources, mistakes: Vec::new() };
+    load_with(Report { sources, alone: false, mistakes: Vec::new() })
+}
+
+/// The same of a definition that is going to stand beside a configuration: the networks and containers that it names may be
+/// there. [`crate::pod_obstacle`] is for those containers; networks are looked for when it starts.
+pub fn load_definition(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(Report { sources: std::slice::from_ref(source), alone: true, mistakes: Vec::new() })
+}
+
+fn load_with(mut report: Report) -> Result<Loaded, Vec<Diagnostic>> {
+    let sources = report.sources;
     let mut root = report.parse()?;
     let declared: BTreeSet<String> = match root.entries().find(|(key, _)| *key == "containers") {
         Some((_, containers)) => containers.node.entries().map(|(name, _)| name.clone()).collect(),
@@ -59,7 +69,7 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Vec<Diagnostic>> {
 
 /// Reads the `container.toml` of a system container.
 pub fn load_system_container(source: &Source) -> Result<SystemContainer, Vec<Diagnostic>> {
-    let mut report = Report { sources: std::slice::from_ref(source), mistakes: Vec::new() };
+    let mut report = Report { sources: std::slice::from_ref(source), alone: false, mistakes: Vec::new() };
     let mut root = report.parse()?;
     match report.read(&mut root) {
         Some(container) if report.mistakes.is_empty() => Ok(container),
@@ -84,6 +94,8 @@ impl Mistake {
 /// The mistakes so far.
 pub(crate) struct Report<'a> {
     sources: &'a [Source],
+    /// Whether what is named may stand elsewhere.
+    pub alone: bool,
     mistakes: Vec<Mistake>,
 }
 

@@ -148,13 +148,14 @@ fn resources(container: Container) -> impl Strategy<Value = Container> {
 }
 
 fn confinement(container: Container) -> impl Strategy<Value = Container> {
+    let pod = (one_of(&["'private'", "'shareable'", "'container:db'"]), one_of(&["'private'", "'container:db'"]));
     let security = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(host, unconfined, privileges)| Security {
         user_namespace: if host { UserNamespace::Host } else { UserNamespace::Auto },
         seccomp: if unconfined { Seccomp::Unconfined } else { Seccomp::Default },
         no_new_privileges: privileges,
     });
     let values = (
-        one_of(&["'bridge'", "'host'", "'none'", "'container:db'"]),
+        (one_of(&["'bridge'", "'host'", "'none'", "'container:db'"]), pod),
         one_of(&["[]", "['default', 'back']", "{ back = { mac_address = '02:00:00:00:00:01', aliases = ['db'] } }"]),
         vec(of("ALL|all|(CAP_)?(NET_ADMIN|chown|Bpf)"), 0..3),
         vec(of("ALL|SYS_ADMIN"), 0..3),
@@ -162,15 +163,19 @@ fn confinement(container: Container) -> impl Strategy<Value = Container> {
         one_of(&["{}", "{ 'net.a/b.c' = 1, 'kernel.sem' = '1 2 3' }", "{ 'fs.mqueue.x' = true }"]),
         btree_map(any::<String>(), any::<String>(), 0..3),
     );
-    values.prop_map(move |(network_mode, networks, cap_add, cap_drop, security, sysctls, labels)| Container {
-        network_mode,
-        networks,
-        cap_add,
-        cap_drop,
-        security,
-        sysctls,
-        labels,
-        ..container.clone()
+    values.prop_map(move |((network_mode, (ipc, pid)), networks, cap_add, cap_drop, security, sysctls, labels)| {
+        Container {
+            network_mode,
+            ipc,
+            pid,
+            networks,
+            cap_add,
+            cap_drop,
+            security,
+            sysctls,
+            labels,
+            ..container.clone()
+        }
     })
 }
 

@@ -40,7 +40,7 @@ impl Supervisor {
         let Some(container) = self.containers.get(id) else { return };
         let Some((user, listener)) = container.user().zip(container.api.as_ref()) else { return };
         let uid_base = match user.security.user_namespace {
-            UserNamespace::Auto => id_mapping(container.slot).host_id,
+            UserNamespace::Auto => id_mapping(container.ids()).host_id,
             UserNamespace::Host => 0,
         };
         let notice = Notice::ApiSocket { container: container.name.clone(), parts: user.api.clone(), uid_base };
@@ -75,7 +75,8 @@ mod tests {
     fn only_who_is_granted_a_part_has_the_socket() {
         for (text, wanted) in [(WATCHER, true), ("[containers.web]\nimage = 'a'\n", false)] {
             let container = configuration(text).containers.into_values().next().unwrap();
-            let spec = user_spec::build("a", &container, &PreparedImage::default(), 0, None).unwrap();
+            let spec =
+                user_spec::build("a", &container, &PreparedImage::default(), user_spec::Place::default()).unwrap();
             let socket = spec.mounts.iter().find(|mount| mount.destination == berth_control::SOCKET_PATH);
             assert_eq!(socket.is_some(), wanted);
         }

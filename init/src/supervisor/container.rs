@@ -31,9 +31,11 @@ use super::made::Made;
 use super::network::SharedNetwork;
 use super::output::Output;
 use super::peer::Peer;
+use super::pods::Pod;
 use super::readiness::Awaited;
 use super::session::Session;
 use super::timer::Timer;
+use super::user_spec::Place;
 use super::why::End;
 
 /// What a container is.
@@ -159,6 +161,9 @@ pub struct Container {
     /// The network of another container that it runs in.
     #[serde(default)]
     pub shared: Option<SharedNetwork>,
+    /// The IPC and PID namespaces of another container that it runs in.
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// What its health check has found, while it runs with one.
     pub health: Option<Health>,
     /// Its range of host ids: see [`super::user_spec`].
@@ -217,6 +222,7 @@ impl Container {
             addresses: Vec::new(),
             resolv_conf: String::new(),
             shared: None,
+            pod: None,
             health: None,
             slot,
             ready: false,
@@ -260,7 +266,10 @@ impl Container {
     /// The names of those that it starts after, and ends before.
     pub fn dependencies(&self) -> impl Iterator<Item = &str> {
         let system = self.system().into_iter().flat_map(|system| system.depends_on.iter().map(ContainerName::as_str));
-        let user = self.user().into_iter().flat_map(|user| user.depends_on.iter().map(|(name, _)| name.as_str()));
+        let user = self.user().into_iter().flat_map(|user| {
+            let targets = user.targets().map(|(_, name)| name);
+            user.depends_on.iter().map(|(name, _)| name).chain(targets).map(ContainerName::as_str)
+        });
         system.chain(user)
     }
 
@@ -273,6 +282,16 @@ impl Container {
             }
             _ => None,
         }
+    }
+
+    /// The range of host ids that its user namespace has.
+    pub fn ids(&self) -> u32 {
+        self.pod.as_ref().map_or(self.slot, |pod| pod.slot)
+    }
+
+    /// Where it is among others.
+    pub fn place(&self) -> Place<'_> {
+        Place { ids: self.ids(), network: self.shared.as_ref(), pod: self.pod.as_ref() }
     }
 
     /// Whether there is, or is about to be, something in its cgroup.

@@ -48,7 +48,7 @@ mod tests {
     fn left(keys: &str, available: &str) -> (bool, bool, bool) {
         let container = configuration(&format!("[containers.a]\nimage = 'x'\n{keys}"));
         let container = container.containers.into_values().next().unwrap();
-        let spec = user_spec::build("a", &container, &PreparedImage::default(), 0, None).unwrap();
+        let spec = user_spec::build("a", &container, &PreparedImage::default(), user_spec::Place::default()).unwrap();
         let mut resources = spec.linux.unwrap().resources.unwrap();
         leave_out(&mut resources, &Definition::User(Box::new(container)), available);
         (resources.memory.is_some(), resources.pids.is_some(), !resources.unified.is_empty())

@@ -46,7 +46,7 @@ impl Supervisor {
         if dependency.is_some() {
             return dependency;
         }
-        self.network_obstacle(container)
+        self.network_obstacle(container).or_else(|| self.pod_obstacle(container))
     }
 
     /// The containers that a name in `depends_on` stands for: all replicas of one that has them.

@@ -14,7 +14,7 @@ use super::container::{Container, Goal, State};
 use super::execution::could_not_run;
 use super::session::NOT_SET_UP;
 use super::timer::Timer;
-use super::{Supervisor, statistics};
+use super::{Supervisor, pods, statistics};
 
 /// The first pause before a restart; it doubles with each failed run. Docker's figures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -122,6 +122,10 @@ impl Supervisor {
         container.interaction.end();
         self.close_api(id);
         let Some(container) = self.containers.get_mut(id) else { return };
+        pods::remove_common_memory(container);
+        if container.goal == Goal::Run && container.has_lost_its_pod() {
+            container.goal = Goal::Restart;
+        }
         let attached = container.network.take().is_some();
         let name = container.name.clone();
         match next_state(container, success, self.facts.shutting_down, (self.now, self.wall)) {

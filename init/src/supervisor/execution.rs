@@ -267,7 +267,7 @@ fn specification(container: &Container) -> Result<Spec, String> {
         Definition::System(system) => system_spec::build(system),
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
-            user_spec::build(&container.name, user, image, container.slot, container.shared.as_ref())
+            user_spec::build(&container.name, user, image, container.place())
         }
     }
 }

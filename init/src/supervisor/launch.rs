@@ -14,7 +14,7 @@ use nix::unistd::{Uid, fchown};
 use super::container::{Container, Definition, State};
 use super::interaction::{Ends, with_terminal};
 use super::peer::Peer;
-use super::{Supervisor, controllers, system_spec, user_spec};
+use super::{Supervisor, controllers, pods, system_spec, user_spec};
 use crate::clock;
 use crate::reactor::Token;
 
@@ -27,11 +27,14 @@ const ATTACH_TIME: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Starts a container whose dependencies are met.
     pub(super) fn launch(&mut self, id: u32) {
-        let shared = self.containers.get(id).and_then(|container| self.shared_network(container));
+        let (shared, pod) = match self.containers.get(id) {
+            Some(container) => (self.shared_network(container), self.pod(container)),
+            None => return,
+        };
         let Some(container) = self.containers.get_mut(id) else { return };
         container.completed = false;
         container.reason.clear();
-        container.shared = shared;
+        (container.shared, container.pod) = (shared, pod);
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };
@@ -176,7 +179,8 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
             write_files(container)?;
-            let owner = Uid::from_raw(user_spec::host_uid(user, image, container.slot));
+            pods::make_common_memory(container)?;
+            let owner = Uid::from_raw(user_spec::host_uid(user, image, container.ids()));
             container.api = super::api::listen(container, owner)?;
             container.awaited = super::readiness::listen(container)?;
             ends = container.interaction.begin(user)?;
@@ -189,7 +193,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
                 work: Some(image.work.clone()),
                 mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,
             };
-            (user_spec::build(&container.name, user, image, container.slot, container.shared.as_ref())?, rootfs)
+            (user_spec::build(&container.name, user, image, container.place())?, rootfs)
         }
     };
     controllers::leave_out_missing(&mut spec, container);

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_config::{PortMapping, RestartPolicy, Role};
+use berth_config::{ContainerName, PortMapping, RestartPolicy, Role};
 use berth_control::message::{Creation, Interest, Kind, Notice, Reply, TerminalSize};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,7 @@ impl Supervisor {
     /// Makes a container, and the client's end of a session if one is wanted.
     pub(super) fn create(&mut self, creation: Creation, session: Option<Interest>) -> Result<Option<OwnedFd>, String> {
         self.may_create(&creation)?;
+        self.pod_conflict(&creation).map_or(Ok(()), Err)?;
         let Creation { name, container, remove, start, size } = creation;
         let id = self.add_made(name, container, remove, size).ok_or("its pipes could not be made")?;
         let session = session.map(|interest| self.open_session(id, interest)).transpose();
@@ -65,6 +66,18 @@ impl Supervisor {
             return Err(format!("there is a container {name} already; {remedy}"));
         }
         self.port_conflict(creation).map_or(Ok(()), Err)
+    }
+
+    /// Why it cannot run in the namespaces that it names of others, which may be made by hand as well.
+    fn pod_conflict(&self, creation: &Creation) -> Option<String> {
+        creation.container.targets().next()?;
+        let made = self.containers.values().filter(|container| container.made.is_some());
+        let made = made.filter_map(|container| Some((container.name.parse().ok()?, container.user()?.clone())));
+        let mut all = self.configuration.containers.clone();
+        all.extend(made);
+        let name: ContainerName = creation.name.parse().ok()?;
+        all.insert(name.clone(), creation.container.clone());
+        berth_config::pod_obstacle(&all, &name, &creation.container)
     }
 
     /// Who has one of the ports already.

@@ -388,3 +388,24 @@ fn the_engine_learns_of_more_than_a_message_holds() {
     assert_eq!(names, (0..50).map(|number| format!("c{number:02}")).collect::<Vec<_>>());
     assert!(pages > 3, "{pages}");
 }
+
+#[test]
+fn one_that_runs_in_namespaces_of_another_is_made_if_that_one_lends_them() {
+    let mut world = world(WEB);
+    let beside = |name: &str, keys: &str| {
+        let text = format!("[containers.{name}]\nimage = 'a'\n{keys}\n");
+        let loaded = berth_config::load_definition(&berth_config::Source::new("text", text)).unwrap();
+        Creation::plain(name.into(), loaded.configuration.containers.into_values().next().unwrap())
+    };
+    assert_eq!(make(&mut world, beside("one", "pid = 'container:web'")), Reply::Done);
+    assert_eq!(make(&mut world, creation("db", "ipc = 'shareable'")), Reply::Done);
+    assert_eq!(make(&mut world, beside("two", "ipc = 'container:db'")), Reply::Done);
+    let refused = |reply: Reply| match reply {
+        Reply::Refused { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    let reason = refused(make(&mut world, beside("three", "ipc = 'container:web'")));
+    assert!(reason.contains("\"web\" shares its IPC namespace with nobody"), "{reason}");
+    let reason = refused(make(&mut world, beside("three", "network_mode = 'container:nobody'")));
+    assert!(reason.contains("there is no such container"), "{reason}");
+}

@@ -23,6 +23,7 @@ mod memory;
 mod network;
 mod output;
 mod peer;
+mod pods;
 mod preparing;
 mod readiness;
 mod requests;

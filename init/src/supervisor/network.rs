@@ -80,19 +80,12 @@ impl Supervisor {
         self.notify(Role::Network, notice);
     }
 
-    /// What is missing of a container's network.
+    /// What is missing of a container's own network.
     pub(super) fn network_obstacle(&self, container: &Container) -> Option<Obstacle> {
         match &container.user()?.network_mode {
             NetworkMode::Bridge => (self.service(Role::Network).is_none())
                 .then(|| Obstacle::passing("waits for the system container network".to_owned())),
-            NetworkMode::Container(target) => {
-                let target = target.as_str();
-                self.unmet(target, berth_config::DependencyCondition::Started).or_else(|| {
-                    let runs = self.find(target).is_some_and(|target| matches!(target.state, State::Running(_)));
-                    (!runs).then(|| Obstacle::passing(format!("waits for {target}, whose network it has")))
-                })
-            }
-            NetworkMode::Host | NetworkMode::None => None,
+            NetworkMode::Container(_) | NetworkMode::Host | NetworkMode::None => None,
         }
     }
 
@@ -104,19 +97,6 @@ impl Supervisor {
             namespace: PathBuf::from(format!("/proc/{}/ns/net", target.pid()?)),
             resolver: resolver_file(&target.name, &target.user()?.network_mode, None),
         })
-    }
-
-    /// A container has ended: those in its network have none any more, and start anew with it.
-    pub(super) fn restart_sharers(&mut self, name: &str) {
-        let shares = |container: &&Container| {
-            let mode = container.user().map(|user| &user.network_mode);
-            container.may_have_processes()
-                && matches!(mode, Some(NetworkMode::Container(target)) if target.as_str() == name)
-        };
-        let sharers: Vec<u32> = self.containers.values().filter(shares).map(|container| container.id).collect();
-        for id in sharers {
-            self.stop(id, Goal::Restart);
-        }
     }
 
     /// Starts the containers anew whose networks are others now.

@@ -173,7 +173,7 @@ fn would_ignore(pid: i32, signal: i32) -> bool {
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     let bit = 1_u64 << u32::try_from(signal.saturating_sub(1)).unwrap_or_default().min(63);
     let has = |name: &str| u64::from_str_radix(&field(name), 16).is_ok_and(|mask| mask & bit != 0);
-    let first_of_namespace = field("NSpid:").split_whitespace().count() > 1;
+    let first_of_namespace = field("NSpid:").split_whitespace().skip(1).last() == Some("1");
     let ignored = has("SigIgn:") && !has("SigBlk:");
     (first_of_namespace && !has("SigCgt:") && !has("SigBlk:")) || ignored
 }

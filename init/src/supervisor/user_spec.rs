@@ -15,6 +15,7 @@ use berth_runtime::spec::{
 };
 
 use super::network::{SharedNetwork, resolver_file};
+use super::pods::{Pod, common_memory};
 use super::{devices, readiness};
 
 /// How many ids a container's user namespace has: all that an image made for a whole machine can name (0 to 65,534)
@@ -62,34 +63,39 @@ pub fn files_folder(name: &str) -> PathBuf {
     PathBuf::from("/run/berth/containers").join(name)
 }
 
-/// The specification. `slot` chooses the range of host ids of a container with a user namespace of its own.
-pub fn build(
-    name: &str,
-    container: &Container,
-    image: &PreparedImage,
-    slot: u32,
-    shared: Option<&SharedNetwork>,
-) -> Result<Spec, String> {
+/// Where a container is among others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// The range of host ids of a container with a user namespace.
+    pub ids: u32,
+    /// The network of another container that it runs in.
+    pub network: Option<&'a SharedNetwork>,
+    /// Other namespaces of another container that it runs in.
+    pub pod: Option<&'a Pod>,
+}
+
+/// The specification.
+pub fn build(name: &str, container: &Container, image: &PreparedImage, place: Place<'_>) -> Result<Spec, String> {
     let mapped = container.security.user_namespace == UserNamespace::Auto;
     let devices = container
         .devices
         .iter()
         .map(|device| devices::node(device.source().as_ref(), device.destination().as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
-    let mappings = if mapped { vec![id_mapping(slot)] } else { Vec::new() };
+    let mappings = if mapped { vec![id_mapping(place.ids)] } else { Vec::new() };
     Ok(Spec {
         oci_version: VERSION.to_owned(),
         process: Some(process(container, image)),
         root: Some(Root { path: PathBuf::from("rootfs"), readonly: container.read_only }),
         hostname: (container.network_mode != NetworkMode::Host)
             .then(|| container.hostname.as_ref().map_or_else(|| name.to_owned(), ToString::to_string)),
-        mounts: mounts((name, container, image), mapped, shared),
+        mounts: mounts((name, container, image), mapped, place.network),
         linux: Some(Linux {
             uid_mappings: mappings.clone(),
             gid_mappings: mappings,
             sysctl: container.sysctls.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             resources: Some(resources(container, &devices)),
-            namespaces: namespaces(container, mapped, shared),
+            namespaces: namespaces(container, mapped, place),
             devices,
             seccomp: match container.security.seccomp {
                 Seccomp::Default => Some(default_profile(&capability_names(container))),
@@ -163,7 +169,7 @@ fn rlimits(container: &Container) -> Vec<ResourceLimit> {
     limits.into_iter().map(|(kind, (soft, hard))| ResourceLimit { kind, hard, soft }).collect()
 }
 
-fn namespaces(container: &Container, mapped: bool, shared: Option<&SharedNetwork>) -> Vec<Namespace> {
+fn namespaces(container: &Container, mapped: bool, place: Place<'_>) -> Vec<Namespace> {
     let own_network = container.network_mode != NetworkMode::Host;
     let wanted = [
         (NamespaceKind::User, mapped),
@@ -174,7 +180,10 @@ fn namespaces(container: &Container, mapped: bool, shared: Option<&SharedNetwork
         (NamespaceKind::Uts, own_network),
         (NamespaceKind::Network, own_network),
     ];
-    let path = |kind| shared.filter(|_| kind == NamespaceKind::Network).map(|shared| shared.namespace.clone());
+    let path = |kind| match kind {
+        NamespaceKind::Network => place.network.map(|shared| shared.namespace.clone()),
+        _ => place.pod.and_then(|pod| pod.namespace(kind)),
+    };
     wanted.into_iter().filter(|(_, own)| *own).map(|(kind, _)| Namespace { kind, path: path(kind) }).collect()
 }
 
@@ -193,7 +202,12 @@ fn mounts(
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        match common_memory(name, &container.ipc) {
+            Some(common) => {
+                mount("/dev/shm", "bind", &common.to_string_lossy(), &["bind", "nosuid", "noexec", "nodev"])
+            }
+            None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        },
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     // sysfs shows the network namespace's links, so the kernel lets only the namespace's owner mount it.

@@ -119,7 +119,9 @@ impl Supervisor {
                 let each = user.depends_on.iter().flat_map(|(name, condition)| {
                     self.instances_of(name.as_str()).into_iter().map(move |name| (name, condition))
                 });
-                each.filter_map(|(name, condition)| unmet(&name, condition)).collect()
+                let each = each.filter_map(|(name, condition)| unmet(&name, condition));
+                let targets = user.targets().map(|(_, name)| name.as_str());
+                each.chain(targets.filter_map(|name| unmet(name, DependencyCondition::Started))).collect()
             }
         }
     }

@@ -9,7 +9,7 @@ const SOURCE: &str = "definition";
 /// The one container in the text, with its name. Everything is checked as in a configuration file.
 pub fn read(text: &str) -> Result<(String, Container), ApiError> {
     let refused = |reason: &str| Err(ApiError::Refused(reason.to_owned()));
-    let mut configuration = match berth_config::load(&[Source::new(SOURCE, text)]) {
+    let mut configuration = match berth_config::load_definition(&Source::new(SOURCE, text)) {
         Ok(loaded) => loaded.configuration,
         Err(mistakes) => {
             let mistakes: Vec<String> = mistakes.iter().map(|mistake| mistake.render(Style::Plain)).collect();
@@ -45,6 +45,16 @@ mod tests {
     fn a_definition_is_a_table_of_a_configuration() {
         let (name, container) = read("[containers.job]\nimage = \"a:1\"\nrestart = \"no\"\ntty = true\n").unwrap();
         assert_eq!((name.as_str(), container.image.as_str(), container.tty), ("job", "a:1", true));
+    }
+
+    #[test]
+    fn what_it_names_may_stand_in_the_configuration() {
+        let (_, container) =
+            read("[containers.job]\nimage = \"a\"\nnetworks = [\"front\"]\nports = [\"80:80\"]\n").unwrap();
+        assert_eq!(container.memberships().len(), 1);
+        let pod = "[containers.job]\nimage = \"a\"\nnetwork_mode = \"container:db\"\nipc = \"container:db\"\n";
+        assert_eq!(read(pod).unwrap().1.targets().count(), 2);
+        assert!(reason(&format!("{pod}pid = \"container:web\"\n")).contains("user namespaces of both"));
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
     let mut owners: BTreeMap<IpAddr, Path> = BTreeMap::new();
     for (name, container) in &configuration.containers {
         check.memberships(name, container, &mut owners);
-        check.shared(name, container);
     }
 }
 
@@ -106,7 +105,11 @@ impl Check<'_, '_> {
             let default = ContainerNetwork::default();
             let of_all = (network.as_str() == ContainerNetwork::DEFAULT).then_some(&default);
             let Some(settings) = self.configuration.networks.get(network).or(of_all) else {
-                self.unknown(network, &path);
+                if !self.report.alone {
+                    self.unknown(network, &path);
+                }
+                // What is not known may lead out.
+                way_out = true;
                 continue;
             };
             if !way_out && !settings.internal {
@@ -185,31 +188,6 @@ impl Check<'_, '_> {
         };
         self.refuse(path, format!("there is no network \"{network}\""), &help);
     }
-
-    /// `network_mode = "container:…"`.
-    fn shared(&mut self, name: &ContainerName, container: &Container) {
-        let NetworkMode::Container(target) = &container.network_mode else { return };
-        let path = container_path(name).key("network_mode");
-        let containers = &self.configuration.containers;
-        let (message, help) = match containers.get(target) {
-            None => ("there is no such container".to_owned(), "name one that is declared"),
-            Some(other) if matches!(other.network_mode, NetworkMode::Container(_)) => (
-                format!("\"{target}\" has no network of its own either"),
-                "name the one that \"container:\" of it names",
-            ),
-            Some(other) if other.replicas.is_some() => {
-                (format!("there are replicas of \"{target}\""), "declare it without `replicas`")
-            }
-            Some(other) if other.has_timer() => {
-                (format!("\"{target}\" runs only when its time comes"), "name one that always runs")
-            }
-            Some(_) if waits_for(containers, target, name) => {
-                (format!("\"{target}\" waits for this one, and this one needs its network"), "leave the dependency out")
-            }
-            Some(_) => return,
-        };
-        self.refuse(&path, message, help);
-    }
 }
 
 /// An address of the network that a link can have.
@@ -224,15 +202,4 @@ fn is_usable(subnet: Prefix, address: IpAddr) -> bool {
         _ => 0,
     };
     rest != 0 && subnet.contains(address)
-}
-
-/// Whether one container starts only after another, by whatever chain.
-fn waits_for(containers: &BTreeMap<ContainerName, Container>, one: &ContainerName, other: &ContainerName) -> bool {
-    let (mut reached, mut open) = (BTreeSet::new(), vec![one]);
-    while let Some(name) = open.pop() {
-        if reached.insert(name) {
-            open.extend(containers.get(name).into_iter().flat_map(|it| it.depends_on.iter().map(|(name, _)| name)));
-        }
-    }
-    one == other || reached.contains(other)
 }

@@ -24,8 +24,13 @@ pub(super) fn check(container: &ContainerCheck, report: &mut Report) {
             ("the container has the machine's network, this would change the machine", "put it into [sysctls]")
         } else if network && matches!(mode, NetworkMode::Container(_)) {
             ("the container has the network of another one", "give it to the container whose network it is")
-        } else if network || name.starts_with("fs.mqueue.") || IPC.contains(&name) {
+        } else if network {
             continue;
+        } else if name.starts_with("fs.mqueue.") || IPC.contains(&name) {
+            if container.container.ipc.target().is_none() {
+                continue;
+            }
+            ("the container has the IPC namespace of another one", "give it to the container whose namespace it is")
         } else {
             ("it is a setting of the whole machine", "put it into [sysctls] if the machine is meant")
         };

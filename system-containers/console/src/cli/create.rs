@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use berth_config::{
     AbsolutePath, CapabilityChoice, Command, Configuration, Container, ContainerName, Cpus, Device, HostName,
-    ImageName, NetworkMode, Networks, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount, TimeSpan, User,
-    Volume,
+    ImageName, IpcMode, NetworkMode, Networks, PidMode, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount,
+    TimeSpan, User, Volume,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
@@ -53,6 +53,12 @@ pub struct Arguments {
     /// What it sees of networks: bridge, host, none, container:NAME, or networks of the configuration by name
     #[arg(long, visible_alias = "net")]
     network: Vec<String>,
+    /// With whom it shares memory and message queues: private, shareable or container:NAME
+    #[arg(long, default_value_t)]
+    ipc: IpcMode,
+    /// Whose processes it sees: private or container:NAME
+    #[arg(long, default_value_t)]
+    pid: PidMode,
     /// Its host name; its own name if there is none
     #[arg(short = 'h', long)]
     hostname: Option<HostName>,
@@ -212,6 +218,8 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         health: arguments.health.check()?,
         network_mode,
         networks,
+        ipc: arguments.ipc,
+        pid: arguments.pid,
         devices: arguments.device,
         shm_size: arguments.shm_size,
         ulimits: serde_json::from_value(ulimits(&arguments.ulimit)?).map_err(refused)?,
@@ -348,6 +356,10 @@ mod tests {
         assert!(text.contains("networks = [\"front\", \"back\"]"), "{text}");
         let text = definition("--network container:db a:1").unwrap();
         assert!(text.contains("network_mode = \"container:db\""), "{text}");
+        let container = read(&definition("--ipc shareable --pid private a:1").unwrap());
+        assert_eq!((container.ipc, container.pid), (IpcMode::Shareable, PidMode::Private));
+        let text = definition("--ipc container:db --pid container:db a:1").unwrap();
+        assert!(text.contains("ipc = \"container:db\"\npid = \"container:db\""), "{text}");
     }
 
     #[test]

@@ -275,6 +275,42 @@ fn networks_have_subnets_of_their_own_and_containers_fit_into_them() {
 }
 
 #[test]
+fn a_container_runs_in_namespaces_that_another_one_can_lend() {
+    let two =
+        |web: &str, db: &str| format!("[containers.web]\nimage = 'x'\n{web}\n[containers.db]\nimage = 'x'\n{db}\n");
+    for (web, db) in [
+        ("ipc = 'container:db'\npid = 'container:db'\nnetwork_mode = 'container:db'", "ipc = 'shareable'"),
+        ("pid = 'container:db'\nsecurity.user_namespace = 'host'", "security.user_namespace = 'host'"),
+        ("pid = 'private'", "ipc = 'private'"),
+    ] {
+        let text = two(web, db);
+        assert!(load_text(&text).is_ok(), "{text}: {:?}", load_text(&text));
+    }
+    let third = "ipc = 'shareable'\n[containers.c]\nimage = 'x'\nipc = 'shareable'";
+    for (web, db, expected) in [
+        ("ipc = 'container:d'", "", "there is no such container"),
+        ("ipc = 'container:db'", "", "\"db\" shares its IPC namespace with nobody"),
+        ("ipc = 'container:web'", "", "\"web\" has no IPC namespace of its own either"),
+        ("pid = 'container:db'", "replicas = 2", "there are replicas of \"db\""),
+        ("pid = 'container:db'", "every = '1m'", "\"db\" runs only when its time comes"),
+        ("pid = 'container:db'", "depends_on = ['web']", "\"db\" waits for this one"),
+        ("pid = 'container:db'", "security.user_namespace = 'host'", "another kind of user namespace than \"db\""),
+        ("pid = 'container:db'\nipc = 'container:c'", third, "user namespaces of both \"c\" and \"db\""),
+        (
+            "pid = 'container:db'",
+            "ipc = 'container:c'\n[containers.c]\nimage = 'x'\nipc = 'shareable'",
+            "name that one",
+        ),
+        ("ipc = 'container:db'\nshm_size = '1M'", "ipc = 'shareable'", "the /dev/shm of another one"),
+        ("ipc = 'container:db'\nsysctls = { 'kernel.sem' = 1 }", "ipc = 'shareable'", "the IPC namespace of another"),
+        ("ipc = 'mine'", "", "says not whose it is"),
+    ] {
+        let text = two(web, db);
+        assert!(mistake(&text).contains(expected), "{text}: {}", mistake(&text));
+    }
+}
+
+#[test]
 fn a_replica_knows_the_name_it_is_declared_by() {
     let text = "[containers.web]\nimage = 'x'\nreplicas = 2\n[containers.a-1]\nimage = 'x'\n";
     let configuration = load_text(text).unwrap();
