@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_control::message::{Link, MachineState, PowerAction, Reply};
+use berth_control::message::{Link, MachineState, Network, PowerAction, Reply};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -92,6 +92,9 @@ pub struct Facts {
     pub problems: Vec<String>,
     /// As `network` last told.
     pub links: Vec<Link>,
+    /// Likewise.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// From DHCP.
     pub dhcp_hostname: Option<String>,
     /// A configuration that waits for its confirmation.
@@ -133,6 +136,7 @@ impl Machine {
                 storage: storage::Report::default(),
                 problems: Vec::new(),
                 links: Vec::new(),
+                networks: Vec::new(),
                 dhcp_hostname: None,
                 unconfirmed: None,
                 reexecution: Vec::new(),
@@ -320,6 +324,7 @@ impl Machine {
                 self.facts.links = links;
                 self.supervisor.machine_changed(self.facts.state);
             }
+            Outcome::Networks(networks) => self.facts.networks = networks,
             Outcome::HostName(name) => {
                 self.facts.dhcp_hostname = Some(name);
                 self.set_hostname();

@@ -37,6 +37,7 @@ impl Machine {
             uptime_ms: u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX),
             problems: self.all_problems(),
             links: self.facts.links.clone(),
+            networks: self.facts.networks.clone(),
             watchdog: self.facts.watchdog.as_ref().map(Watchdog::describe).unwrap_or_default(),
             state_storage: self.facts.storage.state.clone(),
             configuration_sources: self

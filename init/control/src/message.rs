@@ -22,9 +22,12 @@ pub use self::container::{
 };
 pub use self::ending::Ending;
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
-pub use self::machine::{Boot, Link, Machine, MachineState, PowerAction, Step};
+pub use self::machine::{Boot, Link, Machine, MachineState, Network, PowerAction, Step};
 pub use self::session::{Creation, FromClient, Interest, SessionStream, ToClient};
 pub use self::statistics::Statistics;
+
+/// The most networks of containers that are told of: the first by their names.
+pub const NETWORKS_AT_MOST: usize = 256;
 
 /// The most containers in one answer: with the longest reasons they fit a message ([`crate::channel::MAXIMUM_MESSAGE`]).
 pub const CONTAINERS_AT_ONCE: usize = 64;
@@ -226,6 +229,11 @@ pub enum Request {
     Links {
         /// Every link of the host but loopback.
         links: Vec<Link>,
+    },
+    /// [network] What the networks of containers are now; replaces what was said before.
+    Networks {
+        /// At most [`NETWORKS_AT_MOST`].
+        networks: Vec<Network>,
     },
     /// [network] A host name from DHCP; used if the configuration names none.
     HostName {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
-use berth_control::message::{CONTAINERS_AT_ONCE, FromInit, Link, Notice, PowerAction, Reply, Request, ToInit};
+use berth_control::message::{
+    CONTAINERS_AT_ONCE, FromInit, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,8 @@ pub enum Outcome {
     },
     /// The links have changed.
     Links(Vec<Link>),
+    /// The networks of containers have changed.
+    Networks(Vec<Network>),
     /// DHCP names the machine.
     HostName(String),
 }
@@ -179,7 +183,10 @@ impl Supervisor {
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
                     // The others are answered when it is done.
-                    let at_once = matches!(outcome, Outcome::Power(_) | Outcome::Links(_) | Outcome::HostName(_));
+                    let at_once = matches!(
+                        outcome,
+                        Outcome::Power(_) | Outcome::Links(_) | Outcome::Networks(_) | Outcome::HostName(_)
+                    );
                     if at_once {
                         self.reply_to(applicant, Reply::Done);
                     }
@@ -306,6 +313,7 @@ fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<Owne
         (Request::Power(action), _) => Outcome::Power(action),
         (Request::Reexecute, program) => Outcome::Reexecute { applicant, program },
         (Request::Links { links }, _) => Outcome::Links(links),
+        (Request::Networks { networks }, _) => Outcome::Networks(networks),
         (Request::HostName { name }, _) => Outcome::HostName(name),
         (other, _) => return Err(other),
     })
@@ -358,6 +366,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::PrepareFailed { .. }
         | Request::PrepareDelayed { .. } => Role::Engine,
         Request::Links { .. }
+        | Request::Networks { .. }
         | Request::HostName { .. }
         | Request::NetworkConfiguration
         | Request::NetworkAttached { .. }

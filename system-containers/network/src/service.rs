@@ -80,6 +80,7 @@ pub struct Service {
     links: BTreeMap<u32, HostLink>,
     containers: Containers,
     told_links: Option<Vec<message::Link>>,
+    told_networks: Vec<message::Network>,
     told_host_name: Option<String>,
     written: BTreeMap<&'static str, String>,
 }
@@ -144,6 +145,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         links: BTreeMap::new(),
         containers,
         told_links: None,
+        told_networks: Vec::new(),
         told_host_name: None,
         written: BTreeMap::new(),
     };
@@ -291,6 +293,7 @@ impl Service {
             Notice::AllAttached => self.containers.detach_unnamed().await,
             Notice::Resumed => {
                 (self.told_links, self.told_host_name) = (None, None);
+                self.told_networks.clear();
                 self.init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
             }
             // The rest is for other roles, or nothing to do: files are whole at every moment.

@@ -22,6 +22,7 @@ pub struct Machine {
     pub uptime_ms: u64,
     pub problems: Vec<String>,
     pub links: Vec<Link>,
+    pub networks: Vec<Network>,
     pub watchdog: String,
     pub state_storage: String,
     pub configuration_sources: Vec<String>,
@@ -37,6 +38,20 @@ pub struct Link {
     pub carrier: bool,
     pub addresses: Vec<String>,
     pub missing: Vec<String>,
+}
+
+/// A network of containers; see [`message::Network`].
+#[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "dict", rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub struct Network {
+    pub name: String,
+    pub driver: String,
+    pub link: String,
+    pub subnets: Vec<String>,
+    pub gateways: Vec<String>,
+    pub internal: bool,
+    pub isolated: bool,
 }
 
 /// A step of the boot; see [`message::Step`].
@@ -240,8 +255,10 @@ macro_rules! same_fields {
 }
 
 same_fields!(Machine {
-    hostname, version, kernel, slot, state, uptime_ms, problems, watchdog, state_storage, configuration_sources; links
+    hostname, version, kernel, slot, state, uptime_ms, problems, watchdog, state_storage, configuration_sources;
+    links, networks
 });
+same_fields!(Network { name, driver, link, subnets, gateways, internal, isolated; });
 same_fields!(Link { name, mac, carrier, addresses, missing; });
 same_fields!(Boot { id, version, kernel, slot, began, ended, reason; });
 same_fields!(Step { name, start_us, duration_us, outcome, failed; });

@@ -60,6 +60,9 @@ pub struct Machine {
     pub problems: Vec<String>,
     /// Links and their addresses.
     pub links: Vec<Link>,
+    /// Networks of containers that are or were in use.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// The watchdog that is wound up and its time-out; empty if there is none.
     pub watchdog: String,
     /// What holds the state: a device, or `memory`.
@@ -82,6 +85,25 @@ pub struct Link {
     /// What it lacks, a sentence each; empty if it is as it should be.
     #[serde(default)]
     pub missing: Vec<String>,
+}
+
+/// A network of containers as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// `bridge`, `macvlan` or `ipvlan`.
+    pub driver: String,
+    /// The machine's link that its containers are joined by, a bridge or their parent; empty for a bridge that is not there.
+    pub link: String,
+    /// Where its addresses come from, of both families, with prefix length.
+    pub subnets: Vec<String>,
+    /// Where its containers' ways out lead.
+    pub gateways: Vec<String>,
+    /// Whether there is no way out of it.
+    pub internal: bool,
+    /// Whether its containers do not reach each other.
+    pub isolated: bool,
 }
 
 /// A boot, this one or an earlier one.

@@ -1,4 +1,6 @@
-//! `berth network`: the links of the machine, and changes of them.
+//! `berth network`: the links of the machine, and changes of them; [`networks`] are those of containers.
+
+mod networks;
 
 use berth_control::message::Link;
 use clap::{Args, Subcommand};
@@ -7,7 +9,7 @@ use super::api::Api;
 use super::error::Error;
 use super::{apply, json_text, table};
 
-/// What to do; the list without a word.
+/// What to do; the list of links without a word.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -17,8 +19,13 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the links, their addresses and what they lack
-    #[command(alias = "ls", alias = "status")]
+    #[command(alias = "status")]
+    Links,
+    /// List the networks of containers
+    #[command(alias = "ls")]
     List,
+    /// Tell everything about networks of containers, as JSON
+    Inspect(networks::Names),
     /// Put a configuration in force that changes nothing but networks
     Apply(apply::Arguments),
     /// Keep what `apply --confirm` has put in force
@@ -28,7 +35,9 @@ enum Command {
 /// Does it.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     match &arguments.command {
-        None | Some(Command::List) => {
+        Some(Command::List) => networks::list(api, json).await,
+        Some(Command::Inspect(names)) => networks::inspect(api, names).await,
+        None | Some(Command::Links) => {
             let links = api.describe().await?.links;
             if json { json_text(&links) } else { Ok(render(&links)) }
         }

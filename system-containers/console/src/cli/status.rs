@@ -88,6 +88,7 @@ mod tests {
             uptime_ms: 65_000,
             problems: vec!["berth.toml:3:1: unknown key `hostnam`; did you mean `hostname`?".into()],
             links: vec![link("eth0", true, &["10.0.2.15/24", "fec0::5054/64"]), link("eth1", false, &[])],
+            networks: Vec::new(),
             watchdog: "i6300ESB timer, 60 s".into(),
             state_storage: "/dev/vda4".into(),
             configuration_sources: vec!["berth.toml".into()],

@@ -7,7 +7,8 @@ use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::{Containers1Proxy, Machine1Proxy};
 use berth_control::message::{
-    Container, ContainerState, FromInit, Kind, Link, Machine, MachineState, Notice, Port, Reply, Request, Step, ToInit,
+    Container, ContainerState, FromInit, Kind, Link, Machine, MachineState, Network, Notice, Port, Reply, Request,
+    Step, ToInit,
 };
 use berth_control_server::init::Init;
 use berth_control_server::server::Server;
@@ -146,6 +147,15 @@ pub fn machine() -> Machine {
             carrier: true,
             addresses: vec!["10.0.2.15/24".into()],
             missing: vec!["no DHCP server offers an address".into()],
+        }],
+        networks: vec![Network {
+            name: "back".into(),
+            driver: "bridge".into(),
+            link: "berth1".into(),
+            subnets: vec!["10.88.0.0/24".into(), "fd00:88::/64".into()],
+            gateways: vec!["10.88.0.1".into(), "fd00:88::1".into()],
+            internal: true,
+            isolated: false,
         }],
         watchdog: "iTCO_wdt, 60 s".into(),
         state_storage: "/dev/vda4".into(),

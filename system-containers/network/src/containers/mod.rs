@@ -25,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_config::{Networking, OpenPorts};
-use berth_control::message;
+use berth_control::message::{self, NETWORKS_AT_MOST};
 
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
@@ -338,6 +338,11 @@ impl Containers {
             self.answers_host = answers;
             self.serve_names();
         }
+    }
+
+    /// The networks as clients are told of them.
+    pub fn networks(&self) -> Vec<message::Network> {
+        self.networks.all().take(NETWORKS_AT_MOST).map(|(name, network)| network.describe(name)).collect()
     }
 
     /// Every container with what it was given.

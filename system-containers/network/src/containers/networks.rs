@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use berth_config::{ContainerNetwork, NetworkDriver, Networking, Prefix};
+use berth_control::message;
 use serde::{Deserialize, Serialize};
 
 use super::bridge;
@@ -65,6 +66,24 @@ impl Network {
         match self.settings.driver {
             NetworkDriver::Bridge => [Some(self.subnets.gateway4.into()), Some(self.subnets.gateway6.into())],
             NetworkDriver::Macvlan | NetworkDriver::Ipvlan => [true, false].map(|ipv4| self.settings.gateway(ipv4)),
+        }
+    }
+
+    /// As clients are told of it.
+    pub fn describe(&self, name: &str) -> message::Network {
+        let (driver, link) = match self.settings.driver {
+            NetworkDriver::Bridge => ("bridge", self.bridge.map(|_| self.bridge_name())),
+            NetworkDriver::Macvlan => ("macvlan", self.settings.parent.as_ref().map(ToString::to_string)),
+            NetworkDriver::Ipvlan => ("ipvlan", self.settings.parent.as_ref().map(ToString::to_string)),
+        };
+        message::Network {
+            name: name.to_owned(),
+            driver: driver.to_owned(),
+            link: link.unwrap_or_default(),
+            subnets: [self.subnets.ipv4, self.subnets.ipv6].iter().map(ToString::to_string).collect(),
+            gateways: self.gateways().into_iter().flatten().map(|address| address.to_string()).collect(),
+            internal: self.settings.internal,
+            isolated: self.settings.isolated,
         }
     }
 }

@@ -21,6 +21,11 @@ impl Service {
             self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
             self.told_links = Some(links);
         }
+        let networks = self.containers.networks();
+        if self.told_networks != networks {
+            self.init.send(Request::Networks { networks: networks.clone() }, "to take the networks").await?;
+            self.told_networks = networks;
+        }
         let host_name = self.links.values().find_map(|link| link.lease()?.host_name.clone());
         if let Some(name) = host_name.filter(|name| self.told_host_name.as_ref() != Some(name)) {
             self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
