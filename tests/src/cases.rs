@@ -16,7 +16,6 @@ mod links;
 mod network;
 mod operation;
 mod pressure;
-mod quota;
 mod registry;
 mod run;
 mod runtime;
@@ -48,7 +47,6 @@ pub fn all() -> Vec<Case> {
         watchdog::CASES,
         operation::CASES,
         pressure::CASES,
-        quota::CASES,
         run::CASES,
         runtime::CASES,
     ]

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_file_system_without_quotas_says_so() {
-        // What has quotas is tried in the machine, see tests/src/cases/storage.rs: the host's ext4 has none.
+        // The kernels that tests run on by themselves have no project quotas; the machine's has.
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let opened = std::fs::File::open(directory.path()).unwrap();
         assert!(matches!(limit(opened.as_fd(), 1 << 20), Err(QuotaError::Unsupported)));

@@ -148,7 +148,7 @@ fn a_limit_that_cannot_be_is_no_volume() {
     let Some(machine) = Machine::new() else { return };
     let places = places(&machine);
     assert!(failed(&create(&places, "tiny", Some(1))).contains("at least"));
-    // The host's file systems have no project quotas; in the machine they do, see tests/src/cases/quota.rs.
+    // The host's file systems have no project quotas; the machine's do.
     if let VolumeEvent::Volume(made) = create(&places, "data", Some(1 << 20)) {
         assert_eq!(made.limit, Some(1 << 20));
     } else {
