@@ -183,6 +183,28 @@ fn an_archive_that_is_none_is_refused_with_the_reason() {
     assert!(store.resolve(&"a:1".parse().unwrap()).is_none());
 }
 
+#[test]
+fn podman_loads_a_saved_archive() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    import(&store, &oci_archive(&[image("a:1")])).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("saved.tar"), save(&store, &["a:1"]).unwrap()).unwrap();
+    let [root, run] = ["root", "run"].map(|name| folder.path().join(name).display().to_string());
+    // As it is stored by podman is no matter here: its simplest way needs no mounts.
+    let podman = |words: &[&str]| {
+        let place = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs"];
+        let output = succeeds("podman", &[&place, words].concat(), folder.path())?;
+        Some(String::from_utf8(output).unwrap())
+    };
+    let Some(loaded) = podman(&["load", "--quiet", "--input", "saved.tar"]) else { return };
+    assert!(loaded.contains("docker.io/library/a:1"), "{loaded}");
+    let seen = podman(&["image", "inspect", "--format", "{{.Id}} {{json .RootFS.Layers}}", "docker.io/library/a:1"]);
+    let (_, record) = store.resolve(&"a:1".parse().unwrap()).unwrap();
+    let diff_ids = serde_json::to_string(&record.config.rootfs.diff_ids).unwrap();
+    assert_eq!(seen.unwrap().trim(), format!("{} {diff_ids}", record.config_digest.hex()));
+}
+
 fn succeeds(program: &str, arguments: &[&str], folder: &Path) -> Option<Vec<u8>> {
     let output = match Process::new(program).args(arguments).current_dir(folder).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
