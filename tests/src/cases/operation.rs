@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "operation/powers-off-in-time", memory: 256, run: powers_off_in_time },
     Case { name: "operation/ends-in-reverse-order", memory: 256, run: reverse_order },
     Case { name: "operation/poweroff-on-the-console", memory: 256, run: poweroff_on_the_console },
+    Case { name: "operation/ctrl-alt-del", memory: 256, run: ctrl_alt_del },
     Case { name: "operation/orphans-are-reaped", memory: 256, run: orphans },
     Case { name: "operation/nothing-listens", memory: 256, run: nothing_listens },
     Case { name: "operation/only-what-is-published-listens", memory: 256, run: only_published },
@@ -81,6 +82,25 @@ fn poweroff_on_the_console(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(Mark::default(), wait::ANSWER, is_prompt)?;
     machine.console.type_text("poweroff\r")?;
     machine.wait_until_off(wait::ANSWER)?;
+    Ok(())
+}
+
+/// The keys start the machine again in order, and the next boot knows.
+fn ctrl_alt_del(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", "trap 'exit 0' TERM; while true; do usleep 100000; done")?;
+    let files = Files::new()
+        .with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n")
+        .with("images/a.tar", archive.docker_archive());
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.wait()?;
+    let mark = machine.console.mark();
+    machine.qmp.press_ctrl_alt_del()?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("container a exited"))?;
+    machine.wait_until_settled_after(mark)?;
+    machine.guest.wait()?;
+    let boots = machine.guest.berth(&["boot", "--list"])?;
+    ensure!(boots[0]["reason"] == "reboot, by Ctrl-Alt-Del", "{boots}");
     Ok(())
 }
 

@@ -71,6 +71,15 @@ impl Qmp {
         self.run("system_powerdown", json!({})).map(drop)
     }
 
+    /// Presses Ctrl, Alt and Del on its keyboard.
+    ///
+    /// # Errors
+    /// If QEMU refuses, ends or does not answer.
+    pub fn press_ctrl_alt_del(&mut self) -> Result<()> {
+        let keys = ["ctrl", "alt", "delete"].map(|key| json!({ "type": "qcode", "data": key }));
+        self.run("send-key", json!({ "keys": keys })).map(drop)
+    }
+
     /// Resets the machine, as its reset button would.
     ///
     /// # Errors
