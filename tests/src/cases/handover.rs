@@ -13,6 +13,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "handover/reexec", memory: 256, run: reexec },
     Case { name: "handover/defects", memory: 256, run: defects },
+    Case { name: "handover/another-program", memory: 256, run: another_program },
     Case { name: "handover/crash-loop", memory: 256, run: crash_loop },
     Case { name: "handover/crash-loop-without-a-shell", memory: 256, run: no_shell },
 ];
@@ -70,6 +71,28 @@ fn defects(bench: &Bench) -> Result<()> {
         ensure!(before == after, "{signal}: before:\n{before}\nafter:\n{after}");
     }
     ensure!(steps(&mut machine)?.len() == 3, "{:?}", steps(&mut machine)?);
+    chatty::check_lines(&mut machine, COUNT)
+}
+
+/// A copy of PID 1's program somewhere else takes its place, as a newer one would.
+fn another_program(bench: &Bench) -> Result<()> {
+    let mut machine = chatty::start(bench.machine(), bench, COUNT)?;
+    let before = chatty::processes(&mut machine)?;
+    machine.guest.shell("cp /usr/bin/berth /run/another; berth reexec --program /run/another; rm /run/another")?;
+    let program = machine.guest.shell("readlink /proc/1/exe")?;
+    ensure!(program.starts_with("/memfd:berth"), "PID 1 is {program}");
+    // What does not take over leaves everything as it is.
+    let refused = machine.guest.run(&["berth", "reexec", "--program", "/bin/busybox"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("no PID 1 of Berth's"), "{refused:?}");
+    let refused = machine.guest.run(&["berth", "reexec", "--program", "/etc/passwd"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("cannot be executed"), "{refused:?}");
+    // A defect of the new program leads to itself.
+    let mark = machine.console.mark();
+    machine.guest.shell("kill -SEGV 1")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("execute PID 1 anew: after a defect"))?;
+    ensure!(machine.guest.shell("readlink /proc/1/exe")? == program, "PID 1 is another program");
+    let after = chatty::processes(&mut machine)?;
+    ensure!(before == after, "before:\n{before}\nafter:\n{after}");
     chatty::check_lines(&mut machine, COUNT)
 }
 
