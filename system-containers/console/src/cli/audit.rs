@@ -1,17 +1,14 @@
 //! `berth audit`: what the configuration in force lets through, and which images are taken.
 
-use berth_config::{Audit, Configuration, Loosening, Policy};
+use berth_config::{Audit, Loosening, Policy};
 
 use super::api::Api;
 use super::error::Error;
-use super::{json_text, table};
+use super::{config, json_text, table};
 
 /// As two tables, or as JSON.
 pub async fn run(api: &Api, json: bool) -> Result<String, Error> {
-    let text = api.machine.configuration().await?;
-    let configuration: Configuration = toml::from_str(&text)
-        .map_err(|error| Error::Refused(format!("the configuration in force is not TOML: {error}")))?;
-    let audit = configuration.audit();
+    let audit = config::in_force(api).await?.audit();
     if json { json_text(&audit) } else { Ok(show(&audit, table::terminal_width())) }
 }
 
@@ -39,7 +36,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        show(&toml::from_str::<Configuration>(text).unwrap().audit(), None)
+        show(&toml::from_str::<berth_config::Configuration>(text).unwrap().audit(), None)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use berth_config::{Source, Style};
+use berth_config::{Configuration, Source, Style};
 use clap::{Args, Subcommand};
 
 use super::api::Api;
@@ -49,6 +49,17 @@ pub fn check(arguments: &Check, json: bool, output: &mut impl Write) -> Result<(
     };
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)?;
     if diagnostics.is_empty() { Ok(()) } else { Err(Error::Told) }
+}
+
+/// The configuration in force.
+pub async fn in_force(api: &Api) -> Result<Configuration, Error> {
+    let text = api.machine.configuration().await?;
+    // Not by toml::from_str, which would put a second reader of every type into the image.
+    let loaded = berth_config::load(&[Source::new("the configuration in force", text)]);
+    loaded.map(|loaded| loaded.configuration).map_err(|diagnostics| {
+        let mistakes: Vec<String> = diagnostics.iter().map(|mistake| mistake.render(Style::Plain)).collect();
+        Error::Refused(format!("this `berth` does not understand the machine's:\n{}", mistakes.join("\n")))
+    })
 }
 
 /// The configuration in force, as TOML or as the same in JSON.

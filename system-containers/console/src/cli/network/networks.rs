@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use berth_config::{Configuration, ContainerNetwork, NetworkDriver, Prefix, Source};
+use berth_config::{Configuration, ContainerNetwork, NetworkDriver, Prefix};
 use berth_control::message::{Container, Network};
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::api::Api;
 use crate::cli::error::Error;
-use crate::cli::{json_text, table};
+use crate::cli::{config, json_text, table};
 
 /// Which ones.
 #[derive(Debug, Args)]
@@ -46,9 +46,7 @@ pub async fn inspect(api: &Api, names: &Names) -> Result<String, Error> {
 }
 
 async fn all(api: &Api) -> Result<Vec<Occupied>, Error> {
-    let text = api.machine.configuration().await?;
-    let loaded = berth_config::load(&[Source::new("the configuration in force", text)]);
-    let declared = loaded.map(|loaded| loaded.configuration).unwrap_or_default();
+    let declared = config::in_force(api).await?;
     Ok(occupied(api.describe().await?.networks, &declared, &api.list().await?))
 }
 
@@ -121,6 +119,7 @@ mod tests {
     use berth_control::message::{ContainerState, Health, Kind};
 
     use super::*;
+    use berth_config::Source;
 
     fn container(name: &str, addresses: &[&str]) -> Container {
         Container {
