@@ -15,7 +15,9 @@ mod isolation;
 mod links;
 mod network;
 mod operation;
+mod pods;
 mod pressure;
+mod quota;
 mod registry;
 mod run;
 mod runtime;
@@ -47,6 +49,8 @@ pub fn all() -> Vec<Case> {
         watchdog::CASES,
         operation::CASES,
         pressure::CASES,
+        quota::CASES,
+        pods::CASES,
         run::CASES,
         runtime::CASES,
     ]

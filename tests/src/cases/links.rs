@@ -12,7 +12,10 @@ use crate::runner::Case;
 use crate::wait;
 
 /// The cases of this group.
-pub const CASES: &[Case] = &[Case { name: "links/nested-and-taken-back", memory: 256, run: nested_and_taken_back }];
+pub const CASES: &[Case] = &[
+    Case { name: "links/nested-and-taken-back", memory: 256, run: nested_and_taken_back },
+    Case { name: "links/every-kind-and-every-mode", memory: 256, run: every_kind },
+];
 
 const NESTED: &str = r#"
     [network.links.bond0]
@@ -76,5 +79,70 @@ fn nested_and_taken_back(bench: &Bench) -> Result<()> {
     let refused = machine.guest.shell("berth network apply /run/berth/more.toml 2>&1 && exit 1; true")?;
     ensure!(refused.contains("changes more than networks"), "{refused}");
     ensure!(has(link(&mut machine, "bond0")?.as_ref(), "10.0.2.15"), "the bond is gone");
+    Ok(())
+}
+
+/// Modes of bonds with options of theirs, the file of the bond that shows one of them, and what it says.
+const BONDS: [(&str, &str, &str, &str); 7] = [
+    ("balance-rr", "packets_per_port = 7, resend_igmp = 2", "packets_per_slave", "7"),
+    ("active-backup", "primary = \"b1\", primary_reselect = \"failure\"", "primary", "b1"),
+    ("balance-xor", "xmit_hash_policy = \"layer2+3\", updelay = \"200ms\"", "xmit_hash_policy", "layer2+3 2"),
+    ("broadcast", "min_links = 1, num_peer_notif = 3", "min_links", "1"),
+    ("802.3ad", "lacp_rate = \"fast\", ad_actor_sys_prio = 7", "ad_actor_sys_prio", "7"),
+    ("balance-tlb", "tlb_dynamic_lb = false, lp_interval = \"5s\"", "lp_interval", "5"),
+    ("balance-alb", "all_ports_active = true", "all_slaves_active", "1"),
+];
+
+/// Links of the other kinds, and what the kernel calls each.
+const KINDS: &str = r#"
+    [network.links.red]
+    vrf = { table = 100, ports = ["inner"] }
+    [network.links.inner]
+    dummy = true
+    addresses = ["10.20.0.1/24"]
+    [network.links.wg0]
+    addresses = ["10.9.0.1/24"]
+    [network.links.wg0.wireguard]
+    private_key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
+    listen_port = 51820
+    peers = [{ public_key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", allowed_ips = ["10.9.0.2/32"] }]
+"#;
+
+fn every_kind(bench: &Bench) -> Result<()> {
+    let mut configuration = KINDS.to_owned();
+    for (number, (mode, options, ..)) in BONDS.iter().enumerate() {
+        let (one, two) = (format!("a{number}"), format!("b{number}"));
+        configuration += &format!(
+            "[network.links.{one}]\ndummy = true\n[network.links.{two}]\ndummy = true\n\
+             [network.links.bond{number}]\ndhcp = false\n\
+             bond = {{ mode = \"{mode}\", ports = [\"{one}\", \"{two}\"], {options} }}\n"
+        );
+    }
+    let files = Files::new().with("berth.toml", configuration);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_settled()?;
+    until(&mut machine, "inner", |link| has(link, "10.20.0.1"))?;
+    until(&mut machine, "wg0", |link| has(link, "10.9.0.1"))?;
+    for (number, (mode, _, file, expected)) in BONDS.iter().enumerate() {
+        let bond = format!("bond{number}");
+        let folder = format!("/sys/class/net/{bond}/bonding");
+        let ports = format!("a{number} b{number}");
+        machine.guest.shell(&format!("until [ \"$(cat {folder}/slaves)\" = '{ports}' ]; do :; done"))?;
+        let found = machine.guest.read(&format!("{folder}/mode"))?;
+        ensure!(found.starts_with(&format!("{mode} ")), "{bond} is {found} instead of {mode}");
+        let found = machine.guest.read(&format!("{folder}/{file}"))?;
+        ensure!(found.trim() == *expected, "{file} of {mode} is {found:?}");
+    }
+    for (link, kind) in [("wg0", "wireguard"), ("bond0", "bond")] {
+        let facts = machine.guest.read(&format!("/sys/class/net/{link}/uevent"))?;
+        ensure!(facts.contains(&format!("DEVTYPE={kind}\n")), "{link} is no {kind}: {facts}");
+    }
+    let controller = machine.guest.shell("readlink /sys/class/net/inner/master")?;
+    ensure!(controller.trim().ends_with("/red"), "inner is in {controller}");
+    let routes = machine.guest.shell("ip route show table 100")?;
+    ensure!(routes.contains("10.20.0.0/24"), "the routes of inner are not in the table of red: {routes}");
+    // The tunnel's port is the kernel's, and shut for others: no `inbound` is for it.
+    let sockets = machine.guest.read("/proc/net/udp")?;
+    ensure!(sockets.contains(":CA6C "), "nothing listens on 51820/udp: {sockets}");
     Ok(())
 }
