@@ -14,6 +14,7 @@ mod create;
 mod error;
 mod events;
 mod exec;
+mod filter;
 mod follow;
 mod format;
 mod image;

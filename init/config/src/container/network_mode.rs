@@ -3,29 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use thiserror::Error;
-
-use crate::names::{ContainerName, NameError};
+use super::sharing::{OF_ANOTHER, SharingError, of_another};
+use crate::names::ContainerName;
 use crate::text::text_value;
-
-/// Text that is no network mode.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NetworkModeError {
-    /// None of the words.
-    #[error("{text:?} is not a network mode")]
-    Unknown {
-        /// As written.
-        text: String,
-    },
-    /// What stands behind `container:`.
-    #[error("{text:?} is not a container's name: {source}")]
-    Name {
-        /// As written.
-        text: String,
-        /// Why.
-        source: NameError,
-    },
-}
 
 /// Which network the container sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,18 +24,14 @@ pub enum NetworkMode {
 text_value!(NetworkMode, "\"bridge\", \"host\", \"none\" or \"container:\" and the name of another container");
 
 impl FromStr for NetworkMode {
-    type Err = NetworkModeError;
+    type Err = SharingError;
 
-    fn from_str(text: &str) -> Result<Self, NetworkModeError> {
-        match (text, text.strip_prefix("container:")) {
-            ("bridge", _) => Ok(Self::Bridge),
-            ("host", _) => Ok(Self::Host),
-            ("none", _) => Ok(Self::None),
-            (_, Some(name)) => name
-                .parse()
-                .map(Self::Container)
-                .map_err(|source| NetworkModeError::Name { text: name.to_owned(), source }),
-            _ => Err(NetworkModeError::Unknown { text: text.to_owned() }),
+    fn from_str(text: &str) -> Result<Self, SharingError> {
+        match text {
+            "bridge" => Ok(Self::Bridge),
+            "host" => Ok(Self::Host),
+            "none" => Ok(Self::None),
+            _ => of_another(text).map(Self::Container),
         }
     }
 }
@@ -66,7 +42,7 @@ impl fmt::Display for NetworkMode {
             Self::Bridge => formatter.write_str("bridge"),
             Self::Host => formatter.write_str("host"),
             Self::None => formatter.write_str("none"),
-            Self::Container(name) => write!(formatter, "container:{name}"),
+            Self::Container(name) => write!(formatter, "{OF_ANOTHER}{name}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which IPC and PID namespaces a container runs in.
+//! Whose namespaces a container runs in: how all modes name another container, and those of IPC and PID.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::names::{ContainerName, NameError};
 use crate::text::text_value;
 
 /// What stands before the name of another container.
-const OF_ANOTHER: &str = "container:";
+pub(super) const OF_ANOTHER: &str = "container:";
 
 /// Text that says of no namespace whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,7 +77,7 @@ impl PidMode {
 }
 
 /// The container that the text names.
-fn of_another(text: &str) -> Result<ContainerName, SharingError> {
+pub(super) fn of_another(text: &str) -> Result<ContainerName, SharingError> {
     let name = text.strip_prefix(OF_ANOTHER).ok_or_else(|| SharingError::Unknown { text: text.to_owned() })?;
     name.parse().map_err(|source| SharingError::Name { text: name.to_owned(), source })
 }

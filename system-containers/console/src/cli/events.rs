@@ -40,23 +40,15 @@ enum Key {
     Image,
 }
 
+const KEYS: &[(&str, Key)] = &[("container", Key::Container), ("event", Key::Event), ("image", Key::Image)];
+
 fn filter(text: &str) -> Result<(Key, String), String> {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    let key = match key {
-        "container" => Key::Container,
-        "event" => Key::Event,
-        "image" => Key::Image,
-        _ => return Err("a filter is container=…, event=… or image=…".to_owned()),
-    };
-    Ok((key, value.to_owned()))
+    super::filter::parse(text, KEYS)
 }
 
 impl Arguments {
     fn shows(&self, container: &Container) -> bool {
-        let fits = |key, found: &str| {
-            let mut wanted = self.filters.iter().filter(|(other, _)| *other == key).peekable();
-            wanted.peek().is_none() || wanted.any(|(_, value)| value == found)
-        };
+        let fits = |key, found: &str| super::filter::fits(&self.filters, &key, |value| value == found);
         (self.names.is_empty() || self.names.contains(&container.name))
             && fits(Key::Container, &container.name)
             && fits(Key::Event, format::container_state(container.state))

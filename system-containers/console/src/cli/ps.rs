@@ -32,24 +32,18 @@ enum Key {
     Ancestor,
 }
 
+const KEYS: &[(&str, Key)] = &[("name", Key::Name), ("status", Key::Status), ("ancestor", Key::Ancestor)];
+
 fn filter(text: &str) -> Result<(Key, String), String> {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    let key = match key {
-        "name" => Key::Name,
-        "status" => Key::Status,
-        "ancestor" => Key::Ancestor,
-        _ => return Err("a filter is name=…, status=… or ancestor=…".to_owned()),
-    };
-    Ok((key, value.to_owned()))
+    super::filter::parse(text, KEYS)
 }
 
 impl Arguments {
     fn shows(&self, container: &Container) -> bool {
-        let of = |key| self.filters.iter().filter(move |(other, _)| *other == key).map(|(_, value)| value.as_str());
         // Who asks for a state wants to see it, also that of the stopped ones.
-        let all = self.all || of(Key::Status).next().is_some();
+        let all = self.all || self.filters.iter().any(|(key, _)| *key == Key::Status);
         let state = format::container_state(container.state);
-        let fits = |key, fits: &dyn Fn(&str) -> bool| of(key).next().is_none() || of(key).any(fits);
+        let fits = |key, fits: &dyn Fn(&str) -> bool| super::filter::fits(&self.filters, &key, fits);
         (all || (is_users(container) && container.state != ContainerState::Stopped))
             && fits(Key::Name, &|part| container.name.contains(part))
             && fits(Key::Status, &|wanted| state == wanted || wanted == "exited" && is_over(container.state))

@@ -1,0 +1,39 @@
+//! `--filter KEY=VALUE` as docker has it: values of one key are alternatives, and each key that is there must fit.
+
+/// Reads a filter whose key is one of these.
+pub fn parse<K: Copy>(text: &str, keys: &[(&str, K)]) -> Result<(K, String), String> {
+    let (word, value) = text.split_once('=').unwrap_or((text, ""));
+    let known = keys.iter().find(|(key, _)| *key == word);
+    known.map(|(_, key)| (*key, value.to_owned())).ok_or_else(|| {
+        let words: Vec<String> = keys.iter().map(|(key, _)| format!("{key}=…")).collect();
+        format!("a filter is {}", words.join(" or "))
+    })
+}
+
+/// Whether no filter has this key, or one whose value fits.
+pub fn fits<K: PartialEq>(filters: &[(K, String)], key: &K, fits: impl Fn(&str) -> bool) -> bool {
+    let mut values = filters.iter().filter(|(other, _)| other == key).map(|(_, value)| value.as_str()).peekable();
+    values.peek().is_none() || values.any(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[(&str, u8)] = &[("name", 1), ("status", 2)];
+
+    #[test]
+    fn a_filter_is_a_known_key_and_a_value() {
+        assert_eq!(parse("name=a=b", KEYS), Ok((1, "a=b".to_owned())));
+        assert_eq!(parse("status", KEYS), Ok((2, String::new())));
+        assert_eq!(parse("size=1", KEYS), Err("a filter is name=… or status=…".to_owned()));
+    }
+
+    #[test]
+    fn values_of_one_key_are_alternatives() {
+        let filters = [(1, "a".to_owned()), (1, "b".to_owned())];
+        assert!(fits(&filters, &1, |value| value == "b"));
+        assert!(!fits(&filters, &1, |value| value == "c"));
+        assert!(fits(&filters, &2, |_| false));
+    }
+}
