@@ -184,8 +184,7 @@ impl Store {
     pub fn make_room(&self) -> Result<Vec<Removed>, StoreError> {
         let mut removed = Vec::new();
         while self.is_short_of_room() {
-            let gone =
-                self.remove(|catalogue| catalogue.spare().first().map(|(_, digest)| *digest).into_iter().collect())?;
+            let gone = self.remove(Catalogue::longest_unused)?;
             if gone.is_empty() {
                 break;
             }
@@ -202,8 +201,7 @@ impl Store {
     /// Removes and deletes the spare image that was not used for longest, however much is free: what failed for want of room
     /// has given back what it had. False if there is none.
     pub fn give_up_one(&self) -> Result<bool, StoreError> {
-        let gone =
-            self.remove(|catalogue| catalogue.spare().first().map(|(_, digest)| *digest).into_iter().collect())?;
+        let gone = self.remove(Catalogue::longest_unused)?;
         self.empty_tmp()?;
         Ok(!gone.is_empty())
     }
@@ -261,6 +259,11 @@ impl Store {
 }
 
 impl Catalogue {
+    /// The spare image that was not used for longest, if there is one.
+    fn longest_unused(&mut self) -> Vec<Digest> {
+        self.spare().first().map(|(_, digest)| *digest).into_iter().collect()
+    }
+
     fn chosen(&mut self, choice: Choice) -> Vec<Digest> {
         let named: HashSet<Digest> = self.names().into_values().collect();
         let mut chosen = unused_for(&self.spare(), choice.unused_for);
