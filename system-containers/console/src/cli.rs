@@ -4,6 +4,7 @@
 //! default, `--json` for scripts. Exit codes are docker's where the word is docker's: 0, 1 for an error, 125 for a
 //! command line that cannot be understood.
 
+mod answers;
 mod api;
 mod apply;
 mod audit;

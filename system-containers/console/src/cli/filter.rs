@@ -1,5 +1,7 @@
 //! `--filter KEY=VALUE` as docker has it: values of one key are alternatives, and each key that is there must fit.
 
+use std::collections::BTreeMap;
+
 /// Reads a filter whose key is one of these.
 pub fn parse<K: Copy>(text: &str, keys: &[(&str, K)]) -> Result<(K, String), String> {
     let (word, value) = text.split_once('=').unwrap_or((text, ""));
@@ -14,6 +16,28 @@ pub fn parse<K: Copy>(text: &str, keys: &[(&str, K)]) -> Result<(K, String), Str
 pub fn fits<K: PartialEq>(filters: &[(K, String)], key: &K, fits: impl Fn(&str) -> bool) -> bool {
     let mut values = filters.iter().filter(|(other, _)| other == key).map(|(_, value)| value.as_str()).peekable();
     values.peek().is_none() || values.any(fits)
+}
+
+/// What `label=` asks for: KEY, or KEY=VALUE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    key: String,
+    value: Option<String>,
+}
+
+impl Label {
+    /// As it is written behind `label=`.
+    pub fn new(text: &str) -> Self {
+        match text.split_once('=') {
+            Some((key, value)) => Self { key: key.to_owned(), value: Some(value.to_owned()) },
+            None => Self { key: text.to_owned(), value: None },
+        }
+    }
+
+    /// Whether one of these is like that.
+    pub fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.get(&self.key).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
+    }
 }
 
 #[cfg(test)]

@@ -135,10 +135,8 @@ fn describe(progress: &PullProgress, seconds: f64) -> String {
 }
 
 fn follow(events: impl BufRead, display: &mut impl Display) -> Result<String, Error> {
-    for line in events.lines() {
-        let line = line.map_err(Error::Output)?;
-        let event: PullEvent = serde_json::from_str(&line)
-            .map_err(|error| Error::Refused(format!("the engine says something that is no event: {error}")))?;
+    for event in super::answers::each(events) {
+        let event: PullEvent = event?;
         display.show(&event).map_err(Error::Output)?;
         match event {
             PullEvent::Progress(_) => {}

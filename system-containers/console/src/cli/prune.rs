@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::format;
+use super::{answers, format};
 
 /// Which images.
 #[derive(Debug, Args)]
@@ -46,10 +46,9 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
 }
 
 fn read(lines: impl BufRead) -> Result<Vec<PrunedImage>, Error> {
-    let wrong = |error| Error::Refused(format!("the engine says something that is no event: {error}"));
     let mut removed = Vec::new();
-    for line in lines.lines() {
-        match serde_json::from_str(&line.map_err(Error::Output)?).map_err(wrong)? {
+    for event in answers::each(lines) {
+        match event? {
             PruneEvent::Removed(image) => removed.push(image),
             PruneEvent::Failed(reason) => return Err(Error::Refused(reason)),
         }

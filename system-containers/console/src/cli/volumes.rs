@@ -11,7 +11,8 @@ use zbus::wire::OwnedFd as Pipe;
 
 use super::api::Api;
 use super::error::Error;
-use super::{create, format, table};
+use super::filter::Label;
+use super::{answers, create, format, table};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -96,7 +97,7 @@ pub struct Prune {
 enum Filter {
     Dangling(bool),
     Name(String),
-    Label(String, Option<String>),
+    Label(Label),
 }
 
 impl std::str::FromStr for Filter {
@@ -107,10 +108,7 @@ impl std::str::FromStr for Filter {
             Some(("dangling", "true" | "1")) => Self::Dangling(true),
             Some(("dangling", "false" | "0")) => Self::Dangling(false),
             Some(("name", part)) => Self::Name(part.to_owned()),
-            Some(("label", label)) => match label.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(label.to_owned(), None),
-            },
+            Some(("label", label)) => Self::Label(Label::new(label)),
             _ => {
                 return Err(
                     "the filters here are dangling=true, dangling=false, name=PART and label=KEY[=VALUE]".into()
@@ -125,9 +123,7 @@ impl Filter {
         match self {
             Self::Dangling(wanted) => volume.used_by.is_empty() == *wanted,
             Self::Name(part) => volume.name.contains(part),
-            Self::Label(key, wanted) => {
-                volume.labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-            }
+            Self::Label(label) => label.is_among(&volume.labels),
         }
     }
 }
@@ -198,10 +194,9 @@ impl Told {
     }
 
     fn read(lines: impl BufRead) -> Result<Self, Error> {
-        let wrong = |error| Error::Refused(format!("the engine says something that is no event: {error}"));
         let mut told = Self::default();
-        for line in lines.lines() {
-            match serde_json::from_str(&line.map_err(Error::Output)?).map_err(wrong)? {
+        for event in answers::each(lines) {
+            match event? {
                 VolumeEvent::Volume(volume) => told.volumes.push(volume),
                 VolumeEvent::Removed { name } => told.removed.push(name),
                 VolumeEvent::Failed(reason) => told.failed.push(reason),

@@ -10,7 +10,8 @@ use clap::Args;
 
 use super::super::api::Api;
 use super::super::error::Error;
-use super::super::{format, json_text, table};
+use super::super::filter::Label;
+use super::super::{answers, format, json_text, table};
 
 /// Which of them, and how much of each.
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ pub struct Arguments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Filter {
     Reference(String),
-    Label(String, Option<String>),
+    Label(Label),
     From(String),
     Used(bool),
 }
@@ -47,10 +48,7 @@ impl FromStr for Filter {
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text.split_once('=') {
             Some(("reference", pattern)) => Self::Reference(pattern.to_owned()),
-            Some(("label", label)) => match label.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(label.to_owned(), None),
-            },
+            Some(("label", label)) => Self::Label(Label::new(label)),
             Some(("from", registry)) => Self::From(registry.to_owned()),
             Some(("used", "true" | "1")) => Self::Used(true),
             Some(("used", "false" | "0")) => Self::Used(false),
@@ -64,9 +62,7 @@ impl Filter {
     fn takes(&self, image: &StoredImage) -> bool {
         match self {
             Self::Reference(pattern) => is_called(&image.image, pattern),
-            Self::Label(key, wanted) => {
-                image.labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-            }
+            Self::Label(label) => label.is_among(&image.labels),
             Self::From(registry) => image.from.as_deref() == Some(registry),
             Self::Used(used) => image.in_use == *used,
         }
@@ -138,8 +134,7 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
 }
 
 fn read(lines: impl BufRead) -> Result<Vec<StoredImage>, Error> {
-    let wrong = |error| Error::Refused(format!("the engine says something that is no image: {error}"));
-    lines.lines().map(|line| serde_json::from_str(&line.map_err(Error::Output)?).map_err(wrong)).collect()
+    answers::each(lines).collect()
 }
 
 fn text(images: &[StoredImage], whole: bool, width: Option<usize>) -> String {
