@@ -61,6 +61,8 @@ fn containers_are_machines_of_their_parents_network(driver: &str, mode: &str, ap
         assert_eq!(is_shut(&other, address, 80), apart, "{address} in mode {mode}");
     }
     assert!(web.ip("link show eth0").contains("mtu 1400"), "{}", web.ip("link show eth0"));
+    let detection = web.run("cat /proc/sys/net/ipv6/conf/eth0/accept_dad");
+    assert_eq!(detection, "1\n", "others on that network may have its addresses");
     assert!(web.ip("route show default").contains("via 192.0.2.1"), "{}", web.ip("route"));
 
     // The next service takes up what there is, knows the addresses, and forgets who has ended meanwhile.

@@ -287,6 +287,7 @@ impl Containers {
                 addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
                 gateways,
                 egress: attachment.wanted.bandwidth.egress,
+                bridged: cable.bridged,
             });
         }
         Ok(inside)

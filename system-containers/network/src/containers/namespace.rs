@@ -35,6 +35,8 @@ pub struct Inside {
     pub gateways: [Option<IpAddr>; 2],
     /// The most that it sends.
     pub egress: Option<BitRate>,
+    /// Whether it leads to a bridge of ours, where all addresses are given by us.
+    pub bridged: bool,
 }
 
 /// Why the inside could not be set up.
@@ -118,10 +120,11 @@ async fn configure(netlink: &Netlink, inside: &[Inside]) -> Result<(), Namespace
 }
 
 async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result<(), NamespaceError> {
-    // A neighbour on the bridge is no router, and nobody else has our addresses: the question whether somebody does,
-    // for the link's own one as well, would go to all containers. Without /proc/sys/net the container has its
+    // A neighbour on the bridge is no router, and nobody else there has our addresses: the question whether somebody
+    // does, for the link's own one as well, would go to all containers. Without /proc/sys/net the container has its
     // addresses all the same.
-    for key in ["accept_ra", "accept_dad"] {
+    let off: &[&str] = if inside.bridged { &["accept_ra", "accept_dad"] } else { &["accept_ra"] };
+    for key in off {
         if let Err(error) = sysctl::set_link("ipv6", &inside.name, key, "0") {
             crate::report::failure(&error);
         }
