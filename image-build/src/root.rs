@@ -49,7 +49,7 @@ const OWN_NAMES: [&str; 4] = ["init", "halt", "poweroff", "reboot"];
 
 /// LZ4 unpacks fastest and needs least memory, and Debian 12's mkfs.erofs has no other; the large clusters win back
 /// most of what it packs worse.
-const COMPRESSION: [&str; 3] = ["-zlz4hc,12", "-C131072", "-Eztailpacking"];
+const COMPRESSION: [&str; 3] = ["-zlz4hc,12", "-C262144", "-Eztailpacking"];
 
 /// A packed root.
 #[derive(Debug)]
