@@ -14,7 +14,11 @@ const APPLETS: [&str; 27] = [
 
 /// The bytes of a layer: a tar archive whose entries may be anything.
 #[derive(Default)]
-pub struct Layer(Vec<u8>);
+pub struct Layer {
+    bytes: Vec<u8>,
+    /// User and group of the entries that follow.
+    owner: (u32, u32),
+}
 
 impl Layer {
     /// Without entries.
@@ -31,6 +35,12 @@ impl Layer {
         layer = layer.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n");
         layer = layer.file("etc/group", 0o644, b"root:x:0:\nweb:x:1000:\n");
         APPLETS.iter().fold(layer, |layer, name| layer.symbolic_link(&format!("bin/{name}"), "busybox"))
+    }
+
+    /// What follows belongs to this user and to the group of the same number; what came before, to root.
+    #[must_use]
+    pub fn owned_by(self, id: u32) -> Self {
+        Self { owner: (id, id), ..self }
     }
 
     /// With a regular file.
@@ -69,14 +79,14 @@ impl Layer {
         }
         header.set_entry_type(kind);
         header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(self.owner.0.into());
+        header.set_gid(self.owner.1.into());
         header.set_mtime(0);
         header.set_size(content.len() as u64);
         header.set_cksum();
-        self.0.extend(header.as_bytes());
-        self.0.extend(content);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self.bytes.extend(header.as_bytes());
+        self.bytes.extend(content);
+        self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
         self
     }
 
@@ -84,15 +94,15 @@ impl Layer {
     #[must_use]
     pub fn into_bytes(mut self) -> Vec<u8> {
         // Two empty blocks end it.
-        self.0.resize(self.0.len() + 1024, 0);
-        self.0
+        self.bytes.resize(self.bytes.len() + 1024, 0);
+        self.bytes
     }
 }
 
 /// An image to be written in one of the two archive forms.
 pub struct Image {
     name: String,
-    command: Vec<String>,
+    process: Value,
     layers: Vec<Vec<u8>>,
 }
 
@@ -100,17 +110,26 @@ impl Image {
     /// An image called `name` (such as `localhost/web:1`) that runs `command`.
     #[must_use]
     pub fn new(name: &str, command: &[&str]) -> Self {
-        Self {
-            name: name.to_owned(),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            layers: Vec::new(),
-        }
+        Self::with_process(name, json!({ "Cmd": command, "Env": ["PATH=/bin"] }))
+    }
+
+    /// An image called `name` whose configuration has this as its `config` (OCI image specification, "Image
+    /// Configuration").
+    #[must_use]
+    pub fn with_process(name: &str, process: Value) -> Self {
+        Self { name: name.to_owned(), process, layers: Vec::new() }
     }
 
     /// With one more layer on top.
     #[must_use]
-    pub fn layer(mut self, layer: Layer) -> Self {
-        self.layers.push(layer.into_bytes());
+    pub fn layer(self, layer: Layer) -> Self {
+        self.archived_layer(layer.into_bytes())
+    }
+
+    /// With a tar archive as one more layer on top.
+    #[must_use]
+    pub fn archived_layer(mut self, archive: Vec<u8>) -> Self {
+        self.layers.push(archive);
         self
     }
 
@@ -119,7 +138,7 @@ impl Image {
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
-            "config": { "Cmd": self.command, "Env": ["PATH=/bin"] },
+            "config": self.process,
             "rootfs": { "type": "layers", "diff_ids": layers },
         });
         config.to_string().into_bytes()

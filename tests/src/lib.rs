@@ -19,6 +19,7 @@ pub mod page;
 pub mod programs;
 pub mod registry;
 pub mod runner;
+pub mod services;
 mod sys;
 pub mod units;
 pub mod wait;

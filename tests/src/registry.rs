@@ -70,6 +70,12 @@ impl Registry {
         format!("{HOST}:{}", self.address.port())
     }
 
+    /// Its name on this host.
+    #[must_use]
+    pub fn local_name(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Brings a docker-save archive's image there.
     ///
     /// # Errors
@@ -77,14 +83,30 @@ impl Registry {
     pub fn push(&self, archive: &[u8], name: &str) -> Result<()> {
         let path = self.folder.path().join("image.tar");
         std::fs::File::create(&path)?.write_all(archive)?;
-        copy(&path, &format!("{}/{name}", self.address))
+        copy(&format!("docker-archive:{}", path.display()), &format!("{}/{name}", self.address))
+    }
+
+    /// Brings the image of an OCI layout in an archive there.
+    ///
+    /// # Errors
+    /// If skopeo is not installed, which skips the case, or fails.
+    pub fn push_layout(&self, archive: &Path, name: &str) -> Result<()> {
+        copy(&format!("oci-archive:{}", archive.display()), &format!("{}/{name}", self.address))
+    }
+
+    /// Brings the image of an OCI layout in a folder there, its layers as they are.
+    ///
+    /// # Errors
+    /// If skopeo is not installed, which skips the case, or fails.
+    pub fn push_folder(&self, folder: &Path, name: &str) -> Result<()> {
+        copy(&format!("oci:{}", folder.display()), &format!("{}/{name}", self.address))
     }
 }
 
-fn copy(archive: &Path, target: &str) -> Result<()> {
+fn copy(source: &str, target: &str) -> Result<()> {
     let copied = Command::new("skopeo")
         .args(["copy", "--quiet", "--dest-tls-verify=false", "--insecure-policy"])
-        .args([format!("docker-archive:{}", archive.display()), format!("docker://{target}")])
+        .args([source, &format!("docker://{target}")])
         .stdin(Stdio::null())
         .output();
     let copied = match copied {

@@ -5,32 +5,12 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use berth_engine::digest::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use support::tree::{alone, assert_equal, is_installed, mount, run, tree};
 use support::{Machine, skip};
-
-/// One case at a time: a program that another one starts has, until its exec, a copy of every descriptor, and with it
-/// the lock of a store that its owner has closed.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs a program that must succeed.
-fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-}
 
 /// A directory with an OCI layout `layout` and umoci's bundle `bundle`; none without the tools.
 fn bench() -> Option<Machine> {
@@ -122,96 +102,6 @@ fn second_layer(root: &Path) {
     std::fs::write(root.join("etc/deep/er/added"), b"").unwrap();
     rustix::fs::chmod(root.join("srv"), Mode::from_raw_mode(0o700)).unwrap();
     std::fs::write(root.join("srv/data"), b"changed").unwrap();
-}
-
-/// What an entry is, as text: everything that must be equal.
-fn describe(path: &Path) -> String {
-    let metadata = path.symlink_metadata().unwrap();
-    let kind = metadata.file_type();
-    let content = if kind.is_symlink() {
-        std::fs::read_link(path).unwrap().display().to_string()
-    } else if kind.is_file() {
-        Digest::of(&std::fs::read(path).unwrap()).to_string()
-    } else if kind.is_char_device() || kind.is_block_device() {
-        metadata.rdev().to_string()
-    } else {
-        String::new()
-    };
-    let mut names = vec![0_u8; 65_536];
-    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
-    let mut attributes = BTreeMap::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0_u8; 65_536];
-        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
-        attributes.insert(String::from_utf8_lossy(name).into_owned(), value[..length].to_vec());
-    }
-    // Overlayfs reports a directory's links in its own way.
-    let links = if kind.is_dir() { 0 } else { metadata.nlink() };
-    format!(
-        "{:o} {}:{} {}.{:09} links {links} {content} {attributes:?}",
-        metadata.mode(),
-        metadata.uid(),
-        metadata.gid(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    )
-}
-
-fn walk(root: &Path, directory: &Path, entries: &mut BTreeMap<PathBuf, String>) {
-    entries.insert(directory.strip_prefix(root).unwrap().to_owned(), describe(directory));
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.symlink_metadata().unwrap().is_dir() {
-            walk(root, &path, entries);
-        } else {
-            entries.insert(path.strip_prefix(root).unwrap().to_owned(), describe(&path));
-        }
-    }
-}
-
-fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
-    let mut entries = BTreeMap::new();
-    walk(root, root, &mut entries);
-    entries
-}
-
-/// Unmounts when the test ends, however it does.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        run("umount", &[&self.0]);
-    }
-}
-
-/// The image as a container sees it, without its last writable layer.
-fn mount(machine: &Machine, name: &str, image: &str) -> Mounted {
-    let store = machine.store();
-    let (_, record) =
-        store.resolve(&image.parse().unwrap()).unwrap_or_else(|| panic!("no {image}: {:?}", store.names()));
-    let mut layers: Vec<String> =
-        record.chain.iter().rev().map(|layer| store.layer_path(*layer).display().to_string()).collect();
-    if layers.len() == 1 {
-        // A read-only overlay needs two.
-        let empty = machine.path("empty");
-        std::fs::create_dir_all(&empty).unwrap();
-        layers.push(empty.display().to_string());
-    }
-    let target = machine.path(name);
-    std::fs::create_dir(&target).unwrap();
-    let options = format!("lowerdir={}", layers.join(":"));
-    run("mount", &["-t", "overlay", "overlay", "-o", &options, &target.display().to_string()]);
-    Mounted(target)
-}
-
-fn assert_equal(ours: &BTreeMap<PathBuf, String>, theirs: &BTreeMap<PathBuf, String>) {
-    let mut differences = Vec::new();
-    for path in ours.keys().chain(theirs.keys()).collect::<std::collections::BTreeSet<_>>() {
-        if ours.get(path) != theirs.get(path) {
-            differences.push(format!("{path:?}\n  ours   {:?}\n  theirs {:?}", ours.get(path), theirs.get(path)));
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 fn import(machine: &Machine, archive: &str) {
