@@ -98,10 +98,13 @@ impl<R: BufRead> Decoder<R> {
 }
 
 impl<R: BufRead> Read for Decoder<R> {
+    /// Decompresses straight into the buffer, if nothing is left of what was decompressed for [`BufRead`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(input) => input.read(buffer),
+            Self::Gzip(decoder) if decoder.buffer().is_empty() => decoder.get_mut().read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) if decoder.buffer().is_empty() => decoder.get_mut().read(buffer),
             Self::Zstd(decoder) => decoder.read(buffer),
         }
     }

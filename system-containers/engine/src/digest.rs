@@ -1,9 +1,8 @@
-//! SHA-256 digests in the notation of the OCI image specification, and readers that compute them on the way.
+//! SHA-256 digests in the notation of the OCI image specification.
 //!
 //! A [`Digest`] is well-formed by construction, so its hex form is safe as a file name.
 
 use std::fmt;
-use std::io::{self, BufRead, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -119,57 +118,6 @@ impl Hasher {
     }
 }
 
-/// A reader that hashes what is consumed from it.
-pub struct HashingReader<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: BufRead> HashingReader<R> {
-    /// Wraps a reader.
-    pub fn new(inner: R) -> Self {
-        Self { inner, hasher: Hasher::default() }
-    }
-
-    /// Reads to the end, which must come within `limit` bytes; the reader and the digest of everything.
-    pub fn finish(mut self, limit: u64) -> io::Result<(R, Digest)> {
-        let mut read = 0;
-        loop {
-            let length = self.fill_buf()?.len();
-            read += length as u64;
-            if read > limit {
-                return Err(io::Error::other("too much follows the end of the archive"));
-            }
-            if length == 0 {
-                return Ok((self.inner, self.hasher.finish()));
-            }
-            self.consume(length);
-        }
-    }
-}
-
-impl<R: BufRead> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-impl<R: BufRead> BufRead for HashingReader<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        // A BufRead returns the same bytes until they are consumed, without reading again.
-        if let Ok(buffer) = self.inner.fill_buf() {
-            self.hasher.update(&buffer[..count.min(buffer.len())]);
-        }
-        self.inner.consume(count);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,14 +138,5 @@ mod tests {
             assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed { .. })), "{text}");
         }
         assert!(matches!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm { .. })));
-    }
-
-    #[test]
-    fn a_reader_hashes_what_is_read_and_what_is_consumed() {
-        let mut reader = HashingReader::new(io::Cursor::new(b"hello world"));
-        let mut first = [0; 3];
-        reader.read_exact(&mut first).unwrap();
-        reader.consume(4);
-        assert_eq!(reader.finish(4).unwrap().1, Digest::of(b"hello world"));
     }
 }

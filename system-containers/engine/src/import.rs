@@ -198,7 +198,8 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
             continue;
         }
         let ArchivedLayer { name, blob, diff_id, .. } = layer;
-        let incoming = Incoming { name, stream: archive.stream(layer), blob: *blob, diff_id: *diff_id };
+        let (stream, cancel) = (archive.stream(layer), &|| ());
+        let incoming = Incoming { name, stream, blob: *blob, diff_id: *diff_id, cancel };
         intake::layer(store, incoming, chain.get(..=position).unwrap_or_default())?;
         unpacked += 1;
     }

@@ -6,12 +6,12 @@
 use std::io::{self, BufRead, Cursor, Read};
 
 use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
-use crate::digest::{Digest, Hasher, HashingReader};
+use crate::digest::{Digest, Hasher};
 use crate::import::describe;
 use crate::layer::{self, LayerError, Recorder, Summary};
 use crate::limits;
+use crate::pipeline::Pipeline;
 use crate::store::{Draft, Store, StoreError, file_error};
-use crate::tar::Input;
 
 /// Why a layer is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +101,12 @@ pub struct Incoming<'a, R> {
     pub blob: Option<Digest>,
     /// The digest of the uncompressed layer.
     pub diff_id: Digest,
+    /// Called when nobody wants the rest: a read that waits for the network must then end.
+    pub cancel: &'a dyn Fn(),
 }
 
 /// Unpacks a layer, verifies it and makes it visible. `chain` are the image's layers up to and with this one.
-pub fn layer<R: BufRead>(store: &Store, incoming: Incoming<'_, R>, chain: &[Digest]) -> Result<(), IntakeError> {
+pub fn layer<R: BufRead + Send>(store: &Store, incoming: Incoming<'_, R>, chain: &[Digest]) -> Result<(), IntakeError> {
     let Some((id, lower)) = chain.split_last() else { return Ok(()) };
     let diff_id = incoming.diff_id;
     let draft = store.draft()?;
@@ -119,13 +121,13 @@ pub fn layer<R: BufRead>(store: &Store, incoming: Incoming<'_, R>, chain: &[Dige
     }
 }
 
-fn unpack<R: BufRead>(
+fn unpack<R: BufRead + Send>(
     store: &Store,
     incoming: Incoming<'_, R>,
     draft: &Draft,
     lower: &[Digest],
 ) -> Result<Summary, IntakeError> {
-    let Incoming { name, mut stream, blob, diff_id: expected } = incoming;
+    let Incoming { name, mut stream, blob, diff_id: expected, cancel } = incoming;
     let mut start = Vec::new();
     (&mut stream)
         .take(MAGIC_BYTES as u64)
@@ -144,11 +146,19 @@ fn unpack<R: BufRead>(
     let hashed = blob.is_some() && compression != Compression::Plain;
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };
     let unwritten = |error| file_error("write the record of a layer in", store.path())(error);
-    let stream = HashingReader::new(Decoder::new(compression, source).map_err(decompress)?);
-    let stream = Recorder::new(stream, draft.record().map_err(unwritten)?);
-    let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower, store.room()).map_err(failed)?;
-    rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
-    let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish(0).map_err(decompress)?;
+    let decoder = Decoder::new(compression, source).map_err(decompress)?;
+    let (summary, decoder, diff_id) = std::thread::scope(|scope| {
+        let work = || -> Result<_, IntakeError> {
+            let pipeline = Pipeline::start(scope, decoder).map_err(decompress)?;
+            let stream = Recorder::new(pipeline, draft.record().map_err(unwritten)?);
+            let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower, store.room()).map_err(failed)?;
+            rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
+            let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish().map_err(decompress)?;
+            Ok((summary, decoder, diff_id))
+        };
+        // The scope waits for the stages, and one of them may wait for the source.
+        work().inspect_err(|_| cancel())
+    })?;
     check("diff ID", expected, diff_id)?;
     let found = decoder.into_inner().finish().map_err(decompress)?;
     if let Some(expected) = blob {
@@ -201,5 +211,3 @@ impl<R: BufRead> BufRead for Source<R> {
         self.inner.consume(count);
     }
 }
-
-impl<R: BufRead> Input for HashingReader<R> {}

@@ -31,6 +31,7 @@ pub mod limits;
 pub mod merged;
 mod missing;
 pub mod oci;
+mod pipeline;
 pub mod platform;
 pub mod prepare;
 pub mod process;

@@ -100,6 +100,18 @@ impl EntryPath {
         }
     }
 
+    /// Its name in the directory it is in; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        let slash = self.0.iter().rposition(|byte| *byte == b'/');
+        &self.0[slash.map_or(0, |slash| slash + 1)..]
+    }
+
+    /// Whether it is an entry of this directory.
+    pub fn is_in(&self, directory: &Self) -> bool {
+        let name = self.name();
+        !name.is_empty() && self.0[..(self.0.len() - name.len()).saturating_sub(1)] == directory.0
+    }
+
     /// This directory's entry of that name.
     pub fn join(&self, name: &[u8]) -> Self {
         if self.0.is_empty() { Self(name.to_vec()) } else { Self([&self.0, b"/".as_slice(), name].concat()) }
@@ -149,7 +161,11 @@ mod tests {
     #[test]
     fn a_path_splits_into_directory_and_name() {
         let path = EntryPath::parse(b"a/b/c").unwrap();
-        assert_eq!(path.split(), (EntryPath::parse(b"a/b").unwrap(), &b"c"[..]));
+        let directory = EntryPath::parse(b"a/b").unwrap();
+        assert_eq!(path.split(), (directory.clone(), &b"c"[..]));
+        assert_eq!((path.name(), EntryPath::ROOT.name()), (&b"c"[..], &b""[..]));
+        assert!(path.is_in(&directory) && !directory.is_in(&directory) && !path.is_in(&EntryPath::ROOT));
+        assert!(EntryPath::parse(b"a").unwrap().is_in(&EntryPath::ROOT) && !EntryPath::ROOT.is_in(&EntryPath::ROOT));
         assert_eq!(EntryPath::ROOT.split(), (EntryPath::ROOT, &b""[..]));
         assert_eq!(EntryPath::ROOT.join(b"x").join(b"y").as_bytes(), b"x/y");
     }

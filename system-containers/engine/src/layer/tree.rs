@@ -1,6 +1,7 @@
 //! The directory of a layer while it is being filled: finds and makes parents, makes room, sets metadata.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ pub struct Tree<'a> {
     root: BorrowedFd<'a>,
     lower: &'a Merged,
     /// The last parent: entries of one directory follow each other.
-    parent: Option<(EntryPath, OwnedFd)>,
+    parent: Option<(EntryPath, Rc<OwnedFd>)>,
     /// Times of directories, set at the end: every new entry changes them.
     times: Vec<(EntryPath, Timestamp)>,
     /// Whether a directory passes its group on, so that a new file's group is not ours.
@@ -30,8 +31,7 @@ pub struct Tree<'a> {
 
 /// Turns a system call's error into one that names the entry.
 pub fn failed(operation: &'static str, path: &EntryPath) -> impl FnOnce(Errno) -> LayerError {
-    let path = path.to_string();
-    move |source| LayerError::System { operation, path, source }
+    move |source| LayerError::System { operation, path: path.to_string(), source }
 }
 
 impl<'a> Tree<'a> {
@@ -53,22 +53,20 @@ impl<'a> Tree<'a> {
     }
 
     /// The directory that an entry goes into; made, as the layers below have it, if the stream did not bring it.
-    pub fn parent_of(&mut self, path: &EntryPath) -> Result<OwnedFd, LayerError> {
+    pub fn parent_of(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, LayerError> {
+        if let Some((directory, descriptor)) = &self.parent
+            && path.is_in(directory)
+        {
+            return Ok(Rc::clone(descriptor));
+        }
         let (directory, _) = path.split();
-        let same = self.parent.take().filter(|(cached, _)| *cached == directory);
-        let (_, descriptor) = match same {
-            Some(cached) => cached,
-            None => {
-                let descriptor = match self.open(&directory)? {
-                    Some(descriptor) => descriptor,
-                    None => self.make_parents(&directory)?,
-                };
-                (directory.clone(), descriptor)
-            }
+        let descriptor = match self.open(&directory)? {
+            Some(descriptor) => descriptor,
+            None => self.make_parents(&directory)?,
         };
-        let copy = rustix::io::fcntl_dupfd_cloexec(&descriptor, 3).map_err(failed("open", &directory))?;
-        self.parent = Some((directory, descriptor));
-        Ok(copy)
+        let descriptor = Rc::new(descriptor);
+        self.parent = Some((directory, Rc::clone(&descriptor)));
+        Ok(descriptor)
     }
 
     /// A directory of this layer; none if it is missing or something else.
@@ -196,7 +194,10 @@ impl<'a> Tree<'a> {
             rustix::fs::openat(self.root, ".", flags, Mode::empty()).map_err(failed("open", path))?
         } else {
             let parent = self.parent_of(path)?;
-            let (_, name) = path.split();
+            let name = path.name();
+            if self.new_directory(parent.as_fd(), path, entry)? {
+                return Ok(());
+            }
             match self.existing(parent.as_fd(), name, path)? {
                 Existing::Nothing => self.make(parent.as_fd(), name, path)?,
                 Existing::Directory(directory) => directory,
@@ -216,6 +217,24 @@ impl<'a> Tree<'a> {
         }
         self.times.push((path.clone(), entry.modified));
         Ok(())
+    }
+
+    /// Makes a directory that is not there yet and needs nothing but a mode and an owner, as nearly all are. False if it
+    /// was not made.
+    fn new_directory(&mut self, parent: BorrowedFd<'_>, path: &EntryPath, entry: &Entry) -> Result<bool, LayerError> {
+        if self.inherits_groups || entry.mode & 0o7000 != 0 || !entry.attributes.is_empty() {
+            return Ok(false);
+        }
+        match rustix::fs::mkdirat(parent, path.name(), Mode::from_raw_mode(entry.mode)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(false),
+            Err(error) => return Err(failed("make", path)(error)),
+        }
+        let chown =
+            |uid, gid| rustix::fs::chownat(parent, path.name(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        self.set_owner(entry, chown).map_err(failed("chown", path))?;
+        self.times.push((path.clone(), entry.modified));
+        Ok(true)
     }
 
     /// What is at a name of this layer.
@@ -249,7 +268,7 @@ impl<'a> Tree<'a> {
         path: &EntryPath,
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
     ) -> Result<T, LayerError> {
-        let (_, name) = path.split();
+        let name = path.name();
         match make(parent, name) {
             Err(Errno::EXIST) => {
                 self.remove(parent, name, path)?;
@@ -261,7 +280,7 @@ impl<'a> Tree<'a> {
 
     /// Gives a new entry that is neither file nor directory its owner, attributes and times.
     pub fn set_metadata_at(&self, parent: BorrowedFd<'_>, path: &EntryPath, entry: &Entry) -> Result<(), LayerError> {
-        let (_, name) = path.split();
+        let name = path.name();
         self.set_owner(entry, |uid, gid| {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         })

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -84,15 +85,15 @@ impl Unpacker<'_> {
         let path = EntryPath::parse(&entry.path)?;
         let refused = entry.attributes.iter().filter(|(name, _)| !super::attributes::is_kept(name)).count();
         self.summary.refused_attributes += refused as u64;
-        let (directory, name) = path.split();
+        let name = path.name();
         if name == OPAQUE_MARK {
-            return self.opaque(&directory);
+            return self.opaque(&path.split().0);
         }
         if name.starts_with(AUFS) {
             return Ok(());
         }
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(&path, &directory, hidden);
+            return self.whiteout(&path, &path.split().0, hidden);
         }
         if entry.kind == Kind::Directory {
             return self.tree.directory(&path, entry);
@@ -158,8 +159,7 @@ impl Unpacker<'_> {
         self.tree.make_new(parent, path, |parent, name| rustix::fs::mknodat(parent, name, kind, mode, device))?;
         self.tree.set_metadata_at(parent, path, entry)?;
         if entry.mode & 0o6000 != 0 {
-            let (_, name) = path.split();
-            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(failed("chmod", path))?;
+            rustix::fs::chmodat(parent, path.name(), mode, AtFlags::empty()).map_err(failed("chmod", path))?;
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Unpacker<'_> {
         }
         let found = match self.tree.open(&directory)? {
             Some(directory) => match self.tree.existing(directory.as_fd(), name, &target)? {
-                Existing::Other => Some(directory),
+                Existing::Other => Some(Rc::new(directory)),
                 Existing::Nothing => None,
                 Existing::Directory(_) | Existing::Whiteout => return Err(missing()),
             },
@@ -192,7 +192,7 @@ impl Unpacker<'_> {
     }
 
     /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.
-    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<OwnedFd>, LayerError> {
+    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<Rc<OwnedFd>>, LayerError> {
         let Some(Found::Other { parent: source, name, metadata }) = self.tree.lower().find_without_links(path)? else {
             return Ok(None);
         };
@@ -227,7 +227,7 @@ impl Unpacker<'_> {
 
     /// The directory that a mark is in; none if this layer has something else in its place, which hides all below it
     /// anyway. umoci writes such marks.
-    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<OwnedFd>, LayerError> {
+    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<Rc<OwnedFd>>, LayerError> {
         match self.tree.parent_of(path) {
             Err(LayerError::System { source: Errno::NOTDIR, .. }) => Ok(None),
             other => other.map(Some),

@@ -52,6 +52,12 @@ impl Download {
         Reader::new(Arc::clone(&self.spool))
     }
 
+    /// Ends it: whoever waits for more of it gets an error.
+    pub fn cancel(&self) {
+        self.task.abort();
+        self.spool.finish(false);
+    }
+
     /// Why it failed, if it has failed.
     pub fn error(&self) -> Option<RegistryError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -92,7 +92,8 @@ pub fn bring(
             // Another pull may have failed to make it: then it begins only now.
             let download = begun.map_or_else(|| downloads.start(blob, seen), Ok)?;
             let name = blob.digest.to_string();
-            let incoming = Incoming { name: &name, stream: download.reader(), blob: None, diff_id: *diff_id };
+            let (stream, cancel) = (download.reader(), &|| download.cancel());
+            let incoming = Incoming { name: &name, stream, blob: None, diff_id: *diff_id, cancel };
             intake::layer(store, incoming, chain).map_err(|error| match download.error() {
                 Some(cause) => PullError::Registry(cause),
                 None => PullError::Intake(error),

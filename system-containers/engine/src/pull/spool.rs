@@ -33,6 +33,8 @@ pub struct Spool {
 #[derive(Debug, Default)]
 struct State {
     written: u64,
+    /// How much must have been written for the reader to go on.
+    wanted: u64,
     /// Whether all of it is there and what it should be.
     end: Option<bool>,
 }
@@ -55,8 +57,11 @@ impl Spool {
             checked.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         self.file.write_all_at(bytes, written)?;
-        self.lock().written = next;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.written = next;
+        if next >= state.wanted {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -93,7 +98,9 @@ impl Reader {
     fn refill(&mut self) -> io::Result<()> {
         let available = {
             let mut state = self.spool.lock();
-            while state.written == self.position && state.end.is_none() {
+            // A whole buffer at once: what comes from the network in small parts wakes nobody for each.
+            state.wanted = self.position + self.buffer.len() as u64;
+            while state.written < state.wanted && state.end.is_none() {
                 state = self.spool.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.written == self.position && state.end == Some(false) {
