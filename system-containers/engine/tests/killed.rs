@@ -4,15 +4,24 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use support::client::image;
 use support::registry::Registry;
 use support::{Machine, oci_archive, skip};
 
-/// How often a pull is killed, and an import.
-const KILLS: [u32; 2] = [200, 50];
+/// How often a pull is killed, and an import, which is an unpack without a network.
+const KILLS: u32 = 200;
+
+/// Who has it starts a program or has a store open: a child has its parent's descriptors until it executes, and so
+/// would hold the lock of a store that another test is just closing.
+static FORKING: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    FORKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The example program, which cargo builds beside the tests.
 fn program() -> Option<PathBuf> {
@@ -23,6 +32,7 @@ fn program() -> Option<PathBuf> {
 
 /// Opens the store; whether it has the image. Every layer that it names must be whole.
 fn look(machine: &Machine, name: &str) -> bool {
+    let _alone = alone();
     let store = machine.store();
     let tars: Vec<Vec<u8>> = image().layers.into_iter().map(|(_, tar)| tar).collect();
     let diff_ids: Vec<_> = tars.iter().map(|tar| berth_engine::digest::Digest::of(tar)).collect();
@@ -41,9 +51,15 @@ fn look(machine: &Machine, name: &str) -> bool {
     found
 }
 
+/// Returns when it executes.
+fn start(command: &mut Command) -> Child {
+    let _alone = alone();
+    command.spawn().unwrap()
+}
+
 /// Kills the program with these arguments again and again, at points that are spread over its work.
 fn kill(machine: &Machine, program: &PathBuf, arguments: &[String], name: &str, kills: u32) {
-    let spawn = || Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let spawn = || start(Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()));
     let began = Instant::now();
     assert!(spawn().wait().unwrap().success());
     let whole = began.elapsed();
@@ -80,7 +96,7 @@ fn a_killed_pull_is_finished_by_the_next() {
     let name = format!("{}/demo:1", registry.name());
     let state = machine.path("");
     let arguments = ["pull", state.to_str().unwrap(), &name, configuration.to_str().unwrap()];
-    kill(&machine, &program, &arguments.map(str::to_owned), &name, KILLS[0]);
+    kill(&machine, &program, &arguments.map(str::to_owned), &name, KILLS);
 }
 
 #[test]
@@ -90,5 +106,5 @@ fn a_killed_import_is_finished_by_the_next() {
     let archive = machine.archive("demo.tar", &oci_archive(&[image()]));
     let state = machine.path("");
     let arguments = ["import", state.to_str().unwrap(), archive.to_str().unwrap()];
-    kill(&machine, &program, &arguments.map(str::to_owned), "demo", KILLS[1]);
+    kill(&machine, &program, &arguments.map(str::to_owned), "demo", KILLS);
 }
