@@ -2,6 +2,7 @@
 
 image_build = cargo run --profile fast --package berth-image-build --
 bench_runtime = cargo bench --quiet --package berth-runtime --features cli --target x86_64-unknown-linux-musl --bench containers
+bench_engine = cargo bench --quiet --package berth-engine --target x86_64-unknown-linux-musl --bench images
 tests = cargo run --quiet --profile fast --package berth-tests
 
 # Debian keeps sfdisk, mkfs and their like out of an ordinary user's PATH, though they may all run them.
@@ -31,6 +32,7 @@ check: deps
 bench: image
 	@$(tests) --bin berth-bench
 	@$(bench_runtime)
+	@$(bench_engine)
 	@cargo bench --quiet --package berth-logs
 	@cargo bench --quiet --package berth-network --bench attach --bench dhcp --bench traffic
 

@@ -1,0 +1,74 @@
+//! Running commands by the clock, and the table.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// How often everything is run; the median counts.
+pub const ROUNDS: usize = 3;
+
+/// One run of a command that must succeed: the time, and what it printed.
+pub fn run(command: &mut Command) -> Result<(Duration, String)> {
+    let begin = Instant::now();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {command:?}"))?;
+    let time = begin.elapsed();
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok((time, String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// Whether a program is installed.
+pub fn is_installed(program: &str) -> bool {
+    let found = |path: &std::path::PathBuf| path.join(program).is_file();
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| found(&folder)))
+}
+
+/// A command on these processors only, such as `0` or `0,1`.
+pub fn on(processors: &str, command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", processors]).arg(command.get_program()).args(command.get_args());
+    pinned
+}
+
+/// Writes back what earlier runs have left, so that it does not cost the next one.
+pub fn settle(folder: &Path) -> Result<()> {
+    rustix::fs::syncfs(std::fs::File::open(folder)?).context("sync")
+}
+
+/// An empty folder of that name.
+pub fn fresh(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
+    let path = folder.join(name);
+    if path.exists() {
+        std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+    }
+    std::fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+    settle(folder)?;
+    Ok(path)
+}
+
+/// The middle of some times in seconds; none of none.
+pub fn median(times: &[Duration]) -> Option<f64> {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).map(Duration::as_secs_f64)
+}
+
+/// One line of the table.
+pub fn figure(name: &str, value: &str, bar: &str) {
+    let line = format!("{name:<58} {value:>12}");
+    if bar.is_empty() { println!("{line}") } else { println!("{line}   bar: {bar}") }
+}
+
+/// A time in the table.
+pub fn seconds(name: &str, value: Option<f64>) {
+    figure(name, &value.map_or_else(|| "skipped".to_owned(), |value| format!("{value:.3} s")), "");
+}
+
+/// One time of another.
+pub fn ratio(name: &str, of: Option<f64>, to: Option<f64>, bar: &str) {
+    if let (Some(of), Some(to)) = (of, to) {
+        figure(name, &format!("{:.2}", of / to), bar);
+    }
+}
