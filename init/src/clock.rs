@@ -8,6 +8,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::sys;
+
 /// Time since the kernel started, suspend included. Zero if the kernel does not tell, which it always does.
 pub fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
@@ -35,8 +37,30 @@ pub fn problem() -> Option<String> {
 fn implausible(now: u64) -> Option<String> {
     let year = 1970 + now / 31_556_952; // the Gregorian calendar's mean year
     (!PLAUSIBLE.contains(&now)).then(|| {
-        format!("the clock is wrong, it says {year}: set the machine's clock, `date -s` on the console does it until power-off")
+        format!(
+            "the clock is wrong, it says {year}: name `time_servers` in [network], or set the machine's clock, `date -s` on the console does it until power-off"
+        )
     })
+}
+
+/// What is steered away slowly, in microseconds: the kernel takes up to half a second (MAXPHASE of linux/timex.h).
+const STEERED: std::ops::RangeInclusive<i64> = -400_000..=400_000;
+
+/// Sets the wall clock forward by so many microseconds: at once if it is far off, else by letting it run faster or slower.
+/// `next` is when it is compared again, in seconds. An error says why it stays as it is.
+pub fn correct(behind: i64, next: u64) -> Result<(), String> {
+    let failed = |error| format!("set the clock: {error}");
+    if STEERED.contains(&behind) {
+        return sys::clock::steer(behind, next).map_err(failed);
+    }
+    let before = i64::try_from(wall().as_micros()).unwrap_or(i64::MAX);
+    let seconds = u64::try_from(before.saturating_add(behind)).unwrap_or_default() / 1_000_000;
+    if implausible(seconds).is_some() {
+        return Err(format!("a time server says that it is {seconds} s after 1970, which cannot be"));
+    }
+    sys::clock::step(behind).map_err(failed)?;
+    log::info!("the clock was {} s {}", behind.unsigned_abs() / 1_000_000, if behind < 0 { "fast" } else { "slow" });
+    Ok(())
 }
 
 /// The wall clock, since 1970 in UTC; zero for a time before that.
@@ -84,6 +108,14 @@ mod tests {
         assert!(super::implausible(60).is_some_and(|problem| problem.contains("1970")));
         assert!(super::implausible(4_102_531_200).is_some_and(|problem| problem.contains("2100")));
         assert_eq!(super::implausible(1_795_000_000), None);
+    }
+
+    #[test]
+    fn no_server_sets_a_time_that_cannot_be() {
+        // Nothing is set, or this machine's clock would be wrong.
+        for behind in [i64::MIN, -1_000_000_000_000_000_000, 3_000_000_000_000_000, i64::MAX] {
+            assert!(super::correct(behind, 64).is_err_and(|reason| reason.contains("cannot be")));
+        }
     }
 
     #[test]

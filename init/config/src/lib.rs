@@ -44,7 +44,7 @@ pub use container::{
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_definition, load_system_container};
-pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, VolumeName};
+pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, TimeServer, VolumeName};
 pub use network::{
     AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Ipv6, LacpRate, LinkIdentity,
     LinkMatch, LinkName, LinkSettings, Made, Mtu, Network, OpenPorts, Pattern, Prefix, PrimaryReselect, Route, Rule,

@@ -1,5 +1,7 @@
 //! Names and paths: text with a grammar.
 
+use std::net::IpAddr;
+
 use thiserror::Error;
 
 use crate::text::checked_string;
@@ -93,6 +95,15 @@ fn check_host_name(text: &str) -> Result<(), NameError> {
         check_edges(label, &['-'])?;
     }
     Ok(())
+}
+
+checked_string! {
+    /// Who is asked for the time: an address or a host name.
+    TimeServer, NameError, check_time_server, "an address or a host name, such as \"192.0.2.1\" or \"ntp.example.org\""
+}
+
+fn check_time_server(text: &str) -> Result<(), NameError> {
+    text.parse::<IpAddr>().map(drop).or_else(|_| check_host_name(text))
 }
 
 checked_string! {

@@ -26,7 +26,7 @@ pub use self::matching::{LinkIdentity, LinkMatch, Pattern};
 pub use self::rule::{Rule, RuleAction};
 pub use self::wireguard::{Endpoint, WireGuard, WireGuardKey, WireGuardPeer};
 use crate::container::{MacAddress, is_default};
-use crate::names::{HostName, NameError};
+use crate::names::{HostName, NameError, TimeServer};
 use crate::text::checked_string;
 
 /// Everything about the machine's network.
@@ -46,6 +46,9 @@ pub struct Network {
     /// Whether the machine's programs ask its own resolver, which keeps answers; if not, they ask the name servers.
     #[serde(skip_serializing_if = "is_true")]
     pub resolver: bool,
+    /// Who is asked for the time; those that DHCP names if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_servers: Vec<TimeServer>,
     /// Ports of the machine itself that others may connect to. Published ports need no entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inbound: Vec<OpenPorts>,
@@ -64,6 +67,7 @@ impl Default for Network {
             dns_search: Vec::new(),
             domains: BTreeMap::new(),
             resolver: true,
+            time_servers: Vec::new(),
             inbound: Vec::new(),
             rules: Vec::new(),
             links: BTreeMap::new(),

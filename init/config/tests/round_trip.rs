@@ -238,6 +238,7 @@ prop_compose! {
         dns_search in vec(of("[a-z]{1,5}\\.[a-z]{1,5}"), 0..3),
         domains in one_of(&["{}", "{ 'corp.example' = ['192.0.2.1', '::1'] }"]),
         resolver in any::<bool>(),
+        time_servers in vec(of("10\\.0\\.0\\.[1-9]|2001:db8::[1-9]|[a-z]{1,5}\\.org"), 0..3),
         inbound in vec(of("[1-9][0-9]{0,3}|5000-5005|[1-9]/(udp|sctp)"), 0..3),
         rules in one_of(&["[]", "[{ from = '192.0.2.0/24', table = 7 }, { mark = 9, incoming = 'a', action = 'prohibit' }]"]),
         links in btree_map(of("[a-z][!-$&-.0-9;-~]{0,14}"), link(), 0..3),
@@ -254,7 +255,7 @@ prop_compose! {
         networks in one_of(&["{}", "{ back = { subnets = ['10.9.0.0/24'], internal = true, mtu = 9000 } }"]),
         containers in btree_map(of("[a-z]([a-z0-9._-]{0,9}[a-z0-9])?"), container(), 0..3),
     ) -> Configuration {
-        let network = Network { dns, dns_search, domains, resolver, inbound, rules, links };
+        let network = Network { dns, dns_search, domains, resolver, time_servers, inbound, rules, links };
         let console = Console { shell };
         Configuration {
             hostname,

@@ -240,6 +240,13 @@ pub enum Request {
         /// As received, checked to be a valid host name.
         name: String,
     },
+    /// [network] The wall clock is wrong by so much. Refused if it would then say what no clock can.
+    Clock {
+        /// What it is behind, in microseconds; negative if it is fast.
+        behind: i64,
+        /// In how many seconds it is compared again.
+        next: u64,
+    },
     /// [network] The network namespace of [`Notice::AttachNetwork`] is set up.
     NetworkAttached {
         /// The container.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::container::{Goal, State};
 use super::preparing::Delay;
 use super::{Supervisor, statistics};
+use crate::clock;
 use crate::reactor::Token;
 
 /// So many messages of one peer are answered before the others, and signals, have their turn.
@@ -233,6 +234,7 @@ impl Supervisor {
                     self.set_up_failed(id, reason);
                 }
             }
+            Request::Clock { behind, next } => clock::correct(behind, next)?,
             // Without its descriptor.
             _ => return Err("this request comes with a descriptor".to_owned()),
         }
@@ -368,6 +370,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         Request::Links { .. }
         | Request::Networks { .. }
         | Request::HostName { .. }
+        | Request::Clock { .. }
         | Request::NetworkConfiguration
         | Request::NetworkAttached { .. }
         | Request::NetworkFailed { .. } => Role::Network,

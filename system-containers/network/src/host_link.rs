@@ -243,6 +243,13 @@ impl HostLink {
         names
     }
 
+    /// Who can be asked for the time, as DHCP servers say.
+    pub fn time_servers(&self) -> Vec<String> {
+        let of_lease = self.lease().into_iter().flat_map(|lease| &lease.ntp_servers).copied().map(IpAddr::V4);
+        let of_lease6 = self.given6.ntp_servers.iter().copied().map(IpAddr::V6);
+        of_lease.chain(of_lease6).map(|address| server_text(address, &self.name)).collect()
+    }
+
     /// What the link lacks, for people.
     pub fn missing(&self, link: &Link) -> Vec<String> {
         let mut missing: Vec<String> = self.refused.iter().cloned().collect();

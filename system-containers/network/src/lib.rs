@@ -9,6 +9,7 @@
 //! - `containers`: bridge, cables, addresses and ports of user containers; `nftables`: the packet filter
 //! - `dns`: the names of containers
 //! - `resolver`, `files`: resolv.conf and hosts
+//! - `time`: how wrong the clock is
 //!
 //! It holds nothing that cannot be found again in the kernel or in its files: it can be killed at any moment, and
 //! addresses and connections stay while it is away.
@@ -37,6 +38,7 @@ mod rules;
 mod service;
 mod sys;
 mod sysctl;
+mod time;
 
 use std::pin::Pin;
 use std::process::ExitCode;

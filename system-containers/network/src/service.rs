@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::kernel::read_links;
 use crate::containers::{Attached, Containers};
@@ -31,6 +31,7 @@ use crate::link::LinkTable;
 use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::router_advertisement::Listener;
+use crate::time::{self, Correction};
 use crate::{arp, clock, device, dhcp6, report, rules};
 
 /// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
@@ -79,6 +80,8 @@ pub struct Service {
     missing: Missing,
     links: BTreeMap<u32, HostLink>,
     containers: Containers,
+    /// Who is asked for the time.
+    time_servers: watch::Sender<Vec<String>>,
     told_links: Option<Vec<message::Link>>,
     told_networks: Vec<message::Network>,
     told_host_name: Option<String>,
@@ -93,6 +96,7 @@ enum Happening {
     Heard6(dhcp6::port::Heard),
     HeardArp(arp::port::Heard),
     Advertised(Vec<crate::router_advertisement::Advertised>),
+    Corrected(Correction),
     Tick,
 }
 
@@ -117,6 +121,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let (heard_sender, mut heard) = mpsc::channel(HEARD_LIMIT);
     let (heard6_sender, mut heard6) = mpsc::channel(HEARD_LIMIT);
     let (heard_arp_sender, mut heard_arp) = mpsc::channel(HEARD_LIMIT);
+    let (time_servers, mut corrections) = time::start();
     let (networking, early) = configuration(&mut init).await?;
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let leases = LeaseStore::new(&paths.state);
@@ -144,6 +149,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         missing: Missing::new(),
         links: BTreeMap::new(),
         containers,
+        time_servers,
         told_links: None,
         told_networks: Vec::new(),
         told_host_name: None,
@@ -168,6 +174,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
                 Some(heard) = heard6.recv() => Happening::Heard6(heard),
                 Some(heard) = heard_arp.recv() => Happening::HeardArp(heard),
                 advertised = listener.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
+                Some(correction) = corrections.recv() => Happening::Corrected(correction),
                 () = until(service.links.values().filter_map(HostLink::deadline).min()) => Happening::Tick,
             },
         };
@@ -236,6 +243,9 @@ impl Service {
                         link.advertise(each, now);
                     }
                 }
+            }
+            Happening::Corrected(Correction { behind, next }) => {
+                self.init.send(Request::Clock { behind, next }, "to set the clock").await?;
             }
             Happening::Tick => {
                 for link in self.links.values_mut() {

@@ -31,6 +31,8 @@ impl Service {
             self.init.send(Request::HostName { name: name.clone() }, "to take the host name").await?;
             self.told_host_name = Some(name);
         }
+        let servers = self.time_servers();
+        self.time_servers.send_if_modified(|before| std::mem::replace(before, servers) != *before);
         let sources = self.name_sources();
         let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
         let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
@@ -77,6 +79,13 @@ impl Service {
             search: network.dns_search.iter().map(ToString::to_string).collect(),
         });
         std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
+    }
+
+    /// The configuration's, else those of all leases.
+    fn time_servers(&self) -> Vec<String> {
+        let configured: Vec<_> =
+            self.network.iter().flat_map(|network| &network.time_servers).map(ToString::to_string).collect();
+        if configured.is_empty() { self.links.values().flat_map(HostLink::time_servers).collect() } else { configured }
     }
 
     /// Whom the machine's resolver asks.
