@@ -1,7 +1,9 @@
-//! DHCPv4 from a server of another kind than dnsmasq: offers, options, a renewal, and an address that the server has no more.
+//! DHCPv4 from a server of another kind than dnsmasq: offers, options, a renewal, an address that the server has no more,
+//! and a refusal.
 
 mod support;
 
+use berth_control::message::Request;
 use support::{Machine, Namespace, eventually, kea, possible};
 
 const TOOLS: &[&str] = &["ip", "kea-dhcp4"];
@@ -56,4 +58,41 @@ fn a_lease_of_kea_is_taken_renewed_and_given_up_when_the_server_has_other_addres
     let _server = kea::serve(&lan, folder.path(), 4, &settings("10.78.0.80 - 10.78.0.89", 20));
     service.wait_address("eth0", "10.78.0.8");
     assert!(!machine.namespace.ip("address show dev eth0").contains(&address));
+}
+
+#[test]
+fn why_a_link_has_no_address_tells_of_a_refusal() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Namespace::new();
+    machine.namespace.connect("eth0", &lan, "lan0");
+    lan.ip("address add 10.78.0.1/24 dev lan0");
+    lan.ip("link set lan0 up");
+    machine.namespace.ip("link set eth0 address 02:00:00:00:78:01 up");
+    // What the machine had where it was before, which it asks for again (INIT-REBOOT).
+    let leases = machine.state.path().join("state/leases");
+    std::fs::create_dir_all(&leases).unwrap();
+    let lease = serde_json::json!({
+        "address": "10.99.0.5", "prefix_length": 24, "server": "10.99.0.1", "routes": [], "dns_servers": [], "search": [],
+        "host_name": null, "ntp_servers": [], "mtu": null,
+        "lease_time": 3600, "renewal_time": 1800, "rebinding_time": 3150,
+    });
+    std::fs::write(leases.join("020000007801.json"), lease.to_string()).unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    // It has no address to offer, so that the refusal remains the last thing that it has said.
+    let settings =
+        r#""authoritative": true, "subnet4": [ { "id": 1, "subnet": "10.78.0.0/24", "interface": "lan0" } ]"#;
+    let _server = kea::serve(&lan, folder.path(), 4, settings);
+    let mut service = machine.start();
+    let missing = service.wait("a refusal", |request| match request {
+        Request::Links { links } => {
+            let link = links.iter().find(|link| link.name == "eth0")?;
+            link.missing.iter().find(|missing| missing.contains("refuses")).cloned()
+        }
+        _ => None,
+    });
+    assert!(missing.contains("no DHCP server offers an address"), "{missing}");
+    assert!(!leases.join("020000007801.json").exists(), "it would be asked for again at the next boot");
 }
