@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// A switch that could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,26 @@ fn set(path: PathBuf, value: &str) -> Result<(), SysctlError> {
 /// A switch of one link: `net.FAMILY.conf.LINK.KEY`. A link's name may hold dots, so the path is put together here.
 pub fn set_link(family: &str, link: &str, key: &str, value: &str) -> Result<(), SysctlError> {
     set(PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(key), value)
+}
+
+/// The same for some keys of one link of the namespace that this thread is in.
+///
+/// The kernel finds the folders of all namespaces in one list of each /proc (proc_sys_compare), which would be searched longer for
+/// every container that was looked into. So this goes by a /proc of its own, which ends with it.
+pub fn set_link_inside(family: &str, link: &str, keys: &[&str], value: &str) -> Result<(), SysctlError> {
+    let own = proc();
+    let root = own.as_ref().map(|own| format!("/proc/self/fd/{}", own.as_raw_fd()));
+    // Where there can be none, the machine's does as well, if slower.
+    let folder =
+        PathBuf::from(root.unwrap_or_else(|_| "/proc".to_owned())).join("sys/net").join(family).join("conf").join(link);
+    keys.iter().try_for_each(|key| set(folder.join(key), value))
+}
+
+/// A new /proc, which is nowhere in the tree.
+fn proc() -> rustix::io::Result<OwnedFd> {
+    let new = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(new.as_fd())?;
+    fsmount(new.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// Keeps a link from having IPv6 addresses. A kernel without IPv6 is fine.

@@ -2,8 +2,10 @@
 //! and from there to a published port, each in turns with the same topology made by hand with `ip` and `nft`.
 //!
 //! `cargo bench -p berth-network --bench traffic [-- --turns=N]`, as root; iperf3 measures the throughput. A turn asks
-//! one topology and then the other, the next turn the other way round; what is stated is the median of the turns' ratios,
-//! so that what else the machine does meanwhile meets both.
+//! one topology and then the other, the next turn the other way round; what is stated is the median of the turns' ratios.
+//!
+//! Everything has one processor, where cables and rules are work of whoever sends. So a rate is told twice: by the clock, and in a
+//! second of the processor's time, which is free of what others on the machine had of it. The bar is for the latter.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -12,8 +14,12 @@ mod requests;
 mod throughput;
 mod topology;
 
-use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
 use topology::{PATHS, Path, Topology};
 
 /// Of issue 6: both rates, of those by hand.
@@ -24,7 +30,35 @@ const TURNS: usize = 21;
 struct Measure {
     name: &'static str,
     unit: &'static str,
-    rate: fn(&Topology, Path) -> f64,
+    rate: fn(&Topology, Path) -> Rate,
+}
+
+/// How much in a second.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    by_clock: f64,
+    of_processor: f64,
+}
+
+impl Rate {
+    /// Of an amount since then.
+    fn since((begin, used): (Instant, Duration), amount: f64) -> Self {
+        let (_, now_used) = now();
+        Self {
+            by_clock: amount / begin.elapsed().as_secs_f64(),
+            of_processor: amount / (now_used - used).as_secs_f64(),
+        }
+    }
+}
+
+/// The clock, and what this program and those that it has waited for have had of the processor.
+fn now() -> (Instant, Duration) {
+    let used = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(|who| {
+        let usage = getrusage(who).expect("the kernel counts");
+        usage.user_time() + usage.system_time()
+    });
+    let microseconds: TimeVal = used[0] + used[1];
+    (Instant::now(), Duration::from_micros(microseconds.num_microseconds().unsigned_abs()))
 }
 
 const MEASURES: [Measure; 2] = [
@@ -37,6 +71,7 @@ fn main() {
         return;
     }
     let turns = std::env::args().find_map(|argument| argument.strip_prefix("--turns=")?.parse().ok()).unwrap_or(TURNS);
+    stay_on_one_processor();
     let (ours, by_hand) = (Topology::ours(), Topology::by_hand());
     for path in PATHS {
         for measure in MEASURES {
@@ -46,25 +81,32 @@ fn main() {
 }
 
 fn compare(ours: &Topology, by_hand: &Topology, path: Path, measure: &Measure, turns: usize) {
-    let mut rates = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for turn in 0..=turns {
         let first = if turn % 2 == 0 { ours } else { by_hand };
         let second = if turn % 2 == 0 { by_hand } else { ours };
         let (one, two) = ((measure.rate)(first, path), (measure.rate)(second, path));
         // The first turn finds no neighbours and no code in the caches.
         if turn > 0 {
-            let (mine, theirs) = if turn % 2 == 0 { (one, two) } else { (two, one) };
-            rates.0.push(mine);
-            rates.1.push(theirs);
+            pairs.push(if turn % 2 == 0 { (one, two) } else { (two, one) });
         }
     }
-    let ratios = rates.0.iter().zip(&rates.1).map(|(mine, theirs)| mine / theirs).collect();
+    let middle = |of: fn(&(Rate, Rate)) -> f64| median(pairs.iter().map(of).collect());
     let (name, unit) = (measure.name, measure.unit);
-    let line = format!("{}, {name}: {:.1} {unit}, by hand {:.1}", path.name(), median(rates.0), median(rates.1));
-    println!("{line:<84} {:.2}   bar: {BAR}", median(ratios));
+    let (mine, theirs) = (middle(|(mine, _)| mine.of_processor), middle(|(_, theirs)| theirs.of_processor));
+    let line = format!("{}, {name}: {mine:.1} {unit}, by hand {theirs:.1}", path.name());
+    let ratio = middle(|(mine, theirs)| mine.of_processor / theirs.of_processor);
+    let by_clock = middle(|(mine, theirs)| mine.by_clock / theirs.by_clock);
+    println!("{line:<76} {ratio:.3} (by the clock {by_clock:.2})   bar: {BAR}");
+}
+
+fn stay_on_one_processor() {
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu().expect("there is one")).expect("it has a number");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("it is allowed");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(|one, two| one.partial_cmp(two).unwrap_or(Ordering::Equal));
+    values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

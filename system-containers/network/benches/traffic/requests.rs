@@ -3,22 +3,23 @@
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::topology::{Path, Topology};
+use crate::{Rate, now};
 
 pub const PORT: u16 = 8080;
 
 /// For how long questions are asked.
-const TIME: Duration = Duration::from_millis(300);
+const TIME: Duration = Duration::from_millis(150);
 
 const QUESTION: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.0 204 No Content\r\n\r\n";
 
 /// Answered questions in a second.
-pub fn rate(topology: &Topology, path: Path) -> f64 {
+pub fn rate(topology: &Topology, path: Path) -> Rate {
     let ends = topology.ends(path);
     let address: std::net::IpAddr = ends.address.parse().expect("the topology has addresses");
     let listener = ends.server.within(|| TcpListener::bind(("0.0.0.0", PORT))).expect("the port is free");
@@ -45,10 +46,10 @@ fn serve(listener: &TcpListener) -> Result<()> {
     }
 }
 
-fn ask_for(time: Duration, server: SocketAddr) -> Result<f64> {
-    let begin = Instant::now();
+fn ask_for(time: Duration, server: SocketAddr) -> Result<Rate> {
+    let begin = now();
     let mut answered = 0_u32;
-    while begin.elapsed() < time {
+    while begin.0.elapsed() < time {
         let mut stream = TcpStream::connect(server)?;
         stream.write_all(QUESTION)?;
         let mut answer = [0; ANSWER.len()];
@@ -57,5 +58,5 @@ fn ask_for(time: Duration, server: SocketAddr) -> Result<f64> {
         setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
         answered += 1;
     }
-    Ok(f64::from(answered) / begin.elapsed().as_secs_f64())
+    Ok(Rate::since(begin, f64::from(answered)))
 }

@@ -124,10 +124,8 @@ async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result
     // does, for the link's own one as well, would go to all containers. Without /proc/sys/net the container has its
     // addresses all the same.
     let off: &[&str] = if inside.bridged { &["accept_ra", "accept_dad"] } else { &["accept_ra"] };
-    for key in off {
-        if let Err(error) = sysctl::set_link("ipv6", &inside.name, key, "0") {
-            crate::report::failure(&error);
-        }
+    if let Err(error) = sysctl::set_link_inside("ipv6", &inside.name, off, "0") {
+        crate::report::failure(&error);
     }
     if let Some(rate) = inside.egress {
         shaping::limit(netlink, link, rate).await?;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use berth_config::Protocol;
 use berth_control::message::Port;
@@ -15,6 +16,9 @@ use crate::nftables::element::{Element, Redirection, SLOTS};
 use crate::nftables::guard::{self, Guard};
 use crate::nftables::ruleset::{self, Table};
 use crate::nftables::wire::Connection;
+
+/// Is there where the kernel follows associations of SCTP (NF_CT_PROTO_SCTP), without which it changes no port of theirs.
+const SCTP: &str = "/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established";
 
 /// What the packet filter has been told.
 #[derive(Debug)]
@@ -140,6 +144,11 @@ pub enum PortError {
         /// What it is.
         address: String,
     },
+    /// It would pass the machine with its port unchanged.
+    #[error(
+        "this machine's kernel does not translate SCTP: give the container `network_mode = \"host\"`, or use TCP or UDP"
+    )]
+    Untranslated,
     /// Not one of the three.
     #[error("{protocol:?} is not tcp, udp or sctp")]
     Protocol {
@@ -167,7 +176,9 @@ pub fn check_ports<'a>(
 ) -> Result<(), PortError> {
     for (index, port) in ports.iter().enumerate() {
         host_address(port)?;
-        protocol_number(port)?;
+        if protocol_number(port)? == Protocol::Sctp.number() && !Path::new(SCTP).exists() {
+            return Err(PortError::Untranslated);
+        }
         if ports.iter().take(index).any(|other| collide(port, other)) {
             return Err(PortError::Repeated { port: port_text(port) });
         }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod kea;
+pub mod sctp;
 pub mod site;
 
 use std::collections::BTreeMap;
