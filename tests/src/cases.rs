@@ -5,6 +5,7 @@ use crate::runner::Case;
 mod apply;
 mod archives;
 mod boot;
+mod clock;
 mod commands;
 mod configuration;
 mod containers;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
         isolation::CASES,
         links::CASES,
         network::CASES,
+        clock::CASES,
         configuration::CASES,
         apply::CASES,
         archives::CASES,

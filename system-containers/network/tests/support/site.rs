@@ -86,8 +86,11 @@ pub fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Pr
 
 /// What a server answers; empty if nothing comes.
 pub fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
-    // A new IPv6 address answers only after a second or two of duplicate address detection.
-    ask_within(from, protocol, address, port, 20)
+    // A new IPv6 address answers only after a second or two of duplicate address detection. UDP is asked again: a second is
+    // short for a shell on a busy machine.
+    let tries = if protocol == "UDP" { 5 } else { 1 };
+    let mut answers = (0..tries).map(|_| ask_within(from, protocol, address, port, 20));
+    answers.find(|answer| !answer.is_empty()).unwrap_or_default()
 }
 
 /// Whether a server's answer does not come although it listens: asked where the way to it was used before.

@@ -1,0 +1,63 @@
+//! The machine's clock: who sets it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::archive::Layer;
+use crate::bench::Bench;
+use crate::disks::Files;
+use crate::programs;
+use crate::runner::Case;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[Case { name: "clock/set-by-a-server", memory: 256, run: set_by_a_server }];
+
+/// Answers each question of SNTP with noon of 2027-07-01.
+const ANSWER: &str = r#"#!/bin/sh
+origin=$(head -c 48 | tail -c 8 | busybox hexdump -v -e '1/1 "\\x%02x"')
+noon='\xef\xd0\xb3\x40\x00\x00\x00\x00' nothing='\x00\x00\x00\x00'
+printf "\x24\x02\x06\xec$nothing$nothing$nothing$nothing$nothing$origin$noon$noon"
+"#;
+
+fn set_by_a_server(bench: &Bench) -> Result<()> {
+    let root = bench.path("root");
+    programs::copy(&["socat"], &root)?;
+    let answer = Layer::new().file("answer", 0o755, ANSWER.as_bytes());
+    let image = bench.image("localhost/clock:1", &["/usr/bin/socat", "UDP-RECVFROM:123,fork", "SYSTEM:/answer"])?;
+    let archive = image.layer(add(answer, &root, "usr")?.symbolic_link("lib64", "usr/lib64")).docker_archive();
+    let configuration = "
+        [network]
+        time_servers = [\"10.88.0.7\"]
+        [networks.front]
+        subnets = [\"10.88.0.0/24\"]
+        [containers.clock]
+        image = \"localhost/clock:1\"
+        networks = { front = { ipv4_address = \"10.88.0.7\" } }
+    ";
+    let files = Files::new().with("berth.toml", configuration).with("images/clock.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.clock("1970-01-01T00:00:00").start()?;
+    // Degraded, for the clock is wrong.
+    machine.wait_until_settled()?;
+    machine.guest.shell("until [ $(date +%Y-%m) = 2027-07 ]; do sleep 1; done")?;
+    machine.guest.shell("until berth logs init | grep -q 'the clock was [0-9]* s slow'; do sleep 1; done")?;
+    let status = machine.guest.shell("berth status")?;
+    ensure!(!status.contains("the clock is wrong"), "{status}");
+    Ok(())
+}
+
+/// All that is below a folder of `root`.
+fn add(mut layer: Layer, root: &Path, folder: &str) -> Result<Layer> {
+    layer = layer.folder(folder);
+    for entry in fs::read_dir(root.join(folder)).with_context(|| format!("list {folder}"))? {
+        let entry = entry?;
+        let below = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        layer = if entry.file_type()?.is_dir() {
+            add(layer, root, &below)?
+        } else {
+            layer.file(&below, 0o755, &fs::read(entry.path())?)
+        };
+    }
+    Ok(layer)
+}
