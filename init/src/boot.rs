@@ -10,7 +10,7 @@ use std::path::Path;
 use berth_config::SystemContainer;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::set_cad_enabled;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::command_line::CommandLine;
 use crate::machine::Machine;
@@ -80,11 +80,13 @@ fn set_kernel_parameters(_: &mut Machine) -> Result<String, String> {
     all_or_nothing(mounts::apply_kernel_settings())
 }
 
-/// The kernel starts PID 1 with room for 1,024 descriptors; every container costs it about ten.
+/// The kernel starts PID 1 with room for 1,024 descriptors; every container costs it about ten. In a container of another
+/// system it may have to do with the hard limit that it finds.
 fn raise_limits(_: &mut Machine) -> Result<String, String> {
     const DESCRIPTORS: u64 = 1 << 20; // fs.nr_open's default, the most there can be
-    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).map_err(|error| format!("open files: {error}"))?;
-    Ok(String::new())
+    let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS) else { return Ok(String::new()) };
+    let most = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    Err(format!("open files to {DESCRIPTORS}: {error}{}", if most.is_ok() { "; the hard limit is used" } else { "" }))
 }
 
 /// Ctrl-Alt-Del becomes a SIGINT to PID 1 instead of a reset (reboot(2)).

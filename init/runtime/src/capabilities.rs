@@ -57,6 +57,9 @@ pub enum CapabilityError {
     System(#[from] SystemError),
 }
 
+/// CAP_SYS_RESOURCE as a bit of a set.
+pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
+
 /// All five sets, bit n for capability n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sets {

@@ -1,8 +1,10 @@
 //! What a process gets: resource limits, scheduling, I/O priority, personality, memory policy.
 
+use crate::capabilities;
 use crate::error::{Context, Error, Step, SystemError};
 use crate::spec::{IoPriority, MemoryPolicy, Personality, Process, ResourceLimit, Scheduler};
 use crate::sys::limits::{self as sys, SchedulerAttributes};
+use crate::sys::privileges;
 
 /// Names and numbers of asm-generic/resource.h; the same on x86 and ARM.
 const RESOURCES: [(&str, u32); 16] = [
@@ -37,6 +39,25 @@ pub(crate) fn apply(pid: i32, limits: &[ResourceLimit]) -> Result<(), SystemErro
             .context("prlimit", || format!("{} to {}:{}", limit.kind, limit.soft, limit.hard))?;
     }
     Ok(())
+}
+
+/// Lowers limits, and raises a score of the OOM killer, to what the calling process can give: without CAP_SYS_RESOURCE,
+/// as in most containers, the kernel gives nobody more than the giver has (prlimit(2), proc_pid_oom_score_adj(5)).
+/// For those who would rather run a process with less than not at all; what cannot be found out stays as it is.
+pub fn keep_within_reach(process: &mut Process) {
+    if privileges::permitted_capabilities().is_ok_and(|held| held & capabilities::SYS_RESOURCE == 0) {
+        let own_score = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
+        let own_limit = |kind: &str| resource(kind).and_then(|number| sys::hard_limit(number).ok());
+        lower(process, own_score, own_limit);
+    }
+}
+
+fn lower(process: &mut Process, own_score: Option<i32>, own_limit: impl Fn(&str) -> Option<u64>) {
+    for limit in &mut process.rlimits {
+        limit.hard = limit.hard.min(own_limit(&limit.kind).unwrap_or(u64::MAX));
+        limit.soft = limit.soft.min(limit.hard);
+    }
+    process.oom_score_adj = process.oom_score_adj.map(|score| score.max(own_score.unwrap_or(score)));
 }
 
 /// Scheduling and I/O priority of the thread `pid`, 0 for the caller. Better than usual takes the host's privileges.
@@ -184,6 +205,21 @@ pub(crate) fn bit_list(list: &str) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_and_score_stay_within_what_the_giver_has() {
+        let limit = |soft, hard| ResourceLimit { kind: "RLIMIT_NOFILE".to_owned(), hard, soft };
+        let wanted = |limit, score| Process { rlimits: vec![limit], oom_score_adj: score, ..Process::default() };
+        let mut process = wanted(limit(65_536, 524_288), Some(-900));
+        lower(&mut process, Some(0), |_| Some(20_000));
+        assert_eq!((&process.rlimits[0], process.oom_score_adj), (&limit(20_000, 20_000), Some(0)));
+        let mut process = wanted(limit(1024, 4096), Some(500));
+        lower(&mut process, Some(0), |_| Some(20_000));
+        assert_eq!((&process.rlimits[0], process.oom_score_adj), (&limit(1024, 4096), Some(500)));
+        let mut process = wanted(limit(1, u64::MAX), None);
+        lower(&mut process, Some(0), |_| None);
+        assert_eq!((&process.rlimits[0], process.oom_score_adj), (&limit(1, u64::MAX), None));
+    }
 
     #[test]
     fn a_list_becomes_a_mask() {

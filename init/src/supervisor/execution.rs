@@ -261,15 +261,17 @@ fn take_apart(mut descriptors: Vec<OwnedFd>, terminal: bool) -> Result<(Vec<Desc
     Ok((descriptors.into_iter().map(Into::into).collect(), result.into()))
 }
 
-/// What the container was started with.
-fn specification(container: &Container) -> Result<Spec, String> {
-    match &container.definition {
-        Definition::System(system) => system_spec::build(system),
+/// What the container is started with.
+pub(super) fn specification(container: &Container) -> Result<Spec, String> {
+    let mut spec = match &container.definition {
+        Definition::System(system) => system_spec::build(system)?,
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
-            user_spec::build(&container.name, user, image, container.place())
+            user_spec::build(&container.name, user, image, container.place())?
         }
-    }
+    };
+    spec.process.as_mut().map(berth_runtime::keep_within_reach);
+    Ok(spec)
 }
 
 /// The container's own process, changed as wanted, as this user if another one is.

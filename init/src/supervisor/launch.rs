@@ -12,6 +12,7 @@ use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
 
 use super::container::{Container, Definition, State};
+use super::execution::specification;
 use super::interaction::{Ends, with_terminal};
 use super::peer::Peer;
 use super::{Supervisor, controllers, pods, system_spec, user_spec};
@@ -171,10 +172,10 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
     };
     let (stdout, stderr) = (stdio(Stream::Stdout)?, stdio(Stream::Stderr)?);
     let mut ends = Ends::default();
-    let (mut spec, rootfs) = match &container.definition {
+    let rootfs = match &container.definition {
         Definition::System(system) => {
             make_sources(system)?;
-            (system_spec::build(system)?, Rootfs::Path(system_spec::root(system).to_path_buf()))
+            Rootfs::Path(system_spec::root(system).to_path_buf())
         }
         Definition::User(user) => {
             let image = container.image.as_ref().ok_or("the engine has not prepared it")?;
@@ -187,15 +188,15 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
             for pipe in [&stdout, &stderr].into_iter().filter(|_| !output_to_kernel).chain(&ends.input) {
                 fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;
             }
-            let rootfs = Rootfs::Overlay {
+            Rootfs::Overlay {
                 layers: image.layers.clone(),
                 upper: Some(image.upper.clone()),
                 work: Some(image.work.clone()),
                 mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,
-            };
-            (user_spec::build(&container.name, user, image, container.place())?, rootfs)
+            }
         }
     };
+    let mut spec = specification(container)?;
     controllers::leave_out_missing(&mut spec, container);
     let mut inherited: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     let mut channel = None;

@@ -13,6 +13,15 @@ pub(crate) fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::from_ref(&limit), old) }).map(drop)
 }
 
+/// The hard limit of the caller.
+pub(crate) fn hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: prlimit64(2) writes one rlimit64 to this stack; no new limit is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, std::ptr::from_mut(&mut limit)) })?;
+    Ok(limit.rlim_max)
+}
+
 /// `struct sched_attr` of linux/sched/types.h, in its first size (48 bytes).
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
