@@ -13,6 +13,10 @@
 /// The socket of the control API, on the machine and in containers that may use it; mode 0600.
 pub const SOCKET_PATH: &str = "/run/berth/control.sock";
 
+/// What stands behind the last line of an answer through a pipe: an empty one. Without it the answer was cut off, because
+/// the service that gave it has ended.
+pub const ANSWER_END: &[u8] = b"\n";
+
 pub mod channel;
 #[cfg(feature = "dbus")]
 pub mod dbus;

@@ -1,7 +1,8 @@
 //! What `control` asks of the `logs` system container, and the form in which a line of output travels and is kept.
 //!
 //! `control` connects to [`SOCKET_PATH`] (SOCK_SEQPACKET, mode 0600), sends one [`Query`] with the write end of a pipe,
-//! and gets one [`Answer`]; the lines then come through the pipe, each in the form of [`Line`].
+//! and gets one [`Answer`]; the lines then come through the pipe, each in the form of [`Line`], and behind the last one
+//! [`crate::ANSWER_END`] unless new ones are followed.
 
 use std::fmt;
 

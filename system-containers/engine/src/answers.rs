@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
+use berth_control::ANSWER_END;
 use serde::Serialize;
 
 /// Writes values, one a line, on a thread of its own: a client may read slowly, and holds nobody up.
@@ -14,6 +15,7 @@ pub fn write<T: Serialize>(pipe: OwnedFd, values: &[T]) {
         text.extend(serde_json::to_vec(value).unwrap_or_default());
         text.push(b'\n');
     }
+    text.extend_from_slice(ANSWER_END);
     let work = move || {
         // Nobody may be reading any more.
         let _ = File::from(pipe).write_all(&text);

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use berth_control::ANSWER_END;
+
 use crate::frame::{Frame, HEADER, Header};
 use crate::lines::Lines;
 use crate::log::{Log, Opened, Piece};
@@ -32,6 +34,8 @@ pub struct Follower {
     told: usize,
     records: Vec<u8>,
     written: usize,
+    /// Whether everything has been made ready, the mark of the end too.
+    ended: bool,
 }
 
 /// What a follower waits for.
@@ -60,6 +64,7 @@ impl Follower {
             told: 0,
             records: Vec::new(),
             written: 0,
+            ended: false,
         }
     }
 
@@ -84,10 +89,12 @@ impl Follower {
                 self.records = Vec::new();
                 return Waits::More;
             }
-            self.lines.finish_all(&mut self.records);
-            if self.records.is_empty() {
+            if self.ended {
                 return Waits::Nothing;
             }
+            self.lines.finish_all(&mut self.records);
+            self.records.extend_from_slice(ANSWER_END);
+            self.ended = true;
         }
         Waits::Room
     }

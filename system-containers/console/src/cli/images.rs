@@ -146,7 +146,7 @@ fn follow(events: impl BufRead, display: &mut impl Display) -> Result<String, Er
             PullEvent::Failed(reason) => return Err(Error::Refused(reason)),
         }
     }
-    Err(Error::Refused("the engine ended before the pull did; it is starting again, try once more".to_owned()))
+    Err(Error::Refused("the engine says neither that it has worked nor why it has not".to_owned()))
 }
 
 #[cfg(test)]

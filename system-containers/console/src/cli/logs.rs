@@ -104,7 +104,14 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
     } else {
         merge(readers, form, &mut output, &mut errors)
     };
-    printed.map_err(Error::Output)
+    printed.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::Refused(
+            "the system container `logs` ended before its answer did; it is starting again: ask once more, with --since \
+             for what came after the last line here"
+                .to_owned(),
+        ),
+        _ => Error::Output(error),
+    })
 }
 
 /// All to their ends, the earliest line first.
@@ -114,9 +121,16 @@ fn merge<R: BufRead>(
     output: &mut impl Write,
     errors: &mut impl Write,
 ) -> io::Result<()> {
-    let mut heads = Vec::new();
+    let (mut heads, mut outcome) = (Vec::new(), Ok(()));
+    // One that is cut off keeps the others from nothing.
+    let mut next_of = |reader: &mut R| {
+        next(reader).unwrap_or_else(|error| {
+            outcome = Err(error);
+            None
+        })
+    };
     for (name, mut reader) in readers {
-        let record = next(&mut reader)?;
+        let record = next_of(&mut reader);
         heads.push((name, reader, record));
     }
     loop {
@@ -125,12 +139,14 @@ fn merge<R: BufRead>(
             .iter_mut()
             .filter_map(|(name, reader, record)| record.as_ref().map(time).map(|time| (time, name, reader, record)))
             .min_by_key(|(time, ..)| *time);
-        let Some((_, name, reader, record)) = earliest else { return output.flush() };
+        let Some((_, name, reader, record)) = earliest else { break };
         if let Some(record) = record {
             print(name, record, form, output, errors)?;
         }
-        *record = next(reader)?;
+        *record = next_of(reader);
     }
+    output.flush()?;
+    outcome
 }
 
 /// As they come; a thread reads each pipe.
@@ -145,30 +161,34 @@ fn follow<R: BufRead + Send + 'static>(
     for (name, mut reader) in readers {
         let sender = sender.clone();
         std::thread::spawn(move || {
-            while let Ok(Some(record)) = next(&mut reader) {
-                if sender.send((name.clone(), record)).is_err() {
+            while let Some(record) = next(&mut reader).transpose() {
+                let is_last = record.is_err();
+                if sender.send((name.clone(), record)).is_err() || is_last {
                     return;
                 }
             }
         });
     }
     drop(sender);
+    let mut outcome = Ok(());
     for (name, record) in receiver {
-        print(&name, &record, form, output, errors)?;
+        match record {
+            Ok(record) => print(&name, &record, form, output, errors)?,
+            Err(error) => outcome = Err(error),
+        }
         output.flush()?;
     }
-    Ok(())
+    outcome
 }
 
-/// The next record without its line break; `None` at the end.
+/// The next record without its line break; `None` at the end, [`io::ErrorKind::UnexpectedEof`] where there is none.
 fn next(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut record = Vec::new();
     reader.read_until(b'\n', &mut record)?;
-    if record.last() == Some(&b'\n') {
-        record.pop();
-        return Ok(Some(record));
+    if record.pop() != Some(b'\n') {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(if record.is_empty() { None } else { Some(record) })
+    Ok((!record.is_empty()).then_some(record))
 }
 
 fn print(name: &str, record: &[u8], form: Form, output: &mut impl Write, errors: &mut impl Write) -> io::Result<()> {
@@ -216,28 +236,41 @@ mod tests {
 
     #[test]
     fn each_stream_comes_out_where_it_went_in() {
-        let (output, errors) = printed(&[("web", "1 o one\n2 e two\n3 O thr\n3 o ee\n")], PLAIN);
+        let (output, errors) = printed(&[("web", "1 o one\n2 e two\n3 O thr\n3 o ee\n\n")], PLAIN);
         assert_eq!((output.as_str(), errors.as_str()), ("one\nthree\n", "two\n"));
     }
 
     #[test]
     fn several_containers_are_merged_by_time() {
-        let logs = [("web", "1 o a\n4 o d\n"), ("db", "2 o b\n3 o c\n")];
+        let logs = [("web", "1 o a\n4 o d\n\n"), ("db", "2 o b\n3 o c\n\n")];
         let (output, _) = printed(&logs, Form { names: true, ..PLAIN });
         assert_eq!(output, "web | a\ndb | b\ndb | c\nweb | d\n");
     }
 
     #[test]
     fn followed_lines_all_arrive() {
-        let readers = vec![("web".to_owned(), &b"1 o a\n2 o b\n"[..])];
+        let readers = vec![("web".to_owned(), &b"1 o a\n2 o b\n\n"[..])];
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         follow(readers, PLAIN, &mut output, &mut errors).unwrap();
         assert_eq!(output, b"a\nb\n");
     }
 
     #[test]
+    fn a_log_that_is_cut_off_is_an_error_behind_all_there_is() {
+        let readers = || vec![("web".to_owned(), &b"1 o a\n4 o "[..]), ("db".to_owned(), &b"2 o b\n5 o c\n\n"[..])];
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let merged = merge(readers(), PLAIN, &mut output, &mut errors);
+        assert_eq!(merged.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(output, b"a\nb\nc\n");
+        output.clear();
+        let followed = follow(readers(), PLAIN, &mut output, &mut errors);
+        assert_eq!(followed.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(output.len(), b"a\nb\nc\n".len());
+    }
+
+    #[test]
     fn a_line_is_json_for_scripts() {
-        let (output, _) = printed(&[("web", "1709210096000000 e oh\n")], Form { json: true, ..PLAIN });
+        let (output, _) = printed(&[("web", "1709210096000000 e oh\n\n")], Form { json: true, ..PLAIN });
         let value: serde_json::Value = serde_json::from_str(&output).unwrap();
         assert_eq!(value["time"], "2024-02-29T12:34:56.000000Z");
         assert_eq!(value["stream"], "stderr");

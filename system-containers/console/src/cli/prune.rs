@@ -80,7 +80,7 @@ mod tests {
         let images = [image(&["r.example/a:1", "r.example/a:2"], 2048), image(&[], 1024)];
         let events = images.iter().map(|image| PruneEvent::Removed(image.clone()));
         let lines: String = events.map(|event| serde_json::to_string(&event).unwrap() + "\n").collect();
-        let removed = read(lines.as_bytes()).unwrap();
+        let removed = read(format!("{lines}\n").as_bytes()).unwrap();
         assert_eq!(
             text(&removed, false),
             "r.example/a:1, r.example/a:2 (sha256:0): 2.0 KiB\nan image without a name (sha256:0): 1.0 KiB\n3.0 KiB freed\n"

@@ -249,7 +249,8 @@ mod tests {
     }
 
     fn lines(events: &[VolumeEvent]) -> String {
-        events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect()
+        let lines: String = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+        lines + "\n"
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_config::RegistryName;
+use berth_control::ANSWER_END;
 use berth_control::images::{End as Ended, PullEvent, Pulled};
 use berth_control::message::Registries;
 use tokio::io::AsyncWriteExt as _;
@@ -284,6 +285,8 @@ async fn list(store: Arc<Store>, mut pipe: Sender) {
             return;
         }
     }
+    // Whoever does not read any more needs no end.
+    let _ = pipe.write_all(ANSWER_END).await;
 }
 
 /// One line. False if nobody reads any more.

@@ -35,6 +35,7 @@ fn told(log: &mut Log, query: &Query) -> Vec<Told> {
         let line = Line::parse(record.as_bytes()).unwrap();
         (line.time_us, line.stream, String::from_utf8(line.text.to_vec()).unwrap())
     };
+    let text = text.strip_suffix('\n').expect("the mark of the end");
     text.lines().map(line).collect()
 }
 

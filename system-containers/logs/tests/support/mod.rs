@@ -80,11 +80,13 @@ pub fn next(lines: &mut impl BufRead) -> Option<(u64, Stream, String)> {
     let mut record = Vec::new();
     loop {
         record.clear();
-        if lines.read_until(b'\n', &mut record).unwrap() == 0 {
+        assert!(lines.read_until(b'\n', &mut record).unwrap() > 0, "the answer is cut off");
+        assert_eq!(record.pop(), Some(b'\n'));
+        if record.is_empty() {
             assert!(text.is_empty(), "the log ends within a line");
+            assert_eq!(lines.read(&mut [0]).unwrap(), 0, "there is something behind the mark of the end");
             return None;
         }
-        assert_eq!(record.pop(), Some(b'\n'));
         let line = Line::parse(&record).unwrap();
         text.extend_from_slice(line.text);
         if !line.partial {
@@ -94,6 +96,6 @@ pub fn next(lines: &mut impl BufRead) -> Option<(u64, Stream, String)> {
 }
 
 /// Whether a reader has everything.
-pub fn has_ended(lines: &mut impl Read) -> bool {
-    lines.read(&mut [0]).unwrap() == 0
+pub fn has_ended(lines: &mut impl BufRead) -> bool {
+    next(lines).is_none()
 }

@@ -185,7 +185,7 @@ mod tests {
     fn images_are_listed_with_where_they_came_from() {
         let images = [image("r.example/a:1", Some("r.example")), image("localhost/b:1", None)];
         let lines: String = images.iter().map(|image| serde_json::to_string(image).unwrap() + "\n").collect();
-        let images = read(lines.as_bytes()).unwrap();
+        let images = read(format!("{lines}\n").as_bytes()).unwrap();
         assert_eq!(
             text(&images, false, None),
             "IMAGE          DIGEST               SIZE     FROM       IN USE\n\
