@@ -57,8 +57,7 @@ pub fn build(workspace: &Workspace, program: Program) -> Result<PathBuf> {
 }
 
 /// Flags of the linker for what ships, beside those of .cargo/config.toml: tests, which unwind, must not have them.
-const LINKED_WITHOUT_UNWINDING: [&str; 2] =
-    ["link-arg=-Wl,-T,image-build/no-unwind.ld", "link-arg=-Wl,--no-eh-frame-hdr"];
+const LINKED_AS_SHIPPED: [&str; 2] = ["link-arg=-Wl,-T,image-build/layout.ld", "link-arg=-Wl,--no-eh-frame-hdr"];
 
 /// Compiler flags on top of .cargo/config.toml: the paths of this machine that would be written into panic messages are
 /// replaced by fixed ones, and tables for unwinding are left out.
@@ -69,6 +68,6 @@ fn flags(workspace: &Workspace) -> Result<String> {
     };
     let remap = |from: &Path, to: &str| format!("\"--remap-path-prefix={}={to}\"", from.display());
     let mut flags = vec![remap(&workspace.root, "berth"), remap(&cargo_home, "cargo")];
-    flags.extend(LINKED_WITHOUT_UNWINDING.iter().map(|flag| format!("\"-C{flag}\"")));
+    flags.extend(LINKED_AS_SHIPPED.iter().map(|flag| format!("\"-C{flag}\"")));
     Ok(format!("target.{TARGET}.rustflags=[{}]", flags.join(",")))
 }
