@@ -368,6 +368,11 @@ impl Machine {
         if self.facts.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
             return;
         }
+        if self.facts.state == MachineState::Booting
+            && let Err(error) = crate::sys::memory::let_go_of_code()
+        {
+            log::warn!("what only the boot needed stays in memory: {error}");
+        }
         let problems = self.all_problems();
         let state = if problems.is_empty() { MachineState::Ready } else { MachineState::Degraded };
         if state == self.facts.state {

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod memory;
 pub mod watchdog;
 
 use std::os::fd::{AsFd, AsRawFd};
