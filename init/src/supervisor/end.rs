@@ -54,10 +54,13 @@ impl Supervisor {
         if matches!(container.state, State::Executing { .. }) {
             // Whether its program could be run may still be in the report.
             self.set_up(id);
+            // One that could not be run would have said so before its end. The launcher, which ends by itself, may hold the
+            // report open after a program as short as `true` has run.
+            self.runs(id);
         }
         let Some(container) = self.containers.get_mut(id) else { return };
         match container.state {
-            State::Attaching { .. } | State::Executing { .. } => {
+            State::Attaching { .. } => {
                 self.set_up_failed(id, format!("its process {how} while it was set up"));
             }
             State::Running(_) | State::Stopping { .. } => {

@@ -1,6 +1,6 @@
 use berth_control::message::{ContainerState, Ending, Kind, PreparedImage, Reply, Request, ToInit};
 
-use super::world::{ask, configuration, service, supervisor, system};
+use super::world::{World, ask, configuration, service, supervisor, system};
 use super::*;
 
 const WEB: &str = "[containers.web]\nimage = \"web\"\n";
@@ -231,4 +231,17 @@ fn who_is_depended_on_ends_after_those_who_depend() {
         assert_eq!(names, expected);
         ids.iter().for_each(|id| supervisor.containers.get_mut(*id).unwrap().state = State::Stopped);
     }
+}
+
+#[test]
+fn a_program_that_ends_before_its_launcher_has_run() {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let mut world = World::new("[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n");
+    world.prepare("job");
+    // The launcher's copy of the other end is still open.
+    let (report, _launcher) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+    world.execute("job", report);
+    world.end("job", 0);
+    assert_eq!((world.state("job"), world.reason("job")), (ContainerState::Stopped, "exited with code 0"));
 }

@@ -143,8 +143,16 @@ impl World {
 
     /// The runtime reports that the container's program runs.
     pub fn run(&mut self, name: &str) {
-        let descriptor = || nix::unistd::dup(&self.ended).unwrap().into_raw_fd();
-        let running = format!("{{\"pid\":{},\"pidfd\":{},\"report\":{}}}", self.next_pid, descriptor(), descriptor());
+        let report = nix::unistd::dup(&self.ended).unwrap();
+        let id = self.execute(name, report);
+        self.supervisor.runs(id);
+        self.supervisor.settle();
+    }
+
+    /// The container's program begins; whether it could be run comes through `report`.
+    pub fn execute(&mut self, name: &str, report: OwnedFd) -> u32 {
+        let pidfd = nix::unistd::dup(&self.ended).unwrap().into_raw_fd();
+        let running = format!("{{\"pid\":{},\"pidfd\":{pidfd},\"report\":{}}}", self.next_pid, report.into_raw_fd());
         let running: Running = serde_json::from_str(&running).unwrap();
         self.next_pid += 1;
         let now = self.supervisor.now;
@@ -152,9 +160,7 @@ impl World {
         assert!(matches!(container.state, State::Creating { .. }), "{name}: {:?}", container.state);
         container.started_us = clock::in_microseconds(now);
         container.state = State::Executing { running, deadline: now };
-        let id = container.id;
-        self.supervisor.runs(id);
-        self.supervisor.settle();
+        container.id
     }
 
     /// The runtime reports that the container cannot be set up.
