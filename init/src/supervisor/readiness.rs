@@ -13,7 +13,7 @@ use berth_config::ReadyWhen;
 use berth_runtime::handover::Descriptor;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, socket};
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -108,9 +108,10 @@ pub(super) fn listen(container: &Container) -> Result<Option<Awaited>, String> {
     let make = || {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-        // Nobody but the container finds it, and in there any user's process may be the one that is ready.
-        fchmod(&socket, Mode::from_bits_truncate(0o666))?;
         bind(socket.as_raw_fd(), &nix::sys::socket::UnixAddr::new(&path)?)?;
+        // Nobody but the container finds it, and in there any user's process may be the one that is ready. What bind(2) makes
+        // follows the umask.
+        fchmodat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o666), FchmodatFlags::FollowSymlink)?;
         Ok(socket)
     };
     let socket = make().map_err(|error: Errno| failed(error.into()))?;
