@@ -62,8 +62,6 @@ impl Host {
         let place = folder.path();
         let program = program::build(workspace, BERTH)?;
         root::build(workspace, &userland::build(workspace)?, &program, place)?;
-        // The folder that the root was packed from is the mount point now.
-        fs::remove_dir_all(place.join("root"))?;
         for name in ["root", "system-containers"] {
             fs::create_dir(place.join(name))?;
         }

@@ -46,7 +46,8 @@ pub(crate) fn apply(pid: i32, limits: &[ResourceLimit]) -> Result<(), SystemErro
 /// For those who would rather run a process with less than not at all; what cannot be found out stays as it is.
 pub fn keep_within_reach(process: &mut Process) {
     if privileges::permitted_capabilities().is_ok_and(|held| held & capabilities::SYS_RESOURCE == 0) {
-        let own_score = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
+        let own_score =
+            std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
         let own_limit = |kind: &str| resource(kind).and_then(|number| sys::hard_limit(number).ok());
         lower(process, own_score, own_limit);
     }

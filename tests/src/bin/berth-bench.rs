@@ -65,7 +65,9 @@ fn run(command_line: &CommandLine) -> Result<()> {
 fn measure_host(workspace: &Workspace, runs: usize) -> Result<()> {
     match obstacle() {
         Some(obstacle) => println!("host: skipped, {obstacle}"),
-        None => host::measure(workspace, runs)?.iter().for_each(|figure| println!("{figure}")),
+        None => {
+            host::measure(workspace, runs, |figures| figures.iter().for_each(|figure| println!("{figure}")))?;
+        }
     }
     Ok(())
 }

@@ -11,15 +11,15 @@ use crate::wait;
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
-    Case { name: "handover/reexec", memory: 256, run: reexec },
-    Case { name: "handover/defects", memory: 256, run: defects },
-    Case { name: "handover/another-program", memory: 256, run: another_program },
-    Case { name: "handover/crash-loop", memory: 256, run: crash_loop },
+    Case { name: "handover/reexec", memory: 512, run: reexec },
+    Case { name: "handover/defects", memory: 512, run: defects },
+    Case { name: "handover/another-program", memory: 512, run: another_program },
+    Case { name: "handover/crash-loop", memory: 512, run: crash_loop },
     Case { name: "handover/crash-loop-without-a-shell", memory: 256, run: no_shell },
 ];
 
 /// How many containers print numbered lines.
-const COUNT: usize = 5;
+const COUNT: usize = 50;
 
 fn steps(machine: &mut Machine) -> Result<Vec<String>> {
     let steps = machine.guest.berth(&["boot"])?;
@@ -93,7 +93,9 @@ fn another_program(bench: &Bench) -> Result<()> {
     ensure!(machine.guest.shell("readlink /proc/1/exe")? == program, "PID 1 is another program");
     let after = chatty::processes(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");
-    chatty::check_lines(&mut machine, COUNT)
+    chatty::check_lines(&mut machine, COUNT)?;
+    machine.guest.shutdown("powerdown")?;
+    machine.wait_until_off(wait::ANSWER).map(drop)
 }
 
 /// Lets PID 1 crash until it stays in its minimal mode; the console from then on.

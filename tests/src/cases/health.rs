@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 
+use crate::archive::Layer;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::machine::Machine;
+use crate::programs;
 use crate::runner::Case;
 
 /// The cases of this group.
@@ -12,6 +14,7 @@ pub const CASES: &[Case] = &[
     Case { name: "health/program", memory: 256, run: program },
     Case { name: "health/page-and-port", memory: 256, run: page_and_port },
     Case { name: "health/program-that-hangs", memory: 256, run: hangs },
+    Case { name: "health/readiness", memory: 256, run: readiness },
 ];
 
 /// Waits until the container's health is this.
@@ -74,6 +77,57 @@ fn page_and_port(bench: &Bench) -> Result<()> {
         let container = machine.guest.container(name)?;
         ensure!(container["reason"].to_string().contains(reason), "{container}");
     }
+    Ok(())
+}
+
+/// What sd_notify(3) does: AF_UNIX and SOCK_DGRAM are 1 and 2, and so is the family in the address.
+const SAYS_READY: &str =
+    "socket(S, 1, 2, 0) && send(S, \"STATUS=up\\nREADY=1\", 0, pack(\"S a* x\", 1, $ENV{NOTIFY_SOCKET})) or die $!";
+
+/// This host's perl and its libraries: busybox has nothing that sends to a datagram socket.
+fn perl(bench: &Bench) -> Result<Layer> {
+    let root = bench.path("perl");
+    programs::copy(&["perl"], &root)?;
+    let mut layer = Layer::new();
+    for folder in ["bin", "lib", "lib64", "lib/x86_64-linux-gnu"] {
+        layer = layer.folder(folder);
+        for entry in std::fs::read_dir(root.join("usr").join(folder)).into_iter().flatten().flatten() {
+            if entry.file_type()?.is_file() {
+                let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                layer = layer.file(&path, 0o755, &std::fs::read(entry.path())?);
+            }
+        }
+    }
+    Ok(layer)
+}
+
+/// One that is to say that it is ready, one that listens when it is, and one that waits for the latter.
+fn readiness(bench: &Bench) -> Result<()> {
+    let archive = bench.web_image("localhost/a:1", "page")?.layer(perl(bench)?).docker_archive();
+    let container = |name: &str, keys: &str| format!("[containers.{name}]\nimage = \"localhost/a:1\"\n{keys}\n");
+    let script = "until [ -e /tmp/go ]; do usleep 50000; done; exec httpd -f -p 80 -h /www";
+    let configuration = container("says", "readiness = \"notify\"\nentrypoint = [\"sleep\", \"100000\"]")
+        + &container("listens", &format!("readiness = \"listening:80\"\nentrypoint = [\"sh\", \"-c\", \"{script}\"]"))
+        + &container("waits", "depends_on = [\"listens\"]");
+    let files = Files::new().with("berth.toml", configuration.as_str()).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.guest.wait()?;
+    for (name, reason) in [("says", "READY=1"), ("listens", "port 80")] {
+        machine.guest.shell(&format!("until berth exec {name} true 2>/dev/null; do :; done"))?;
+        let container = machine.guest.container(name)?;
+        ensure!(container["state"] == "starting" && container["reason"].to_string().contains(reason), "{container}");
+    }
+    let socket = "berth exec says sh -c 'test -S $NOTIFY_SOCKET -a -w $NOTIFY_SOCKET'";
+    machine.guest.shell(socket)?;
+    let waits = machine.guest.container("waits")?;
+    ensure!(waits["state"] == "waiting" && waits["reason"].to_string().contains("not ready yet"), "{waits}");
+    // The next program of PID 1 goes on waiting.
+    machine.guest.shell("berth reexec; berth exec listens touch /tmp/go")?;
+    machine.guest.wait_for_state("listens", "running")?;
+    machine.guest.wait_for_state("waits", "running")?;
+    ensure!(machine.guest.container("says")?["state"] == "starting", "nobody has said it");
+    machine.guest.shell(&format!("berth exec says perl -e '{SAYS_READY}'"))?;
+    machine.guest.wait_for_state("says", "running")?;
     Ok(())
 }
 

@@ -105,7 +105,7 @@ fn detached(bench: &Bench) -> Result<()> {
             ("berth rm job", 0, "job\n"),
             // Made under the same name and as before, and yet a new one.
             ("berth create --name job IMAGE sh -c 'ls /tmp; exit 4'", 0, "job\n"),
-            ("berth start job >/dev/null; berth wait job", 0, "4\n"),
+            ("berth start -a job", 4, ""),
             ("berth logs job", 0, ""),
             ("berth rm job", 0, "job\n"),
             ("berth run -d --rm --name job IMAGE sh -c 'sleep 3; exit 5'; berth wait job", 0, "job\n5\n"),
@@ -145,6 +145,16 @@ fn terminal(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "waits")?;
     machine.console.type_text("\u{3}")?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.ends_with("code 5"))?;
+    // Another size of the terminal is the container's too, also of a client that has come later.
+    let mark = machine.console.mark();
+    machine.console.type_text("berth run -dt --name size localhost/a:1 sh -c 'trap \"stty size\" WINCH; while :; do usleep 100000; done'; berth attach size; echo code $?\r")?;
+    for (rows, columns) in [(33, 99), (44, 111), (22, 66)] {
+        let size = format!("{rows} {columns}");
+        machine.guest.shell(&format!("stty -F /dev/ttyS0 rows {rows} columns {columns}"))?;
+        machine.console.wait_for_line(mark, wait::ANSWER, |line| line == size)?;
+    }
+    machine.guest.shell("berth rm -f size")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("code 137"))?;
     // What a terminal prints that nobody is attached to is kept too.
     check(
         &mut machine,
@@ -184,7 +194,14 @@ fn attach(bench: &Bench) -> Result<()> {
     // Standard input of a container that somebody else has started.
     check(
         &mut machine,
-        &[("berth run -d -i --name cat IMAGE cat", 0, "cat\n"), ("echo typed | berth attach cat", 0, "typed\n")],
+        &[
+            ("berth run -d -i --name cat IMAGE cat", 0, "cat\n"),
+            ("echo typed | berth attach cat", 0, "typed\n"),
+            // And of one that is started with its client; the log has both runs.
+            ("echo again | berth start -i cat", 0, "again\n"),
+            ("berth logs cat", 0, "typed\nagain\n"),
+            ("berth start -a cat job 2>&1 | grep -c 'one container at a time'", 0, "1\n"),
+        ],
     )
 }
 
