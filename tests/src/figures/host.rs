@@ -26,6 +26,9 @@ const MANY: u32 = 1000;
 /// How long PID 1 is looked at while nothing happens.
 const REST: Duration = Duration::from_secs(60);
 
+/// How many processes lose their parent.
+const ORPHANS: u32 = 100_000;
+
 /// How long a container prints as fast as it can.
 const FLOOD: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,7 @@ pub fn measure(workspace: &Workspace, runs: usize, show: impl Fn(Vec<Figure>)) -
     show(cost_of_shims(&podman)?);
     drop(podman);
     show(flood(&host)?);
+    show(orphans(&host)?);
     show(many(workspace, &mut host)?);
     Ok(())
 }
@@ -127,6 +131,23 @@ fn flood(host: &Host) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("a flood of output: processor time of logs", format!("{logs} ms")),
         Figure::new("a flood of output: processor time of PID 1", format!("{used} ms")).with_bar("0 ms"),
+    ])
+}
+
+/// Children that are left to PID 1, a thousand at a time, nearly all of them dead already.
+fn orphans(host: &Host) -> Result<Vec<Figure>> {
+    let leave = "i=0; while [ $i -lt 1000 ]; do : & i=$((i+1)); done";
+    let (children, before, began) = (children_of(host.pid())?, processor_time(host.pid())?, Instant::now());
+    for _ in 0..ORPHANS / 1000 {
+        time(host.command(&["/usr/bin/sh", "-c", leave]))?;
+        host.berth(&["status"])?;
+    }
+    let used = processor_time(host.pid())? - before;
+    let left = children_of(host.pid())?.saturating_sub(children);
+    Ok(vec![
+        Figure::new(format!("{ORPHANS} orphans are left to PID 1 within"), milliseconds(began.elapsed())),
+        Figure::new("  its processor time", format!("{used} ms")),
+        Figure::new("  left unreaped", left.to_string()).with_bar("0"),
     ])
 }
 
