@@ -24,12 +24,16 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let mut machine = bench.machine().disk(demo).forward(8080).start()?;
     machine.wait_until_ready()?;
     serve(&mut machine)?;
+    let status = machine.guest.read("/proc/1/status")?;
     let by_name = proportional(&mut machine, "cd /proc && echo [0-9]*")?;
     let total: u64 = by_name.values().sum();
     ensure!(total > 0, "no process has memory");
     let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
     let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).with_bar("16 MiB")];
     figures.extend(by_name.iter().map(|(name, size)| Figure::new(format!("  {name}"), mebibytes(*size))));
+    let of_status = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    figures.push(Figure::new("PID 1, resident", of_status("VmRSS:")).with_bar("4 MiB"));
+    figures.push(Figure::new("  of its own", of_status("RssAnon:")));
     let free = machine.guest.read("/proc/meminfo")?;
     let available = free.lines().find(|line| line.starts_with("MemAvailable:")).context("MemAvailable")?;
     let available = available.trim_start_matches("MemAvailable:").trim().trim_end_matches(" kB").parse()?;

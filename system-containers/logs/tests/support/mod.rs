@@ -1,7 +1,7 @@
 //! What PID 1 and `control` are to the collector: one hands out pipes, the other asks.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
