@@ -270,7 +270,9 @@ pub(super) fn specification(container: &Container) -> Result<Spec, String> {
             user_spec::build(&container.name, user, image, container.place())?
         }
     };
-    spec.process.as_mut().map(berth_runtime::keep_within_reach);
+    if let Some(process) = spec.process.as_mut() {
+        berth_runtime::keep_within_reach(process);
+    }
     Ok(spec)
 }
 
