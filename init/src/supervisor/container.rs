@@ -323,6 +323,12 @@ impl Container {
         self.tried = true;
     }
 
+    /// Whether it is a user container between its start and its program's first instruction.
+    pub fn is_beginning(&self) -> bool {
+        let begins = matches!(self.state, State::Creating { .. } | State::Attaching { .. } | State::Executing { .. });
+        begins && self.user().is_some()
+    }
+
     /// Whether it stands still until something from outside happens to it.
     pub fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Stopped | State::Failed)

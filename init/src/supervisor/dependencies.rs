@@ -21,9 +21,16 @@ impl Obstacle {
     }
 }
 
+/// How many user containers are set up at once. More of them than this only take the processors from each other: a slow
+/// machine with a thousand would finish none in time.
+pub(super) const AT_ONCE: usize = 16;
+
 impl Supervisor {
     /// What a waiting container waits for.
     pub(super) fn obstacle(&self, container: &Container) -> Option<Obstacle> {
+        if self.beginning >= AT_ONCE && container.user().is_some() {
+            return Some(Obstacle::passing(format!("waits while {AT_ONCE} others are set up")));
+        }
         let alive = |other: &Container| {
             other.id != container.id && other.cgroup == container.cgroup && other.may_have_processes()
         };

@@ -80,6 +80,8 @@ pub struct Supervisor {
     pub wall: Duration,
     /// Whether some container is to go, so that another one of its name may be there.
     replacing: bool,
+    /// How many user containers are being set up.
+    beginning: usize,
     /// What begins to set a container up.
     launcher: launch::Launcher,
 }
@@ -124,6 +126,7 @@ impl Supervisor {
             now: clock::since_boot(),
             wall: clock::wall(),
             replacing: false,
+            beginning: 0,
             launcher: launch::launch_one,
         }
     }
@@ -191,6 +194,7 @@ impl Supervisor {
         loop {
             let mut moved = self.forget_removed();
             self.replacing = self.containers.values().any(|container| container.goal == Goal::Remove);
+            self.beginning = self.containers.values().filter(|container| container.is_beginning()).count();
             let ids: Vec<u32> = self.containers.numbers();
             for id in ids {
                 moved |= self.move_on(id);
@@ -276,6 +280,7 @@ impl Supervisor {
             }
             return true;
         }
+        self.beginning += usize::from(container.user().is_some());
         self.launch(id);
         true
     }

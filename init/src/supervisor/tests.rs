@@ -234,6 +234,26 @@ fn who_is_depended_on_ends_after_those_who_depend() {
 }
 
 #[test]
+fn only_some_containers_are_set_up_at_once() {
+    use super::dependencies::AT_ONCE;
+    let names: Vec<String> = (0..AT_ONCE + 3).map(|number| format!("a{number:02}")).collect();
+    let container = |name: &String| format!("[containers.{name}]\nimage = 'a'\nnetwork_mode = 'none'\n");
+    let mut world = World::new(&names.iter().map(container).collect::<String>());
+    names.iter().for_each(|name| world.prepare(name));
+    let in_state = |world: &World, state| names.iter().filter(|name| world.state(name) == state).count();
+    assert_eq!(in_state(&world, ContainerState::Starting), AT_ONCE);
+    assert_eq!(world.reason(&names[AT_ONCE]), "waits while 16 others are set up");
+    world.run(&names[0]);
+    world.fail(&names[1]);
+    assert_eq!(in_state(&world, ContainerState::Starting), AT_ONCE);
+    assert_eq!(in_state(&world, ContainerState::Waiting), 1);
+    for name in &names[2..] {
+        world.run(name);
+    }
+    assert_eq!(in_state(&world, ContainerState::Running), names.len() - 1);
+}
+
+#[test]
 fn a_program_that_ends_before_its_launcher_has_run() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let mut world = World::new("[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n");
