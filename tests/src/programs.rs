@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::archive::Layer;
 use crate::disks::with_system_folders;
 
 /// Links at a root's top, as Debian has them: a loader is asked for at /lib64.
@@ -32,6 +33,30 @@ pub fn copy(names: &[&str], root: &Path) -> Result<()> {
         std::os::unix::fs::symlink(format!("usr/{link}"), root.join(link)).with_context(|| format!("link {link}"))?;
     }
     Ok(())
+}
+
+/// Programs of this host as a layer of an image, in /usr; what is copied goes through the folder `scratch`.
+///
+/// # Errors
+/// As [`copy`], or if the copies cannot be read.
+pub fn layer(names: &[&str], scratch: &Path) -> Result<Layer> {
+    copy(names, scratch)?;
+    Ok(add(Layer::new(), scratch, "usr")?.symbolic_link("lib64", "usr/lib64"))
+}
+
+/// All that is below a folder of `root`.
+fn add(mut layer: Layer, root: &Path, folder: &str) -> Result<Layer> {
+    layer = layer.folder(folder);
+    for entry in std::fs::read_dir(root.join(folder)).with_context(|| format!("list {folder}"))? {
+        let entry = entry?;
+        let below = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        layer = if entry.file_type()?.is_dir() {
+            add(layer, root, &below)?
+        } else {
+            layer.file(&below, 0o755, &std::fs::read(entry.path())?)
+        };
+    }
+    Ok(layer)
 }
 
 /// Copies one file to its place.

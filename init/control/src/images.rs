@@ -1,7 +1,8 @@
 //! What `control` asks of the `engine` system container, and what comes back.
 //!
 //! `control` connects to [`SOCKET_PATH`] (SOCK_SEQPACKET, mode 0600), sends one [`Query`] with the write end of a pipe,
-//! and gets one [`Answer`]; what was asked for then comes through the pipe, as JSON, one value a line.
+//! and gets one [`Answer`]; what was asked for then comes through the pipe, as JSON, one value a line. Answers
+//! that have no last value of their own (list, prune, volumes) end with [`crate::ANSWER_END`].
 
 use std::collections::BTreeMap;
 

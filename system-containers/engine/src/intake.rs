@@ -191,11 +191,7 @@ impl<R: BufRead> Source<R> {
 
 impl<R: BufRead> Read for Source<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        crate::buffered::read(self, buffer)
     }
 }
 

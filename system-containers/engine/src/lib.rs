@@ -16,6 +16,7 @@
 pub mod accounts;
 mod answers;
 pub mod archive;
+mod buffered;
 pub mod clients;
 pub mod commands;
 pub mod compression;

@@ -136,11 +136,7 @@ impl<S> BufRead for Pipeline<'_, S> {
 
 impl<S> Read for Pipeline<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        crate::buffered::read(self, buffer)
     }
 }
 

@@ -24,16 +24,22 @@ fn settings(pool: &str, seconds: u32) -> String {
     )
 }
 
-#[test]
-fn a_lease_of_kea_is_taken_renewed_and_given_up_when_the_server_has_other_addresses() {
-    if !possible(TOOLS) {
-        return;
-    }
+/// A machine and the network at the other end of its cable.
+fn cabled() -> (Machine, Namespace) {
     let machine = Machine::new("");
     let lan = Namespace::new();
     machine.namespace.connect("eth0", &lan, "lan0");
     lan.ip("address add 10.78.0.1/24 dev lan0");
     lan.ip("link set lan0 up");
+    (machine, lan)
+}
+
+#[test]
+fn a_lease_of_kea_is_taken_renewed_and_given_up_when_the_server_has_other_addresses() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let (machine, lan) = cabled();
     // The server looks for carrier when it starts.
     machine.namespace.ip("link set eth0 up");
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -65,11 +71,7 @@ fn why_a_link_has_no_address_tells_of_a_refusal() {
     if !possible(TOOLS) {
         return;
     }
-    let machine = Machine::new("");
-    let lan = Namespace::new();
-    machine.namespace.connect("eth0", &lan, "lan0");
-    lan.ip("address add 10.78.0.1/24 dev lan0");
-    lan.ip("link set lan0 up");
+    let (machine, lan) = cabled();
     machine.namespace.ip("link set eth0 address 02:00:00:00:78:01 up");
     // What the machine had where it was before, which it asks for again (INIT-REBOOT).
     let leases = machine.state.path().join("state/leases");

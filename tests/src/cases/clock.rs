@@ -1,11 +1,7 @@
 //! The machine's clock: who sets it.
 
-use std::fs;
-use std::path::Path;
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
-use crate::archive::Layer;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::programs;
@@ -22,11 +18,9 @@ printf "\x24\x02\x06\xec$nothing$nothing$nothing$nothing$nothing$origin$noon$noo
 "#;
 
 fn set_by_a_server(bench: &Bench) -> Result<()> {
-    let root = bench.path("root");
-    programs::copy(&["socat"], &root)?;
-    let answer = Layer::new().file("answer", 0o755, ANSWER.as_bytes());
+    let programs = programs::layer(&["socat"], &bench.path("root"))?.file("answer", 0o755, ANSWER.as_bytes());
     let image = bench.image("localhost/clock:1", &["/usr/bin/socat", "UDP-RECVFROM:123,fork", "SYSTEM:/answer"])?;
-    let archive = image.layer(add(answer, &root, "usr")?.symbolic_link("lib64", "usr/lib64")).docker_archive();
+    let archive = image.layer(programs).docker_archive();
     let configuration = "
         [network]
         time_servers = [\"10.88.0.7\"]
@@ -45,19 +39,4 @@ fn set_by_a_server(bench: &Bench) -> Result<()> {
     let status = machine.guest.shell("berth status")?;
     ensure!(!status.contains("the clock is wrong"), "{status}");
     Ok(())
-}
-
-/// All that is below a folder of `root`.
-fn add(mut layer: Layer, root: &Path, folder: &str) -> Result<Layer> {
-    layer = layer.folder(folder);
-    for entry in fs::read_dir(root.join(folder)).with_context(|| format!("list {folder}"))? {
-        let entry = entry?;
-        let below = format!("{folder}/{}", entry.file_name().to_string_lossy());
-        layer = if entry.file_type()?.is_dir() {
-            add(layer, root, &below)?
-        } else {
-            layer.file(&below, 0o755, &fs::read(entry.path())?)
-        };
-    }
-    Ok(layer)
 }

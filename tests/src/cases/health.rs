@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 
-use crate::archive::Layer;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::machine::Machine;
@@ -84,26 +83,11 @@ fn page_and_port(bench: &Bench) -> Result<()> {
 const SAYS_READY: &str =
     "socket(S, 1, 2, 0) && send(S, \"STATUS=up\\nREADY=1\", 0, pack(\"S a* x\", 1, $ENV{NOTIFY_SOCKET})) or die $!";
 
-/// This host's perl and its libraries: busybox has nothing that sends to a datagram socket.
-fn perl(bench: &Bench) -> Result<Layer> {
-    let root = bench.path("perl");
-    programs::copy(&["perl"], &root)?;
-    let mut layer = Layer::new();
-    for folder in ["bin", "lib", "lib64", "lib/x86_64-linux-gnu"] {
-        layer = layer.folder(folder);
-        for entry in std::fs::read_dir(root.join("usr").join(folder)).into_iter().flatten().flatten() {
-            if entry.file_type()?.is_file() {
-                let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
-                layer = layer.file(&path, 0o755, &std::fs::read(entry.path())?);
-            }
-        }
-    }
-    Ok(layer)
-}
-
 /// One that is to say that it is ready, one that listens when it is, and one that waits for the latter.
 fn readiness(bench: &Bench) -> Result<()> {
-    let archive = bench.web_image("localhost/a:1", "page")?.layer(perl(bench)?).docker_archive();
+    // Busybox has nothing that sends to a datagram socket.
+    let perl = programs::layer(&["perl"], &bench.path("perl"))?;
+    let archive = bench.web_image("localhost/a:1", "page")?.layer(perl).docker_archive();
     let container = |name: &str, keys: &str| format!("[containers.{name}]\nimage = \"localhost/a:1\"\n{keys}\n");
     let script = "until [ -e /tmp/go ]; do usleep 50000; done; exec httpd -f -p 80 -h /www";
     let configuration = container("says", "readiness = \"notify\"\nentrypoint = [\"sleep\", \"100000\"]")
@@ -126,7 +110,7 @@ fn readiness(bench: &Bench) -> Result<()> {
     machine.guest.wait_for_state("listens", "running")?;
     machine.guest.wait_for_state("waits", "running")?;
     ensure!(machine.guest.container("says")?["state"] == "starting", "nobody has said it");
-    machine.guest.shell(&format!("berth exec says perl -e '{SAYS_READY}'"))?;
+    machine.guest.shell(&format!("berth exec says /usr/bin/perl -e '{SAYS_READY}'"))?;
     machine.guest.wait_for_state("says", "running")?;
     Ok(())
 }

@@ -31,16 +31,25 @@ impl<T: DeserializeOwned, R: BufRead> Iterator for Answers<T, R> {
                 self.lines = None;
                 return None;
             }
-            Some(line) => line.map_err(Error::Output).and_then(|line| {
-                let wrong = |error| Error::Refused(format!("the engine says something that is no answer: {error}"));
-                serde_json::from_str(&line).map_err(wrong)
-            }),
+            Some(line) => line
+                .map_err(Error::Output)
+                .and_then(|line| serde_json::from_str(&line).map_err(|error| strange(&error))),
         };
         if answer.is_err() {
             self.lines = None;
         }
         Some(answer)
     }
+}
+
+/// The engine's answer is none.
+pub fn strange(error: &serde_json::Error) -> Error {
+    Error::Refused(format!("the engine says something that is no answer: {error}"))
+}
+
+/// The engine's answer has ended before what it was to end with.
+pub fn without_outcome() -> Error {
+    Error::Refused("the engine says neither that it has worked nor why it has not".to_owned())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use zbus::wire::OwnedFd as Passed;
 
 use super::api::Api;
 use super::error::Error;
-use super::json_text;
+use super::{answers, json_text};
 
 /// What about an image.
 #[derive(Debug, Subcommand)]
@@ -137,7 +137,7 @@ pub async fn inspect(api: &Api, arguments: &Inspect) -> Result<String, Error> {
     let mut values = Vec::with_capacity(arguments.images.len());
     for image in &arguments.images {
         for text in end(api.images.inspect(image).await?)? {
-            values.push(serde_json::from_str::<serde_json::Value>(&text).map_err(|error| strange(&error))?);
+            values.push(serde_json::from_str::<serde_json::Value>(&text).map_err(|error| answers::strange(&error))?);
         }
     }
     json_text(&values)
@@ -148,20 +148,11 @@ pub(super) fn end(pipe: Passed) -> Result<Vec<String>, Error> {
     read_end(BufReader::new(File::from(OwnedFd::from(pipe))))
 }
 
-fn read_end(mut pipe: impl BufRead) -> Result<Vec<String>, Error> {
-    let mut line = String::new();
-    pipe.read_line(&mut line).map_err(Error::Output)?;
-    if line.is_empty() {
-        return Err(Error::Refused("the engine ended before this did; it is starting again, try once more".to_owned()));
-    }
-    match serde_json::from_str(&line).map_err(|error| strange(&error))? {
+fn read_end(pipe: impl BufRead) -> Result<Vec<String>, Error> {
+    match answers::each(pipe).next().ok_or_else(answers::without_outcome)?? {
         End::Done(texts) => Ok(texts),
         End::Failed(reason) => Err(Error::Refused(reason)),
     }
-}
-
-fn strange(error: &serde_json::Error) -> Error {
-    Error::Refused(format!("the engine says something that is no answer: {error}"))
 }
 
 #[cfg(test)]

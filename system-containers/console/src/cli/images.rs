@@ -146,7 +146,7 @@ fn follow(events: impl BufRead, display: &mut impl Display) -> Result<String, Er
             PullEvent::Failed(reason) => return Err(Error::Refused(reason)),
         }
     }
-    Err(Error::Refused("the engine says neither that it has worked nor why it has not".to_owned()))
+    Err(super::answers::without_outcome())
 }
 
 #[cfg(test)]

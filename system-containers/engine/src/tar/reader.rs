@@ -284,11 +284,7 @@ pub struct Data<'a, R> {
 
 impl<R: Input> Read for Data<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        crate::buffered::read(self, buffer)
     }
 }
 
