@@ -1,8 +1,15 @@
 //! A machine with an uplink to a host outside, and containers that serve and ask.
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
 use berth_control::message::Port;
 
-use super::{Machine, Namespace, Program, Running, eventually};
+use super::{Machine, Namespace, PATIENCE, Program, Running, eventually};
+
+/// Until a question over UDP is asked again.
+const UDP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The addresses of the machine.
 pub const HOST: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
@@ -77,7 +84,9 @@ pub fn port(host_address: &str, host_port: u16, container_port: u16, protocol: &
 pub fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Program {
     let listen = format!("{protocol}6-LISTEN:{port},fork,reuseaddr,ipv6only=0");
     let answer = format!("SYSTEM:read line; echo {name} sees $SOCAT_PEERADDR");
-    let program = namespace.start(&["socat", &listen, &answer]);
+    // Its own half second after the question's end is short for a shell on a busy machine: the answer would be lost.
+    let patience = format!("-t{}", PATIENCE.as_secs());
+    let program = namespace.start(&["socat", &patience, &listen, &answer]);
     let table = if protocol == "TCP" { "/proc/net/tcp6" } else { "/proc/net/udp6" };
     let wanted = format!(":{port:04X} ");
     eventually("the server listens", || namespace.run(&format!("cat {table}")).contains(&wanted).then_some(()));
@@ -86,11 +95,33 @@ pub fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Pr
 
 /// What a server answers; empty if nothing comes.
 pub fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
-    // A new IPv6 address answers only after a second or two of duplicate address detection. UDP is asked again: a second is
-    // short for a shell on a busy machine.
-    let tries = if protocol == "UDP" { 5 } else { 1 };
-    let mut answers = (0..tries).map(|_| ask_within(from, protocol, address, port, 20));
-    answers.find(|answer| !answer.is_empty()).unwrap_or_default()
+    match protocol {
+        "UDP" => from.within(|| ask_over_udp(SocketAddr::new(address.parse().unwrap(), port), PATIENCE)),
+        _ => ask_within(from, protocol, address, port, 20),
+    }
+}
+
+/// Asks until an answer comes: what is asked while the server makes room for the next question is lost, or refused.
+fn ask_over_udp(server: SocketAddr, patience: Duration) -> String {
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(UDP_PATIENCE)).unwrap();
+    let (end, mut answer) = (Instant::now() + patience, [0; 512]);
+    while Instant::now() < end {
+        match socket.send(b"hello\n").and_then(|_| socket.recv(&mut answer)) {
+            Ok(length) => return String::from_utf8_lossy(&answer[..length]).trim().to_owned(),
+            // Nobody says when somebody listens again.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => {}
+        }
+    }
+    String::new()
+}
+
+/// The same as [`is_shut`] over UDP, which knows no end: a pause.
+pub fn is_silent(from: &Namespace, address: &str, port: u16) -> bool {
+    from.within(|| ask_over_udp(SocketAddr::new(address.parse().unwrap(), port), UDP_PATIENCE)).is_empty()
 }
 
 /// Whether a server's answer does not come although it listens: asked where the way to it was used before.
@@ -98,14 +129,11 @@ pub fn is_shut(from: &Namespace, address: &str, port: u16) -> bool {
     ask_within(from, "TCP", address, port, 1).is_empty()
 }
 
-/// A deadline, not a pause: an answer ends it. UDP knows no end, so there it is a pause.
+/// A deadline, not a pause: an answer ends it.
 fn ask_within(from: &Namespace, protocol: &str, address: &str, port: u16, seconds: u32) -> String {
     let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    let line = match protocol {
-        "UDP" => format!("sh -c 'echo hello | socat -t1 -T1 - UDP:{address}:{port}'"),
-        _ => format!(
-            "sh -c 'echo hello | socat -t{seconds} -T{seconds} - {protocol}:{address}:{port},connect-timeout={seconds}'"
-        ),
-    };
+    let line = format!(
+        "sh -c 'echo hello | socat -t{seconds} -T{seconds} - {protocol}:{address}:{port},connect-timeout={seconds}'"
+    );
     String::from_utf8_lossy(&from.try_run(&line).stdout).trim().to_owned()
 }
