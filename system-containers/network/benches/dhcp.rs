@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
-use support::{Machine, Namespace, eventually};
+use support::Machine;
+use support::lan::Lan;
 
 const RUNS: usize = 15;
 /// Of issue 6, in milliseconds.
@@ -35,30 +36,11 @@ fn main() {
 
 fn once() -> Duration {
     let machine = Machine::new("");
-    let lan = Namespace::new();
-    machine.namespace.connect("eth0", &lan, "lan0");
-    lan.ip("address add 10.77.0.1/24 dev lan0");
-    lan.ip("link set lan0 up");
-    let log = tempfile::NamedTempFile::new().expect("a file");
-    let leases = tempfile::NamedTempFile::new().expect("a file");
-    let (log_path, lease_path) = (log.path().display(), leases.path().display());
-    let _server = lan.start(&[
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--user=root",
-        "--pid-file=",
-        "--no-ping",
-        "--interface=lan0",
-        "--bind-interfaces",
-        "--dhcp-range=10.77.0.50,10.77.0.99,1h",
-        &format!("--log-facility={log_path}"),
-        &format!("--dhcp-leasefile={lease_path}"),
-    ]);
-    eventually("dnsmasq is up", || std::fs::read_to_string(log.path()).ok()?.contains("DHCP, ").then_some(()));
-    let wire =
-        lan.within(|| socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll));
+    let lan = Lan::new(&machine);
+    let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
+    let wire = lan
+        .namespace
+        .within(|| socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll));
     let wire = wire.expect("root may listen");
     let reports = machine.namespace.within(|| {
         let made = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;

@@ -6,64 +6,10 @@ use std::fs;
 use std::time::Instant;
 
 use berth_control::message::{Notice, Request};
-use support::{Machine, Namespace, Program, eventually, networking, possible};
+use support::lan::Lan;
+use support::{Machine, Namespace, eventually, networking, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
-
-/// Another machine on the cable `eth0`, with a DHCP server.
-struct Lan {
-    namespace: Namespace,
-    log: tempfile::NamedTempFile,
-    leases: tempfile::NamedTempFile,
-}
-
-impl Lan {
-    fn new(machine: &Machine) -> Self {
-        let namespace = Namespace::new();
-        machine.namespace.connect("eth0", &namespace, "lan0");
-        namespace.ip("address add 10.77.0.1/24 dev lan0");
-        namespace.ip("link set lan0 up");
-        let temporary = || tempfile::NamedTempFile::new().unwrap();
-        Self { namespace, log: temporary(), leases: temporary() }
-    }
-
-    /// On a switch that others are on too.
-    fn behind(switch: &Namespace) -> Self {
-        let namespace = Namespace::new();
-        switch.connect("lan", &namespace, "lan0");
-        switch.ip("link set lan master switch up");
-        namespace.ip("address add 10.77.0.1/24 dev lan0");
-        namespace.ip("link set lan0 up");
-        let temporary = || tempfile::NamedTempFile::new().unwrap();
-        Self { namespace, log: temporary(), leases: temporary() }
-    }
-
-    fn serve(&self, range: &str, options: &[&str]) -> Program {
-        let arguments = [
-            "dnsmasq".to_owned(),
-            "--keep-in-foreground".into(),
-            "--conf-file=/dev/null".into(),
-            "--port=0".into(),
-            "--user=root".into(),
-            "--pid-file=".into(),
-            "--no-ping".into(),
-            "--log-dhcp".into(),
-            "--interface=lan0".into(),
-            "--bind-interfaces".into(),
-            format!("--log-facility={}", self.log.path().display()),
-            format!("--dhcp-leasefile={}", self.leases.path().display()),
-            format!("--dhcp-range={range}"),
-        ];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(options.iter().copied()).collect();
-        let program = self.namespace.start(&arguments);
-        eventually("dnsmasq is up", || self.log_text().contains("DHCP, ").then_some(()));
-        program
-    }
-
-    fn log_text(&self) -> String {
-        fs::read_to_string(self.log.path()).unwrap()
-    }
-}
 
 #[test]
 fn a_lease_brings_address_routes_names_and_mtu() {

@@ -4,10 +4,12 @@ mod support;
 
 use std::fs;
 
-use support::kea;
-use support::{Machine, Namespace, Program, eventually, possible};
+use support::{Machine, Namespace, Program, chrony, eventually, kea, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
+
+/// fd77::1, in the form of option 56 (RFC 5908), which kea does not know.
+const NTP_SERVER: &str = "00010010fd770000000000000000000000000001";
 
 /// A router with a DHCPv6 server on the cable `eth0`.
 struct Router {
@@ -42,7 +44,7 @@ impl Router {
         self.namespace.start(&["radvd", "-n", "-C", &configuration, "-p", &pid, "-m", "none"])
     }
 
-    /// Answers with addresses of fd77::50 and on, and a resolver.
+    /// Answers with addresses of fd77::50 and on, a resolver and a time server.
     fn serve(&self, lifetimes: &str) -> Program {
         let folder = self.files.path();
         let settings = format!(
@@ -50,7 +52,8 @@ impl Router {
             {lifetimes}
             "option-data": [
                 {{ "name": "dns-servers", "data": "fd77::53" }},
-                {{ "name": "domain-search", "data": "six.example" }}
+                {{ "name": "domain-search", "data": "six.example" }},
+                {{ "code": 56, "csv-format": false, "data": "{NTP_SERVER}" }}
             ],
             "subnet6": [ {{ "id": 1, "subnet": "fd77::/64", "interface": "lan0", "rapid-commit": false,
                 "pools": [ {{ "pool": "fd77::50-fd77::5f" }} ] }} ]"#,
@@ -135,4 +138,21 @@ fn a_lease_of_dhcpv6_is_renewed_and_what_there_is_to_know_comes_without_an_addre
     });
     assert!(resolv_conf.contains("six.example"), "{resolv_conf}");
     assert!(!machine.namespace.ip("-6 address show dev eth0").contains("fd77::5"));
+}
+
+#[test]
+fn a_time_server_that_dhcpv6_names_is_asked_over_ipv6() {
+    if !possible(&["ip", "radvd", "kea-dhcp6", "chronyd"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let router = Router::new(&machine);
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let _clock = chrony::serve(&router.namespace, folder.path(), "fd77::1");
+    let _server = router.serve(LONG);
+    let _advertising = router.advertise("AdvManagedFlag on;");
+    let mut service = machine.start();
+    let behind = chrony::wait_correction(&mut service);
+    // Both have this machine's clock; an answer may take as long as it is waited for.
+    assert!(behind.abs() < chrony::SECOND, "{behind}");
 }

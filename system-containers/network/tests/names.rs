@@ -4,7 +4,7 @@ mod support;
 
 use berth_control::message::Notice;
 use support::site::{Site, container, port};
-use support::{Namespace, Program, Running, eventually, on, possible, wanted};
+use support::{Namespace, Running, eventually, name_server, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig", "dnsmasq"];
 const NETWORKS: &str = "[network]\ndns = ['192.0.2.1']\ndns_search = ['example.test']\n\
@@ -24,19 +24,6 @@ fn dig(from: &Namespace, server: &str, question: &str) -> Vec<String> {
 fn status(from: &Namespace, server: &str, question: &str) -> String {
     let answer = from.run(&format!("dig +time=3 +tries=2 @{server} {question}"));
     answer.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default().to_owned()
-}
-
-/// A name server outside.
-fn dnsmasq(site: &Site, address: &str, settings: &[&str]) -> Program {
-    let listen = format!("--listen-address={address}");
-    let fixed =
-        ["dnsmasq", "-k", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", "--conf-file=/dev/null"];
-    let program = site.outside.start(&[&fixed[..], &[&listen, "--pid-file="], settings].concat());
-    eventually("dnsmasq listens", || {
-        let asked = site.outside.try_run(&format!("dig +time=1 +tries=1 @{address} up"));
-        asked.status.success().then_some(())
-    });
-    program
 }
 
 /// Attaches to networks with a service's name and a membership's keys.
@@ -120,8 +107,8 @@ fn other_names_go_to_the_hosts_servers_whichever_they_are() {
     let mut service = site.start();
     site.outside.ip("address add 192.0.2.3/24 dev up0");
     let text = format!("--txt-record=long.test,{}", vec!["a".repeat(250); 20].join(","));
-    let first = dnsmasq(&site, "192.0.2.1", &["--address=/example.test/203.0.113.1", &text]);
-    let _second = dnsmasq(&site, "192.0.2.3", &["--address=/example.test/203.0.113.3"]);
+    let first = name_server::serve(&site.outside, "192.0.2.1", &["--address=/example.test/203.0.113.1", &text]);
+    let _second = name_server::serve(&site.outside, "192.0.2.3", &["--address=/example.test/203.0.113.3"]);
     let (web, db) = (container(), container());
     attach(&mut service, ("web", "web"), &web, &[("front", "")]);
     attach(&mut service, ("db", "db"), &db, &[("back", "")]);

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::{Machine, Namespace, Program, Running, eventually, possible};
+use support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "dig", "dnsmasq"];
 
@@ -27,24 +27,8 @@ impl Servers {
     }
 
     fn start(&self, address: &str, settings: &[&str]) -> Program {
-        let (listen, log) =
-            (format!("--listen-address={address}"), format!("--log-facility={}", self.log.path().display()));
-        let fixed = [
-            "dnsmasq",
-            "-k",
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-            "--user=root",
-            "--conf-file=/dev/null",
-            "--pid-file=",
-            "--log-queries",
-        ];
-        let program = self.namespace.start(&[&fixed[..], &[&listen, &log], settings].concat());
-        eventually("dnsmasq listens", || {
-            self.namespace.try_run(&format!("dig +time=1 +tries=1 @{address} up")).status.success().then_some(())
-        });
-        program
+        let log = format!("--log-facility={}", self.log.path().display());
+        name_server::serve(&self.namespace, address, &[&["--log-queries", &log], settings].concat())
     }
 
     /// How often a name was asked for.

@@ -3,39 +3,11 @@
 
 mod support;
 
-use std::fs;
 use std::net::UdpSocket;
 
-use berth_control::message::Request;
+use support::lan::Lan;
 use support::site::{OUTSIDE, Site};
-use support::{Machine, Namespace, Program, Running, eventually, possible};
-
-const SECOND: i64 = 1_000_000;
-
-/// How far the clock is behind, as PID 1 is told.
-fn wait_correction(service: &mut Running) -> i64 {
-    service.wait("a correction of the clock", |request| match request {
-        Request::Clock { behind, next } => {
-            assert_eq!(*next, 64);
-            Some(*behind)
-        }
-        _ => None,
-    })
-}
-
-/// chrony with its machine's time, at an address of the namespace.
-fn serve_time(namespace: &Namespace, folder: &std::path::Path, address: &str) -> Program {
-    let path = folder.join("chrony.conf");
-    let place = folder.display();
-    let text = format!(
-        "local stratum 3\nallow\nbindaddress {address}\ncmdport 0\nbindcmdaddress {place}/socket\npidfile {place}/pid\n"
-    );
-    fs::write(&path, text).unwrap();
-    // -x: it lets the clock be.
-    let running = namespace.start(&["chronyd", "-x", "-d", "-u", "root", "-f", &path.display().to_string()]);
-    eventually("chrony is up", || namespace.run("cat /proc/net/udp /proc/net/udp6").contains(":007B ").then_some(()));
-    running
-}
+use support::{Machine, chrony, possible};
 
 #[test]
 fn a_server_that_dhcp_names_is_asked() {
@@ -43,32 +15,14 @@ fn a_server_that_dhcp_names_is_asked() {
         return;
     }
     let machine = Machine::new("");
-    let lan = Namespace::new();
-    machine.namespace.connect("eth0", &lan, "lan0");
-    lan.ip("address add 10.77.0.1/24 dev lan0");
-    lan.ip("link set lan0 up");
+    let lan = Lan::new(&machine);
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-    let _clock = serve_time(&lan, folder.path(), "10.77.0.1");
-    let leases = folder.path().join("leases").display().to_string();
-    let _server = lan.start(&[
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--user=root",
-        "--pid-file=",
-        "--no-ping",
-        "--interface=lan0",
-        "--bind-interfaces",
-        "--dhcp-range=10.77.0.50,10.77.0.99,1h",
-        "--dhcp-option=option:ntp-server,10.77.0.1",
-        "--log-facility=/dev/null",
-        &format!("--dhcp-leasefile={leases}"),
-    ]);
+    let _clock = chrony::serve(&lan.namespace, folder.path(), "10.77.0.1");
+    let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &["--dhcp-option=option:ntp-server,10.77.0.1"]);
     let mut service = machine.start();
-    let behind = wait_correction(&mut service);
+    let behind = chrony::wait_correction(&mut service);
     // Both have this machine's clock; an answer may take as long as it is waited for.
-    assert!(behind.abs() < SECOND, "{behind}");
+    assert!(behind.abs() < chrony::SECOND, "{behind}");
 }
 
 #[test]
@@ -92,9 +46,9 @@ fn one_that_the_configuration_names_is_asked_instead_as_soon_as_it_does() {
     });
     let mut service = site.start();
     service.apply(&site.configuration(&format!("[network]\ntime_servers = ['{}']\n", OUTSIDE[0])));
-    let behind = wait_correction(&mut service);
+    let behind = chrony::wait_correction(&mut service);
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let expected = 2_085_978_496 - i64::try_from(since.as_secs()).unwrap();
     // PATIENCE: this test and its machine may be slow.
-    assert!((behind / SECOND - expected).abs() < 60, "{behind}, not {expected} s");
+    assert!((behind / chrony::SECOND - expected).abs() < 60, "{behind}, not {expected} s");
 }

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod chrony;
 pub mod kea;
+pub mod lan;
+pub mod name_server;
 pub mod sctp;
 pub mod site;
 
