@@ -71,7 +71,7 @@ fn act() -> Result<()> {
         }
         Action::Userland => {
             let userland = userland::build(&workspace)?;
-            println!("{}\n{}\n{}", userland.busybox.display(), userland.mke2fs.display(), userland.e2fsck.display());
+            println!("{}\n{}", userland.busybox.display(), userland.e2fsprogs.display());
         }
         Action::Image => drop(image::build(&workspace, &workspace.out()?)?),
         Action::Demo => println!("{}", shown(&workspace, &demo::build(&workspace)?)),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::{output, step, tool};
 use crate::digest::{self, Key};
 use crate::manifest::Tree;
-use crate::userland::Userland;
+use crate::userland::{E2FSCK, MKE2FS, Userland};
 use crate::workspace::Workspace;
 
 /// Folders of every root, with their modes. Mount points stay empty.
@@ -49,7 +49,7 @@ const OWN_NAMES: [&str; 4] = ["init", "halt", "poweroff", "reboot"];
 
 /// LZ4 unpacks fastest and needs least memory, and Debian 12's mkfs.erofs has no other; the large clusters win back
 /// most of what it packs worse.
-const COMPRESSION: [&str; 3] = ["-zlz4hc,12", "-C262144", "-Eztailpacking"];
+const COMPRESSION: [&str; 3] = ["-zlz4hc,12", "-C1048576", "-Eztailpacking"];
 
 /// A packed root.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ fn assemble(workspace: &Workspace, userland: &Userland, berth: &Path) -> Result<
         tree.link(&format!("usr/bin/{name}"), "berth", "base")?;
     }
     let origin = format!("Debian: e2fsprogs {}", userland.e2fsprogs_version);
-    tree.copy("usr/bin/mke2fs", &userland.mke2fs, 0o755, &origin)?;
-    tree.copy("usr/bin/e2fsck", &userland.e2fsck, 0o755, &origin)?;
+    tree.copy(&format!("usr/bin/{E2FSCK}"), &userland.e2fsprogs, 0o755, &origin)?;
+    tree.link(&format!("usr/bin/{MKE2FS}"), E2FSCK, &origin)?;
     add_static_files(workspace, &mut tree)?;
     add_system_containers(workspace, &mut tree)?;
     let release = os_release(workspace.version());

@@ -1,13 +1,15 @@
-//! The two C programs of the image, from Debian's sources, static against musl: busybox, and e2fsprogs' mke2fs and
-//! e2fsck.
+//! The two C programs of the image, from Debian's sources, static against musl: busybox, and mke2fs and e2fsck as one.
+
+mod busybox;
+mod e2fsprogs;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::command::{jobs, logged, output, step, tool};
+use crate::command::{output, tool};
 use crate::digest::Key;
 use crate::source::{self, SourcePackage};
 use crate::workspace::Workspace;
@@ -23,29 +25,11 @@ const KERNEL_HEADERS: [(&str, &str); 4] = [
     ("mtd", "/usr/include/mtd"),
 ];
 
-/// What e2fsprogs is built without: everything but making and checking ext4.
-const E2FSPROGS_OPTIONS: [&str; 20] = [
-    "--quiet",
-    "--host=x86_64-linux-musl",
-    "--enable-libuuid",
-    "--enable-libblkid",
-    "--disable-nls",
-    "--disable-debugfs",
-    "--disable-imager",
-    "--disable-resizer",
-    "--disable-defrag",
-    "--disable-fsck",
-    "--disable-e2initrd-helper",
-    "--disable-uuidd",
-    "--disable-tdb",
-    "--disable-bmap-stats",
-    "--disable-fuse2fs",
-    "--disable-backtrace",
-    "--disable-mmp",
-    "--with-crond-dir=no",
-    "--with-systemd-unit-dir=no",
-    "--with-udev-rules-dir=no",
-];
+/// The name that makes a file system of e2fsprogs' program.
+pub const MKE2FS: &str = "mke2fs";
+
+/// The name that checks one.
+pub const E2FSCK: &str = "e2fsck";
 
 /// The programs, and the versions their manifest entries name.
 #[derive(Debug)]
@@ -56,10 +40,8 @@ pub struct Userland {
     pub applets: Vec<String>,
     /// Debian's version of busybox.
     pub busybox_version: String,
-    /// Makes the state file system.
-    pub mke2fs: PathBuf,
-    /// Checks it.
-    pub e2fsck: PathBuf,
+    /// Makes the state file system if it is called by [`MKE2FS`], checks it if by [`E2FSCK`].
+    pub e2fsprogs: PathBuf,
     /// Debian's version of e2fsprogs.
     pub e2fsprogs_version: String,
 }
@@ -81,102 +63,24 @@ pub fn build(workspace: &Workspace) -> Result<Userland> {
     let options = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let busybox_key = key("busybox 1", &source).part("options", &options).finish();
     let busybox =
-        workspace.cache.entry_or("userland", &busybox_key, |folder| build_busybox(&source, &options, folder))?;
+        workspace.cache.entry_or("userland", &busybox_key, |folder| busybox::build(&source, &options, folder))?;
     let applets = fs::read_to_string(busybox.join("applets")).context("read the list of applets")?;
     let busybox_version = source.version;
 
     let source = source::fetch(workspace, "e2fsprogs")?;
-    let e2fsprogs_key = key("e2fsprogs 2", &source).part("options", E2FSPROGS_OPTIONS.join(" ")).finish();
-    let e2fsprogs = workspace.cache.entry_or("userland", &e2fsprogs_key, |folder| build_e2fsprogs(&source, folder))?;
+    let path = workspace.root.join("image-build/userland/e2fsprogs.c");
+    let entry = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let options = e2fsprogs::OPTIONS.join(" ");
+    let e2fsprogs_key = key("e2fsprogs 3", &source).part("options", options).part("entry", &entry).finish();
+    let e2fsprogs =
+        workspace.cache.entry_or("userland", &e2fsprogs_key, |folder| e2fsprogs::build(&source, &path, folder))?;
     Ok(Userland {
         busybox: busybox.join("busybox"),
         applets: applets.lines().map(str::to_owned).collect(),
         busybox_version,
-        mke2fs: e2fsprogs.join("mke2fs"),
-        e2fsck: e2fsprogs.join("e2fsck"),
+        e2fsprogs: e2fsprogs.join("e2fsprogs"),
         e2fsprogs_version: source.version,
     })
-}
-
-fn build_busybox(source: &SourcePackage, options: &str, into: &Path) -> Result<()> {
-    step(&format!("building busybox {}", source.version));
-    let scratch = Scratch::new(into)?;
-    let tree = scratch.folder.join("tree");
-    output(tool("cp").args(["-a", "--"]).arg(&source.tree).arg(&tree))?;
-    let log = scratch.folder.join("log");
-    // busybox's old kconfig ignores KCONFIG_ALLCONFIG for booleans, so: take every symbol it knows, switch it off,
-    // and append what is wanted; `oldconfig` then sorts out what depends on what.
-    logged(tool("make").arg("-C").arg(&tree).arg("allyesconfig"), &log)?;
-    let path = tree.join(".config");
-    let known = fs::read_to_string(&path).context("read busybox's .config")?;
-    fs::write(&path, only(&known, options)).context("write busybox's .config")?;
-    logged(tool("sh").args(["-c", "yes '' | make oldconfig"]).current_dir(&tree), &log)?;
-    let final_options = fs::read_to_string(&path).context("read busybox's .config")?;
-    let missing: Vec<&str> = wanted(options).filter(|line| !final_options.lines().any(|is| is == *line)).collect();
-    if !missing.is_empty() {
-        bail!("busybox has no such options, or they lack something they need:\n  {}", missing.join("\n  "));
-    }
-    let flags = format!("{C_FLAGS} -idirafter {}", scratch.headers.display());
-    let mut make = tool("make");
-    make.arg("-C").arg(&tree).arg(format!("-j{}", jobs())).arg("CC=musl-gcc").arg(format!("EXTRA_CFLAGS={flags}"));
-    // No name of the build machine, no time.
-    make.arg("busybox").env("KCONFIG_NOTIMESTAMP", "1");
-    logged(&mut make, &log)?;
-    let busybox = tree.join("busybox");
-    let applets = output(tool(&busybox.to_string_lossy()).arg("--list"))?;
-    fs::write(into.join("applets"), applets).context("write the list of applets")?;
-    fs::copy(&busybox, into.join("busybox")).context("copy busybox")?;
-    scratch.remove()
-}
-
-fn wanted(options: &str) -> impl Iterator<Item = &str> {
-    options.lines().filter(|line| line.starts_with("CONFIG_"))
-}
-
-/// `known` with every boolean off and then `options` on top.
-fn only(known: &str, options: &str) -> String {
-    let symbol = |line: &str| {
-        let line = line.strip_prefix("# ").unwrap_or(line);
-        line.split(['=', ' ']).next().unwrap_or_default().to_owned()
-    };
-    let chosen: Vec<String> = wanted(options).map(symbol).collect();
-    let mut text = String::new();
-    for line in known.lines().filter(|line| !chosen.contains(&symbol(line))) {
-        match line.strip_suffix("=y") {
-            Some(symbol) => text += &format!("# {symbol} is not set\n"),
-            None => text += &format!("{line}\n"),
-        }
-    }
-    wanted(options).for_each(|line| text += &format!("{line}\n"));
-    text
-}
-
-fn build_e2fsprogs(source: &SourcePackage, into: &Path) -> Result<()> {
-    step(&format!("building mke2fs and e2fsck {}", source.version));
-    let scratch = Scratch::new(into)?;
-    let objects = scratch.folder.join("objects");
-    fs::create_dir(&objects).context("make a build folder")?;
-    let log = scratch.folder.join("log");
-    let mut configure = tool(&source.tree.join("configure").to_string_lossy());
-    configure
-        .args(E2FSPROGS_OPTIONS)
-        .current_dir(&objects)
-        .env("CC", "musl-gcc")
-        .env("CPPFLAGS", format!("-idirafter {}", scratch.headers.display()))
-        .env("CFLAGS", format!("{C_FLAGS} -ffile-prefix-map={}=e2fsprogs", source.tree.display()))
-        .env("LDFLAGS", "-static -Wl,--gc-sections -s");
-    logged(&mut configure, &log)?;
-    let builds = [("libs", "", ""), ("mke2fs", "misc", "mke2fs"), ("e2fsck", "e2fsck", "e2fsck")];
-    for (target, folder, program) in builds {
-        let mut make = tool("make");
-        make.arg("-C").arg(objects.join(folder)).arg(format!("-j{}", jobs())).arg(target);
-        logged(&mut make, &log)?;
-        if !program.is_empty() {
-            let from = objects.join(folder).join(program);
-            fs::copy(&from, into.join(program)).with_context(|| format!("copy {}", from.display()))?;
-        }
-    }
-    scratch.remove()
 }
 
 /// A folder for the build itself, inside the cache entry that is being made and gone before it is complete.
@@ -198,17 +102,5 @@ impl Scratch {
 
     fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_named_is_off() {
-        let known = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_N=3\n# CONFIG_D is not set\n";
-        let text = only(known, "# why\nCONFIG_B=y\nCONFIG_N=4\nCONFIG_D=y\n");
-        assert_eq!(text, "# CONFIG_A is not set\nCONFIG_B=y\nCONFIG_N=4\nCONFIG_D=y\n");
     }
 }
