@@ -52,9 +52,14 @@ pub fn processes(machine: &mut Machine) -> Result<String> {
 pub fn check_lines(machine: &mut Machine, count: usize) -> Result<()> {
     let names: Vec<String> = (0..count).map(|number| format!("a{number}")).collect();
     let names = names.join(" ");
+    // Who began last may have said little until now.
+    let enough = LEAST_LINES + 1;
     // One request for all of them: on emulated processors each takes its time.
     let script = format!(
-        r#"set -o pipefail
+        r#"for name in {names}; do
+            berth logs --follow $name | head -n {enough} > /dev/null
+        done
+        set -o pipefail
         berth stop {names} > /dev/null || exit
         for name in {names}; do
             said=$(berth logs $name | awk '

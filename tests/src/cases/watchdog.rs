@@ -73,7 +73,7 @@ fn last_end(machine: &mut Machine, mark: Mark) -> Result<String> {
 fn boots(bench: &Bench) -> Result<()> {
     let mut machine = guarded(bench)?;
     let mark = machine.console.mark();
-    machine.guest.shell("berth reboot")?;
+    machine.guest.start_the_last(&["berth", "reboot"])?;
     let reason = last_end(&mut machine, mark)?;
     ensure!(reason == "reboot, by a client of the control API", "{reason}");
     let mark = machine.console.mark();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,6 +17,9 @@ const STEP: u32 = 4;
 /// The range that is looked in, in steps.
 const RANGE: (u32, u32) = (8, 32);
 
+/// After so long without an event PID 1 is at rest.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// The proportional set sizes of all processes while the demo runs and nothing else happens.
 ///
 /// # Errors
@@ -24,6 +28,7 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let mut machine = bench.machine().disk(demo).forward(8080).start()?;
     machine.wait_until_ready()?;
     serve(&mut machine)?;
+    std::thread::sleep(QUIET);
     let status = machine.guest.read("/proc/1/status")?;
     let by_name = proportional(&mut machine, "cd /proc && echo [0-9]*")?;
     let total: u64 = by_name.values().sum();

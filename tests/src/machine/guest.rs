@@ -98,6 +98,15 @@ impl Guest {
         self.send("guest-shutdown", json!({ "mode": mode }))
     }
 
+    /// Starts a program that takes the machine down, and the agent with it. There is no answer.
+    ///
+    /// # Errors
+    /// If the request cannot be sent.
+    pub fn start_the_last(&mut self, command: &[&str]) -> Result<()> {
+        let (path, arguments) = command.split_first().context("a program")?;
+        self.send("guest-exec", json!({ "path": path, "arg": arguments }))
+    }
+
     /// Runs a program to its end.
     ///
     /// # Errors
