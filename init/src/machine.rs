@@ -3,6 +3,7 @@
 mod apply;
 mod keep;
 mod program;
+mod rest;
 mod watchdog;
 mod why;
 mod work;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::apply::{Purpose, Unconfirmed};
 pub(crate) use self::keep::watched;
+use self::rest::Rest;
 use self::work::Work;
 use crate::clock;
 use crate::command_line::CommandLine;
@@ -65,6 +67,7 @@ pub struct Machine {
     pressure: Option<Pressure>,
     tasks: Registry<Work>,
     handover: Option<Handover>,
+    rest: Rest,
     /// What PID 1 is about to become, if that is another program.
     program: Option<OwnedFd>,
     /// Since it was last written down.
@@ -126,6 +129,7 @@ impl Machine {
             pressure: None,
             tasks: Registry::default(),
             handover: None,
+            rest: Rest::default(),
             program: None,
             configuration_changed: true,
             timeline: Timeline::default(),
@@ -188,10 +192,14 @@ impl Machine {
                 log::error!("PID 1 cannot execute itself anew: {error}");
                 self.answer_reexecution(&Reply::Refused { reason: format!("execute PID 1 anew: {error}") });
             }
+            self.rest.begin(self.supervisor.now);
             let tokens = self.reactor.wait(self.patience());
             self.supervisor.begin_round();
             match tokens {
-                Ok(tokens) => tokens.into_iter().for_each(|token| self.handle(token)),
+                Ok(tokens) => {
+                    self.rest.stirred(&tokens, self.supervisor.now);
+                    tokens.into_iter().for_each(|token| self.handle(token));
+                }
                 Err(error) => {
                     // epoll fails only for descriptors that are none: a defect, and no reason to spin.
                     log::error!("wait for events: {error}");
@@ -209,7 +217,7 @@ impl Machine {
         let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
         let unconfirmed = self.facts.unconfirmed.as_ref().map(|waiting| waiting.deadline);
         let watchdog = self.facts.watchdog.as_ref().map(Watchdog::due);
-        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog];
+        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog, self.rest.due()];
         let earliest = all.into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
@@ -367,11 +375,6 @@ impl Machine {
         let late = clock::since_boot() >= BOOT_TIME;
         if self.facts.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
             return;
-        }
-        if self.facts.state == MachineState::Booting
-            && let Err(error) = crate::sys::memory::let_go_of_code()
-        {
-            log::warn!("what only the boot needed stays in memory: {error}");
         }
         let problems = self.all_problems();
         let state = if problems.is_empty() { MachineState::Ready } else { MachineState::Degraded };
