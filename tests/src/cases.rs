@@ -22,6 +22,7 @@ mod quota;
 mod registry;
 mod run;
 mod runtime;
+mod services;
 mod state;
 mod storm;
 mod supervision;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Case> {
         apply::CASES,
         archives::CASES,
         registry::CASES,
+        services::CASES,
         state::CASES,
         storm::CASES,
         supervision::CASES,

@@ -350,6 +350,7 @@ mod tests {
         assert_eq!(container.stop_grace_period().to_string(), "3s");
         assert_eq!(container.health.unwrap().exec.unwrap().words(), ["/bin/sh", "-c", "true"]);
         assert_eq!(container.hostname.unwrap().as_str(), "name");
+        assert!(read(&definition("--no-healthcheck a:1").unwrap()).health.unwrap().disable);
         assert_eq!(read(&definition("--net host a:1").unwrap()).network_mode, NetworkMode::Host);
         assert!(definition("--ulimit nofile a:1").unwrap_err().to_string().contains("nofile=1024"));
         let text = definition("--network front --network back a:1").unwrap();
