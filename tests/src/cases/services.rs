@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -24,6 +25,9 @@ pub const CASES: &[Case] = &[
 
 /// Enough for the largest image, unpacked and packed, and for a database, in bytes.
 const DISK: u64 = 1 << 30;
+
+/// How long PostgreSQL may need to make its first database on emulated processors.
+const LONGEST_FIRST_START: Duration = Duration::from_secs(600);
 
 fn start(bench: &Bench, service: Service, configuration: &str, memory: u32, port: u16) -> Result<Machine> {
     let archive = service.archive()?;
@@ -105,10 +109,12 @@ fn postgresql(bench: &Bench) -> Result<()> {
                          volumes = [\"data:/var/lib/postgresql/data\"]\nstop_grace_period = \"60s\"\n\
                          environment.POSTGRES_PASSWORD = \"secret\"\n";
     let mut machine = start(bench, Service::Postgresql, configuration, 512, 5432)?;
-    let server = "127.0.0.1 -U postgres -d postgres";
-    let until_ready = format!("until berth exec service pg_isready -q -h {server}; do :; done");
+    // It is asked only when it listens: until then initdb needs the processors.
+    let listening = "berth logs --follow service 2>&1 | grep -m 1 'listening on IPv4 address' > /dev/null";
+    let until_ready =
+        format!("{listening}; until berth exec service pg_isready -q -h 127.0.0.1 -U postgres; do :; done");
     let query = |sql: &str| format!("berth exec service psql -At -v ON_ERROR_STOP=1 -U postgres -c \"{sql}\"");
-    machine.guest.run_within(&["/bin/sh", "-c", &until_ready], wait::BOOT)?;
+    machine.guest.run_within(&["/bin/sh", "-c", &until_ready], LONGEST_FIRST_START)?;
     machine.guest.shell(&query("CREATE TABLE ships (name text); INSERT INTO ships VALUES ('Vasa'), ('Fram')"))?;
     // Two processes and the memory that they share, in /dev/shm.
     let parallel = "SET force_parallel_mode = on; SELECT count(*) FROM ships";
@@ -117,7 +123,7 @@ fn postgresql(bench: &Bench) -> Result<()> {
     let password = "berth exec -e PGPASSWORD=secret service psql -At -h 127.0.0.1 -U postgres -c 'SELECT 6 * 7'";
     ensure!(machine.guest.shell(password)? == "42\n", "no answer to a password");
     recreate(&mut machine, configuration)?;
-    machine.guest.run_within(&["/bin/sh", "-c", &until_ready], wait::BOOT)?;
+    machine.guest.run_within(&["/bin/sh", "-c", &until_ready], LONGEST_FIRST_START)?;
     let kept = machine.guest.shell(&query("SELECT name FROM ships ORDER BY name"))?;
     ensure!(kept == "Fram\nVasa\n", "the database has lost rows: {kept:?}");
     let logs = machine.guest.shell("berth logs service 2>&1")?;
