@@ -56,9 +56,7 @@ pub fn check_lines(machine: &mut Machine, count: usize) -> Result<()> {
     let enough = LEAST_LINES + 1;
     // One request for all of them: on emulated processors each takes its time.
     let script = format!(
-        r#"for name in {names}; do
-            berth logs --follow $name | head -n {enough} > /dev/null
-        done
+        r#"berth logs --follow {names} | awk '++lines[$1] == {enough} && ++all == {count} {{ exit }}'
         set -o pipefail
         berth stop {names} > /dev/null || exit
         for name in {names}; do
