@@ -28,6 +28,8 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let mut machine = bench.machine().disk(demo).forward(8080).start()?;
     machine.wait_until_ready()?;
     serve(&mut machine)?;
+    // Requests bring code into PID 1's memory; at rest it must be gone again.
+    machine.guest.shell("berth status; berth ps --all; berth images; berth inspect logs; berth boot")?;
     std::thread::sleep(QUIET);
     let status = machine.guest.read("/proc/1/status")?;
     let by_name = proportional(&mut machine, "cd /proc && echo [0-9]*")?;
