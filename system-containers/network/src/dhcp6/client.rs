@@ -27,6 +27,8 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(600);
 const REQUEST_ATTEMPTS: u32 = 10;
 /// After a refusal: a server that offers and refuses must not be asked in a tight loop.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// In seconds: a server whose times are next to nothing would be asked without a pause, as each answer brings the next question.
+const SOONEST_RENEWAL: u32 = 1;
 /// For ever, as servers say it.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -332,15 +334,23 @@ impl Client {
             seconds => now + Duration::from_secs(seconds.into()),
         };
         let granted = message.addresses.iter().filter(|granted| granted.valid > 0);
-        let shortest = granted.clone().map(|granted| granted.preferred).min().unwrap_or(0);
+        let preferred = granted.clone().map(|granted| granted.preferred).filter(|preferred| *preferred > 0).min();
+        let valid = granted.clone().map(|granted| granted.valid).min().unwrap_or(0);
         let longest = granted.map(|granted| granted.valid).max().unwrap_or(0);
-        // RFC 8415, section 14.2: half and four fifths of the shortest time.
+        // An address that is not to be used any more has no preferred time.
+        let shortest = preferred.unwrap_or(valid);
+        // RFC 8415, section 14.2: half and four fifths of the shortest time, where the server does not say or says what comes
+        // after the end.
         let part = |given: u32, numerator: u64| match (given, shortest) {
             (0, FOR_EVER) => FOR_EVER,
-            (0, shortest) => u32::try_from(u64::from(shortest) * numerator / 10).unwrap_or(FOR_EVER),
+            (given, shortest) if given == 0 || given > valid => {
+                u32::try_from(u64::from(shortest) * numerator / 10).unwrap_or(FOR_EVER)
+            }
             (given, _) => given,
         };
-        let (renewal, rebinding) = (part(message.renewal_time, 5), part(message.rebinding_time, 8));
+        let soonest = SOONEST_RENEWAL.min(valid);
+        let (renewal, rebinding) =
+            (part(message.renewal_time, 5).max(soonest), part(message.rebinding_time, 8).max(soonest));
         let mut lease = lease_of(message);
         lease.addresses.retain(|granted| granted.valid > 0);
         self.held = Some(Held {

@@ -159,3 +159,28 @@ fn information_is_asked_for_again_and_carrier_brings_a_lease_back() {
     assert_eq!(configured(&site.step(Event::Want(Wanted::Nothing))), Some(Vec::new()));
     assert_eq!(site.client.deadline(), None);
 }
+
+#[test]
+fn times_that_make_no_sense_are_the_clients_own_and_nothing_is_asked_for_without_a_pause() {
+    // Preferred and valid, the server's times (0 leaves them to the client), and when it is asked to prolong.
+    for ((preferred, valid), (renewal, rebinding), expected) in [
+        ((100, 200), (0, 0), 50),
+        // It is to be used no more.
+        ((0, 1000), (0, 0), 500),
+        ((1, 30), (0, 0), 1),
+        ((0, 1000), (1, 2), 1),
+        // It would have ended before.
+        ((100, 200), (1800, 2880), 50),
+    ] {
+        let mut site = Site::new();
+        let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+        let bytes = bytes(Kind::Reply, solicit.transaction, &[(address(1), preferred, valid)], &[(14, Vec::new())]);
+        let message = ServerMessage::decode(&bytes, MAC).unwrap();
+        let message = ServerMessage { renewal_time: renewal, rebinding_time: rebinding, ..message };
+        site.step(Event::Received(Box::new(message)));
+        let bound = site.now;
+        let asked = sent(&site.wait()).kind;
+        assert!(matches!(asked, Kind::Renew | Kind::Rebind), "{asked:?} {preferred} {valid} {renewal}");
+        assert_eq!(site.now - bound, SECOND * expected, "{preferred} {valid} {renewal}");
+    }
+}
