@@ -278,11 +278,12 @@ impl Containers {
                     }
                 }
                 None if cable.bridged => return Err(unknown().into()),
-                None => parent::connect(&self.netlink, network, ends, namespace.as_fd()).await?,
+                None => parent::connect(&self.netlink, network, cable, namespace.as_fd()).await?,
             }
             let subnets = &network.subnets;
             let gateways = if attachment.way_out == Some(index) { network.gateways() } else { [None; 2] };
             inside.push(Inside {
+                made_as: if cable.bridged { name.clone() } else { cable.link_name() },
                 name,
                 addresses: [(cable.ipv4.into(), subnets.ipv4.length()), (cable.ipv6.into(), subnets.ipv6.length())],
                 gateways,

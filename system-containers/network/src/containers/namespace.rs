@@ -29,6 +29,8 @@ pub fn link_name(index: usize) -> String {
 pub struct Inside {
     /// Its name.
     pub name: String,
+    /// The name that it was made with.
+    pub made_as: String,
     /// Its addresses and the lengths of their networks.
     pub addresses: [(IpAddr, u8); 2],
     /// Where the way out leads, for each address.
@@ -69,7 +71,8 @@ pub async fn clear(namespace: OwnedFd) -> Result<(), NamespaceError> {
             table.update(&link);
         }
         let is_left = |link: &&crate::link::Link| matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"));
-        for link in table.iter().filter(is_left).filter(|link| link.name.starts_with(LINK_PREFIX)) {
+        let is_of_us = |link: &&crate::link::Link| link.name.starts_with(LINK_PREFIX) || link.is_own();
+        for link in table.iter().filter(is_left).filter(is_of_us) {
             netlink.remove_link(link.index, &link.name).await?;
         }
         Ok(())
@@ -113,7 +116,10 @@ async fn configure(netlink: &Netlink, inside: &[Inside]) -> Result<(), Namespace
         netlink.set_up(loopback.index, &loopback.name).await?;
     }
     for each in inside {
-        let link = table.iter().find(|link| link.name == each.name).ok_or(NamespaceError::Missing)?.index;
+        let link = table.iter().find(|link| link.name == each.made_as).ok_or(NamespaceError::Missing)?.index;
+        if each.made_as != each.name {
+            netlink.rename_link(link, &each.made_as, &each.name).await?;
+        }
         configure_link(netlink, link, each).await?;
     }
     Ok(())
