@@ -109,8 +109,10 @@ fn postgresql(bench: &Bench) -> Result<()> {
                          volumes = [\"data:/var/lib/postgresql/data\"]\nstop_grace_period = \"60s\"\n\
                          environment.POSTGRES_PASSWORD = \"secret\"\n";
     let mut machine = start(bench, Service::Postgresql, configuration, 512, 5432)?;
-    // It is asked only when it listens: until then initdb needs the processors.
-    let listening = "berth logs --follow service 2>&1 | grep -m 1 'listening on IPv4 address' > /dev/null";
+    // It is asked only when it listens: until then initdb needs the processors. A pipe with a name, because what follows
+    // the log of a server that has nothing more to say would not notice that nobody reads any longer.
+    let listening = "rm -f /run/lines; mkfifo /run/lines; berth logs --follow service > /run/lines 2>&1 &
+        grep -q 'listening on IPv4 address' < /run/lines; kill $!";
     let until_ready =
         format!("{listening}; until berth exec service pg_isready -q -h 127.0.0.1 -U postgres; do :; done");
     let query = |sql: &str| format!("berth exec service psql -At -v ON_ERROR_STOP=1 -U postgres -c \"{sql}\"");
