@@ -73,18 +73,20 @@ impl Service {
 
     /// What the official images of these services have as their configuration.
     fn process(self) -> Value {
-        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        // Before /usr/bin, where Debian has wrappers of the same names that need Perl.
+        let programs = "/usr/lib/postgresql/15/bin";
         match self {
             Self::Nginx => json!({
                 "Cmd": ["nginx", "-g", "daemon off;"],
-                "Env": [path],
+                "Env": [format!("PATH={path}")],
                 "ExposedPorts": { "80/tcp": {} },
                 "StopSignal": "SIGQUIT",
             }),
             Self::Redis => json!({
                 "Entrypoint": ["/entrypoint.sh"],
                 "Cmd": ["redis-server"],
-                "Env": [path],
+                "Env": [format!("PATH={path}")],
                 "ExposedPorts": { "6379/tcp": {} },
                 "Volumes": { "/data": {} },
                 "WorkingDir": "/data",
@@ -92,7 +94,7 @@ impl Service {
             Self::Postgresql => json!({
                 "Entrypoint": ["/entrypoint.sh"],
                 "Cmd": ["postgres"],
-                "Env": [format!("{path}:/usr/lib/postgresql/15/bin"), "PGDATA=/var/lib/postgresql/data", "LANG=C.UTF-8"],
+                "Env": [format!("PATH={programs}:{path}"), "PGDATA=/var/lib/postgresql/data", "LANG=C.UTF-8"],
                 "ExposedPorts": { "5432/tcp": {} },
                 "StopSignal": "SIGINT",
                 "Volumes": { "/var/lib/postgresql/data": {} },

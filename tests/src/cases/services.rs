@@ -1,8 +1,9 @@
-//! Real services, made of Debian's packages, doing what they are for: a page, a key; and what they keep in a
+//! Real services, made of Debian's packages, doing what they are for: a page, a key, a query; and what they keep in a
 //! volume outlives the container.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,10 +20,14 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "services/nginx", memory: 384, run: nginx },
     Case { name: "services/redis-from-a-registry", memory: 384, run: redis },
+    Case { name: "services/postgresql", memory: 512, run: postgresql },
 ];
 
-/// Enough for an image, unpacked and packed, in bytes.
+/// Enough for the largest image, unpacked and packed, and for a database, in bytes.
 const DISK: u64 = 1 << 30;
+
+/// How long PostgreSQL may need to make its first database on emulated processors.
+const LONGEST_FIRST_START: Duration = Duration::from_secs(600);
 
 fn start(bench: &Bench, service: Service, configuration: &str, memory: u32, port: u16) -> Result<Machine> {
     let archive = service.archive()?;
@@ -97,4 +102,40 @@ fn ask(address: SocketAddr, request: &str, length: usize) -> Result<String> {
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).with_context(|| format!("read the answer to {request:?}"))?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn postgresql(bench: &Bench) -> Result<()> {
+    let configuration = "[containers.service]\nimage = \"localhost/postgresql:1\"\nshm_size = \"128M\"\n\
+                         volumes = [\"data:/var/lib/postgresql/data\"]\nstop_grace_period = \"60s\"\n\
+                         environment.POSTGRES_PASSWORD = \"secret\"\n";
+    let mut machine = start(bench, Service::Postgresql, configuration, 512, 5432)?;
+    // It is asked only when it listens: until then initdb needs the processors. A pipe with a name, because what follows
+    // the log of a server that has nothing more to say would not notice that nobody reads any longer.
+    let listening = "rm -f /run/lines; mkfifo /run/lines; berth logs --follow service > /run/lines 2>&1 &
+        grep -q 'listening on IPv4 address' < /run/lines; kill $!";
+    let until_ready = format!(
+        "{listening}; until berth exec service pg_isready -q -h 127.0.0.1 -U postgres; do [ $? -le 2 ] || exit; done"
+    );
+    let wait_until_ready = |machine: &mut Machine| -> Result<()> {
+        let ready = machine.guest.run_within(&["/bin/sh", "-c", &until_ready], LONGEST_FIRST_START)?;
+        ensure!(ready.code == 0, "{ready:?}");
+        Ok(())
+    };
+    let query = |sql: &str| format!("berth exec service psql -At -v ON_ERROR_STOP=1 -U postgres -c \"{sql}\"");
+    wait_until_ready(&mut machine)?;
+    machine.guest.shell(&query("CREATE TABLE ships (name text); INSERT INTO ships VALUES ('Vasa'), ('Fram')"))?;
+    // Two processes and the memory that they share, in /dev/shm.
+    let parallel = "SET force_parallel_mode = on; SELECT count(*) FROM ships";
+    ensure!(machine.guest.shell(&query(parallel))?.ends_with("2\n"), "a query of two processes fails");
+    // Over the network with the password, which goes another way than the socket.
+    let password = "berth exec -e PGPASSWORD=secret service psql -At -h 127.0.0.1 -U postgres -c 'SELECT 6 * 7'";
+    ensure!(machine.guest.shell(password)? == "42\n", "no answer to a password");
+    recreate(&mut machine, configuration)?;
+    wait_until_ready(&mut machine)?;
+    let kept = machine.guest.shell(&query("SELECT name FROM ships ORDER BY name"))?;
+    ensure!(kept == "Fram\nVasa\n", "the database has lost rows: {kept:?}");
+    let logs = machine.guest.shell("berth logs service 2>&1")?;
+    // StopSignal: SIGINT is its fast shutdown, and no log had to be replayed.
+    ensure!(logs.contains("received fast shutdown request") && !logs.contains("not properly shut down"), "{logs}");
+    Ok(())
 }
