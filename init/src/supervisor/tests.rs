@@ -242,7 +242,7 @@ fn only_some_containers_are_set_up_at_once() {
     names.iter().for_each(|name| world.prepare(name));
     let in_state = |world: &World, state| names.iter().filter(|name| world.state(name) == state).count();
     assert_eq!(in_state(&world, ContainerState::Starting), AT_ONCE);
-    assert_eq!(world.reason(&names[AT_ONCE]), format!("waits while {} others are set up", dependencies::AT_ONCE));
+    assert_eq!(world.reason(&names[AT_ONCE]), "waits while 16 others are set up");
     world.run(&names[0]);
     world.fail(&names[1]);
     assert_eq!(in_state(&world, ContainerState::Starting), AT_ONCE);
@@ -264,23 +264,4 @@ fn a_program_that_ends_before_its_launcher_has_run() {
     world.execute("job", report);
     world.end("job", 0);
     assert_eq!((world.state("job"), world.reason("job")), (ContainerState::Stopped, "exited with code 0"));
-}
-
-#[test]
-fn only_so_many_containers_are_set_up_at_once() {
-    let count = dependencies::AT_ONCE + 2;
-    let names: Vec<String> = (0..count).map(|number| format!("a{number:02}")).collect();
-    let text = names.iter().map(|name| format!("[containers.{name}]\nimage = 'a'\nnetwork_mode = 'none'\n"));
-    let mut world = World::new(&text.collect::<String>());
-    names.iter().for_each(|name| world.prepare(name));
-    let in_state = |world: &World, state| names.iter().filter(|name| world.state(name) == state).count();
-    assert_eq!(in_state(&world, ContainerState::Starting), dependencies::AT_ONCE);
-    let last = names.last().unwrap();
-    assert_eq!(world.state(last), ContainerState::Waiting);
-    assert_eq!(world.reason(last), format!("waits while {} others are set up", dependencies::AT_ONCE));
-    // One that runs and one that cannot be set up make room alike.
-    world.run(&names[0]);
-    assert_eq!(in_state(&world, ContainerState::Starting), dependencies::AT_ONCE);
-    world.fail(&names[1]);
-    assert_eq!(world.state(last), ContainerState::Starting);
 }
