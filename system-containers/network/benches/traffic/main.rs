@@ -1,8 +1,9 @@
 //! What a container's packets pass: throughput and request rate between two containers, from a container to the outside
 //! and from there to a published port, each in turns with the same topology made by hand with `ip` and `nft`.
 //!
-//! `cargo bench -p berth-network --bench traffic [-- --turns=N]`, as root; iperf3 measures the throughput. A turn asks
-//! one topology and then the other, the next turn the other way round; what is stated is the median of the turns' ratios.
+//! `cargo bench -p berth-network --bench traffic [-- --turns=N --path=outside]`, as root; iperf3 measures the throughput. A turn
+//! asks one topology after the other, the next turn begins with the next; what is stated is the median of the turns' ratios.
+//! The one by hand is there twice, and what it is of itself is stated too.
 //!
 //! Everything has one processor, where cables and rules are work of whoever sends. So a rate is told twice: by the clock, and in a
 //! second of the processor's time, which is free of what others on the machine had of it. The bar is for the latter.
@@ -34,7 +35,7 @@ struct Measure {
 }
 
 /// How much in a second.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Rate {
     by_clock: f64,
     of_processor: f64,
@@ -70,34 +71,41 @@ fn main() {
     if !support::possible(&["ip", "nft", "iperf3"]) {
         return;
     }
-    let turns = std::env::args().find_map(|argument| argument.strip_prefix("--turns=")?.parse().ok()).unwrap_or(TURNS);
+    let given = |name: &str| std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned));
+    let turns = given("--turns=").and_then(|turns| turns.parse().ok()).unwrap_or(TURNS);
+    let path = given("--path=").unwrap_or_default();
     stay_on_one_processor();
-    let (ours, by_hand) = (Topology::ours(), Topology::by_hand());
-    for path in PATHS {
+    let topologies = [Topology::ours(), Topology::by_hand(), Topology::by_hand()];
+    for path in PATHS.into_iter().filter(|each| each.name().contains(&path)) {
         for measure in MEASURES {
-            compare(&ours, &by_hand, path, &measure, turns);
+            compare(&topologies, path, &measure, turns);
         }
     }
 }
 
-fn compare(ours: &Topology, by_hand: &Topology, path: Path, measure: &Measure, turns: usize) {
-    let mut pairs = Vec::new();
+/// Ours, by hand, and by hand again: what the last two differ by is what the measurement is worth.
+fn compare(topologies: &[Topology; 3], path: Path, measure: &Measure, turns: usize) {
+    let mut all = Vec::new();
     for turn in 0..=turns {
-        let first = if turn % 2 == 0 { ours } else { by_hand };
-        let second = if turn % 2 == 0 { by_hand } else { ours };
-        let (one, two) = ((measure.rate)(first, path), (measure.rate)(second, path));
+        let mut rates = [Rate::default(); 3];
+        // Each is the first, the second and the last as often as the others.
+        for place in 0..rates.len() {
+            let index = (turn + place) % rates.len();
+            rates[index] = (measure.rate)(&topologies[index], path);
+        }
         // The first turn finds no neighbours and no code in the caches.
         if turn > 0 {
-            pairs.push(if turn % 2 == 0 { (one, two) } else { (two, one) });
+            all.push(rates);
         }
     }
-    let middle = |of: fn(&(Rate, Rate)) -> f64| median(pairs.iter().map(of).collect());
+    let middle = |of: fn(&[Rate; 3]) -> f64| median(all.iter().map(of).collect());
     let (name, unit) = (measure.name, measure.unit);
-    let (mine, theirs) = (middle(|(mine, _)| mine.of_processor), middle(|(_, theirs)| theirs.of_processor));
+    let (mine, theirs) = (middle(|[mine, ..]| mine.of_processor), middle(|[_, theirs, _]| theirs.of_processor));
     let line = format!("{}, {name}: {mine:.1} {unit}, by hand {theirs:.1}", path.name());
-    let ratio = middle(|(mine, theirs)| mine.of_processor / theirs.of_processor);
-    let by_clock = middle(|(mine, theirs)| mine.by_clock / theirs.by_clock);
-    println!("{line:<76} {ratio:.3} (by the clock {by_clock:.2})   bar: {BAR}");
+    let ratio = middle(|[mine, theirs, _]| mine.of_processor / theirs.of_processor);
+    let by_clock = middle(|[mine, theirs, _]| mine.by_clock / theirs.by_clock);
+    let same = middle(|[_, theirs, again]| again.of_processor / theirs.of_processor);
+    println!("{line:<76} {ratio:.3} (by the clock {by_clock:.2}; by hand again {same:.3})   bar: {BAR}");
 }
 
 fn stay_on_one_processor() {
