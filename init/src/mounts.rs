@@ -37,8 +37,17 @@ pub const EARLY_MOUNTS: &[EarlyMount] = &[
 ];
 
 /// Folders of the running machine, with their modes.
-pub const RUNTIME_FOLDERS: &[(&str, u32)] =
-    &[("/run/berth", 0o755), ("/run/berth/user-data", 0o755), ("/run/root", 0o700), ("/run/lock", 0o755)];
+pub const RUNTIME_FOLDERS: &[(&str, u32)] = &[
+    ("/run/berth", 0o755),
+    ("/run/berth/user-data", 0o755),
+    ("/run/root", 0o700),
+    ("/run/lock", 0o755),
+    (LAYERS, 0o700),
+];
+
+/// Where the layers of images are mounted, each once for all containers. Nobody who has a clone of /run has it: such a
+/// clone would hold on to layers that are long gone.
+pub const LAYERS: &str = "/run/layers";
 
 /// Kernel settings of a machine that only runs containers, below /proc/sys. Each is the stricter choice where the
 /// kernel's default is a compromise (Documentation/admin-guide/sysctl); a configuration may set any of them again.
@@ -94,8 +103,16 @@ pub fn mount_early() -> Vec<String> {
     for (path, mode) in RUNTIME_FOLDERS {
         problems.extend(make_folder(Path::new(path), *mode).err());
     }
+    problems.extend(keep_to_itself(LAYERS).err());
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     problems
+}
+
+/// Makes a folder a mount that is in no clone of what is above it.
+fn keep_to_itself(folder: &str) -> Result<(), String> {
+    let fail = |error: Errno| format!("{folder}: {error}");
+    mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(fail)?;
+    mount(None::<&str>, folder, None::<&str>, MsFlags::MS_UNBINDABLE, None::<&str>).map_err(fail)
 }
 
 fn mount_one(entry: &EarlyMount) -> Result<(), String> {

@@ -13,6 +13,7 @@ mod exec;
 mod handover;
 mod health;
 mod isolation;
+mod layers;
 mod links;
 mod network;
 mod operation;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
         health::CASES,
         handover::CASES,
         isolation::CASES,
+        layers::CASES,
         links::CASES,
         network::CASES,
         clock::CASES,

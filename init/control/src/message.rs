@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cause::Cause;
 pub use self::container::{
-    Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedMount, Registries,
+    Attachment, Container, ContainerState, Declaration, Health, Kind, Port, PreparedImage, PreparedLayer,
+    PreparedMount, Registries,
 };
 pub use self::ending::Ending;
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};

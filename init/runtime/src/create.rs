@@ -22,6 +22,7 @@ use crate::channel::{self, Message};
 use crate::error::{Context, Error, Step, SystemError};
 use crate::gate::Gate;
 use crate::handover::Descriptor;
+use crate::mounts::layers::Layer;
 use crate::spec::{Seccomp, Spec, State, Status};
 use crate::sys::clone::{self, PidfdNamespace, Side};
 use crate::{idmap, launcher};
@@ -34,7 +35,7 @@ pub enum Rootfs {
     /// Layers, and what is written on top.
     Overlay {
         /// The uppermost first; at least one.
-        layers: Vec<PathBuf>,
+        layers: Vec<Layer>,
         /// Writable; without it the root cannot be written.
         upper: Option<PathBuf>,
         /// overlayfs's own, on the file system of `upper` and in one directory with it.

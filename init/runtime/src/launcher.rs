@@ -25,7 +25,7 @@ use crate::create::{Request, Rootfs};
 use crate::error::{Chain, Context, Error, Step, SystemError};
 use crate::gate::Gate;
 use crate::holdings::Holdings;
-use crate::mounts::{Sources, attach};
+use crate::mounts::{self, Sources, attach};
 use crate::namespaces::{Namespaces, flag};
 use crate::process::{self, waits_for_launcher};
 use crate::seccomp::Filter;
@@ -139,6 +139,10 @@ fn launch_into(
     filter: Option<&Filter>,
     holdings: &Holdings,
 ) -> Result<Launched, Failure> {
+    if let Rootfs::Overlay { layers, .. } = &request.rootfs {
+        // Before any namespace is left: others are to find them.
+        mounts::layers::mount(layers).step("mount the image's layers")?;
+    }
     let mut sources = None;
     let empty = BTreeMap::new();
     let devices = request.spec.linux.as_ref().map_or(&empty, |linux| &linux.net_devices);

@@ -80,6 +80,7 @@ pub use error::{Chain, Error, SystemError};
 pub use exec::{ExecRequest, exec};
 pub use idmap::{IdMapError, to_host};
 pub use limits::{keep_within_reach, known_memory_policies};
+pub use mounts::layers::{Layer, remove_but as remove_layers_but};
 pub use mounts::{MountError, known_options as known_mount_options};
 pub use namespaces::NamespaceError;
 pub use netdevices::NetDeviceError;

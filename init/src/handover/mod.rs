@@ -33,7 +33,7 @@ pub const ASK: &str = "--takes-over";
 pub const ANSWER: &str = "berth handover format";
 
 /// Of the record. One more whenever a program that knows the earlier one could not go on with what is written.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// So many defects within [`LOOP_TIME`] are a loop.
 const LOOP: usize = 4;

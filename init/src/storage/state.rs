@@ -213,10 +213,11 @@ fn grow_filesystem(device: &BlockDevice) -> Result<((), String), String> {
 fn format(device: &BlockDevice) -> Result<((), String), String> {
     let node = device.node();
     // verity and quota are asked for now because an existing file system cannot get them later without tune2fs.
+    // -b: on a small partition they would be of 1 KiB, for which fs-verity has four times as many hashes.
     // -m 2: the reserve is for PID 1 and the system containers, so that a full disk never stops the boot.
     run(
         Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-L", STATE_LABEL, "-m", "2", "-O", "verity,quota,project"])
+            .args(["-q", "-F", "-t", "ext4", "-L", STATE_LABEL, "-b", "4096", "-m", "2", "-O", "verity,quota,project"])
             .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,quotatype=prjquota"])
             .arg(&node),
         0,

@@ -189,7 +189,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
                 fchown(pipe, Some(owner), None).map_err(|error| format!("give it its output: {error}"))?;
             }
             Rootfs::Overlay {
-                layers: image.layers.clone(),
+                layers: image.layers.iter().map(super::layers::layer).collect::<Result<_, _>>()?,
                 upper: Some(image.upper.clone()),
                 work: Some(image.work.clone()),
                 mapped: user.security.user_namespace == berth_config::UserNamespace::Auto,

@@ -18,6 +18,7 @@ mod freeze;
 mod health;
 mod interaction;
 mod launch;
+mod layers;
 mod made;
 mod memory;
 mod network;
@@ -308,6 +309,9 @@ impl Supervisor {
                 Some(made) => self.forget_made(container.name, made),
                 None => log::info!("container {} is no longer declared and is gone", container.name),
             }
+        }
+        if !gone.is_empty() {
+            self.unmount_unused_layers();
         }
         !gone.is_empty()
     }

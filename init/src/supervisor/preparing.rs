@@ -66,8 +66,10 @@ impl Supervisor {
             for remark in &image.remarks {
                 log::warn!("container {name}: {remark}");
             }
-            container.image = Some(image);
             let id = container.id;
+            if container.image.replace(image).is_some() {
+                self.unmount_unused_layers();
+            }
             self.prepared(id);
         }
         Ok(())

@@ -3,27 +3,28 @@
 //! The target is new and empty and nobody else's; the source is a merged view, which follows no link.
 
 use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
-use crate::layer::{EntryPath, LayerError, copy_attributes, failed};
+use crate::erofs::{Kind, Metadata};
+use crate::layer::{EntryPath, LayerError, attributes, failed, file_failed};
 use crate::limits;
-use crate::merged::{Found, MergedDirectory};
+use crate::merged::{Found, Item, MergedDirectory};
+
+/// How much of a file is copied at once, in bytes.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Copies owner, mode, attributes and times to an open file or directory.
-pub fn metadata(
-    source: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    metadata: &Stat,
-    path: &EntryPath,
-) -> Result<(), LayerError> {
-    let (uid, gid) = (Uid::from_raw(metadata.st_uid), Gid::from_raw(metadata.st_gid));
-    rustix::fs::fchown(target, Some(uid), Some(gid)).map_err(failed("chown", path))?;
-    rustix::fs::fchmod(target, Mode::from_raw_mode(metadata.st_mode)).map_err(failed("chmod", path))?;
-    copy_attributes(source, target, path)?;
-    rustix::fs::futimens(target, &times(metadata)).map_err(failed("set the times of", path))
+pub fn metadata(source: &Item, target: BorrowedFd<'_>, path: &EntryPath) -> Result<(), LayerError> {
+    let Metadata { mode, uid, gid, .. } = source.metadata();
+    rustix::fs::fchown(target, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed("chown", path))?;
+    rustix::fs::fchmod(target, Mode::from_raw_mode(mode)).map_err(failed("chmod", path))?;
+    for (name, value) in source.attributes()?.iter().filter(|(name, _)| attributes::is_kept(name)) {
+        attributes::set(target, name, value).map_err(failed("copy the attributes of", path))?;
+    }
+    rustix::fs::futimens(target, &times(source)).map_err(failed("set the times of", path))
 }
 
 /// Copies a directory of an image into an empty one. Hard links become files of their own.
@@ -42,54 +43,65 @@ pub fn directory(source: &MergedDirectory, target: BorrowedFd<'_>, path: &EntryP
                 let opened = rustix::fs::openat(target, &*name, flags, Mode::empty()).map_err(failed("open", &path))?;
                 directory(&child, opened.as_fd(), &path)?;
             }
-            Some(Found::Other { parent, name, metadata }) => {
-                other(parent.as_fd(), &name, &metadata, target, &path)?;
-            }
+            Some(Found::Other(item)) => other(&item, &name, target, &path)?,
         }
     }
-    let own = rustix::fs::fstat(source.top()).map_err(failed("look up", path))?;
-    metadata(source.top(), target, &own, path)
+    metadata(source.top(), target, path)
 }
 
-fn other(
-    parent: BorrowedFd<'_>,
-    name: &[u8],
-    found: &Stat,
-    target: BorrowedFd<'_>,
-    path: &EntryPath,
-) -> Result<(), LayerError> {
-    let kind = FileType::from_raw_mode(found.st_mode);
-    let mode = Mode::from_raw_mode(found.st_mode);
-    match kind {
-        FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
-            let mut opened = File::from(opened);
+fn other(source: &Item, name: &[u8], target: BorrowedFd<'_>, path: &EntryPath) -> Result<(), LayerError> {
+    let mode = Mode::from_raw_mode(source.metadata().mode);
+    let kind = match source.kind() {
+        Kind::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(target, name, flags, mode).map_err(failed("make", path))?;
             let mut made = File::from(made);
-            std::io::copy(&mut opened, &mut made)
-                .map_err(|error| failed("copy", path)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-            return metadata(opened.as_fd(), made.as_fd(), found, path);
+            content(source, &mut made, path)?;
+            return metadata(source, made.as_fd(), path);
         }
-        FileType::Symlink => {
-            let link = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed("read", path))?;
-            rustix::fs::symlinkat(&link, target, name).map_err(failed("make", path))?;
+        Kind::Symlink => {
+            rustix::fs::symlinkat(&*source.target()?, target, name).map_err(failed("make", path))?;
+            None
         }
-        _ => rustix::fs::mknodat(target, name, kind, mode, found.st_rdev).map_err(failed("make", path))?,
+        Kind::CharacterDevice => Some(FileType::CharacterDevice),
+        Kind::BlockDevice => Some(FileType::BlockDevice),
+        Kind::Socket => Some(FileType::Socket),
+        // A directory is none of what is here.
+        Kind::Fifo | Kind::Directory => Some(FileType::Fifo),
+    };
+    if let Some(kind) = kind {
+        let device = if kind == FileType::Fifo { 0 } else { source.device() };
+        rustix::fs::mknodat(target, name, kind, mode, device).map_err(failed("make", path))?;
     }
-    let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+    let Metadata { uid, gid, .. } = source.metadata();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("chown", path))?;
-    rustix::fs::utimensat(target, name, &times(found), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(target, name, &times(source), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("set the times of", path))
 }
 
-fn times(metadata: &Stat) -> Timestamps {
-    let time =
-        |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanoseconds).unwrap_or(0) };
-    Timestamps {
-        last_access: time(metadata.st_atime, metadata.st_atime_nsec),
-        last_modification: time(metadata.st_mtime, metadata.st_mtime_nsec),
+/// Copies content; what is nothing but zeros becomes a hole.
+fn content(source: &Item, target: &mut File, path: &EntryPath) -> Result<(), LayerError> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut offset = 0;
+    loop {
+        let length = source.read_at(offset, &mut buffer)?;
+        let read = &buffer[..length];
+        let copied = if length == 0 {
+            return target.set_len(offset).map_err(file_failed("copy", path));
+        } else if read.iter().all(|byte| *byte == 0) {
+            target.seek(SeekFrom::Current(length as i64)).map(drop)
+        } else {
+            target.write_all(read)
+        };
+        copied.map_err(file_failed("copy", path))?;
+        offset += length as u64;
     }
+}
+
+fn times(source: &Item) -> Timestamps {
+    let modified = source.metadata().modified;
+    let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
 }

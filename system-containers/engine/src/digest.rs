@@ -35,6 +35,11 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// The first half of it: enough to tell things apart that nobody makes equal on purpose.
+    pub fn half(&self) -> [u8; 16] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
     /// The 64 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
@@ -43,6 +48,12 @@ impl Digest {
             let _ = write!(text, "{byte:02x}");
             text
         })
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

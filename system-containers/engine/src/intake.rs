@@ -107,10 +107,10 @@ pub struct Incoming<'a, R> {
 
 /// Unpacks a layer, verifies it and makes it visible. `chain` are the image's layers up to and with this one.
 pub fn layer<R: BufRead + Send>(store: &Store, incoming: Incoming<'_, R>, chain: &[Digest]) -> Result<(), IntakeError> {
-    let Some((id, lower)) = chain.split_last() else { return Ok(()) };
+    let Some(id) = chain.last() else { return Ok(()) };
     let diff_id = incoming.diff_id;
     let draft = store.draft()?;
-    match unpack(store, incoming, &draft, lower) {
+    match unpack(store, incoming, &draft, chain) {
         Ok(summary) => Ok(store.publish(draft, *id, diff_id, summary)?),
         Err(error) => {
             if let Err(error) = store.discard(draft) {
@@ -125,8 +125,9 @@ fn unpack<R: BufRead + Send>(
     store: &Store,
     incoming: Incoming<'_, R>,
     draft: &Draft,
-    lower: &[Digest],
+    chain: &[Digest],
 ) -> Result<Summary, IntakeError> {
+    let Some((id, lower)) = chain.split_last() else { return Ok(Summary::default()) };
     let Incoming { name, mut stream, blob, diff_id: expected, cancel } = incoming;
     let mut start = Vec::new();
     (&mut stream)
@@ -145,13 +146,15 @@ fn unpack<R: BufRead + Send>(
     // A layer that is not compressed is its own blob: it is hashed once, for both digests.
     let hashed = blob.is_some() && compression != Compression::Plain;
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };
-    let unwritten = |error| file_error("write the record of a layer in", store.path())(error);
+    let unwritten = |error| file_error("write a layer in", store.path())(error);
     let decoder = Decoder::new(compression, source).map_err(decompress)?;
     let (summary, decoder, diff_id) = std::thread::scope(|scope| {
         let work = || -> Result<_, IntakeError> {
             let pipeline = Pipeline::start(scope, decoder).map_err(decompress)?;
             let stream = Recorder::new(pipeline, draft.record().map_err(unwritten)?);
-            let (summary, mut rest) = layer::unpack(stream, draft.directory(), &lower, store.room()).map_err(failed)?;
+            let file = draft.image().map_err(unwritten)?;
+            let target = layer::Target { file, place: draft.place(), uuid: id.half() };
+            let (summary, mut rest) = layer::unpack(stream, target, &lower, store.room()).map_err(failed)?;
             rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
             let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish().map_err(decompress)?;
             Ok((summary, decoder, diff_id))

@@ -2,7 +2,8 @@
 //!
 //! - [`service`] is the loop that serves PID 1; [`importer`] and a second thread do what takes time
 //! - [`archive`] reads image archives; [`tar`], [`compression`] and [`section`] are what they are made of
-//! - [`layer`] unpacks a layer into a directory, [`merged`] looks into a stack of them without mounting it
+//! - [`layer`] makes an image of a layer, which [`erofs`] writes and reads; [`merged`] looks into a stack of them without
+//!   mounting it
 //! - [`store`] keeps images on the state partition, [`import`] brings an archive's images into it, [`room`] is what they
 //!   leave free
 //! - [`registry`] and [`pull`] bring what registries have, as far as [`trust`] takes it
@@ -23,6 +24,7 @@ pub mod compression;
 mod copy;
 pub mod digest;
 pub mod document;
+pub mod erofs;
 pub mod export;
 pub mod import;
 pub mod importer;
@@ -50,6 +52,7 @@ mod sys;
 pub mod tar;
 mod tool;
 pub mod trust;
+pub mod verity;
 pub mod volumes;
 pub mod wanted;
 

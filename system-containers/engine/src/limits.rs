@@ -19,10 +19,11 @@ pub const INDEX_DEPTH: u32 = 4;
 /// The most layers of one image: overlayfs takes 500 lower directories (`OVL_MAX_STACK`).
 pub const LAYERS: usize = 500;
 
-/// The most entries of one layer. The largest public images have some hundred thousand files in all.
-pub const LAYER_ENTRIES: u64 = 2_000_000;
+/// The most entries of one layer: their names are in memory until the last one is known. The largest public images have
+/// some hundred thousand files in all.
+pub const LAYER_ENTRIES: u64 = 1_000_000;
 
-/// The most bytes that one layer may write, 128 GiB: images with machine-learning models reach tens of GiB.
+/// The most bytes that one layer may hold or its image have, 128 GiB: images with machine-learning models reach tens of GiB.
 pub const LAYER_BYTES: u64 = 128 << 30;
 
 /// The longest path in bytes: Linux's `PATH_MAX` without its final NUL.

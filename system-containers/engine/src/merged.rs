@@ -1,33 +1,34 @@
 //! Looks into an image through its layers, without mounting them: what overlayfs would show, computed from the
-//! directories themselves.
+//! layers' own images.
 //!
-//! Every step is one component below a directory descriptor and follows no link by itself, so nothing in an image can
-//! lead out of it. Symbolic links are followed by name, as if the image were the root.
+//! Symbolic links are followed by name, as if the image were the root: nothing in an image can lead out of it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
-
+use crate::erofs::{Attributes, Image, ImageError, Inode, Kind, Metadata, Place};
 use crate::layer::{self, EntryPath};
 
 /// How many symbolic links one path may lead through; the kernel's own limit.
 const LINKS: u32 = 40;
 
+/// The longest target of a symbolic link in bytes; the kernel's own limit.
+const TARGET_BYTES: u64 = 4095;
+
 /// Why a path of an image cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum MergedError {
-    /// A system call failed.
+    /// A layer cannot be opened or read.
     #[error("{operation} {path:?} in the image's layers")]
-    System {
+    Layer {
         /// What was tried.
         operation: &'static str,
         /// On what.
         path: PathBuf,
-        /// Its error.
+        /// Why it failed.
         #[source]
-        source: Errno,
+        source: ImageError,
     },
     /// Too many symbolic links.
     #[error("{path} leads through more than {LINKS} symbolic links")]
@@ -41,14 +42,22 @@ pub enum MergedError {
 #[derive(Debug)]
 pub struct Merged {
     /// The uppermost first.
-    roots: Vec<OwnedFd>,
+    layers: Vec<Arc<Image>>,
 }
 
 /// A directory as the layers together have it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MergedDirectory {
     /// The directories that merge, the uppermost first; never empty.
-    parts: Vec<OwnedFd>,
+    parts: Vec<Item>,
+}
+
+/// Something in a layer.
+#[derive(Clone, Debug)]
+pub struct Item {
+    image: Arc<Image>,
+    place: Place,
+    inode: Inode,
 }
 
 /// What a name is.
@@ -56,47 +65,95 @@ pub struct MergedDirectory {
 pub enum Found {
     /// A directory.
     Directory(MergedDirectory),
-    /// Anything else, with the directory of the layer it is in.
-    Other {
-        /// The directory that contains it.
-        parent: OwnedFd,
-        /// Its name there.
-        name: Vec<u8>,
-        /// What it is.
-        metadata: Box<Stat>,
-    },
+    /// Anything else.
+    Other(Item),
 }
 
-fn failed(operation: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> MergedError {
+fn failed(operation: &'static str, path: &[u8]) -> impl FnOnce(ImageError) -> MergedError {
     let path = Path::new(&*String::from_utf8_lossy(path)).to_owned();
-    move |source| MergedError::System { operation, path, source }
+    move |source| MergedError::Layer { operation, path, source }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+impl Item {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.inode.kind
+    }
+
+    /// Owner, mode, time.
+    pub fn metadata(&self) -> Metadata {
+        self.inode.metadata
+    }
+
+    /// The size of its content in bytes.
+    pub fn size(&self) -> u64 {
+        self.inode.size
+    }
+
+    /// The number of a device, as a system call takes it.
+    pub fn device(&self) -> u64 {
+        self.inode.start.into()
+    }
+
+    /// Its extended attributes.
+    pub fn attributes(&self) -> Result<Attributes, MergedError> {
+        self.image.attributes(self.place, &self.inode).map_err(failed("read the attributes of", b"a file"))
+    }
+
+    /// Where a symbolic link leads.
+    pub fn target(&self) -> Result<Vec<u8>, MergedError> {
+        Ok(self.content(TARGET_BYTES)?.unwrap_or_default())
+    }
+
+    /// All its content, if that is at most `limit` bytes.
+    pub fn content(&self, limit: u64) -> Result<Option<Vec<u8>>, MergedError> {
+        self.image.content(self.place, &self.inode, limit).map_err(failed("read", b"a file"))
+    }
+
+    /// Reads content; 0 at its end.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, MergedError> {
+        self.image.read_at(self.place, &self.inode, offset, bytes).map_err(failed("read", b"a file"))
+    }
+
+    fn child(&self, name: &[u8]) -> Result<Option<Self>, ImageError> {
+        let Some(place) = self.image.child(self.place, &self.inode, name)? else { return Ok(None) };
+        let inode = self.image.inode(place)?;
+        Ok(Some(Self { image: Arc::clone(&self.image), place, inode }))
+    }
+
+    /// Whether a directory hides what is below it.
+    fn is_opaque(&self) -> Result<bool, MergedError> {
+        Ok(self.attributes()?.iter().any(|(name, value)| name == layer::OPAQUE.as_bytes() && value == b"y"))
+    }
+
+    /// Whether this is overlayfs's mark of a deletion.
+    fn is_whiteout(&self) -> bool {
+        self.inode.kind == Kind::CharacterDevice && self.inode.start == 0
+    }
+}
 
 impl Merged {
-    /// Opens the layers' directories, the uppermost first.
-    pub fn open<P: AsRef<Path>>(layers: &[P]) -> Result<Self, MergedError> {
-        let open = |layer: &P| {
-            let path = layer.as_ref();
-            rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(|source| MergedError::System {
-                operation: "open",
-                path: path.to_owned(),
-                source,
-            })
+    /// Of open layers, the uppermost first.
+    pub fn new(files: Vec<(PathBuf, File)>) -> Result<Self, MergedError> {
+        let open = |(path, file)| match Image::open(file) {
+            Ok(image) => Ok(Arc::new(image)),
+            Err(source) => Err(MergedError::Layer { operation: "open", path, source }),
         };
-        Ok(Self { roots: layers.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self { layers: files.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 
     /// Whether there is any layer.
     pub fn is_empty(&self) -> bool {
-        self.roots.is_empty()
+        self.layers.is_empty()
     }
 
     /// The image's root; none without layers.
     pub fn root(&self) -> Result<Option<MergedDirectory>, MergedError> {
-        let copy = |root: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(failed("open", b"/"));
-        let parts = self.roots.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
+        let mut parts = Vec::new();
+        for image in &self.layers {
+            let inode = image.inode(image.root()).map_err(failed("open", b"/"))?;
+            parts.push(Item { image: Arc::clone(image), place: image.root(), inode });
+        }
         Ok((!parts.is_empty()).then_some(MergedDirectory { parts }))
     }
 
@@ -112,17 +169,10 @@ impl Merged {
 
     /// A file's content; none if it is missing, no regular file, or larger than `limit` bytes.
     pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, MergedError> {
-        let Some(Found::Other { parent, name, metadata }) = self.find(path.as_bytes())? else { return Ok(None) };
-        let size = u64::try_from(metadata.st_size).unwrap_or(u64::MAX);
-        if FileType::from_raw_mode(metadata.st_mode) != FileType::RegularFile || size > limit {
-            return Ok(None);
+        match self.find(path.as_bytes())? {
+            Some(Found::Other(item)) if item.kind() == Kind::File => item.content(limit),
+            _ => Ok(None),
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&parent, &*name, flags, Mode::empty()).map_err(failed("open", &name))?;
-        let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::from(file), limit), &mut content)
-            .map_err(|error| failed("read", &name)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        Ok(Some(content))
     }
 
     fn walk(&self, path: &[u8], follow: bool) -> Result<Option<Found>, MergedError> {
@@ -141,23 +191,21 @@ impl Merged {
             match current.child(&name)? {
                 None => return Ok(None),
                 Some(Found::Directory(child)) => ancestors.push(std::mem::replace(&mut current, child)),
-                Some(Found::Other { parent, name, metadata }) => {
-                    let is_link = FileType::from_raw_mode(metadata.st_mode) == FileType::Symlink;
-                    if !(is_link && follow) {
-                        let found = Found::Other { parent, name, metadata };
-                        return Ok(pending.is_empty().then_some(found));
+                Some(Found::Other(item)) => {
+                    if !(item.kind() == Kind::Symlink && follow) {
+                        return Ok(pending.is_empty().then_some(Found::Other(item)));
                     }
                     links += 1;
                     if links > LINKS {
                         return Err(MergedError::Loop { path: String::from_utf8_lossy(path).into_owned() });
                     }
-                    let target = rustix::fs::readlinkat(&parent, &*name, Vec::new()).map_err(failed("read", &name))?;
-                    if target.to_bytes().starts_with(b"/") {
+                    let target = item.target()?;
+                    if target.starts_with(b"/") {
                         ancestors.clear();
                         let Some(root) = self.root()? else { return Ok(None) };
                         current = root;
                     }
-                    pending.extend(components(target.to_bytes()).rev());
+                    pending.extend(components(&target).rev());
                 }
             }
         }
@@ -167,29 +215,23 @@ impl Merged {
 
 impl MergedDirectory {
     /// The uppermost of the directories that merge: it gives owner, mode and times.
-    pub fn top(&self) -> BorrowedFd<'_> {
-        self.parts[0].as_fd()
+    pub fn top(&self) -> &Item {
+        &self.parts[0]
     }
 
     /// The entry of that name; no link is followed.
     pub fn child(&self, name: &[u8]) -> Result<Option<Found>, MergedError> {
         let mut parts = Vec::new();
         for part in &self.parts {
-            let metadata = match rustix::fs::statat(part, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(metadata) => metadata,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(failed("look up", name)(error)),
-            };
-            if FileType::from_raw_mode(metadata.st_mode) != FileType::Directory {
-                if parts.is_empty() && !layer::is_whiteout(&metadata) {
-                    let parent = rustix::io::fcntl_dupfd_cloexec(part, 3).map_err(failed("open", name))?;
-                    return Ok(Some(Found::Other { parent, name: name.to_vec(), metadata: Box::new(metadata) }));
+            let Some(item) = part.child(name).map_err(failed("look up", name))? else { continue };
+            if item.kind() != Kind::Directory {
+                if parts.is_empty() && !item.is_whiteout() {
+                    return Ok(Some(Found::Other(item)));
                 }
                 break;
             }
-            let directory = rustix::fs::openat(part, name, DIRECTORY, Mode::empty()).map_err(failed("open", name))?;
-            let opaque = layer::is_opaque(directory.as_fd()).map_err(failed("read the attributes of", name))?;
-            parts.push(directory);
+            let opaque = item.is_opaque()?;
+            parts.push(item);
             if opaque {
                 break;
             }
@@ -197,18 +239,19 @@ impl MergedDirectory {
         Ok((!parts.is_empty()).then_some(Found::Directory(Self { parts })))
     }
 
+    /// The entry of that name of the uppermost directory alone.
+    pub fn own_child(&self, name: &[u8]) -> Result<Option<Item>, MergedError> {
+        self.top().child(name).map_err(failed("look up", name))
+    }
+
     /// The names of its entries, in order.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, MergedError> {
         let mut names = std::collections::BTreeSet::new();
         for part in &self.parts {
-            let directory = rustix::fs::Dir::read_from(part).map_err(failed("list", b"a directory"))?;
-            for entry in directory {
-                let entry = entry.map_err(failed("list", b"a directory"))?;
-                let name = entry.file_name().to_bytes();
-                if name != b"." && name != b".." {
-                    names.insert(name.to_vec());
-                }
-            }
+            let insert = |name: &[u8], _, _| {
+                names.insert(name.to_vec());
+            };
+            part.image.each(part.place, &part.inode, insert).map_err(failed("list", b"a directory"))?;
         }
         // Names that a whiteout hides are left out by looking each one up.
         let mut present = Vec::new();
@@ -224,4 +267,27 @@ impl MergedDirectory {
 /// The components of a path without `.`; `..` stays.
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+impl Merged {
+    /// One layer with one file.
+    pub(crate) fn with_file(path: &str, content: &[u8]) -> Self {
+        use crate::erofs::{Directory, Node, Tree, Writer};
+        let metadata = Metadata { mode: 0o755, ..Metadata::default() };
+        let directory = || Directory::new(metadata, Attributes::new());
+        let (mut tree, mut at) = (Tree::new(directory()), Tree::ROOT);
+        let mut writer = Writer::new(tempfile::tempfile().unwrap()).unwrap();
+        let mut names: Vec<&str> = path.split('/').collect();
+        let name = names.pop().unwrap();
+        for name in names {
+            at = tree.add_directory(at, name.as_bytes(), directory()).unwrap();
+        }
+        let begin = writer.bytes();
+        writer.content(content).unwrap();
+        let place = writer.end(Kind::File, metadata, &[], begin).unwrap();
+        tree.add(at, name.as_bytes(), Node::Other(Kind::File, place)).unwrap();
+        let file = tree.finish(writer, [0; 16]).unwrap().unwrap();
+        Self::new(vec![(PathBuf::from("layer"), file)]).unwrap()
+    }
 }

@@ -71,7 +71,7 @@ pub fn container(
     });
     Ok(PreparedImage {
         digest: digest.to_string(),
-        layers: image.chain.iter().rev().map(|layer| store.layer_path(*layer)).collect(),
+        layers: store.layers(&image.chain),
         upper: snapshot.upper,
         work: snapshot.work,
         arguments: process.arguments,

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn built(container_text: &str, image_text: &str) -> Result<Process, ProcessError> {
-        build("web", &container(container_text), &wishes(image_text), &Merged::open::<&str>(&[]).unwrap())
+        build("web", &container(container_text), &wishes(image_text), &Merged::new(Vec::new()).unwrap())
     }
 
     #[test]

@@ -139,8 +139,7 @@ fn make(
     let upper =
         rustix::fs::openat(directory, "new/upper", DIRECTORY, Mode::empty()).map_err(failed("open", subject))?;
     if let Some(root) = image.root()? {
-        let metadata = rustix::fs::fstat(root.top()).map_err(failed("look up", subject))?;
-        crate::copy::metadata(root.top(), upper.as_fd(), &metadata, subject)?;
+        crate::copy::metadata(root.top(), upper.as_fd(), subject)?;
     }
     let name = generation.to_string();
     rustix::fs::renameat(directory, ASIDE, directory, &*name).map_err(failed("rename", subject))
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     fn prepared(containers: &Path, definition: &str) -> PathBuf {
-        let image = Merged::open::<&str>(&[]).unwrap();
+        let image = Merged::new(Vec::new()).unwrap();
         prepare(containers, "web", definition.as_bytes(), &image, None).unwrap().upper
     }
 

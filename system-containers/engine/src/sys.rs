@@ -1,4 +1,4 @@
-//! The system calls that rustix and nix do not have: project IDs and quotas.
+//! The system calls that rustix and nix do not have: project IDs and quotas, fs-verity.
 
 #![allow(unsafe_code)]
 
@@ -76,4 +76,54 @@ fn quota(place: BorrowedFd<'_>, command: libc::c_int, project: u32, limits: &mut
     let result =
         unsafe { libc::syscall(libc::SYS_quotactl_fd, place.as_raw_fd(), (command << 8) | PROJECT, project, limits) };
     Errno::result(result).map(drop)
+}
+
+/// FS_IOC_ENABLE_VERITY with SHA-256 and blocks of 4096 bytes, or of the file system's size if that is smaller, see Linux's Documentation/filesystems/fsverity.rst: from
+/// then on the file cannot be written, and what was changed on the disk is an error to whoever reads it. The file is open
+/// for reading, and nobody has it open for writing. Reads all of it, and waits for the disk.
+pub fn enable_verity(file: BorrowedFd<'_>) -> nix::Result<()> {
+    /// A page, which is the most that the kernel takes.
+    const LARGEST_BLOCK: u32 = 4096;
+    /// `struct fsverity_enable_arg` of linux/fsverity.h, without salt and signature.
+    #[repr(C)]
+    struct Wanted {
+        version: u32,
+        hash_algorithm: u32,
+        block_size: u32,
+        others: [u32; 29],
+    }
+    let found = nix::sys::stat::fstat(file)?.st_blksize;
+    let block_size = u32::try_from(found).unwrap_or(LARGEST_BLOCK).min(LARGEST_BLOCK);
+    let wanted = Wanted { version: 1, hash_algorithm: VERITY_SHA256, block_size, others: [0; 29] };
+    let request = nix::request_code_write!(b'f', 133, size_of::<Wanted>());
+    // SAFETY: the request reads one `struct fsverity_enable_arg` of 128 bytes through the third argument; `Wanted` has its
+    // layout and lives until the call returns. With sizes of 0 it follows none of the pointers in it.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, &raw const wanted) };
+    Errno::result(result).map(drop)
+}
+
+/// FS_VERITY_HASH_ALG_SHA256.
+const VERITY_SHA256: u32 = 1;
+
+/// FS_IOC_MEASURE_VERITY: the digest of a file that is protected; ENODATA of one that is not. Takes as long for every
+/// file.
+pub fn measure_verity(file: BorrowedFd<'_>) -> nix::Result<[u8; 32]> {
+    /// `struct fsverity_digest` with room for SHA-256.
+    #[repr(C)]
+    struct Measured {
+        algorithm: u16,
+        size: u16,
+        digest: [u8; 32],
+    }
+    let mut measured = Measured { algorithm: 0, size: 32, digest: [0; 32] };
+    let request = nix::request_code_readwrite!(b'f', 134, 4_usize);
+    // SAFETY: the request reads and writes the 4 bytes that `struct fsverity_digest` begins with, and writes at most
+    // `size` bytes behind them, for which there is room; `measured` lives until the call returns.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut measured) };
+    Errno::result(result)?;
+    if u32::from(measured.algorithm) == VERITY_SHA256 && measured.size == 32 {
+        Ok(measured.digest)
+    } else {
+        Err(Errno::EBADMSG)
+    }
 }

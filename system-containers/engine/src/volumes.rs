@@ -226,10 +226,7 @@ mod tests {
 
     fn mounts(directory: &Path, volumes: &str, wishes: &str) -> Result<Vec<PreparedMount>, VolumeError> {
         let container: Container = serde_json::from_str(&format!(r#"{{"image":"x","volumes":{volumes}}}"#)).unwrap();
-        let image = directory.join("image");
-        std::fs::create_dir_all(image.join("data/sub")).unwrap();
-        std::fs::write(image.join("data/sub/file"), "from the image").unwrap();
-        let image = Merged::open(&[image]).unwrap();
+        let image = Merged::with_file("data/sub/file", b"from the image");
         prepare(&places(directory), "web", &container, &serde_json::from_str(wishes).unwrap(), &image)
     }
 

@@ -126,12 +126,17 @@ fn a_layer_that_was_changed_on_the_disk_does_not_go_out() {
     let store = machine.store();
     import(&store, &oci_archive(&[image("a:1")])).unwrap();
     let (_, record) = store.resolve(&"a:1".parse().unwrap()).unwrap();
-    let file = store.layer_path(record.chain[0]).join("d/big");
-    let mut content = std::fs::read(&file).unwrap();
-    content[9] ^= 1;
-    std::fs::write(&file, &content).unwrap();
+    let big = support::content(&store, record.chain[0], "d/big");
+    let file = store.layer_path(record.chain[0]);
+    let mut image = std::fs::read(&file).unwrap();
+    let at = image.windows(64).position(|window| window == &big[..64]).expect("its content is in the image");
+    image[at + 9] ^= 1;
+    std::fs::write(&file, &image).unwrap();
     assert!(save(&store, &["a:1"]).unwrap_err().contains("is not as it was unpacked"));
-    std::fs::remove_file(&file).unwrap();
+    // Where the name of the file is no more, nor its inode.
+    let at = image.windows(3).rposition(|window| window == b"big").expect("its name is in the image");
+    image[at] = b'p';
+    std::fs::write(&file, &image).unwrap();
     assert!(save(&store, &["a:1"]).unwrap_err().contains("d/big of the layer"));
     assert!(save(&store, &["none"]).unwrap_err().contains("there is no image docker.io/library/none:latest here"));
 }

@@ -160,7 +160,7 @@ impl Disk {
             let path = store.layer_path(id);
             assert_eq!(store.has_layer(id), path.exists());
             if path.exists() {
-                let content = std::fs::read(path.join(std::str::from_utf8(&tar[..1]).unwrap())).unwrap();
+                let content = support::content(&store, id, std::str::from_utf8(&tar[..1]).unwrap());
                 assert!(!content.is_empty() && tar[512..512 + content.len()] == content);
             }
         }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use berth_engine::merged::Found;
 use support::{Header, Image, Machine, Tar, oci_archive};
 
 /// Imports an image of this one layer; the problem that was reported.
@@ -111,8 +112,7 @@ fn a_damaged_archive_is_an_error_of_that_archive_only() {
     }
     assert_eq!(machine.import(&store, &good), [""; 0]);
     let (_, image) = store.resolve(&"good".parse().unwrap()).unwrap();
-    let file = store.layer_path(image.chain[0]).join("x");
-    assert_eq!(std::fs::read(file).unwrap(), b"content");
+    assert_eq!(support::content(&store, image.chain[0], "x"), b"content");
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn the_hosts_own_attributes_are_not_set() {
     let archive = machine.archive("x.tar", &oci_archive(&[Image::new("x", vec![layer])]));
     assert_eq!(machine.import(&store, &archive), [""; 0]);
     let (_, image) = store.resolve(&"x".parse().unwrap()).unwrap();
-    let directory = store.layer_path(image.chain[0]).join("d");
-    let mut buffer = [0_u8; 16];
-    assert!(rustix::fs::getxattr(&directory, "trusted.overlay.redirect", &mut buffer[..]).is_err());
-    assert_eq!(rustix::fs::getxattr(&directory, "user.kept", &mut buffer[..]), Ok(3));
+    let Some(Found::Directory(directory)) = store.merged(&image.chain).unwrap().find(b"d").unwrap() else {
+        panic!("there is no directory");
+    };
+    assert_eq!(directory.top().attributes().unwrap(), [(b"user.kept".to_vec(), b"yes".to_vec())]);
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::path::Path;
 use berth_config::Container;
 use berth_control::images::{StoredVolume, VolumeEvent, VolumeQuery};
 use berth_control::message::Declaration;
-use berth_engine::merged::Merged;
 use berth_engine::volumes::{self, Places, Users, answer};
-use support::Machine;
+use support::{Machine, Tar};
 
 fn places(machine: &Machine) -> Places {
     Places { volumes: machine.path("volumes"), user_data: machine.path("user-data") }
@@ -119,7 +118,8 @@ fn those_that_nobody_uses_are_pruned() {
 
 fn prepare(places: &Places, image: &Path) -> std::path::PathBuf {
     let container: Container = serde_json::from_str(r#"{"image":"x","volumes":["data:/data"]}"#).unwrap();
-    let image = Merged::open(&[image]).unwrap();
+    let tar = Tar::default().directory("data", 0o755).file("data/file", b"from the image").finish();
+    let image = support::merged(image, &tar);
     volumes::prepare(places, "web", &container, &Default::default(), &image).unwrap().remove(0).source
 }
 
@@ -128,8 +128,6 @@ fn the_first_container_fills_a_volume_and_no_other_does() {
     let Some(machine) = Machine::new() else { return };
     let places = places(&machine);
     let image = machine.path("image");
-    std::fs::create_dir_all(image.join("data")).unwrap();
-    std::fs::write(image.join("data/file"), "from the image").unwrap();
     let VolumeEvent::Volume(made) = create(&places, "data", None) else { panic!("it is not made") };
     // As a power cut leaves it in the middle of the copy.
     std::fs::write(made.path.join("half"), "").unwrap();

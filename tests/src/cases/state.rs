@@ -44,7 +44,7 @@ fn survives_a_reboot(bench: &Bench) -> Result<()> {
     machine.wait_until_ready()?;
     machine.guest.read_in("a", "/tmp/done")?;
     ensure!(machine.guest.read(STARTS)? == "started\n", "the first start");
-    let unpacked = "find /var/lib/berth/images -name busybox -type f -exec stat -c '%i %Z' {} +";
+    let unpacked = "find /var/lib/berth/images/layers -type f -exec stat -c '%n %i %Y' {} +";
     let before = machine.guest.shell(unpacked)?;
     ensure!(!before.is_empty(), "the layer is nowhere");
 

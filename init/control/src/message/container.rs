@@ -123,8 +123,8 @@ pub struct Registries {
 pub struct PreparedImage {
     /// The image's manifest digest, `sha256:…`.
     pub digest: String,
-    /// Directories of the layers, the uppermost first. Never written to.
-    pub layers: Vec<PathBuf>,
+    /// The layers, the uppermost first. Never written to.
+    pub layers: Vec<PreparedLayer>,
     /// The container's writable layer.
     pub upper: PathBuf,
     /// overlayfs's work directory, on the same file system as `upper`.
@@ -153,6 +153,16 @@ pub struct PreparedImage {
     /// What is not as it was asked for, a sentence each, though the container can run.
     #[serde(default)]
     pub remarks: Vec<String>,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PreparedLayer {
+    /// Its image, a file with an EROFS in it.
+    pub path: PathBuf,
+    /// The fs-verity digest that the file must have, 64 hexadecimal digits; none if it is not protected.
+    #[serde(default)]
+    pub verity: Option<String>,
 }
 
 /// A directory or file of the host that appears in the container.

@@ -9,10 +9,13 @@ pub(crate) mod attach;
 pub(crate) mod container;
 mod copy_up;
 pub(crate) mod filesystem;
+pub(crate) mod layers;
 pub(crate) mod options;
 pub(crate) mod overlay;
 mod remount;
 pub(crate) mod sources;
+
+use std::path::PathBuf;
 
 use crate::error::SystemError;
 use crate::idmap::IdMapError;
@@ -58,6 +61,19 @@ pub enum MountError {
     Overlay {
         /// What is wrong.
         reason: &'static str,
+    },
+    /// A layer is not the file that was written.
+    #[error(
+        "the layer {layer:?} was changed on disk: its fs-verity digest is {found}, not {expected}; pull or import the image \
+         again"
+    )]
+    Changed {
+        /// Its file.
+        layer: PathBuf,
+        /// As measured.
+        found: String,
+        /// As it was.
+        expected: String,
     },
     /// Ids cannot be mapped.
     #[error(transparent)]

@@ -6,21 +6,22 @@
 //! The overlay keeps private copies of what it needs, and the namespace ends with the process.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::MountError;
 use super::attach;
 use super::filesystem::Filesystem;
+use super::layers::Layer;
 use crate::error::Context;
 use crate::sys::privileges;
 
 /// The directories of an overlay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layers<'a> {
-    /// The uppermost first.
-    pub lower: &'a [PathBuf],
+    /// The uppermost first; those that are images are mounted.
+    pub lower: &'a [Layer],
     /// Writable; with `work` or not at all.
     pub upper: Option<&'a Path>,
     /// On the file system of `upper`.
@@ -43,7 +44,7 @@ pub(crate) fn make(layers: Layers<'_>, mapping: Option<Mapping<'_>>) -> Result<O
     }
     if let Some(Mapping { user_namespace, .. }) = mapping {
         for layer in layers.lower {
-            cover(layer, user_namespace)?;
+            cover(layer.directory(), user_namespace)?;
         }
         if let (Some(upper), Some(work)) = (layers.upper, layers.work) {
             cover(common(upper, work)?, user_namespace)?;
@@ -51,10 +52,15 @@ pub(crate) fn make(layers: Layers<'_>, mapping: Option<Mapping<'_>>) -> Result<O
     }
     let filesystem = Filesystem::open("overlay")?;
     filesystem.set("source", "overlay")?;
+    if layers.lower.iter().any(|layer| matches!(layer, Layer::Image { .. })) {
+        // They are file systems of their own. Numbers of inodes that say which one stay as they are when a file is copied
+        // up, and all files seem to be on one device.
+        filesystem.set("xino", "on")?;
+    }
     // Paths may be longer than a value of fsconfig(2) can be, and may contain colons: name them by descriptor.
     let mut held = Vec::new();
     for layer in layers.lower {
-        filesystem.set("lowerdir+", &by_descriptor(layer, &mut held)?)?;
+        filesystem.set("lowerdir+", &by_descriptor(layer.directory(), &mut held)?)?;
     }
     for (key, directory) in [("upperdir", layers.upper), ("workdir", layers.work)] {
         if let Some(directory) = directory {

@@ -5,9 +5,11 @@ pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod limits;
+pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod privileges;
+pub(crate) mod verity;
 
 use rustix::io::Errno;
 

@@ -1,6 +1,7 @@
 //! The cases, by topic.
 
 mod confinement;
+mod layers;
 mod lifecycle;
 mod limits;
 mod mounts;
@@ -12,5 +13,14 @@ pub type Test = (&'static str, fn());
 
 /// All of them.
 pub static ALL: std::sync::LazyLock<Vec<Test>> = std::sync::LazyLock::new(|| {
-    [lifecycle::CASES, confinement::CASES, mounts::CASES, netdevices::CASES, limits::CASES, notify::CASES].concat()
+    [
+        lifecycle::CASES,
+        layers::CASES,
+        confinement::CASES,
+        mounts::CASES,
+        netdevices::CASES,
+        limits::CASES,
+        notify::CASES,
+    ]
+    .concat()
 });

@@ -1,15 +1,11 @@
 //! A layer's tar stream, made again from its record and the files of the unpacked layer.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt as _;
-
-use rustix::fs::{Mode, OFlags};
+use std::io::Write;
 
 use super::ExportError;
 use crate::digest::{Digest, Hasher};
 use crate::layer::{EntryPath, Piece, Pieces};
-use crate::merged::{Found, Merged};
+use crate::merged::{Found, Item, Merged};
 use crate::store::Store;
 use crate::tar::Segment;
 
@@ -43,7 +39,7 @@ pub fn write(store: &Store, chain: &[Digest], diff_id: Digest, target: &mut dyn 
         hasher.update(bytes);
         target.write_all(bytes).map_err(ExportError::Write)
     };
-    let mut open: Option<(Vec<u8>, File)> = None;
+    let mut open: Option<(Vec<u8>, Item)> = None;
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Some(piece) = pieces.next_piece().map_err(broken)? {
         let (path, part) = match piece {
@@ -65,31 +61,34 @@ pub fn write(store: &Store, chain: &[Digest], diff_id: Digest, target: &mut dyn 
     if found == diff_id { Ok(()) } else { Err(ExportError::Digest { diff_id, found }) }
 }
 
-fn find(merged: &Merged, path: &[u8]) -> Result<Option<File>, ExportError> {
+fn find(merged: &Merged, path: &[u8]) -> Result<Option<Item>, ExportError> {
     // It was parsed when it was unpacked.
     let Ok(path) = EntryPath::parse(path) else { return Ok(None) };
     let (directory, name) = path.split();
     let Some(Found::Directory(directory)) = merged.find(directory.as_bytes())? else { return Ok(None) };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory.top(), name, flags, Mode::empty()).ok().map(File::from))
+    Ok(directory.own_child(name)?)
 }
 
 /// The inner error is the file's.
 fn copy(
-    file: &File,
+    file: &Item,
     part: Segment,
     buffer: &mut [u8],
     put: &mut impl FnMut(&[u8]) -> Result<(), ExportError>,
-) -> Result<io::Result<()>, ExportError> {
+) -> Result<Result<(), Short>, ExportError> {
     let (mut offset, mut left) = (part.offset, part.length);
     while left > 0 {
         let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if let Err(error) = file.read_exact_at(&mut buffer[..length], offset) {
-            return Ok(Err(error));
-        }
+        let length = match file.read_at(offset, &mut buffer[..length]) {
+            Ok(0) | Err(_) => return Ok(Err(Short)),
+            Ok(length) => length,
+        };
         put(&buffer[..length])?;
         offset += length as u64;
         left -= length as u64;
     }
     Ok(Ok(()))
 }
+
+/// A file has less than it had.
+struct Short;

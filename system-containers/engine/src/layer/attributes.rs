@@ -22,14 +22,6 @@ pub fn set(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), Errno>
     tolerate(name, rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))
 }
 
-/// As [`set`], for what cannot be opened: a link or device in an open directory.
-pub fn set_at(directory: BorrowedFd<'_>, entry: &[u8], name: &[u8], value: &[u8]) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd as _;
-    // Linux 6.13 has setxattrat; before, the way to a name in an open directory is through /proc.
-    let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), entry].concat();
-    tolerate(name, rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()))
-}
-
 fn tolerate(name: &[u8], result: Result<(), Errno>) -> Result<(), Errno> {
     match result {
         Err(Errno::OPNOTSUPP | Errno::PERM) if name != b"security.capability" => Ok(()),

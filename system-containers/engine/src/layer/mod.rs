@@ -1,28 +1,25 @@
-//! Turns the tar stream of a layer into a directory that overlayfs takes as a lower directory.
+//! Turns the tar stream of a layer into an image of a file system, which overlayfs takes, mounted, as a lower directory.
 //!
-//! Invariants: nothing is written outside the layer's directory, whatever the names and links in the stream say; every
-//! path is resolved by openat2 below the layer's descriptor. Owners are kept as the image has them: user namespaces map
-//! them at mount time. What a hostile layer can cost is bounded by [`crate::limits`].
+//! Invariants: nothing is written but the image's file, whatever the names and links in the stream say; they only mean
+//! something inside it. Owners are kept as the image has them: user namespaces map them at mount time. What a hostile
+//! layer can cost is bounded by [`crate::limits`].
 //!
 //! A deletion (`.wh.name`) becomes a character device 0:0, overlayfs's own mark, and an emptied directory
 //! (`.wh..wh..opq`) the attribute `trusted.overlay.opaque`. Layer trees are only ever merged by mounts made with full
 //! privilege, so the marks for unprivileged overlayfs (`user.overlay.*`) are not needed.
 
-mod attributes;
+pub(crate) mod attributes;
 mod path;
 mod record;
 mod tree;
 mod unpack;
 
-use std::os::fd::BorrowedFd;
-
-use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 pub use path::{EntryPath, PathError};
 pub use record::{Piece, Pieces, Recorder};
-pub(crate) use tree::{copy_attributes, failed};
-pub use unpack::{Summary, unpack};
+pub(crate) use tree::{failed, file_failed};
+pub use unpack::{Summary, Target, unpack};
 
 use crate::limits;
 use crate::tar::TarError;
@@ -62,6 +59,15 @@ pub enum LayerError {
     /// More entries than [`limits::LAYER_ENTRIES`].
     #[error("the layer has more than {} entries", limits::LAYER_ENTRIES)]
     Entries,
+    /// More names than there is memory for.
+    #[error("the names of the layer take more memory than there is for them")]
+    Names,
+    /// An extended attribute that cannot be kept.
+    #[error("the extended attributes of {path} are too large or have names that mean nothing")]
+    Attributes {
+        /// The entry.
+        path: String,
+    },
     /// More data than [`limits::LAYER_BYTES`].
     #[error("the layer has more than {} bytes of data", limits::LAYER_BYTES)]
     Bytes,
@@ -89,6 +95,9 @@ pub enum LayerError {
     /// The layers below cannot be read.
     #[error(transparent)]
     Merged(#[from] crate::merged::MergedError),
+    /// One of them is not as it was written.
+    #[error(transparent)]
+    Verity(#[from] crate::verity::VerityError),
 }
 
 impl LayerError {
@@ -101,23 +110,8 @@ impl LayerError {
     pub fn is_of_the_image(&self) -> bool {
         match self {
             Self::Tar(error) => !matches!(error, TarError::Read(_)),
-            Self::NoSpace { .. } | Self::System { .. } | Self::Merged(_) => false,
+            Self::NoSpace { .. } | Self::System { .. } | Self::Merged(_) | Self::Verity(_) => false,
             _ => true,
         }
-    }
-}
-
-/// Whether this is overlayfs's mark of a deletion.
-pub fn is_whiteout(metadata: &Stat) -> bool {
-    FileType::from_raw_mode(metadata.st_mode) == FileType::CharacterDevice && metadata.st_rdev == 0
-}
-
-/// Whether a directory hides what is below it.
-pub fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let mut value = [0_u8; 1];
-    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
-        Ok(length) => Ok(length == 1 && value[0] == b'y'),
-        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -1,18 +1,16 @@
-//! The entries of a layer, one after the other, into its directory.
+//! The entries of a layer, one after the other, into its image.
 
 use std::fs::File;
-use std::io::{BufRead, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
-use std::rc::Rc;
+use std::io::{self, BufRead};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::tree::{Existing, Tree, failed};
-use super::{EntryPath, LayerError, tree};
+use super::tree::{Existing, Tree, file_failed, metadata};
+use super::{EntryPath, LayerError, attributes};
+use crate::erofs::{DirectoryId, Kind as Inode, Metadata, Place, Sparse, Writer};
 use crate::limits;
-use crate::merged::{Found, Merged};
+use crate::merged::{Found, Item, Merged};
 use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
 
@@ -25,9 +23,6 @@ const AUFS: &[u8] = b".wh..wh.";
 
 /// How much is written between two looks at the free space, in bytes.
 const SPACE_INTERVAL: u64 = 16 << 20;
-/// The same in entries.
-const ENTRY_INTERVAL: u64 = 4096;
-
 /// What a layer came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -39,45 +34,50 @@ pub struct Summary {
     pub refused_attributes: u64,
 }
 
-/// Unpacks a tar stream into the empty directory `root`. `lower` are the layers below it. Returns what is left of
-/// the stream after the archive's end, for its digest. `room` is what is left free.
+/// Where a layer's image goes.
+pub struct Target<'a> {
+    /// An empty file.
+    pub file: File,
+    /// Something on the same file system.
+    pub place: BorrowedFd<'a>,
+    /// What tells the image from all others; the first half of the layer's chain ID.
+    pub uuid: [u8; 16],
+}
+
+/// Makes an image of a tar stream. `lower` are the layers below it. Returns what is left of the stream after the archive's
+/// end, for its digest. `room` is what is left free.
 ///
-/// Sets the process's umask to 0. On an error the directory is left half filled.
-pub fn unpack<R: Input>(
-    stream: R,
-    root: BorrowedFd<'_>,
-    lower: &Merged,
-    room: Room,
-) -> Result<(Summary, R), LayerError> {
+/// On an error the file is half written, and no image.
+pub fn unpack<R: Input>(stream: R, target: Target<'_>, lower: &Merged, room: Room) -> Result<(Summary, R), LayerError> {
+    let Target { file, place, uuid } = target;
     let mut reader = Reader::new(stream);
-    let mut unpacker = Unpacker { tree: Tree::new(root, lower)?, summary: Summary::default(), checked_at: 0 };
-    room.check(root, 0)?;
+    let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default() };
+    let mut checked_at = 0;
+    room.check(place, 0)?;
     while let Some(entry) = reader.next_entry()? {
         unpacker.summary.entries += 1;
         if unpacker.summary.entries > limits::LAYER_ENTRIES {
             return Err(LayerError::Entries);
         }
-        if unpacker.summary.entries.is_multiple_of(ENTRY_INTERVAL) {
-            room.check(root, 0)?;
-        }
         unpacker.summary.bytes = unpacker.summary.bytes.saturating_add(entry.stored);
-        if unpacker.summary.bytes > limits::LAYER_BYTES {
+        if unpacker.summary.bytes.max(unpacker.tree.writer.bytes()) > limits::LAYER_BYTES {
             return Err(LayerError::Bytes);
         }
-        if unpacker.summary.bytes - unpacker.checked_at >= SPACE_INTERVAL {
-            room.check(root, entry.stored)?;
-            unpacker.checked_at = unpacker.summary.bytes;
+        let written = unpacker.tree.writer.bytes().saturating_add(entry.stored);
+        if written.saturating_sub(checked_at) >= SPACE_INTERVAL {
+            room.check(place, entry.stored)?;
+            checked_at = written;
         }
         unpacker.entry(&entry, &mut reader)?;
     }
-    unpacker.tree.finish()?;
+    room.check(place, unpacker.tree.unwritten())?;
+    unpacker.tree.finish(uuid)?;
     Ok((unpacker.summary, reader.into_inner()))
 }
 
 struct Unpacker<'a> {
     tree: Tree<'a>,
     summary: Summary,
-    checked_at: u64,
 }
 
 impl Unpacker<'_> {
@@ -102,69 +102,60 @@ impl Unpacker<'_> {
             return Err(super::PathError::Malformed { name: "/".to_owned() }.into());
         }
         let parent = self.tree.parent_of(&path)?;
-        let parent = parent.as_fd();
-        match entry.kind {
-            Kind::Directory => Ok(()),
-            Kind::File => self.file(parent, &path, entry, reader),
-            Kind::HardLink => self.hard_link(parent, &path, entry),
-            Kind::Symlink => self.symlink(parent, &path, entry),
-            Kind::CharacterDevice => self.node(parent, &path, entry, FileType::CharacterDevice),
-            Kind::BlockDevice => self.node(parent, &path, entry, FileType::BlockDevice),
-            Kind::Fifo => self.node(parent, &path, entry, FileType::Fifo),
-        }
-    }
-
-    fn file<R: Input>(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        path: &EntryPath,
-        entry: &Entry,
-        reader: &mut Reader<R>,
-    ) -> Result<(), LayerError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(entry.mode);
-        let make = |parent: BorrowedFd<'_>, name: &[u8]| rustix::fs::openat(parent, name, flags, mode);
-        let mut file = File::from(self.tree.make_new(parent, path, make)?);
-        reader.keep_content(entry);
-        let written = match &entry.segments {
-            None => write_all(&mut file, reader),
-            Some(segments) => write_sparse(&file, reader, segments, entry.size),
+        let (kind, place) = match entry.kind {
+            Kind::HardLink => return self.hard_link(parent, &path, entry),
+            // It was handled above.
+            Kind::Directory => return Ok(()),
+            Kind::File => (Inode::File, self.file(&path, entry, reader)?),
+            Kind::Symlink => (Inode::Symlink, self.symlink(&path, entry)?),
+            Kind::CharacterDevice => (Inode::CharacterDevice, self.node(Inode::CharacterDevice, &path, entry)?),
+            Kind::BlockDevice => (Inode::BlockDevice, self.node(Inode::BlockDevice, &path, entry)?),
+            Kind::Fifo => (Inode::Fifo, self.node(Inode::Fifo, &path, entry)?),
         };
-        written.map_err(|error| match error {
-            Broken::Archive(error) => LayerError::Tar(error),
-            Broken::File(source) => failed("write", path)(Errno::from_io_error(&source).unwrap_or(Errno::IO)),
-        })?;
-        self.tree.set_metadata(file.as_fd(), path, entry)
+        self.tree.add(parent, &path, kind, place)
     }
 
-    fn symlink(&mut self, parent: BorrowedFd<'_>, path: &EntryPath, entry: &Entry) -> Result<(), LayerError> {
+    fn file<R: Input>(&mut self, path: &EntryPath, entry: &Entry, reader: &mut Reader<R>) -> Result<Place, LayerError> {
+        reader.keep_content(entry);
+        let attributes = encoded(&entry.attributes, path)?;
+        let writer = &mut self.tree.writer;
+        let made = match &entry.segments {
+            None => write_all(writer, reader)
+                .and_then(|begin| writer.end(Inode::File, metadata(entry), &attributes, begin).map_err(Broken::File)),
+            Some(segments) => {
+                let sparse = Sparse::new(entry.size).ok_or(LayerError::Bytes)?;
+                write_sparse(writer, reader, segments, sparse)
+                    .and_then(|sparse| writer.end_sparse(sparse, metadata(entry), &attributes).map_err(Broken::File))
+            }
+        };
+        made.map_err(|error| match error {
+            Broken::Archive(error) => LayerError::Tar(error),
+            Broken::File(source) => file_failed("write", path)(source),
+        })
+    }
+
+    fn symlink(&mut self, path: &EntryPath, entry: &Entry) -> Result<Place, LayerError> {
         if entry.link.is_empty() || entry.link.len() > limits::PATH_BYTES || entry.link.contains(&0) {
             let start = String::from_utf8_lossy(&entry.path).chars().take(60).collect();
             return Err(super::PathError::TooLong { bytes: entry.link.len(), start }.into());
         }
-        let target = &*entry.link;
-        self.tree.make_new(parent, path, |parent, name| rustix::fs::symlinkat(target, parent, name))?;
-        self.tree.set_metadata_at(parent, path, entry)
+        let attributes = encoded(&entry.attributes, path)?;
+        let writer = &mut self.tree.writer;
+        let begin = writer.bytes();
+        // Nobody looks at its mode, and this is what every file system says of it.
+        let metadata = Metadata { mode: 0o777, ..metadata(entry) };
+        let written =
+            writer.content(&entry.link).and_then(|()| writer.end(Inode::Symlink, metadata, &attributes, begin));
+        written.map_err(file_failed("write", path))
     }
 
-    fn node(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        path: &EntryPath,
-        entry: &Entry,
-        kind: FileType,
-    ) -> Result<(), LayerError> {
-        let device = if kind == FileType::Fifo { 0 } else { rustix::fs::makedev(entry.device.0, entry.device.1) };
-        let mode = Mode::from_raw_mode(entry.mode);
-        self.tree.make_new(parent, path, |parent, name| rustix::fs::mknodat(parent, name, kind, mode, device))?;
-        self.tree.set_metadata_at(parent, path, entry)?;
-        if entry.mode & 0o6000 != 0 {
-            rustix::fs::chmodat(parent, path.name(), mode, AtFlags::empty()).map_err(failed("chmod", path))?;
-        }
-        Ok(())
+    fn node(&mut self, kind: Inode, path: &EntryPath, entry: &Entry) -> Result<Place, LayerError> {
+        let attributes = encoded(&entry.attributes, path)?;
+        let made = self.tree.writer.node(kind, metadata(entry), &attributes, entry.device);
+        made.map_err(file_failed("write", path))
     }
 
-    fn hard_link(&mut self, parent: BorrowedFd<'_>, path: &EntryPath, entry: &Entry) -> Result<(), LayerError> {
+    fn hard_link(&mut self, parent: DirectoryId, path: &EntryPath, entry: &Entry) -> Result<(), LayerError> {
         let target = EntryPath::parse(&entry.link)?;
         let missing = || LayerError::LinkTarget {
             path: path.to_string(),
@@ -175,8 +166,8 @@ impl Unpacker<'_> {
             return Err(missing());
         }
         let found = match self.tree.open(&directory)? {
-            Some(directory) => match self.tree.existing(directory.as_fd(), name, &target)? {
-                Existing::Other => Some(Rc::new(directory)),
+            Some(directory) => match self.tree.existing(directory, &target)? {
+                Existing::Other => Some(directory),
                 Existing::Nothing => None,
                 Existing::Directory(_) | Existing::Whiteout => return Err(missing()),
             },
@@ -186,30 +177,22 @@ impl Unpacker<'_> {
             Some(directory) => directory,
             None => self.copy_up(&target)?.ok_or_else(missing)?,
         };
-        let link =
-            |parent: BorrowedFd<'_>, new: &[u8]| rustix::fs::linkat(&directory, name, parent, new, AtFlags::empty());
-        self.tree.make_new(parent, path, link)
+        if self.tree.link(directory, name, parent, path)? { Ok(()) } else { Err(missing()) }
     }
 
     /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.
-    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<Rc<OwnedFd>>, LayerError> {
-        let Some(Found::Other { parent: source, name, metadata }) = self.tree.lower().find_without_links(path)? else {
+    fn copy_up(&mut self, path: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
+        let Some(Found::Other(source)) = self.tree.lower().find_without_links(path)? else {
             return Ok(None);
         };
-        if FileType::from_raw_mode(metadata.st_mode) != FileType::RegularFile {
+        if source.kind() != Inode::File {
             return Ok(None);
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = rustix::fs::openat(&source, &*name, flags, Mode::empty());
-        let mut source = File::from(open.map_err(failed("open", path))?);
         let parent = self.tree.parent_of(path)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(metadata.st_mode);
-        let make = |parent: BorrowedFd<'_>, name: &[u8]| rustix::fs::openat(parent, name, flags, mode);
-        let mut target = File::from(self.tree.make_new(parent.as_fd(), path, make)?);
-        std::io::copy(&mut source, &mut target)
-            .map_err(|error| failed("copy", path)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        crate::copy::metadata(source.as_fd(), target.as_fd(), &metadata, path)?;
+        let attributes = encoded(&source.attributes()?, path)?;
+        let begin = copy(&mut self.tree.writer, &source, path)?;
+        let made = self.tree.writer.end(Inode::File, source.metadata(), &attributes, begin);
+        self.tree.add(parent, path, Inode::File, made.map_err(file_failed("write", path))?)?;
         Ok(Some(parent))
     }
 
@@ -217,17 +200,15 @@ impl Unpacker<'_> {
         // Only a directory of the layers below has something to hide.
         if matches!(self.tree.lower().find(directory.as_bytes())?, Some(Found::Directory(_))) {
             // The name below it is never used; it only says that the directory itself is wanted.
-            let Some(descriptor) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let descriptor = rustix::fs::openat(&descriptor, ".", flags, Mode::empty());
-            tree::set_opaque(descriptor.map_err(failed("open", directory))?.as_fd(), directory)?;
+            let Some(directory) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
+            self.tree.set_opaque(directory)?;
         }
         Ok(())
     }
 
     /// The directory that a mark is in; none if this layer has something else in its place, which hides all below it
     /// anyway. umoci writes such marks.
-    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<Rc<OwnedFd>>, LayerError> {
+    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
         match self.tree.parent_of(path) {
             Err(LayerError::System { source: Errno::NOTDIR, .. }) => Ok(None),
             other => other.map(Some),
@@ -247,45 +228,62 @@ impl Unpacker<'_> {
         }
         let target = directory.join(hidden);
         let Some(parent) = self.parent_of_mark(&target)? else { return Ok(()) };
-        match self.tree.existing(parent.as_fd(), hidden, &target)? {
+        match self.tree.existing(parent, &target)? {
             // This layer's own entries stay; only what is below is deleted.
-            Existing::Directory(own) => tree::set_opaque(own.as_fd(), &target),
+            Existing::Directory(own) => self.tree.set_opaque(own),
             Existing::Whiteout | Existing::Other => Ok(()),
             Existing::Nothing => {
-                let mode = Mode::empty();
-                rustix::fs::mknodat(&parent, hidden, FileType::CharacterDevice, mode, 0)
-                    .map_err(failed("mark as deleted", &target))
+                let made = self.tree.writer.node(Inode::CharacterDevice, Metadata::default(), &[], (0, 0));
+                let mark = made.map_err(file_failed("mark as deleted", &target))?;
+                self.tree.add(parent, &target, Inode::CharacterDevice, mark)
             }
         }
     }
 }
 
-enum Broken {
-    Archive(TarError),
-    File(std::io::Error),
+/// The attributes of an entry that images may have, the last of each name.
+fn encoded(given: &[(Vec<u8>, Vec<u8>)], path: &EntryPath) -> Result<Vec<u8>, LayerError> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let kept = given.iter().filter(|(name, _)| attributes::is_kept(name));
+    let kept: std::collections::BTreeMap<&[u8], &[u8]> = kept.map(|(name, value)| (&**name, &**value)).collect();
+    crate::erofs::encode_attributes(kept).ok_or_else(|| LayerError::Attributes { path: path.to_string() })
 }
 
-fn archive_error(error: std::io::Error) -> Broken {
+enum Broken {
+    Archive(TarError),
+    File(io::Error),
+}
+
+fn archive_error(error: io::Error) -> Broken {
     Broken::Archive(match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => TarError::Truncated { place: "a file's data" },
+        io::ErrorKind::UnexpectedEof => TarError::Truncated { place: "a file's data" },
         _ => TarError::Read(error),
     })
 }
 
-fn write_all<R: Input>(file: &mut File, reader: &mut Reader<R>) -> Result<(), Broken> {
+/// Returns where the content begins.
+fn write_all<R: Input>(writer: &mut Writer, reader: &mut Reader<R>) -> Result<u64, Broken> {
+    let begin = writer.bytes();
     let mut data = reader.data();
     loop {
         let bytes = data.fill_buf().map_err(archive_error)?;
         if bytes.is_empty() {
-            return Ok(());
+            return Ok(begin);
         }
-        file.write_all(bytes).map_err(Broken::File)?;
+        writer.content(bytes).map_err(Broken::File)?;
         let length = bytes.len();
         data.consume(length);
     }
 }
 
-fn write_sparse<R: Input>(file: &File, reader: &mut Reader<R>, segments: &[Segment], size: u64) -> Result<(), Broken> {
+fn write_sparse<R: Input>(
+    writer: &mut Writer,
+    reader: &mut Reader<R>,
+    segments: &[Segment],
+    mut sparse: Sparse,
+) -> Result<Sparse, Broken> {
     let mut data = reader.data();
     for segment in segments {
         let (mut offset, mut left) = (segment.offset, segment.length);
@@ -295,11 +293,27 @@ fn write_sparse<R: Input>(file: &File, reader: &mut Reader<R>, segments: &[Segme
             if count == 0 {
                 return Err(Broken::Archive(TarError::Truncated { place: "a sparse file" }));
             }
-            file.write_all_at(&bytes[..count], offset).map_err(Broken::File)?;
+            writer.sparse_content(&mut sparse, offset, &bytes[..count]).map_err(Broken::File)?;
             data.consume(count);
             offset += count as u64;
             left -= count as u64;
         }
     }
-    file.set_len(size).map_err(Broken::File)
+    Ok(sparse)
+}
+
+/// Copies the content of a file of a layer below. Returns where it begins.
+fn copy(writer: &mut Writer, source: &Item, path: &EntryPath) -> Result<u64, LayerError> {
+    let begin = writer.bytes();
+    let mut buffer = vec![0; 64 << 10];
+    let mut offset = 0;
+    loop {
+        match source.read_at(offset, &mut buffer)? {
+            0 => return Ok(begin),
+            length => {
+                writer.content(&buffer[..length]).map_err(file_failed("write", path))?;
+                offset += length as u64;
+            }
+        }
+    }
 }

@@ -23,6 +23,9 @@ pub struct LayerRecord {
     pub entries: u64,
     /// The bytes of its files.
     pub bytes: u64,
+    /// The fs-verity digest of its image; none if the file system of the state could not protect it.
+    #[serde(default)]
+    pub verity: Option<Digest>,
 }
 
 /// An image that is ready to run.

@@ -44,8 +44,9 @@ pub enum Turn {
 }
 
 impl Store {
-    /// Claims the layers of an image, the lowest first.
+    /// Claims the layers of an image, the lowest first. One that is there and is not what it was is there no more.
     pub fn claim(&self, chain: &[Digest]) -> Claim<'_> {
+        self.drop_changed(chain);
         let mut catalogue = self.catalogue();
         catalogue.claims.next += 1;
         let number = catalogue.claims.next;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -12,21 +12,27 @@ use rustix::io::Errno;
 use super::{DIRECTORY, LAYERS, LayerRecord, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::layer::Summary;
-use crate::removal;
+use crate::{removal, verity};
 
 /// A layer being unpacked; what is not published is removed at the next start.
 #[derive(Debug)]
 pub struct Draft {
     name: String,
-    directory: OwnedFd,
+    /// The layer's image.
+    image: File,
     /// Of the stream that is unpacked; without a name until it is published.
     record: File,
 }
 
 impl Draft {
-    /// The directory to unpack into.
-    pub fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
+    /// The empty file that the layer's image is written to.
+    pub fn image(&self) -> io::Result<File> {
+        self.image.try_clone()
+    }
+
+    /// The file system that it is on.
+    pub fn place(&self) -> BorrowedFd<'_> {
+        self.image.as_fd()
     }
 
     /// Where the layer's record is written.
@@ -40,68 +46,75 @@ impl Draft {
 }
 
 impl Store {
-    /// A directory to unpack a layer into.
+    /// A file to unpack a layer into.
     pub fn draft(&self) -> Result<Draft, StoreError> {
         let name = self.temporary_name();
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         let inside = format!("tmp/{name}");
-        let path = self.path.join(&inside);
-        let mode = Mode::from_raw_mode(0o755);
-        rustix::fs::mkdirat(&self.directory, &*inside, mode)
-            .map_err(|error| file_error("make", &path)(error.into()))?;
-        let directory = rustix::fs::openat(&self.directory, &*inside, DIRECTORY, Mode::empty())
-            .map_err(|error| file_error("open", &path)(error.into()))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let image = rustix::fs::openat(&self.directory, &*inside, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| file_error("make", &self.path.join(&inside))(error.into()))?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let record = rustix::fs::openat(&self.directory, "tmp", flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| file_error("make a file in", &self.path.join("tmp"))(error.into()))?;
-        Ok(Draft { name, directory, record: File::from(record) })
+        Ok(Draft { name, image: File::from(image), record: File::from(record) })
     }
 
     /// Gives up a draft.
     pub fn discard(&self, draft: Draft) -> Result<(), StoreError> {
         let path = self.path.join(draft.path());
         let removed = removal::remove(self.directory.as_fd(), draft.path().as_bytes());
-        self.forget_draft(&draft);
+        self.forget_draft(&draft.name);
         removed.map_err(|error| file_error("remove", &path)(error.into()))
     }
 
-    /// Makes a verified layer visible. If it is there already, this one is given up.
+    /// Makes a verified layer visible, and protects it if the file system can. If it is there already, this one is given
+    /// up. Nobody else may have the draft's image open any more.
     pub fn publish(&self, draft: Draft, chain: Digest, diff_id: Digest, summary: Summary) -> Result<(), StoreError> {
         let target = format!("{LAYERS}/{}", chain.hex());
         let path = self.path.join(&target);
-        let mut catalogue = self.catalogue();
-        if catalogue.layers.contains_key(&chain) {
-            drop(catalogue);
+        if self.has_layer(chain) {
             return self.discard(draft);
         }
-        let rename = || rustix::fs::renameat(&self.directory, &*draft.path(), &self.directory, &*target);
-        let renamed = match rename() {
-            // One that the catalogue does not name any more, on its way out.
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                self.move_away(&target)?;
-                rename()
-            }
-            done => done,
-        };
-        self.forget_draft(&draft);
-        self.publish_record(&draft, chain)?;
-        renamed.map_err(|error| file_error("publish", &path)(error.into()))?;
-        let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes };
+        let Draft { name, image, record } = draft;
+        drop(image);
+        let inside = format!("tmp/{name}");
+        let protected = self.protect(&inside);
+        let mut catalogue = self.catalogue();
+        let published = protected.and_then(|verity| {
+            // What has that name and is not in the catalogue is on its way out.
+            self.move_away(&target)?;
+            self.publish_record(&record, chain)?;
+            rustix::fs::renameat(&self.directory, &*inside, &self.directory, &*target)
+                .map_err(|error| file_error("publish", &path)(error.into()))?;
+            Ok(verity)
+        });
+        self.forget_draft(&name);
+        let verity = published?;
+        let record = LayerRecord { diff_id, entries: summary.entries, bytes: summary.bytes, verity };
         catalogue.layers.insert(chain, record);
         self.layers_changed.notify_all();
         Ok(())
     }
 
-    fn publish_record(&self, draft: &Draft, chain: Digest) -> Result<(), StoreError> {
+    fn protect(&self, draft: &str) -> Result<Option<Digest>, StoreError> {
+        let failed = |error: io::Error| file_error("protect", &self.path.join(draft))(error);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let image = rustix::fs::openat(&self.directory, draft, flags, Mode::empty());
+        let image = image.map_err(|error| failed(error.into()))?;
+        verity::protect(image.as_fd()).map_err(|error| failed(error.into()))
+    }
+
+    fn publish_record(&self, record: &File, chain: Digest) -> Result<(), StoreError> {
         let target = format!("{RECORDS}/{}", chain.hex());
         self.move_away(&target)?;
-        let source = format!("/proc/self/fd/{}", draft.record.as_raw_fd());
+        let source = format!("/proc/self/fd/{}", record.as_raw_fd());
         rustix::fs::linkat(CWD, source, &self.directory, &*target, AtFlags::SYMLINK_FOLLOW)
             .map_err(|error| file_error("publish", &self.path.join(target))(error.into()))
     }
 
-    fn forget_draft(&self, draft: &Draft) {
-        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).remove(&draft.name);
+    fn forget_draft(&self, draft: &str) {
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).remove(draft);
     }
 
     /// Renames something into tmp, from where [`Self::empty_tmp`] removes it when there is time.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::{ImageRecord, RECORDS, Store, StoreError, file_error};
+use super::{ImageRecord, LayerRecord, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reference::Reference;
@@ -110,7 +110,8 @@ impl Store {
         names.retain(|_, meant| *meant == digest);
         let layer = |id: &Digest| {
             let record = catalogue.layers.get(id)?;
-            Some(json!({ "diff_id": record.diff_id, "entries": record.entries, "bytes": record.bytes }))
+            let LayerRecord { diff_id, entries, bytes, verity } = record;
+            Some(json!({ "diff_id": diff_id, "entries": entries, "bytes": bytes, "verity": verity }))
         };
         let pulled = |name: &String| {
             let pull = catalogue.pulled.get(name)?;

@@ -5,7 +5,7 @@
 //! images/catalogue.json          what is there: layers, images, archives that were imported
 //! images/manifests/sha256/<hex>  as they came, for whoever wants to verify or export
 //! images/configs/sha256/<hex>    the same
-//! images/layers/sha256/<hex>/    an unpacked layer, by chain ID
+//! images/layers/sha256/<hex>     an unpacked layer, an image of EROFS, by chain ID
 //! images/records/sha256/<hex>   what its tar stream had beside the content of files, by chain ID
 //! images/logins.json             who is logged in to registries, for root alone
 //! images/tmp/                    work in progress; emptied at every start
@@ -15,8 +15,9 @@
 //! (aside, synced, renamed) only after one syncfs for everything that it names, so what it names is whole, whatever
 //! happened to the power. Until then images are usable but would be imported again.
 //!
-//! Compressed blobs are not kept: a layer's tree is what runs, and keeping both would nearly double the space. An
-//! export makes the streams again from trees and records.
+//! Compressed blobs are not kept: a layer's image is what runs, and keeping both would nearly double the space. An
+//! export makes the streams again from images and records. Where the file system has fs-verity, an image is protected by
+//! it as soon as it is whole, and the catalogue has the digest that it must show ever after.
 //!
 //! A layer's key is its chain ID and not its diff ID because a directory that a layer does not bring takes its
 //! metadata from the layers below.
@@ -32,11 +33,12 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use berth_control::message::PreparedLayer;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -48,9 +50,11 @@ pub use self::draft::Draft;
 pub use self::hold::RemoveError;
 pub use self::users::User;
 use crate::digest::Digest;
+use crate::import::describe;
 use crate::layer::LayerError;
 use crate::merged::{Merged, MergedError};
 use crate::reference::Reference;
+use crate::verity::{self, VerityError};
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,9 @@ pub enum StoreError {
     /// The layers of an image cannot be opened.
     #[error(transparent)]
     Merged(#[from] MergedError),
+    /// One of them is not as it was written.
+    #[error(transparent)]
+    Verity(#[from] VerityError),
 }
 
 impl StoreError {
@@ -162,9 +169,12 @@ impl Store {
         let mut present = HashSet::new();
         let mut catalogue = self.catalogue();
         for entry in std::fs::read_dir(&layers).map_err(file_error("list", &layers))? {
-            let name = entry.map_err(file_error("list", &layers))?.file_name();
+            let entry = entry.map_err(file_error("list", &layers))?;
+            let name = entry.file_name();
             let digest: Option<Digest> = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
-            match digest.filter(|digest| catalogue.layers.contains_key(digest)) {
+            // An earlier Berth kept directories.
+            let is_image = entry.file_type().is_ok_and(|kind| kind.is_file());
+            match digest.filter(|digest| is_image && catalogue.layers.contains_key(digest)) {
                 Some(digest) => drop(present.insert(digest)),
                 None => self.move_away(&format!("{LAYERS}/{}", name.display()))?,
             }
@@ -186,15 +196,57 @@ impl Store {
         self.catalogue().layers.contains_key(&chain)
     }
 
-    /// The directory of a layer.
+    /// The image of a layer.
     pub fn layer_path(&self, chain: Digest) -> PathBuf {
         self.path.join(LAYERS).join(chain.hex())
     }
 
-    /// The layers of an image as one tree; the argument is the lowest first.
+    /// The layers of an image as one tree; the argument is the lowest first. Those that are protected are as they were
+    /// written, or it fails.
     pub fn merged(&self, chain: &[Digest]) -> Result<Merged, StoreError> {
-        let paths: Vec<PathBuf> = chain.iter().rev().map(|layer| self.layer_path(*layer)).collect();
-        Ok(Merged::open(&paths)?)
+        let layers: Vec<(Digest, Option<Digest>)> = {
+            let catalogue = self.catalogue();
+            let verity = |layer| catalogue.layers.get(layer).and_then(|record| record.verity);
+            chain.iter().rev().map(|layer| (*layer, verity(layer))).collect()
+        };
+        let open = |(layer, expected): (Digest, _)| Ok((self.layer_path(layer), self.open_layer(layer, expected)?));
+        let files = layers.into_iter().map(open).collect::<Result<_, StoreError>>()?;
+        Ok(Merged::new(files)?)
+    }
+
+    fn open_layer(&self, layer: Digest, expected: Option<Digest>) -> Result<File, StoreError> {
+        let path = self.layer_path(layer);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|error| file_error("open the layer", &path)(error.into()))?;
+        if let Some(expected) = expected {
+            verity::check(file.as_fd(), path, expected)?;
+        }
+        Ok(File::from(file))
+    }
+
+    /// Forgets those of these layers that are not as they were written, so that who brings them brings them again.
+    fn drop_changed(&self, layers: &[Digest]) {
+        let mut catalogue = self.catalogue();
+        for layer in layers {
+            let Some(verity) = catalogue.layers.get(layer).map(|record| record.verity) else { continue };
+            let Err(error) = self.open_layer(*layer, verity) else { continue };
+            eprintln!("engine: {}", describe(&error));
+            catalogue.layers.remove(layer);
+            if let Err(error) = self.move_away(&format!("{LAYERS}/{}", layer.hex())) {
+                eprintln!("engine: {}", describe(&error));
+            }
+        }
+    }
+
+    /// The layers of an image for who mounts them, the uppermost first; the argument is the lowest first.
+    pub fn layers(&self, chain: &[Digest]) -> Vec<PreparedLayer> {
+        let catalogue = self.catalogue();
+        let prepared = |layer: &Digest| PreparedLayer {
+            path: self.layer_path(*layer),
+            verity: catalogue.layers.get(layer).and_then(|record| record.verity).map(|digest| digest.hex()),
+        };
+        chain.iter().rev().map(prepared).collect()
     }
 
     /// Makes an image usable whose layers are published. It lasts from the next [`Self::commit`] on.
@@ -331,6 +383,7 @@ impl From<StoreError> for LayerError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Merged(error) => Self::Merged(error),
+            StoreError::Verity(error) => Self::Verity(error),
             StoreError::File { operation, path, source } => Self::System {
                 operation,
                 path: path.display().to_string(),

@@ -63,3 +63,47 @@ fn a_damaged_catalogue_is_an_empty_one() {
     let store = Store::open(directory.path(), "a").unwrap();
     assert!(store.names().is_empty());
 }
+
+#[test]
+fn directories_of_an_earlier_berth_are_layers_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = Digest::of(b"layer");
+    let reference: Reference = "x:1".parse().unwrap();
+    let store = Store::open(directory.path(), "a").unwrap();
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
+    store.add_image(layer, image, None, b"{}").unwrap();
+    store.name(&reference, layer);
+    store.commit().unwrap();
+    let old = store.layer_path(layer);
+    drop(store);
+    let store = Store::open(directory.path(), "a").unwrap();
+    assert!(store.resolve(&reference).is_some(), "a file is a layer");
+    drop(store);
+    std::fs::remove_file(&old).unwrap();
+    std::fs::create_dir_all(old.join("bin")).unwrap();
+
+    let store = Store::open(directory.path(), "a").unwrap();
+    assert!(!store.has_layer(layer) && store.names().is_empty() && !old.exists());
+    assert!(store.claim(&[layer]).is_ours(layer), "it comes again");
+}
+
+#[test]
+fn a_layer_that_is_not_what_it_was_comes_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let [layer, other] = [Digest::of(b"layer"), Digest::of(b"other")];
+    let store = Store::open(directory.path(), "a").unwrap();
+    for digest in [layer, other] {
+        store.publish(store.draft().unwrap(), digest, digest, Summary::default()).unwrap();
+    }
+    assert!(!store.claim(&[layer, other]).is_ours(layer), "it is there");
+    // As its record would have it on a disk with fs-verity, where this file is another one.
+    store.catalogue().layers.get_mut(&layer).unwrap().verity = Some(layer);
+    let refused = store.merged(&[layer]).unwrap_err();
+    assert!(refused.to_string().contains("was changed on disk: its fs-verity digest is missing"), "{refused}");
+    assert_eq!(store.layers(&[layer])[0].verity, Some(layer.hex()));
+    let claim = store.claim(&[layer, other]);
+    assert!(claim.is_ours(layer) && !claim.is_ours(other) && !store.layer_path(layer).exists());
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    assert!(store.has_layer(layer) && store.layer_path(layer).exists());
+}

@@ -101,7 +101,7 @@ impl Client {
         assert_eq!(record.chain.len(), image.layers.len());
         for ((_, tar), id) in image.layers.iter().zip(&record.chain) {
             let name = std::str::from_utf8(&tar[..1]).unwrap();
-            let content = std::fs::read(self.store.layer_path(*id).join(name)).unwrap();
+            let content = super::content(&self.store, *id, name);
             assert_eq!(&tar[512..512 + content.len()], content);
         }
     }

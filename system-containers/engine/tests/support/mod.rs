@@ -11,6 +11,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use berth_engine::digest::Digest;
+use berth_engine::layer::{self, Target};
+use berth_engine::merged::Merged;
+use berth_engine::room::Room;
+use berth_engine::store::Store;
 
 /// Writes tar archives byte by byte, so that tests can write what no tool would.
 #[derive(Default)]
@@ -119,6 +123,20 @@ impl Tar {
     pub fn unfinished(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// The content of a file of a layer.
+pub fn content(store: &Store, layer: Digest, path: &str) -> Vec<u8> {
+    store.merged(&[layer]).unwrap().read(path, u64::MAX).unwrap().expect("it is in the layer")
+}
+
+/// A layer's image at a path, looked into.
+pub fn merged(path: &Path, tar: &[u8]) -> Merged {
+    let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+    let place = std::fs::File::open(path).unwrap();
+    let target = Target { file, place: std::os::fd::AsFd::as_fd(&place), uuid: Digest::of(tar).half() };
+    layer::unpack(tar, target, &Merged::new(Vec::new()).unwrap(), Room::default()).unwrap();
+    Merged::new(vec![(path.to_owned(), std::fs::File::open(path).unwrap())]).unwrap()
 }
 
 /// How a layer is compressed.

@@ -81,7 +81,7 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// Unmounts when the test ends, however it does.
-pub struct Mounted(pub PathBuf);
+pub struct Mounted(pub PathBuf, Vec<Mounted>);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
@@ -89,13 +89,32 @@ impl Drop for Mounted {
     }
 }
 
+/// A layer's image, mounted on a new directory.
+pub fn mount_layer(image: &Path, target: &Path) -> Mounted {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+    std::fs::create_dir(target).unwrap();
+    let context = rustix::mount::fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    rustix::mount::fsconfig_set_string(&context, "source", image).unwrap();
+    rustix::mount::fsconfig_create(&context).unwrap();
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap();
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", rustix::fs::CWD, target, flags).unwrap();
+    Mounted(target.to_owned(), Vec::new())
+}
+
 /// The image as a container sees it, without its last writable layer.
 pub fn mount(machine: &Machine, name: &str, image: &str) -> Mounted {
     let store = machine.store();
     let (_, record) =
         store.resolve(&image.parse().unwrap()).unwrap_or_else(|| panic!("no {image}: {:?}", store.names()));
-    let mut layers: Vec<String> =
-        record.chain.iter().rev().map(|layer| store.layer_path(*layer).display().to_string()).collect();
+    let mounted = |(number, layer)| {
+        let file = store.layer_path(layer);
+        check(&file);
+        mount_layer(&file, &machine.path(&format!("{name}-{number}")))
+    };
+    let below: Vec<Mounted> = record.chain.iter().rev().copied().enumerate().map(mounted).collect();
+    let mut layers: Vec<String> = below.iter().map(|layer| layer.0.display().to_string()).collect();
     if layers.len() == 1 {
         // A read-only overlay needs two.
         let empty = machine.path("empty");
@@ -106,7 +125,14 @@ pub fn mount(machine: &Machine, name: &str, image: &str) -> Mounted {
     std::fs::create_dir(&target).unwrap();
     let options = format!("lowerdir={}", layers.join(":"));
     run("mount", &["-t", "overlay", "overlay", "-o", &options, &target.display().to_string()]);
-    Mounted(target)
+    Mounted(target, below)
+}
+
+/// What the tools of EROFS say of an image of ours.
+pub fn check(image: &Path) {
+    if is_installed("fsck.erofs") {
+        run("fsck.erofs", &[image]);
+    }
 }
 
 pub fn assert_equal(ours: &BTreeMap<PathBuf, String>, theirs: &BTreeMap<PathBuf, String>) {

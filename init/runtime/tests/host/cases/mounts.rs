@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use berth_runtime::Rootfs;
 use berth_runtime::spec::IdMapping;
+use berth_runtime::{Layer, Rootfs};
 
 use super::Test;
 use crate::container::Case;
@@ -127,8 +127,12 @@ fn overlay(case: &mut Case, mapped: bool) -> PathBuf {
     std::fs::write(top.join("layer"), "top").unwrap();
     std::fs::write(case.root().join("layer"), "bottom").unwrap();
     std::fs::write(case.root().join("below"), "bottom").unwrap();
-    case.rootfs =
-        Rootfs::Overlay { layers: vec![top, case.root()], upper: Some(upper.clone()), work: Some(work), mapped };
+    case.rootfs = Rootfs::Overlay {
+        layers: [top, case.root()].map(Layer::Directory).to_vec(),
+        upper: Some(upper.clone()),
+        work: Some(work),
+        mapped,
+    };
     upper
 }
 
