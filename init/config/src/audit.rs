@@ -1,4 +1,5 @@
-//! Everything in a configuration that lets more through than Berth does by itself: what `berth audit` prints.
+//! Everything in a configuration, and in what was made beside it, that lets more through than Berth does by itself: what
+//! `berth audit` prints.
 //!
 //! A list of what is written, not a judgement: a published port is what many containers are for.
 
@@ -17,6 +18,9 @@ pub struct Loosening {
     pub value: String,
     /// What that lets through.
     pub meaning: String,
+    /// Whether it is of a container that no configuration declares: `berth run`, `berth create`.
+    #[serde(default)]
+    pub made: bool,
 }
 
 /// What is asked of images of a scope.
@@ -40,11 +44,11 @@ pub struct Audit {
 }
 
 impl Configuration {
-    /// Lists what it loosens.
-    pub fn audit(&self) -> Audit {
+    /// Lists what it loosens, and what the containers do that were `made` beside it, each with its name.
+    pub fn audit<'a>(&self, made: impl IntoIterator<Item = (&'a str, &'a Container)>) -> Audit {
         let mut audit = Audit { images: self.policies(), loosenings: Vec::new() };
         let mut add = |key: String, value: String, meaning: &str| {
-            audit.loosenings.push(Loosening { key, value, meaning: meaning.to_owned() });
+            audit.loosenings.push(Loosening { key, value, meaning: meaning.to_owned(), made: false });
         };
         for ports in &self.network.inbound {
             add("network.inbound".to_owned(), ports.to_string(), "others may connect to the machine itself");
@@ -60,6 +64,14 @@ impl Configuration {
             for (key, value, meaning) in container.loosenings() {
                 add(format!("containers.{name}.{key}"), value, meaning);
             }
+        }
+        for (name, container) in made {
+            audit.loosenings.extend(container.loosenings().into_iter().map(|(key, value, meaning)| Loosening {
+                key: format!("containers.{name}.{key}"),
+                value,
+                meaning: meaning.to_owned(),
+                made: true,
+            }));
         }
         audit
     }
@@ -135,7 +147,15 @@ mod tests {
     use super::*;
 
     fn audit(text: &str) -> Audit {
-        toml::from_str::<Configuration>(text).unwrap().audit()
+        toml::from_str::<Configuration>(text).unwrap().audit([])
+    }
+
+    #[test]
+    fn what_was_made_by_hand_is_listed_as_such() {
+        let job: Container = toml::from_str("image = 'x'\nnetwork_mode = 'host'\n").unwrap();
+        let found = Configuration::default().audit([("job", &job)]).loosenings;
+        let shown: Vec<_> = found.iter().map(|found| (found.key.as_str(), found.made)).collect();
+        assert_eq!(shown, [("containers.job.network_mode", true)]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub trait Machine1 {
     fn boots(&self) -> Result<Vec<Boot>, ApiError>;
     /// The configuration in force, as TOML.
     fn configuration(&self) -> Result<String, ApiError>;
+    /// What the configuration and the containers made beside it loosen, and what images must show: a
+    /// [`berth_config::Audit`] in JSON.
+    fn audit(&self) -> Result<String, ApiError>;
     /// Switches the machine off, in order.
     fn power_off(&self) -> Result<(), ApiError>;
     /// Starts the machine again, in order.

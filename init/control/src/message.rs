@@ -91,6 +91,9 @@ pub enum Request {
     },
     /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
     Configuration,
+    /// [control] What the configuration in force and the containers made beside it loosen: a [`berth_config::Audit`] in
+    /// JSON; answered by [`Reply::Text`].
+    Audit,
     /// [control] Start a stopped container; answered by [`Reply::Done`] as soon as it is under way.
     Start {
         /// Its name.
@@ -296,7 +299,7 @@ pub enum Reply {
         /// The name to go on after; absent at the end.
         next: Option<String>,
     },
-    /// To [`Request::Configuration`].
+    /// To [`Request::Configuration`] and [`Request::Audit`].
     Text(String),
     /// To [`Request::Declared`]: as many as a message holds.
     Declared {

@@ -363,6 +363,20 @@ impl Container {
         user.port_mappings().map(port).collect()
     }
 
+    /// Its published ports, then those that its image exposes and nothing publishes.
+    fn all_ports(&self) -> Vec<Port> {
+        let mut ports = self.ports();
+        let published = ports.len();
+        let exposed = self.image.iter().flat_map(|image| &image.exposed);
+        for port in exposed {
+            let same = |other: &Port| (other.container_port, &other.protocol) == (port.container_port, &port.protocol);
+            if !ports.iter().take(published).any(same) {
+                ports.push(port.clone());
+            }
+        }
+        ports
+    }
+
     /// What clients see.
     pub fn describe(&self) -> message::Container {
         message::Container {
@@ -390,7 +404,7 @@ impl Container {
             started_us: self.started_us,
             exit_code: self.exit_code,
             addresses: self.addresses.clone(),
-            ports: self.ports(),
+            ports: self.all_ports(),
         }
     }
 }

@@ -235,6 +235,18 @@ impl Supervisor {
         self.containers.values().filter(kept).filter_map(creation).collect()
     }
 
+    /// What the configuration and the containers made beside it loosen.
+    pub(super) fn audit(&self) -> Reply {
+        let made = self.containers.values().filter(|container| container.made.is_some());
+        let mut made: Vec<_> =
+            made.filter_map(|container| Some((container.name.as_str(), container.user()?))).collect();
+        made.sort_unstable_by_key(|(name, _)| *name);
+        match serde_json::to_string(&self.configuration.audit(made)) {
+            Ok(text) => Reply::Text(text),
+            Err(error) => Reply::Refused { reason: format!("the audit has no JSON form: {error}") },
+        }
+    }
+
     /// The containers that a name stands for: itself, or all replicas of what is declared under it.
     pub(super) fn instances(&self, name: &str) -> Result<Vec<String>, String> {
         let names = self.instances_of(name);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::ContainerState::{Backoff, Declared, Failed, Paused, Running, Starting, Stopped};
 use berth_control::message::{
-    Creation, Ending, ExecutionEnd, FromClient, FromInit, Interest, Notice, PreparedImage, Reply, Request,
+    Creation, Ending, ExecutionEnd, FromClient, FromInit, Interest, Notice, Port, PreparedImage, Reply, Request,
     SessionStream, TerminalSize, ToClient,
 };
 
@@ -194,6 +194,35 @@ fn a_name_or_a_port_that_is_taken_is_refused_with_what_to_do() {
     assert!(reason.contains("8080") && reason.contains("web-1"), "{reason}");
     make(&mut world, creation("c", ""));
     assert!(refusal(&mut world, creation("c", "")).contains("berth rm c"));
+}
+
+#[test]
+fn ports_that_the_image_exposes_are_listed_behind_the_published_ones() {
+    let mut world = world("[containers.web]\nimage = 'a'\nports = ['8080:80']\n[containers.next]\nimage = 'a'\n");
+    let port =
+        |number| Port { host_address: String::new(), host_port: 0, container_port: number, protocol: "tcp".into() };
+    for name in ["web", "next"] {
+        let image = Box::new(PreparedImage { exposed: vec![port(80), port(443)], ..PreparedImage::default() });
+        world.ask_as_engine(Request::Prepared { name: name.into(), image });
+    }
+    let listed = |name: &str| {
+        let container = world.supervisor.find(name).unwrap();
+        let ports = container.describe().ports;
+        ports.iter().map(|port| (port.host_port, port.container_port)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("web"), [(8080, 80), (0, 443)]);
+    assert_eq!(listed("next"), [(0, 80), (0, 443)]);
+    assert_eq!(world.supervisor.find("next").unwrap().ports(), [], "nothing is published by that");
+}
+
+#[test]
+fn the_audit_has_what_was_made_too() {
+    let mut world = world("[containers.web]\nimage = 'a'\nports = ['8080:80']\n");
+    make(&mut world, creation("job", "security = { seccomp = 'unconfined' }"));
+    let Reply::Text(text) = world.ask_for(Request::Audit).0 else { panic!("no text") };
+    let audit: berth_config::Audit = serde_json::from_str(&text).unwrap();
+    let found: Vec<_> = audit.loosenings.iter().map(|found| (found.key.as_str(), found.made)).collect();
+    assert_eq!(found, [("containers.web.ports", false), ("containers.job.security.seccomp", true)]);
 }
 
 #[test]

@@ -158,6 +158,7 @@ impl Supervisor {
                 let (declarations, next) = self.tell_declarations_after(&after);
                 Reply::Declared { declarations, next }
             }
+            Request::Audit => self.audit(),
             Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
@@ -344,6 +345,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Statistics { .. }
         | Request::Why { .. }
         | Request::Configuration
+        | Request::Audit
         | Request::Start { .. }
         | Request::Stop { .. }
         | Request::Restart { .. }

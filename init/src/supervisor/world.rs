@@ -102,8 +102,12 @@ impl World {
 
     /// The engine has prepared the container's image.
     pub fn prepare(&mut self, name: &str) {
-        let prepared = Request::Prepared { name: name.into(), image: Box::new(PreparedImage::default()) };
-        assert_eq!(ask(&mut self.supervisor, &self.services[0], prepared), Reply::Done);
+        self.ask_as_engine(Request::Prepared { name: name.into(), image: Box::new(PreparedImage::default()) });
+    }
+
+    /// The engine reports something.
+    pub fn ask_as_engine(&mut self, request: Request) {
+        assert_eq!(ask(&mut self.supervisor, &self.services[0], request), Reply::Done);
         self.supervisor.settle();
     }
 

@@ -171,7 +171,7 @@ fn part(request: &Request) -> Option<ApiPart> {
     Some(match request {
         Request::Machine => ApiPart::MachineDescribe,
         Request::Timeline | Request::Boots => ApiPart::MachineTimeline,
-        Request::Configuration => ApiPart::MachineConfiguration,
+        Request::Configuration | Request::Audit => ApiPart::MachineConfiguration,
         Request::Plan | Request::Apply { .. } | Request::Confirm => ApiPart::MachineApply,
         Request::Power(_) => ApiPart::MachinePower,
         Request::Reexecute => ApiPart::MachineReexecute,

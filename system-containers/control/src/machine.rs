@@ -26,6 +26,13 @@ impl Machine1 {
         self.init.machine().await.map_err(|error| zbus::fdo::Error::Failed(error.to_string()))
     }
 
+    async fn text(&self, request: Request) -> Result<String, ApiError> {
+        match self.init.call(request).await? {
+            Reply::Text(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn power(&self, action: PowerAction) -> Result<(), ApiError> {
         self.init.done(Request::Power(action)).await
     }
@@ -53,10 +60,11 @@ impl Machine1 {
     }
 
     async fn configuration(&self) -> Result<String, ApiError> {
-        match self.init.call(Request::Configuration).await? {
-            Reply::Text(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
+        self.text(Request::Configuration).await
+    }
+
+    async fn audit(&self) -> Result<String, ApiError> {
+        self.text(Request::Audit).await
     }
 
     async fn power_off(&self) -> Result<(), ApiError> {

@@ -125,6 +125,9 @@ pub struct Process {
     /// What asks it to end.
     #[serde(default)]
     pub stop_signal: Option<String>,
+    /// Ports that the program listens on: `80/tcp`, or `80` for the same.
+    #[serde(default)]
+    pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
     /// Directories that want a volume.
     #[serde(default)]
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,

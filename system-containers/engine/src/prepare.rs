@@ -81,6 +81,7 @@ pub fn container(
         gid: process.account.gid,
         additional_gids: process.account.additional_gids,
         stop_signal: process.stop_signal,
+        exposed: process::exposed(&wishes),
         mounts,
         health: process::health(&wishes),
         labels: wishes.labels.unwrap_or_default(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use berth_config::{Account, Command, Container, Health, Signal};
+use berth_config::{Account, Command, Container, Health, Protocol, Signal};
+use berth_control::message::Port;
 
 use crate::accounts::{self, ResolveError};
 use crate::merged::Merged;
@@ -113,6 +114,26 @@ pub fn health(wishes: &oci::Process) -> Option<Health> {
     })
 }
 
+/// The ports that an image says its program listens on; what is none is left out, as by Docker.
+pub fn exposed(wishes: &oci::Process) -> Vec<Port> {
+    let port = |text: &String| {
+        let (number, protocol) = text.split_once('/').unwrap_or((text, Protocol::Tcp.name()));
+        let protocol: Protocol = protocol.parse().ok()?;
+        Some(Port {
+            host_address: String::new(),
+            host_port: 0,
+            container_port: number.parse().ok().filter(|number| *number > 0)?,
+            protocol: protocol.name().to_owned(),
+        })
+    };
+    let mut ports: Vec<Port> = wishes.exposed_ports.iter().flatten().filter_map(|(text, _)| port(text)).collect();
+    ports.sort_unstable_by(|left, right| {
+        (left.container_port, &left.protocol).cmp(&(right.container_port, &right.protocol))
+    });
+    ports.dedup();
+    ports
+}
+
 /// Compose's rule: an entry point of the configuration takes the image's command away with the image's entry point.
 fn arguments(container: &Container, wishes: &oci::Process) -> Result<Vec<String>, ProcessError> {
     let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
@@ -204,6 +225,18 @@ mod tests {
         for none in [r#"{"Test":["NONE"]}"#, r#"{"Test":[]}"#, "{}", "null", r#"{"Test":["CMD"]}"#] {
             assert_eq!(of(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn exposed_ports_are_in_order_and_none_is_made_up() {
+        let image =
+            r#"{"ExposedPorts":{"443/tcp":{},"80":{},"80/tcp":{},"53/udp":{},"0/tcp":{},"x/tcp":{},"9/dccp":{}}}"#;
+        let found = exposed(&wishes(image));
+        let shown: Vec<String> =
+            found.iter().map(|port| format!("{}/{}", port.container_port, port.protocol)).collect();
+        assert_eq!(shown, ["53/udp", "80/tcp", "443/tcp"]);
+        assert!(found.iter().all(|port| port.host_port == 0));
+        assert_eq!(exposed(&wishes(r#"{"ExposedPorts":null}"#)), []);
     }
 
     #[test]

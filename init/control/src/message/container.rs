@@ -87,7 +87,7 @@ pub struct Container {
     pub exit_code: i32,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// Its published ports.
+    /// Its published ports, then those that its image exposes beside them.
     pub ports: Vec<Port>,
 }
 
@@ -143,6 +143,9 @@ pub struct PreparedImage {
     pub additional_gids: Vec<u32>,
     /// What asks the process to end; a signal's number.
     pub stop_signal: i32,
+    /// Ports that the image says its program listens on.
+    #[serde(default)]
+    pub exposed: Vec<Port>,
     /// Volumes and bind mounts, in the order of mounting.
     pub mounts: Vec<PreparedMount>,
     /// The image's labels.
@@ -201,12 +204,12 @@ pub struct Attachment {
     pub bandwidth: berth_config::Bandwidth,
 }
 
-/// A published port.
+/// A port of a container that is published, or that its image says its program listens on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The host's address; empty for all.
     pub host_address: String,
-    /// On the host.
+    /// On the host; 0 of a port that is not published.
     pub host_port: u16,
     /// In the container.
     pub container_port: u16,

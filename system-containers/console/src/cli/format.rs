@@ -76,10 +76,11 @@ pub fn condition(container: &Container, uptime_ms: u64) -> String {
     }
 }
 
-/// As docker writes it: `0.0.0.0:8080->80/tcp`, without the address where it is every one.
+/// As docker writes it: `0.0.0.0:8080->80/tcp`, without the address where it is every one; `80/tcp` if it is not published.
 pub fn port(port: &Port) -> String {
     let Port { host_address, host_port, container_port, protocol } = port;
     match host_address.as_str() {
+        _ if *host_port == 0 => format!("{container_port}/{protocol}"),
         "" => format!("{host_port}->{container_port}/{protocol}"),
         address if address.contains(':') => format!("[{address}]:{host_port}->{container_port}/{protocol}"),
         address => format!("{address}:{host_port}->{container_port}/{protocol}"),
@@ -153,6 +154,16 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(bytes(u64::MAX), "16383.9 PiB");
+    }
+
+    #[test]
+    fn a_port_that_is_not_published_has_no_arrow() {
+        let shown = |address: &str, host_port| {
+            port(&Port { host_address: address.into(), host_port, container_port: 80, protocol: "tcp".into() })
+        };
+        assert_eq!(shown("", 0), "80/tcp");
+        assert_eq!(shown("", 8080), "8080->80/tcp");
+        assert_eq!(shown("::1", 8080), "[::1]:8080->80/tcp");
     }
 
     #[test]

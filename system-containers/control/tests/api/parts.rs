@@ -39,6 +39,7 @@ async fn a_container_may_do_what_its_configuration_names_and_nothing_else() {
     refusal(containers.create("[containers.a]\nimage = \"a\"\n", Creation::default()).await, "containers.create");
     refusal(machine.describe().await, "machine.describe");
     refusal(machine.configuration().await, "machine.configuration");
+    refusal(machine.audit().await, "machine.configuration");
     refusal(machine.plan(&[("a", "")]).await, "machine.apply");
     refusal(machine.reboot().await, "machine.power");
     refusal(machine.subscribe().await, "events");

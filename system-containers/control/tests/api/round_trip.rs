@@ -18,6 +18,7 @@ async fn a_client_sees_what_pid_1_says() {
     let steps: Vec<message::Step> = machine_proxy.timeline().await.unwrap().into_iter().map(Into::into).collect();
     assert_eq!(steps, timeline());
     assert_eq!(machine_proxy.configuration().await.unwrap(), "hostname = \"dock1\"\n");
+    assert_eq!(machine_proxy.audit().await.unwrap(), "{}");
     let listed: Vec<message::Container> = containers.list().await.unwrap().into_iter().map(Into::into).collect();
     assert_eq!(listed, [container("control", Kind::System), container("web", Kind::User)]);
     assert_eq!(containers.inspect("web").await.unwrap().name, "web");
