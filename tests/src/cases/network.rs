@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
 use crate::disks::Files;
-use crate::machine::Machine;
+use crate::machine::{Machine, Nic};
 use crate::page;
 use crate::runner::Case;
 use crate::wait;
@@ -15,6 +15,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "network/names-and-isolation", memory: 256, run: names_and_isolation },
     Case { name: "network/replicas-behind-one-port", memory: 256, run: replicas },
+    Case { name: "network/macvlan-and-ipvlan-on-cards", memory: 256, run: on_cards },
 ];
 
 /// Serves a page with its own name, and has all that clients need.
@@ -118,5 +119,82 @@ fn replicas(bench: &Bench) -> Result<()> {
     )?;
     let answers = seen()?;
     ensure!(answers.len() == 2 && !answers.contains("web-2\n"), "one that is ill gets connections: {answers:?}");
+    Ok(())
+}
+
+/// Two cables with a card of the machine at either end: containers hang on the one, the machine itself is at the other.
+const CARDS: &str = r#"
+    [network]
+    inbound = [8080]
+    [network.links.eth1]
+    dhcp = false
+    [network.links.eth2]
+    addresses = ["10.77.0.1/24"]
+    [network.links.eth3]
+    dhcp = false
+    [network.links.eth4]
+    addresses = ["10.78.0.1/24"]
+    [networks.cards]
+    driver = "macvlan"
+    parent = "eth1"
+    subnets = ["10.77.0.0/24"]
+    gateways = ["10.77.0.1"]
+    [networks.shared]
+    driver = "ipvlan"
+    parent = "eth3"
+    subnets = ["10.78.0.0/24"]
+    gateways = ["10.78.0.1"]
+    [containers.peer]
+    image = "localhost/peer:1"
+    network_mode = "host"
+    [containers.card]
+    image = "localhost/a:1"
+    networks = { cards = { ipv4_address = "10.77.0.7", mac_address = "02:00:00:00:77:07" } }
+    [containers.share]
+    image = "localhost/a:1"
+    networks = ["shared"]
+"#;
+
+fn on_cards(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", SERVER)?.docker_archive();
+    let nics = vec![Nic::default(), Nic::at_hub(0), Nic::at_hub(0), Nic::at_hub(1), Nic::at_hub(1)];
+    // The first ports of the machine's own network are not for containers.
+    let peer = bench.shell_image("localhost/peer:1", &SERVER.replace("-p 80", "-p 8080"))?.docker_archive();
+    let files = Files::new().with("berth.toml", CARDS).with("images/a.tar", archive).with("images/peer.tar", peer);
+    let mut machine = bench.machine().nics(nics).user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    let share = machine.guest.container("share")?["addresses"][0].as_str().unwrap_or_default().to_owned();
+    ensure!(share.starts_with("10.78.0."), "share has the address {share:?}");
+    let peer = fetch(&mut machine, "peer", "http://127.0.0.1:8080/")?;
+    let both_ways = |machine: &mut Machine| {
+        for (container, address, host) in [("card", "10.77.0.7", "10.77.0.1"), ("share", &share, "10.78.0.1")] {
+            let page = fetch(machine, "peer", &format!("http://{address}/"))?;
+            ensure!(page == container, "the machine asked {container} and got {page:?}");
+            let page = fetch(machine, container, &format!("http://{host}:8080/"))?;
+            ensure!(page == peer, "{container} asked the machine and got {page:?}");
+        }
+        Ok(())
+    };
+    both_ways(&mut machine)?;
+    // The one is known by a hardware address of its own, the other by that of its card.
+    let neighbours = machine.guest.read("/proc/net/arp")?;
+    let card = machine.guest.read("/sys/class/net/eth3/address")?;
+    for (address, mac) in [("10.77.0.7", "02:00:00:00:77:07"), (share.as_str(), card.trim())] {
+        let line = neighbours.lines().find(|line| line.starts_with(&format!("{address} "))).unwrap_or_default();
+        ensure!(line.contains(mac), "{address} is not at {mac}: {neighbours}");
+    }
+    // The next `network` leaves them alone, and a container's next run has its addresses.
+    let pid = machine.guest.container("network")?["pid"].clone();
+    machine
+        .guest
+        .shell(&format!("kill -KILL {pid}; until berth inspect network | grep -q '\"restarts\": 1'; do :; done"))?;
+    machine.guest.wait_for_state("network", "running")?;
+    both_ways(&mut machine)?;
+    for name in ["card", "share"] {
+        ensure!(machine.guest.container(name)?["restarts"] == 0, "{name} noticed");
+        machine.guest.shell(&format!("berth restart {name}"))?;
+        machine.guest.wait_for_state(name, "running")?;
+    }
+    both_ways(&mut machine)?;
     Ok(())
 }

@@ -42,11 +42,31 @@ pub enum Bus {
     Usb,
 }
 
-/// A network card on a network of its own, with QEMU as router, DHCP and name server.
+/// A network card.
 #[derive(Clone, Debug, Default)]
 pub struct Nic {
     /// Guest TCP ports that the host reaches, see [`Machine::forwarded`].
     pub forwards: Vec<u16>,
+    /// Where its cable leads.
+    pub cable: Cable,
+}
+
+/// Where the cable of a network card leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cable {
+    /// To a network of its own, with QEMU as router, DHCP and name server.
+    #[default]
+    Router,
+    /// To the hub with this number: the machine's other cards at it hear everything, and nobody else is there.
+    Hub(u8),
+}
+
+impl Nic {
+    /// One at a hub.
+    #[must_use]
+    pub fn at_hub(number: u8) -> Self {
+        Self { cable: Cable::Hub(number), ..Self::default() }
+    }
 }
 
 /// A machine that is not switched on yet.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::builder::{Builder, Bus, Firmware};
+use super::builder::{Builder, Bus, Cable, Firmware};
 
 /// The sockets that QEMU inherits; it accepts clients at them.
 pub struct Sockets<'a> {
@@ -61,7 +61,11 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
     for (number, nic) in builder.nics.iter().enumerate() {
         // Port 0: the kernel chooses a free one when QEMU listens, and nobody can come in between.
         let forwards: String = nic.forwards.iter().map(|port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}")).collect();
-        arguments.pair("-netdev", format!("user,id=net{number}{forwards}"));
+        let netdev = match nic.cable {
+            Cable::Router => format!("user,id=net{number}{forwards}"),
+            Cable::Hub(hub) => format!("hubport,id=net{number},hubid={hub}"),
+        };
+        arguments.pair("-netdev", netdev);
         arguments.pair("-device", format!("virtio-net-pci,netdev=net{number},romfile="));
     }
     arguments.firmware(builder)?;
