@@ -3,6 +3,7 @@
 //! - [`message`]: the requests, replies and notices, as plain data
 //! - [`channel`]: how they travel: one message a packet, descriptors beside it
 //! - [`images`]: what is asked of the `engine` system container
+//! - [`listing`]: many containers in one piece
 //! - [`listener`]: sockets that only root connects to
 //! - [`logs`]: what is asked of the `logs` system container, and the form of a line
 //! - [`volumes`]: what is asked of `engine` about volumes
@@ -22,6 +23,7 @@ pub mod channel;
 pub mod dbus;
 pub mod images;
 pub mod listener;
+pub mod listing;
 pub mod logs;
 pub mod message;
 pub mod volumes;

@@ -30,7 +30,7 @@ pub use self::statistics::Statistics;
 /// The most networks of containers that are told of: the first by their names.
 pub const NETWORKS_AT_MOST: usize = 256;
 
-/// The most containers in one answer: with the longest reasons they fit a message ([`crate::channel::MAXIMUM_MESSAGE`]).
+/// The most containers in one answer about what they use, which fits a message ([`crate::channel::MAXIMUM_MESSAGE`]).
 pub const CONTAINERS_AT_ONCE: usize = 64;
 
 /// From a system container to PID 1.
@@ -72,13 +72,10 @@ pub enum Request {
     Boots,
     /// [control] To [`Notice::AreYouAlive`].
     Alive,
-    /// [control] The next [`CONTAINERS_AT_ONCE`] containers in the order of their names; answered by
-    /// [`Reply::Containers`], with fewer at the end.
-    Containers {
-        /// The last name that is known already; empty at the beginning.
-        after: String,
-    },
-    /// [control] What the next [`CONTAINERS_AT_ONCE`] containers use, as with [`Request::Containers`]; answered by
+    /// [control] All containers as they are in this moment, system containers first, by name: a file in memory with a
+    /// [`crate::listing`] comes with [`Reply::Done`].
+    Containers,
+    /// [control] What the next [`CONTAINERS_AT_ONCE`] containers in the order of their names use; answered by
     /// [`Reply::Statistics`], where those that do not run are absent.
     Statistics {
         /// The last name that is known already; empty at the beginning.
@@ -286,8 +283,6 @@ pub enum Reply {
     Timeline(Vec<Step>),
     /// To [`Request::Boots`], the oldest first.
     Boots(Vec<Boot>),
-    /// To [`Request::Containers`].
-    Containers(Vec<Container>),
     /// To [`Request::Instances`].
     Names(Vec<String>),
     /// To [`Request::Why`].

@@ -1,14 +1,17 @@
 //! What system containers ask of PID 1 and tell it, each as far as its role allows.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
+use berth_control::listing;
 use berth_control::message::{
     CONTAINERS_AT_ONCE, FromInit, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
 };
-
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::container::{Goal, State};
@@ -138,8 +141,10 @@ impl Supervisor {
                 self.reply_to(applicant, Reply::Done);
                 return Some(Outcome::Alive);
             }
-            Request::Containers { after } => {
-                Reply::Containers(self.some_after(&after).into_iter().map(super::Container::describe).collect())
+            Request::Containers => {
+                let sheet = self.listing().map(Some);
+                self.hand_over(applicant, sheet);
+                return None;
             }
             Request::Statistics { after } => {
                 let some = self.some_after(&after);
@@ -291,6 +296,16 @@ impl Supervisor {
         self.notify(Role::Control, Notice::MachineChanged(state));
     }
 
+    /// All containers as a file in memory: however many there are, that is one message and one round of the loop, and who
+    /// asks sees all of them in the same moment.
+    fn listing(&self) -> Result<OwnedFd, String> {
+        let bytes = listing::write(self.list().into_iter().map(super::Container::describe));
+        let sheet = memfd_create("containers", MFdFlags::MFD_CLOEXEC).map_err(std::io::Error::from);
+        // At a place, so that the reader finds the file's offset at its beginning.
+        let written = sheet.map(File::from).and_then(|sheet| sheet.write_all_at(&bytes, 0).map(|()| sheet.into()));
+        written.map_err(|error| format!("list the containers: {error}"))
+    }
+
     /// The next containers in the order of their names.
     fn some_after(&self, name: &str) -> Vec<&super::Container> {
         let mut some: Vec<_> = self.containers.values().filter(|container| container.name.as_str() > name).collect();
@@ -341,7 +356,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Timeline
         | Request::Boots
         | Request::Alive
-        | Request::Containers { .. }
+        | Request::Containers
         | Request::Statistics { .. }
         | Request::Why { .. }
         | Request::Configuration

@@ -1,6 +1,9 @@
+use std::fs::File;
+use std::io::Read;
+
 use berth_control::message::{ContainerState, Ending, Kind, PreparedImage, Reply, Request, ToInit};
 
-use super::world::{World, ask, configuration, service, supervisor, system};
+use super::world::{World, ask, ask_for, configuration, service, supervisor, system};
 use super::*;
 
 const WEB: &str = "[containers.web]\nimage = \"web\"\n";
@@ -104,11 +107,26 @@ fn two_containers_never_share_a_range_of_ids() {
 }
 
 #[test]
+fn all_containers_are_listed_at_once() {
+    let mut supervisor = supervisor();
+    let control = service(&mut supervisor, "control");
+    supervisor.apply(configuration("[containers.a]\nimage = \"a\"\nreplicas = 300\n"));
+    let (reply, mut sheets) = ask_for(&mut supervisor, &control, Request::Containers);
+    assert_eq!(reply, Reply::Done);
+    let mut bytes = Vec::new();
+    File::from(sheets.remove(0)).read_to_end(&mut bytes).unwrap();
+    let listed = berth_control::listing::read(&bytes).unwrap();
+    assert_eq!(listed.len(), 301);
+    assert_eq!((listed[0].name.as_str(), listed[1].name.as_str()), ("control", "a-1"));
+    assert!(listed.iter().eq(&supervisor.list().into_iter().map(Container::describe).collect::<Vec<_>>()));
+}
+
+#[test]
 fn a_role_does_not_include_what_another_may() {
     let mut supervisor = supervisor();
     let network = service(&mut supervisor, "network");
     for request in [
-        Request::Containers { after: String::new() },
+        Request::Containers,
         Request::Declared { after: String::new() },
         Request::Power(berth_control::message::PowerAction::Reboot),
     ] {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use berth_config::ApiPart;
 use berth_control::dbus::{ApiError, Change};
-use berth_control::message::{CONTAINERS_AT_ONCE, Container, Machine, Notice, Reply, Request, Statistics};
+use berth_control::listing;
+use berth_control::message::{Container, Machine, Notice, Reply, Request, Statistics};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::broadcast;
 
@@ -116,24 +117,19 @@ impl Caller {
         }
     }
 
-    /// Every container as it is now, system containers first, by name.
+    /// Every container as it is now, system containers first, by name, as PID 1 has written them: a [`listing`].
+    pub async fn listing(&self) -> Result<Vec<u8>, ApiError> {
+        let sheet = self.descriptor(Request::Containers).await?;
+        let mut bytes = Vec::new();
+        let read = File::from(sheet).read_to_end(&mut bytes);
+        read.map_err(|error| unavailable(&format!("read the list of containers: {error}")))?;
+        Ok(bytes)
+    }
+
+    /// The same, understood.
     pub async fn containers(&self) -> Result<Vec<Container>, ApiError> {
-        let mut all: Vec<Container> = Vec::new();
-        loop {
-            let after = all.last().map(|container| container.name.clone()).unwrap_or_default();
-            match self.call(Request::Containers { after }).await? {
-                Reply::Containers(some) => {
-                    let more = some.len() == CONTAINERS_AT_ONCE;
-                    all.extend(some);
-                    if !more {
-                        break;
-                    }
-                }
-                other => return Err(unexpected(&other)),
-            }
-        }
-        all.sort_by(|left, right| (left.kind, &left.name).cmp(&(right.kind, &right.name)));
-        Ok(all)
+        let bytes = self.listing().await?;
+        listing::read(&bytes).ok_or_else(|| unavailable("PID 1 has listed the containers in another version's form"))
     }
 
     /// What those that run use.
@@ -175,7 +171,7 @@ fn part(request: &Request) -> Option<ApiPart> {
         Request::Plan | Request::Apply { .. } | Request::Confirm => ApiPart::MachineApply,
         Request::Power(_) => ApiPart::MachinePower,
         Request::Reexecute => ApiPart::MachineReexecute,
-        Request::Containers { .. } | Request::Instances { .. } => ApiPart::ContainersList,
+        Request::Containers | Request::Instances { .. } => ApiPart::ContainersList,
         Request::Statistics { .. } => ApiPart::ContainersStatistics,
         Request::Why { .. } => ApiPart::ContainersWhy,
         Request::Start { .. } => ApiPart::ContainersStart,

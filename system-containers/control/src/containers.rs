@@ -7,13 +7,15 @@ use berth_control::dbus::{ApiError, Cause, Change, Container, Creation, Ending, 
 use berth_control::logs::{INIT, KERNEL};
 use berth_control::message::{self, Interest, Reply, Request, TerminalSize};
 use nix::fcntl::OFlag;
+use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedFd;
 
 use crate::caller::Caller;
 use crate::definition;
 use crate::ends::{self, Ends};
-use crate::init::unexpected;
+use crate::init::{unavailable, unexpected};
+use crate::listing::Listing;
 use crate::logs::Logs;
 
 /// Serves the interface to one client.
@@ -29,8 +31,10 @@ pub struct Containers1 {
 // `spawn = false`: see `Machine1`.
 #[zbus::interface(name = "org.berth.Containers1", spawn = false, introspection_docs = false)]
 impl Containers1 {
-    async fn list(&self) -> Result<Vec<Container>, ApiError> {
-        Ok(self.init.containers().await?.into_iter().map(Container::from).collect())
+    async fn list(&self, #[zbus(header)] header: Header<'_>) -> Result<Listing, ApiError> {
+        let bytes = self.init.listing().await?;
+        Listing::for_caller(bytes, &header)
+            .ok_or_else(|| unavailable("PID 1 has listed the containers in another form"))
     }
 
     async fn inspect(&self, name: &str) -> Result<Container, ApiError> {

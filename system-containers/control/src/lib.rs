@@ -10,6 +10,7 @@
 //! - `transport`: the byte stream of a client, with its bounds
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
 //! - `caller`: what a client may ask of PID 1
+//! - `listing`: all containers, as PID 1 lists them
 //! - `definition`: containers that clients make, as they come
 //! - `images`, `volumes`: the interfaces, and the way to the `engine` system container
 //! - `ends`: waiting for the ends of containers
@@ -23,6 +24,7 @@ mod definition;
 mod ends;
 mod images;
 pub mod init;
+mod listing;
 mod logs;
 mod machine;
 mod past;

@@ -1,5 +1,7 @@
 //! A machine for the tests: the server on a socket in a temporary directory, and the other end of its channel.
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +15,6 @@ use berth_control::message::{
 use berth_control_server::init::Init;
 use berth_control_server::server::Server;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::{AsFd, OwnedFd};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -90,6 +91,12 @@ impl Api {
     }
 }
 
+fn sheet(containers: &[Container]) -> std::fs::File {
+    let sheet = tempfile::tempfile().unwrap();
+    sheet.write_all_at(&berth_control::listing::write(containers), 0).unwrap();
+    sheet
+}
+
 /// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then. A container named `stuck` never gets an answer; a session is an open file, and for
 /// a container named `half` there is none.
 fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
@@ -106,7 +113,13 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
         let reply = match request {
             Request::Machine => Reply::Machine(Box::new(machine())),
             Request::Timeline => Reply::Timeline(timeline()),
-            Request::Containers { .. } => Reply::Containers(vec![container("control", Kind::System), web.clone()]),
+            Request::Containers => {
+                let sheet = sheet(&[container("control", Kind::System), web.clone()]);
+                if channel.send(&FromInit::Reply { id, reply: Reply::Done }, &[sheet.as_fd()]).is_err() {
+                    return;
+                }
+                continue;
+            }
             Request::Stop { name, .. } if name == "web" => {
                 (web.state, web.exit_code) = (ContainerState::Stopped, 3);
                 Reply::Done

@@ -1,12 +1,13 @@
 //! What a well-behaved client gets.
 
-use berth_control::dbus::{ApiError, Creation, LogQuery};
+use berth_control::dbus::{ApiError, Container, Creation, LogQuery, OBJECT_PATH};
 use berth_control::logs::{Answer, Query};
 use berth_control::message::{
     self, ContainerState, Interest, Kind, MachineState, Notice, PowerAction, Request, Stream, TerminalSize,
 };
 use futures_util::StreamExt;
 use std::io::{Read, Write};
+use zbus::wire::{Endian, NATIVE_ENDIAN};
 
 use crate::machine::{Api, container, machine, timeline};
 
@@ -22,6 +23,30 @@ async fn a_client_sees_what_pid_1_says() {
     let listed: Vec<message::Container> = containers.list().await.unwrap().into_iter().map(Into::into).collect();
     assert_eq!(listed, [container("control", Kind::System), container("web", Kind::User)]);
     assert_eq!(containers.inspect("web").await.unwrap().name, "web");
+}
+
+#[tokio::test]
+async fn a_client_of_the_other_byte_order_is_answered_in_it() {
+    let api = Api::start().await;
+    let connection = api.connect().await;
+    let mut messages = zbus::MessageStream::from(&connection);
+    let order = match NATIVE_ENDIAN {
+        Endian::Little => Endian::Big,
+        Endian::Big => Endian::Little,
+    };
+    let call = zbus::Message::method_call(OBJECT_PATH, "List").endian(order);
+    let call = call.interface("org.berth.Containers1").build(&()).unwrap();
+    connection.send(&call).await.unwrap();
+    let answer = loop {
+        let message = messages.next().await.unwrap().unwrap();
+        if message.header().reply_serial() == Some(call.primary_header().serial_num()) {
+            break message;
+        }
+    };
+    assert_eq!(Endian::from(answer.primary_header().endian_sig()), order);
+    let listed: Vec<Container> = answer.body().deserialize().unwrap();
+    let listed: Vec<message::Container> = listed.into_iter().map(Into::into).collect();
+    assert_eq!(listed, [container("control", Kind::System), container("web", Kind::User)]);
 }
 
 #[tokio::test]
