@@ -1,5 +1,6 @@
 //! Tables that fit the terminal: columns as wide as they must be, the widest cut where the line is too short.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 /// Between columns.
@@ -35,12 +36,13 @@ pub fn render(heading: &[&str], rows: &[Vec<String>], width: Option<usize>) -> S
     }
     let mut text = String::new();
     for row in [&heading].into_iter().chain(rows) {
-        let mut line = String::new();
+        let begin = text.len();
         for (cell, width) in row.iter().zip(&widths) {
             let cell = cut(cell, *width);
-            line.push_str(&format!("{cell:width$}{:GAP$}", ""));
+            text.push_str(&cell);
+            text.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(cell.chars().count())));
         }
-        text.push_str(line.trim_end());
+        text.truncate(begin + text[begin..].trim_end().len());
         text.push('\n');
     }
     text
@@ -58,12 +60,12 @@ fn fit(widths: &mut [usize], available: usize) {
 }
 
 /// ASCII dots, because a serial console may know nothing else.
-fn cut(cell: &str, width: usize) -> String {
+fn cut(cell: &str, width: usize) -> Cow<'_, str> {
     if cell.chars().count() <= width {
-        return cell.to_owned();
+        return cell.into();
     }
     let kept: String = cell.chars().take(width.saturating_sub(2)).collect();
-    format!("{kept}..")
+    format!("{kept}..").into()
 }
 
 #[cfg(test)]
