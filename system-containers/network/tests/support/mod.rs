@@ -7,7 +7,9 @@ pub mod kea;
 pub mod lan;
 pub mod name_server;
 pub mod sctp;
+pub mod seen;
 pub mod site;
+pub mod steps;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -239,29 +241,40 @@ pub struct Running {
 
 impl Running {
     /// Answers requests until one is as wanted.
-    pub fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&Request) -> Option<T>) -> T {
+    pub fn wait<T>(&mut self, what: &str, wanted: impl FnMut(&Request) -> Option<T>) -> T {
+        self.wait_or_end(what, wanted).unwrap_or_else(|| panic!("the service has ended before there was {what}"))
+    }
+
+    /// The same; `None` if the service has ended before.
+    pub fn wait_or_end<T>(&mut self, what: &str, mut wanted: impl FnMut(&Request) -> Option<T>) -> Option<T> {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "did not come: {what}; links: {:?}", self.links);
-            if let Some(request) = self.next(left)
-                && let Some(found) = wanted(&request)
-            {
-                return found;
+            match self.next(left) {
+                Ok(Some(request)) => {
+                    if let Some(found) = wanted(&request) {
+                        return Some(found);
+                    }
+                }
+                Ok(None) => {}
+                Err(_ended) => return None,
             }
         }
     }
 
-    fn next(&mut self, patience: Duration) -> Option<Request> {
+    /// Nothing if the time is over before.
+    fn next(&mut self, patience: Duration) -> Result<Option<Request>, ChannelError> {
         let message = loop {
             match self.channel.receive::<ToInit>() {
                 Ok((message, _)) => break message,
                 Err(ChannelError::WouldBlock) => {}
+                Err(ended @ (ChannelError::Closed | ChannelError::System { .. })) => return Err(ended),
                 Err(error) => panic!("{error}"),
             }
             let mut waiting = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
             if poll(&mut waiting, PollTimeout::try_from(patience).unwrap()).unwrap() == 0 {
-                return None;
+                return Ok(None);
             }
         };
         let reply = match &message.request {
@@ -274,12 +287,14 @@ impl Running {
         if let Request::NetworkAttached { name, resolv_conf, .. } = &message.request {
             self.resolv_conf.insert(name.clone(), resolv_conf.clone());
         }
-        self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]).unwrap();
-        Some(message.request)
+        // What it has said before its end counts; the end is seen when there is nothing more to read.
+        let _ended = self.channel.send(&FromInit::Reply { id: message.id, reply }, &[]);
+        Ok(Some(message.request))
     }
 
     pub fn notify(&self, notice: Notice, descriptors: &[BorrowedFd<'_>]) {
-        self.channel.send(&FromInit::Notice(notice), descriptors).unwrap();
+        // Whoever waits for what comes of it sees whether it has ended.
+        let _ended = self.channel.send(&FromInit::Notice(notice), descriptors);
     }
 
     pub fn wait_ready(&mut self) {

@@ -1,0 +1,100 @@
+//! Ends a program at a step of its work that is the same in each run: ptrace(2) counts the system calls by which it changes
+//! something outside itself (messages to the kernel and to PID 1, files, switches below /proc), over all of its threads, and
+//! the program is killed before the one that is wanted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+/// With a descriptor as their first argument.
+const WRITE: [i64; 4] = [libc::SYS_write, libc::SYS_pwrite64, libc::SYS_sendto, libc::SYS_sendmsg];
+/// Of whole files.
+const REPLACE: [i64; 4] = [libc::SYS_renameat2, libc::SYS_renameat, libc::SYS_unlinkat, libc::SYS_mkdirat];
+/// The same on processors that have more than one call for it.
+#[cfg(target_arch = "x86_64")]
+const REPLACE_OLD: [i64; 3] = [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir];
+#[cfg(not(target_arch = "x86_64"))]
+const REPLACE_OLD: [i64; 0] = [];
+
+/// Kills a program before the change with this number, counted from now, from one. The value says, when the program has ended,
+/// whether this is why.
+pub fn end_at(program: u32, step: u32) -> JoinHandle<bool> {
+    let program = Pid::from_raw(program.try_into().unwrap());
+    let (armed, waiting) = channel();
+    // Whoever attaches to a program must be the thread that follows it.
+    let follower = thread::spawn(move || follow(program, step, &armed));
+    waiting.recv().expect("the program can be followed");
+    follower
+}
+
+fn follow(program: Pid, step: u32, armed: &Sender<()>) -> bool {
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
+    for thread in fs::read_dir(format!("/proc/{program}/task")).unwrap().flatten() {
+        let thread = Pid::from_raw(thread.file_name().to_str().unwrap().parse().unwrap());
+        // It stops before it does anything else.
+        match ptrace::seize(thread, options).and_then(|()| ptrace::interrupt(thread)) {
+            // One that has just done its work.
+            Err(Errno::ESRCH | Errno::EPERM) if thread != program => {}
+            done => done.unwrap(),
+        }
+    }
+    armed.send(()).unwrap();
+    let (mut inside, mut count) = (BTreeSet::new(), 0);
+    while let Some(stopped) = next(program) {
+        let (thread, signal) = match stopped {
+            WaitStatus::PtraceSyscall(thread) => {
+                // Every other stop is the end of a call.
+                if !inside.remove(&thread) {
+                    inside.insert(thread);
+                    count += u32::from(is_change(program, thread));
+                }
+                (thread, None)
+            }
+            WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
+            WaitStatus::PtraceEvent(thread, ..) => (thread, None),
+            _ => continue,
+        };
+        if count == step {
+            kill(program, Signal::SIGKILL).unwrap();
+            while next(program).is_some() {}
+            return true;
+        }
+        match ptrace::syscall(thread, signal) {
+            // Somebody else has killed it.
+            Err(Errno::ESRCH) => {}
+            done => done.unwrap(),
+        }
+    }
+    false
+}
+
+/// What one of the threads has come to; `None` when the program has ended, which is left for its parent to see.
+fn next(program: Pid) -> Option<WaitStatus> {
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+    let look = flags | WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+    let thread = waitid(Id::All, look).ok()?.pid()?;
+    let ended = |status: &WaitStatus| matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+    let peeked = waitid(Id::Pid(thread), look | WaitPidFlag::WNOHANG).ok()?;
+    if thread == program && ended(&peeked) { None } else { waitpid(thread, Some(flags)).ok() }
+}
+
+/// Whether a thread that begins a system call is about to change something that others see.
+fn is_change(program: Pid, thread: Pid) -> bool {
+    let text = fs::read_to_string(format!("/proc/{program}/task/{thread}/syscall")).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(-1);
+    let first = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    if WRITE.contains(&number) {
+        let file = fs::read_link(format!("/proc/{program}/fd/{}", first.unwrap_or_default())).unwrap_or_default();
+        // One thread wakes another.
+        return !file.to_string_lossy().starts_with("anon_inode:");
+    }
+    REPLACE.contains(&number) || REPLACE_OLD.contains(&number)
+}
