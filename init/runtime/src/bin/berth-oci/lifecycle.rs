@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_runtime::spec::{Spec, State, Status};
 use berth_runtime::{Request, Rootfs, Stdio, cgroup, detached, hooks, resctrl};
+use rustix::io::Errno;
 
 use crate::activation::{self, Readiness};
 use crate::arguments::{Create, Delete, Kill, Run};
@@ -291,7 +292,7 @@ fn delete_unfinished(store: &Store, id: &str) -> Result<u8, Failure> {
     if let Some(cgroup) = store.noted_cgroup(id)? {
         // Its processes end with that of the create. Any others are none of this container's.
         match await_event(&cgroup.join("cgroup.events"), "populated 0") {
-            Err(Failure::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(Failure::File { source, .. }) if is_gone(&source) => {}
             result => result?,
         }
         if cgroup::remove(&cgroup)? == cgroup::Removal::Busy {
@@ -300,6 +301,12 @@ fn delete_unfinished(store: &Store, id: &str) -> Result<u8, Failure> {
     }
     store.forget(id)?;
     Ok(0)
+}
+
+/// Whether a cgroup's file is not there any more, or its cgroup has gone since it was opened.
+fn is_gone(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOENT | Errno::NODEV))
 }
 
 /// Removes a container whose first process has ended.
