@@ -10,6 +10,9 @@ use crate::configuration::{Report, set_kernel_parameter};
 use crate::machine::Machine;
 use crate::watchdog::Watchdog;
 
+/// How many bytes of problems are told of at most, so that they fit a message with all else: some hundred of them.
+const PROBLEMS_AT_MOST: usize = 48 * 1024;
+
 /// The name of a machine that has none.
 const DEFAULT_HOSTNAME: &str = "berth";
 
@@ -35,7 +38,7 @@ impl Machine {
             slot: self.command_line.slot.clone(),
             state: self.facts.state,
             uptime_ms: u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX),
-            problems: self.all_problems(),
+            problems: the_first(self.all_problems()),
             links: self.facts.links.clone(),
             networks: self.facts.networks.clone(),
             watchdog: self.facts.watchdog.as_ref().map(Watchdog::describe).unwrap_or_default(),
@@ -105,4 +108,38 @@ fn hostname() -> String {
 
 fn hosts(name: &str) -> String {
     format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback {name}\n")
+}
+
+/// The first of them that may be told at once, and how many more there are.
+fn the_first(mut problems: Vec<String>) -> Vec<String> {
+    let mut length = 0;
+    let told = problems.iter().take_while(|problem| {
+        length += problem.len();
+        length <= PROBLEMS_AT_MOST
+    });
+    let told = told.count();
+    let more = problems.len().saturating_sub(told);
+    if more > 0 {
+        problems.truncate(told);
+        problems.push(format!("and {more} more; `berth ps --all` shows all containers"));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_problems_fit_a_message() {
+        let problem = |number| format!("container a-{number}: {}", "no archive has this image; ".repeat(10));
+        let all: Vec<String> = (0..1000).map(problem).collect();
+        let told = the_first(all.clone());
+        assert!(told.iter().map(String::len).sum::<usize>() < PROBLEMS_AT_MOST + 100);
+        let (last, first) = told.split_last().unwrap();
+        assert!(first.len() > 100 && all.starts_with(first));
+        assert_eq!(*last, format!("and {} more; `berth ps --all` shows all containers", 1000 - first.len()));
+        assert_eq!(the_first(all[..3].to_vec()), all[..3]);
+        assert_eq!(the_first(vec!["x".repeat(PROBLEMS_AT_MOST + 1)]).len(), 1);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::message::{FromInit, ToInit};
+use berth_control::message::{FromInit, Reply, ToInit};
 use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ impl Peer {
     /// Sends, or queues if there is no room.
     pub fn send(&mut self, message: FromInit, descriptors: &[BorrowedFd<'_>]) -> Result<(), PeerError> {
         if self.queue.is_empty() {
-            match self.channel.send(&message, descriptors) {
+            match self.deliver(&message, descriptors) {
                 Err(ChannelError::WouldBlock) => {}
                 other => return Ok(other?),
             }
@@ -64,13 +64,26 @@ impl Peer {
     pub fn flush(&mut self) -> Result<(), PeerError> {
         while let Some((message, descriptors)) = self.queue.front() {
             let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-            match self.channel.send(message, &borrowed) {
+            match self.deliver(message, &borrowed) {
                 Ok(()) => drop(self.queue.pop_front()),
                 Err(ChannelError::WouldBlock) => break,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Sends one message. That it is too long for the channel is no fault of the peer's: an answer becomes a refusal, and a
+    /// notice is left out.
+    fn deliver(&self, message: &FromInit, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        let length = match self.channel.send(message, descriptors) {
+            Err(ChannelError::TooLong { length }) => length,
+            other => return other,
+        };
+        log::error!("a message of {length} bytes to a system container is left out: it is too long for its channel");
+        let FromInit::Reply { id, .. } = message else { return Ok(()) };
+        let reason = format!("the answer is too long: it would have {length} bytes");
+        self.channel.send(&FromInit::Reply { id: *id, reply: Reply::Refused { reason } }, &[])
     }
 
     /// Whether messages wait for room.
@@ -93,7 +106,7 @@ impl AsFd for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_control::message::Reply;
+    use berth_control::channel::MAXIMUM_MESSAGE;
 
     #[test]
     fn what_finds_no_room_waits_in_order() {
@@ -110,6 +123,28 @@ mod tests {
             peer.flush().unwrap();
         }
         assert!(!peer.is_waiting());
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_refused_and_not_the_peer_s_end() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        theirs.set_nonblocking().unwrap();
+        let mut peer = Peer::new(ours);
+        let long = || Reply::Text("x".repeat(MAXIMUM_MESSAGE));
+        peer.send(FromInit::Reply { id: 3, reply: long() }, &[]).unwrap();
+        let (message, _): (FromInit, _) = theirs.receive().unwrap();
+        assert!(matches!(message, FromInit::Reply { id: 3, reply: Reply::Refused { .. } }), "{message:?}");
+        // The same behind others.
+        while !peer.is_waiting() {
+            peer.send(FromInit::Reply { id: 4, reply: Reply::Text("x".repeat(2000)) }, &[]).unwrap();
+        }
+        peer.send(FromInit::Reply { id: 5, reply: long() }, &[]).unwrap();
+        let mut last = 0;
+        while let Ok((FromInit::Reply { id, .. }, _)) = theirs.receive() {
+            last = id;
+            peer.flush().unwrap();
+        }
+        assert_eq!(last, 5);
     }
 
     #[test]
