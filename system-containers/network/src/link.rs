@@ -1,6 +1,6 @@
 //! The links as the kernel reports them, and what PID 1 is told of them. Pure: messages in, a table out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use berth_control::message;
@@ -186,6 +186,8 @@ fn kind_name(kind: &InfoKind) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct LinkTable {
     links: BTreeMap<u32, Link>,
+    /// Of these, the machine's: few, whereas those of containers are many.
+    told: BTreeSet<u32>,
 }
 
 impl LinkTable {
@@ -202,11 +204,13 @@ impl LinkTable {
     /// Names are given once: what else was known by this one has gone, or has another.
     pub fn forget_others(&mut self, name: &str, index: u32) {
         self.links.retain(|other, link| *other == index || link.name != name);
+        self.told.retain(|index| self.links.contains_key(index));
     }
 
     /// One that was removed a moment ago.
     pub fn forget(&mut self, index: u32) {
         self.links.remove(&index);
+        self.told.remove(&index);
     }
 
     /// All of them, in the order of their numbers.
@@ -222,6 +226,11 @@ impl LinkTable {
         let mut link = Link::from_message(message);
         if let Some(before) = self.links.remove(&link.index) {
             (link.addresses, link.identity) = (before.addresses, before.identity.or(link.identity));
+        }
+        if link.loopback || link.is_own() {
+            self.told.remove(&link.index);
+        } else {
+            self.told.insert(link.index);
         }
         self.links.insert(link.index, link);
         true
@@ -246,6 +255,7 @@ impl LinkTable {
         if message.header.interface_family != AddressFamily::Unspec {
             return None;
         }
+        self.told.remove(&message.header.index);
         self.links.remove(&message.header.index)
     }
 
@@ -267,11 +277,12 @@ impl LinkTable {
     /// Empties it, before everything is asked for again.
     pub fn clear(&mut self) {
         self.links.clear();
+        self.told.clear();
     }
 
     /// What PID 1 is told: every link but loopback and our own. `missing` says what one lacks.
     pub fn summary(&self, missing: impl Fn(&Link) -> Vec<String>) -> Vec<message::Link> {
-        let described = self.links.values().filter(|link| !link.loopback && !link.is_own());
+        let described = self.told.iter().filter_map(|index| self.links.get(index));
         described
             .map(|link| message::Link {
                 name: link.name.clone(),

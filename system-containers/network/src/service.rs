@@ -178,8 +178,9 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
                 () = until(service.links.values().filter_map(HostLink::deadline).min()) => Happening::Tick,
             },
         };
-        service.handle(happening).await?;
-        service.settle().await?;
+        if service.handle(happening).await? {
+            service.settle().await?;
+        }
     }
 }
 
@@ -216,12 +217,13 @@ async fn until(deadline: Option<Duration>) {
 }
 
 impl Service {
-    async fn handle(&mut self, happening: Happening) -> Result<(), ServiceError> {
+    /// Whether anything may be different that others are told.
+    async fn handle(&mut self, happening: Happening) -> Result<bool, ServiceError> {
         let now = clock::now();
         match happening {
             Happening::Init(Message::Configuration(networking)) => self.configure(*networking).await,
             Happening::Init(Message::Notice(notice, descriptors)) => self.notice(notice, descriptors).await?,
-            Happening::Kernel(message) => self.kernel(*message).await?,
+            Happening::Kernel(message) => return self.kernel(*message).await,
             Happening::Heard((index, message)) => {
                 if let Some(link) = self.links.get_mut(&index) {
                     link.dhcp_event(Event::Received(message), &self.means, now).await;
@@ -253,7 +255,7 @@ impl Service {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn configure(&mut self, networking: Networking) {

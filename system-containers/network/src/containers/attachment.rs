@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use berth_control::message;
@@ -84,14 +84,6 @@ impl Attachment {
     /// Whether it is on no bridge of the machine.
     pub fn is_away(&self) -> bool {
         !self.cables.iter().any(|cable| cable.bridged)
-    }
-
-    /// Whether it has the address.
-    pub fn has(&self, address: IpAddr) -> bool {
-        self.cables.iter().any(|cable| {
-            let of_service = cable.service.is_some_and(|(ipv4, ipv6)| address == ipv4 || address == ipv6);
-            address == cable.ipv4 || address == cable.ipv6 || of_service
-        })
     }
 }
 

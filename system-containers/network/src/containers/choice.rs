@@ -13,7 +13,7 @@ impl Containers {
     pub(super) fn cable(&self, container: &str, network: &str, membership: &Membership) -> Result<Cable, AttachError> {
         let unknown = || NetworkError::Unknown { name: network.to_owned() };
         let settings = self.networks.get(network).ok_or_else(unknown)?;
-        let owner = |address| self.attachments.values().find(|attachment| attachment.has(address));
+        let owner = |address| self.attachments.with_address(address);
         for (_, address) in membership.addresses() {
             if let Some(owner) = owner(address) {
                 return Err(AttachError::AddressTaken { address, owner: owner.wanted.name.clone() });
@@ -41,7 +41,7 @@ impl Containers {
         let network = self.networks.get(&cable.network).filter(|network| !network.settings.isolated);
         let Some(network) = network.filter(|_| wanted.service_address && cable.bridged) else { return Ok(cable) };
         let is_taken = |address| {
-            let taken = self.attachments.values().any(|attachment| attachment.has(address));
+            let taken = self.attachments.with_address(address).is_some();
             taken || address == cable.ipv4 || address == cable.ipv6 || self.networks.is_reserved(address)
         };
         let new = || network.subnets.addresses(&services::seed(&wanted.service), (None, None), is_taken);

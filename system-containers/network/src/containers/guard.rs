@@ -10,12 +10,13 @@ use berth_config::{ContainerNetwork, Peers, Prefix};
 
 use super::attachment::{Attachment, Cable};
 use super::networks::Network;
+use super::register::Register;
 use crate::nftables::guard::{Guard, Rule};
 
 /// What it is made from.
 pub struct Sources<'a> {
     /// All containers.
-    pub attachments: &'a BTreeMap<String, Attachment>,
+    pub attachments: &'a Register,
     /// All networks.
     pub networks: BTreeMap<&'a str, &'a Network>,
 }
@@ -24,7 +25,7 @@ impl Sources<'_> {
     /// All rules.
     pub fn guard(&self) -> Guard {
         let mut guard = Guard::default();
-        for attachment in self.attachments.values() {
+        for attachment in self.attachments.iter() {
             for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
                 self.add(&mut guard, attachment, cable);
             }
@@ -83,7 +84,7 @@ impl Sources<'_> {
         }
         if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
             let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
-            let its = self.attachments.values().filter(|attachment| is_it(&attachment.wanted));
+            let its = self.attachments.iter().filter(|attachment| is_it(&attachment.wanted));
             for cable in its.flat_map(|attachment| &attachment.cables) {
                 let one = [Prefix::new(cable.ipv4.into(), 32), Prefix::new(cable.ipv6.into(), 128)];
                 prefixes.extend(one.into_iter().flatten());
@@ -94,10 +95,6 @@ impl Sources<'_> {
 }
 
 /// Whether anything can come of it: most machines have no rules.
-pub fn is_wanted<'a>(
-    attachments: &BTreeMap<String, Attachment>,
-    mut networks: impl Iterator<Item = &'a ContainerNetwork>,
-) -> bool {
-    let of_container = |it: &Attachment| !(it.wanted.allow.is_empty() && it.wanted.deny.is_empty());
-    attachments.values().any(of_container) || networks.any(|it| !(it.allow.is_empty() && it.deny.is_empty()))
+pub fn is_wanted<'a>(attachments: &Register, mut networks: impl Iterator<Item = &'a ContainerNetwork>) -> bool {
+    attachments.has_rules() || networks.any(|it| !(it.allow.is_empty() && it.deny.is_empty()))
 }

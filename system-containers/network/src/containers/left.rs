@@ -11,7 +11,7 @@ use crate::report;
 impl Containers {
     /// Removes links of ours that nobody has.
     pub(super) async fn remove_unknown(&self, table: &LinkTable) {
-        let cables = self.attachments.values().flat_map(|attachment| attachment.cables.iter().map(Cable::link_name));
+        let cables = self.attachments.iter().flat_map(|attachment| attachment.cables.iter().map(Cable::link_name));
         let bridges = self.networks.live().map(|(_, network)| network.bridge_name());
         let known: BTreeSet<String> = cables.chain(bridges).collect();
         for link in table.iter().filter(|link| link.is_own() && !known.contains(&link.name)) {

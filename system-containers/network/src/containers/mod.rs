@@ -15,11 +15,12 @@ mod namespace;
 mod networks;
 mod parent;
 mod ports;
+mod register;
 mod services;
 mod shaping;
 mod subnet;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +33,7 @@ use self::attachment::{Attachment, AttachmentStore, Cable};
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 use self::ports::{PortError, Published, check_ports};
+use self::register::Register;
 use crate::dns::server::{Resolvers, Served};
 use crate::dns::upstream::Upstream;
 use crate::link::LinkTable;
@@ -88,7 +90,7 @@ pub struct Containers {
     netlink: Netlink,
     store: AttachmentStore,
     networks: Networks,
-    attachments: BTreeMap<String, Attachment>,
+    attachments: Register,
     /// Of these, those that an earlier run of this program left and PID 1 has not named since.
     unnamed: BTreeSet<String>,
     published: Published,
@@ -106,7 +108,7 @@ impl Containers {
     /// Takes up what an earlier run of this program left: what is whole stays, the rest is removed.
     pub async fn take_up(netlink: Netlink, paths: &Paths, table: &LinkTable) -> io::Result<Self> {
         let store = AttachmentStore::new(&paths.run);
-        let attachments = store.load();
+        let attachments = store.load().into_values().collect();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
         let (published, resolvers) = (Published::new()?, Resolvers::new());
         let mut this = Self {
@@ -127,16 +129,16 @@ impl Containers {
             let there = |cable: &Cable| links.contains(cable.link_name().as_str());
             !attachment.whole || !attachment.cables.iter().filter(|cable| cable.bridged).all(there)
         };
-        let lost = this.attachments.iter().filter(|(_, attachment)| is_lost(attachment));
-        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+        let lost = this.attachments.iter().filter(|attachment| is_lost(attachment));
+        let lost: Vec<String> = lost.map(|attachment| attachment.wanted.name.clone()).collect();
         for name in lost {
             this.attachments.remove(&name);
             this.forget(&name);
         }
-        this.unnamed = this.attachments.keys().cloned().collect();
+        this.unnamed = this.attachments.iter().map(|attachment| attachment.wanted.name.clone()).collect();
         this.remove_unknown(table).await;
         this.remove_unknown_addresses(table).await;
-        for attachment in this.attachments.values() {
+        for attachment in this.attachments.iter() {
             attachment.enter(&mut this.resolvers.directory());
         }
         this.serve_names();
@@ -152,7 +154,7 @@ impl Containers {
         }
         let on_changed =
             |attachment: &&Attachment| attachment.cables.iter().any(|cable| changed.contains(&cable.network));
-        let names = self.attachments.values().filter(on_changed).map(|attachment| attachment.wanted.name.clone());
+        let names = self.attachments.iter().filter(on_changed).map(|attachment| attachment.wanted.name.clone());
         let names: Vec<String> = names.collect();
         for name in names {
             self.detach(&name).await;
@@ -188,7 +190,7 @@ impl Containers {
             // The container's last run, or something else than before: begin anew.
             self.detach(&name).await;
         }
-        check_ports(&wanted.ports, &wanted.service, self.attachments.values())?;
+        check_ports(&wanted.ports, &wanted.service, &self.attachments)?;
         let mut cables = Vec::new();
         let mut way_out = None;
         for (index, (network, membership)) in wanted.networks.iter().enumerate() {
@@ -217,34 +219,36 @@ impl Containers {
 
     /// Whether connections are to be sent to a container.
     pub fn serve(&mut self, name: &str, serving: bool) {
-        let Some(attachment) = self.attachments.get_mut(name).filter(|it| it.wanted.serving != serving) else { return };
+        let present = self.attachments.get(name).filter(|it| it.wanted.serving != serving).cloned();
+        let Some(mut attachment) = present else { return };
         attachment.wanted.serving = serving;
         self.resolvers.directory().serve(name, serving);
-        if let Err(error) = self.store.save(attachment) {
+        if let Err(error) = self.store.save(&attachment) {
             report::say(format_args!("note whether {name} serves: {error}"));
         }
         let service = attachment.wanted.service.clone();
+        self.attachments.insert(attachment);
         self.publish_or_refill(&service);
     }
 
     /// Who may connect to a container from now on.
     fn rule(&mut self, name: &str, wanted: message::Attachment) {
-        let Some(attachment) = self.attachments.get_mut(name) else { return };
+        let Some(mut attachment) = self.attachments.get(name).cloned() else { return };
         if (&attachment.wanted.allow, &attachment.wanted.deny) == (&wanted.allow, &wanted.deny) {
             return;
         }
         (attachment.wanted.allow, attachment.wanted.deny) = (wanted.allow, wanted.deny);
-        if let Err(error) = self.store.save(attachment) {
+        if let Err(error) = self.store.save(&attachment) {
             report::say(format_args!("note the rules of {name}: {error}"));
         }
+        self.attachments.insert(attachment);
         self.watch_over();
     }
 
     async fn set_up(&mut self, mut attachment: Attachment, namespace: OwnedFd) -> Result<Attached, AttachError> {
-        let name = attachment.wanted.name.clone();
         // Noted first: should this program end in the middle, the next one knows what to remove.
         self.store.save(&attachment).map_err(AttachError::Store)?;
-        self.attachments.insert(name.clone(), attachment.clone());
+        self.attachments.insert(attachment.clone());
         // Before it has a way to others, and they to it.
         self.published.guard(self.guard()).map_err(AttachError::Filter)?;
         let inside = self.connect(&attachment, &namespace).await?;
@@ -254,7 +258,7 @@ impl Containers {
         self.store.save(&attachment).map_err(AttachError::Store)?;
         attachment.enter(&mut self.resolvers.directory());
         let attached = self.attached(&attachment);
-        self.attachments.insert(name, attachment);
+        self.attachments.insert(attachment);
         Ok(attached)
     }
 
@@ -314,9 +318,9 @@ impl Containers {
     async fn remove_service(&self, cable: &Cable) {
         let Some((ipv4, ipv6)) = cable.service else { return };
         let Some(bridge) = self.networks.get(&cable.network).and_then(|network| network.bridge) else { return };
-        let still = services::on_bridge(cable.number, &self.attachments);
         let addresses = [(IpAddr::V4(ipv4), 32), (IpAddr::V6(ipv6), 128)];
-        for (address, length) in addresses.into_iter().filter(|(address, _)| !still.contains(address)) {
+        let is_left = |address| self.attachments.with_address(address).is_none();
+        for (address, length) in addresses.into_iter().filter(|(address, _)| is_left(*address)) {
             match self.netlink.remove_address(bridge, address, length).await {
                 // Without IPv6 it was never there.
                 Err(error) if error.number() != libc::EADDRNOTAVAIL => report::failure(&error),
@@ -329,7 +333,7 @@ impl Containers {
     pub fn follow_names(&mut self, upstream: Upstream, search: Vec<String>) -> bool {
         let servers = upstream.servers.iter().map(SocketAddr::ip).collect();
         let before = std::mem::replace(&mut self.servers, servers);
-        let told = before != self.servers && self.attachments.values().any(Attachment::is_away);
+        let told = before != self.servers && self.attachments.iter().any(Attachment::is_away);
         self.resolvers.follow(upstream);
         std::mem::replace(&mut self.search, search) != self.search || told
     }
@@ -349,7 +353,7 @@ impl Containers {
 
     /// Every container with what it was given.
     pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
-        self.attachments.iter().map(|(name, attachment)| (name, self.attached(attachment)))
+        self.attachments.iter().map(|attachment| (&attachment.wanted.name, self.attached(attachment)))
     }
 
     fn attached(&self, attachment: &Attachment) -> Attached {

@@ -12,6 +12,7 @@ use berth_config::Protocol;
 use berth_control::message::Port;
 
 use super::attachment::Attachment;
+use super::register::Register;
 use crate::nftables::element::{Element, Redirection, SLOTS};
 use crate::nftables::guard::{self, Guard};
 use crate::nftables::ruleset::{self, Table};
@@ -36,8 +37,8 @@ impl Published {
     }
 
     /// Makes the whole table anew.
-    pub fn replace(&mut self, mut table: Table, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
-        let services: BTreeSet<&String> = attachments.values().map(|attachment| &attachment.wanted.service).collect();
+    pub fn replace(&mut self, mut table: Table, attachments: &Register) -> io::Result<()> {
+        let services: BTreeSet<&String> = attachments.iter().map(|attachment| &attachment.wanted.service).collect();
         let wanted = |service: &String| (service.clone(), elements(service, attachments));
         self.present = services.into_iter().map(wanted).collect();
         table.elements = self.present.values().flatten().cloned().collect();
@@ -57,7 +58,7 @@ impl Published {
 
     /// Makes a service's ports lead to its containers as they are now. If that fails it is not known what there is, and
     /// [`Self::replace`] is needed.
-    pub fn update(&mut self, service: &str, attachments: &BTreeMap<String, Attachment>) -> io::Result<()> {
+    pub fn update(&mut self, service: &str, attachments: &Register) -> io::Result<()> {
         let wanted = elements(service, attachments);
         let nothing = BTreeSet::new();
         let present = self.present.get(service).unwrap_or(&nothing);
@@ -74,17 +75,15 @@ impl Published {
 }
 
 /// All that a service has in sets and maps.
-fn elements(service: &str, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<Element> {
+fn elements(service: &str, attachments: &Register) -> BTreeSet<Element> {
     let ports = redirections(service, attachments).into_iter().map(Element::from);
     ports.chain(super::services::elements(service, attachments)).collect()
 }
 
 /// All ports of a service.
-fn redirections(service: &str, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<Redirection> {
-    let of_service: Vec<&Attachment> =
-        attachments.values().filter(|attachment| attachment.wanted.service == service).collect();
-    let (alone, replicas): (Vec<_>, Vec<_>) =
-        of_service.into_iter().partition(|attachment| attachment.wanted.name == attachment.wanted.service);
+fn redirections(service: &str, attachments: &Register) -> BTreeSet<Redirection> {
+    let (alone, replicas): (Vec<&Attachment>, Vec<_>) =
+        attachments.of_service(service).partition(|attachment| attachment.wanted.name == attachment.wanted.service);
     let mut all: BTreeSet<Redirection> = alone.into_iter().flat_map(of_one).collect();
     let any_serves = replicas.iter().any(|attachment| attachment.wanted.serving);
     // By all that stands before the address they lead to.
@@ -169,11 +168,7 @@ fn protocol_number(port: &Port) -> Result<u8, PortError> {
 }
 
 /// Finds ports that are wanted twice. Those of one service are the same on purpose.
-pub fn check_ports<'a>(
-    ports: &[Port],
-    service: &str,
-    others: impl Iterator<Item = &'a Attachment>,
-) -> Result<(), PortError> {
+pub fn check_ports(ports: &[Port], service: &str, attachments: &Register) -> Result<(), PortError> {
     for (index, port) in ports.iter().enumerate() {
         host_address(port)?;
         if protocol_number(port)? == Protocol::Sctp.number() && !Path::new(SCTP).exists() {
@@ -183,8 +178,9 @@ pub fn check_ports<'a>(
             return Err(PortError::Repeated { port: port_text(port) });
         }
     }
-    for other in others.filter(|other| other.wanted.service != service) {
-        if let Some(port) = ports.iter().find(|port| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
+    for port in ports {
+        let mut others = attachments.with_port(port.host_port).filter(|other| other.wanted.service != service);
+        if let Some(other) = others.find(|other| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
             return Err(PortError::Taken { port: port_text(port), owner: other.wanted.name.clone() });
         }
     }
@@ -217,11 +213,11 @@ mod tests {
 
     #[test]
     fn a_conflict_names_the_owner_unless_it_is_a_replica() {
-        let web = attachment("web", vec![port("", 8080, "tcp")]);
+        let web = Register::from_iter([attachment("web", vec![port("", 8080, "tcp")])]);
         let wanted = [port("127.0.0.1", 8080, "tcp")];
-        let error = check_ports(&wanted, "other", [&web].into_iter()).unwrap_err();
+        let error = check_ports(&wanted, "other", &web).unwrap_err();
         assert!(error.to_string().contains("8080/tcp") && error.to_string().contains("web"), "{error}");
-        assert!(check_ports(&wanted, "web", [&web].into_iter()).is_ok());
+        assert!(check_ports(&wanted, "web", &web).is_ok());
     }
 
     #[test]
@@ -232,9 +228,9 @@ mod tests {
         assert!(!collide(&tcp("0.0.0.0"), &tcp("::1")));
         assert!(collide(&tcp("0.0.0.0"), &tcp("10.0.0.1")));
         assert!(collide(&tcp(""), &tcp("::1")));
-        assert!(check_ports(&[tcp(""), tcp("")], "web", std::iter::empty()).is_err());
-        assert!(check_ports(&[tcp("elsewhere")], "web", std::iter::empty()).is_err());
-        assert!(check_ports(&[port("", 53, "icmp")], "web", std::iter::empty()).is_err());
+        assert!(check_ports(&[tcp(""), tcp("")], "web", &Register::default()).is_err());
+        assert!(check_ports(&[tcp("elsewhere")], "web", &Register::default()).is_err());
+        assert!(check_ports(&[port("", 53, "icmp")], "web", &Register::default()).is_err());
     }
 
     #[test]
@@ -248,14 +244,14 @@ mod tests {
 
     #[test]
     fn replicas_that_do_their_work_share_all_slots_evenly() {
-        let mut attachments = BTreeMap::new();
+        let mut attachments = Register::default();
         for number in 1..=3_u8 {
             let mut replica = attachment(&format!("web-{number}"), vec![port("0.0.0.0", 80, "tcp")]);
             replica.wanted.service = "web".into();
             replica.cables[0].ipv4 = Ipv4Addr::new(10, 0, 0, number);
-            attachments.insert(replica.wanted.name.clone(), replica);
+            attachments.insert(replica);
         }
-        let counts = |attachments: &BTreeMap<String, Attachment>| {
+        let counts = |attachments: &Register| {
             let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
             let slots: BTreeSet<_> = redirections("web", attachments)
                 .into_iter()
@@ -265,9 +261,16 @@ mod tests {
             counts.into_values().collect::<Vec<_>>()
         };
         assert_eq!(counts(&attachments), [86, 85, 85]);
-        attachments.get_mut("web-2").unwrap().wanted.serving = false;
+        let fall_ill = |name: &str, attachments: &mut Register| {
+            let mut replica = attachments.remove(name).unwrap();
+            replica.wanted.serving = false;
+            attachments.insert(replica);
+        };
+        fall_ill("web-2", &mut attachments);
         assert_eq!(counts(&attachments), [128, 128]);
-        attachments.values_mut().for_each(|replica| replica.wanted.serving = false);
+        for name in ["web-1", "web-3"] {
+            fall_ill(name, &mut attachments);
+        }
         assert_eq!(counts(&attachments), [86, 85, 85]);
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::attachment::{Attachment, Cable};
+use super::attachment::Cable;
 use super::bridge;
+use super::register::Register;
 use crate::nftables::element::{Bytes, Element, SLOTS};
 
 /// One of each family.
@@ -19,24 +20,24 @@ pub fn seed(service: &str) -> String {
 }
 
 /// The address that the replicas before have in a network.
-pub fn of_others(service: &str, network: &str, attachments: &BTreeMap<String, Attachment>) -> Option<Addresses> {
-    let of_service = attachments.values().filter(|attachment| attachment.wanted.service == service);
+pub fn of_others(service: &str, network: &str, attachments: &Register) -> Option<Addresses> {
+    let of_service = attachments.of_service(service);
     of_service
         .flat_map(|attachment| &attachment.cables)
         .find_map(|cable| cable.service.filter(|_| cable.network == network))
 }
 
 /// All addresses of services on a bridge.
-pub fn on_bridge(number: u16, attachments: &BTreeMap<String, Attachment>) -> BTreeSet<IpAddr> {
-    let cables = attachments.values().flat_map(|attachment| &attachment.cables);
+pub fn on_bridge(number: u16, attachments: &Register) -> BTreeSet<IpAddr> {
+    let cables = attachments.iter().flat_map(|attachment| &attachment.cables);
     let services = cables.filter(|cable| cable.number == number).filter_map(|cable| cable.service);
     services.flat_map(|(ipv4, ipv6)| [IpAddr::V4(ipv4), IpAddr::V6(ipv6)]).collect()
 }
 
 /// What the packet filter has to know of a service.
-pub fn elements(service: &str, attachments: &BTreeMap<String, Attachment>) -> Vec<Element> {
+pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
     let mut networks: BTreeMap<(u16, Addresses), Vec<(bool, &Cable)>> = BTreeMap::new();
-    for attachment in attachments.values().filter(|attachment| attachment.wanted.service == service) {
+    for attachment in attachments.of_service(service) {
         for cable in &attachment.cables {
             if let Some(addresses) = cable.service {
                 networks.entry((cable.number, addresses)).or_default().push((attachment.wanted.serving, cable));

@@ -11,9 +11,10 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::{clock, made, report};
 
 impl Service {
-    /// Follows what the kernel says of links and addresses.
-    pub(super) async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), ServiceError> {
-        match message.payload {
+    /// Follows what the kernel says of links and addresses. Says whether it was about the machine's own: of those of containers, of
+    /// which there are many, nobody is told.
+    pub(super) async fn kernel(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<bool, ServiceError> {
+        let is_told = match message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
                 let index = link.header.index;
                 let before = self.place_of(index);
@@ -26,16 +27,17 @@ impl Service {
                     }
                     self.adopt(index).await;
                 }
+                before.is_some() || self.is_of_machine(index)
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                if let Some(link) = self.table.remove(&link)
-                    && !link.is_own()
-                {
+                let gone = self.table.remove(&link).filter(|link| !link.is_own());
+                if let Some(link) = &gone {
                     if self.links.remove(&link.index).is_some() {
                         report::say(format_args!("{}: gone", link.name));
                     }
                     self.arrange().await;
                 }
+                gone.is_some()
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                 self.table.update_address(&address);
@@ -44,15 +46,24 @@ impl Service {
                 {
                     link.conflict6(taken, &self.means, clock::now()).await;
                 }
+                self.is_of_machine(address.header.index)
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
                 self.table.remove_address(&address);
+                self.is_of_machine(address.header.index)
             }
             // More happened than the socket could hold: what is there now counts, not how it came about.
-            NetlinkPayload::Overrun(_) => self.look_around().await?,
-            _ => {}
-        }
-        Ok(())
+            NetlinkPayload::Overrun(_) => {
+                self.look_around().await?;
+                true
+            }
+            _ => false,
+        };
+        Ok(is_told)
+    }
+
+    fn is_of_machine(&self, index: u32) -> bool {
+        self.table.find(index).is_some_and(|link| !link.is_own())
     }
 
     /// What others' places may depend on; `None` for links of containers.

@@ -104,7 +104,8 @@ impl Service {
     /// Of a name server, as it stands in resolv.conf.
     fn address_of(&self, server: &str) -> Option<SocketAddr> {
         let (address, link) = server.split_once('%').unwrap_or((server, ""));
-        let scope = self.table.iter().find(|each| each.name == link).map_or(0, |each| each.index);
+        let scope = Some(link).filter(|link| !link.is_empty()).and_then(|link| self.table.by_name(link));
+        let scope = scope.map_or(0, |link| link.index);
         Some(match address.parse().ok()? {
             IpAddr::V4(address) => (address, resolver::PORT).into(),
             IpAddr::V6(address) => SocketAddrV6::new(address, resolver::PORT, 0, scope).into(),
