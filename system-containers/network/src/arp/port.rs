@@ -9,10 +9,10 @@ use std::time::Duration;
 use nix::sys::socket::{self, MsgFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
 
 use super::detector::{Action, Detector};
 use super::packet::Packet;
+use crate::listening::Listening;
 use crate::sys;
 
 /// Lets everything in: the socket's protocol is ARP.
@@ -26,22 +26,15 @@ pub type Heard = (u32, Packet);
 pub struct Port {
     link: u32,
     detector: Detector,
-    socket: Arc<AsyncFd<OwnedFd>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    listening: Listening<AsyncFd<OwnedFd>>,
 }
 
 impl Port {
     /// Opens the socket, within a tokio runtime. What is heard goes to `heard` and is to be given back.
     pub fn open(link: u32, detector: Detector, heard: Sender<Heard>) -> io::Result<Self> {
-        let socket = Arc::new(sys::watch(sys::packet_socket(link, sys::ARP, &FILTER)?)?);
-        let task = tokio::spawn(hear((link, detector.address()), Arc::clone(&socket), heard));
-        Ok(Self { link, detector, socket, task })
+        let socket = sys::watch(sys::packet_socket(link, sys::ARP, &FILTER)?)?;
+        let listening = Listening::begin(socket, |socket| hear((link, detector.address()), socket, heard));
+        Ok(Self { link, detector, listening })
     }
 
     /// The detector.
@@ -55,7 +48,12 @@ impl Port {
         for action in self.detector.tick(now) {
             match action {
                 Action::Send(packet) => {
-                    sys::send_packet(self.socket.as_fd(), (self.link, sys::ARP), [0xff; 6], &packet.encode())?;
+                    sys::send_packet(
+                        self.listening.socket().as_fd(),
+                        (self.link, sys::ARP),
+                        [0xff; 6],
+                        &packet.encode(),
+                    )?;
                 }
                 Action::Free => is_free = true,
                 Action::Taken(_) => {}

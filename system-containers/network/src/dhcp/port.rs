@@ -10,12 +10,12 @@ use std::time::Duration;
 use nix::sys::socket::{self, MsgFlags};
 use std::os::fd::AsRawFd;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
 
 use super::client::{Action, Client, Event};
 use super::lease::Lease;
 use super::message::{ClientMessage, ServerMessage};
 use super::socket::{PacketSocket, connect};
+use crate::listening::Listening;
 
 /// A message that came on the link with this number.
 pub type Heard = (u32, Box<ServerMessage>);
@@ -41,21 +41,8 @@ pub struct Port {
     link: u32,
     client: Client,
     heard: Sender<Heard>,
-    listening: Option<Listening>,
+    listening: Option<Listening<PacketSocket>>,
     renewal: Option<UdpSocket>,
-}
-
-/// A packet socket and the task that reads it.
-#[derive(Debug)]
-struct Listening {
-    socket: Arc<PacketSocket>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Port {
@@ -114,16 +101,15 @@ impl Port {
             self.listening = None;
             self.renewal = None;
         } else if self.listening.is_none() {
-            let socket = Arc::new(PacketSocket::open(self.link)?);
-            let task = tokio::spawn(hear(self.link, Arc::clone(&socket), self.heard.clone()));
-            self.listening = Some(Listening { socket, task });
+            let (link, heard) = (self.link, self.heard.clone());
+            self.listening = Some(Listening::begin(PacketSocket::open(link)?, |socket| hear(link, socket, heard)));
         }
         Ok(())
     }
 
     fn broadcast(&self, message: &ClientMessage) -> io::Result<()> {
         match &self.listening {
-            Some(listening) => listening.socket.broadcast(message.address, &message.encode()),
+            Some(listening) => listening.socket().broadcast(message.address, &message.encode()),
             // What is not answered: an address is declined.
             None => PacketSocket::open(self.link)?.broadcast(message.address, &message.encode()),
         }

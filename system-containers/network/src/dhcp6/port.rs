@@ -10,11 +10,11 @@ use std::time::Duration;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, sockopt};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
 
 use super::client::{Action, Client, Event, Lease};
 use super::message::ServerMessage;
 use crate::dhcp::message::Mac;
+use crate::listening::Listening;
 
 const CLIENT_PORT: u16 = 546;
 const SERVER_PORT: u16 = 547;
@@ -41,20 +41,7 @@ pub struct Port {
     link: u32,
     client: Client,
     heard: Sender<Heard>,
-    listening: Option<Listening>,
-}
-
-/// A socket and the task that reads it.
-#[derive(Debug)]
-struct Listening {
-    socket: Arc<UdpSocket>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    listening: Option<Listening<UdpSocket>>,
 }
 
 impl Port {
@@ -93,16 +80,15 @@ impl Port {
         let listening = match self.listening.take() {
             Some(listening) => listening,
             None => {
-                let socket = Arc::new(open(link_name)?);
-                let task = hear(self.link, self.client.mac(), Arc::clone(&socket), self.heard.clone());
-                Listening { socket, task: tokio::spawn(task) }
+                let (link, mac, heard) = (self.link, self.client.mac(), self.heard.clone());
+                Listening::begin(open(link_name)?, |socket| hear(link, mac, socket, heard))
             }
         };
         let listening = self.listening.insert(listening);
         let to = SocketAddrV6::new(SERVERS, SERVER_PORT, 0, self.link);
         let to = SockaddrStorage::from(SocketAddr::from(to));
         // Not by tokio, which waits for its first round before it sends.
-        match socket::sendto(listening.socket.as_raw_fd(), message, &to, MsgFlags::MSG_NOSIGNAL) {
+        match socket::sendto(listening.socket().as_raw_fd(), message, &to, MsgFlags::MSG_NOSIGNAL) {
             // No link-local address yet, or the link went down: the next attempt may have more luck.
             Err(nix::Error::EADDRNOTAVAIL | nix::Error::ENETUNREACH) => Ok(()),
             done => Ok(done.map(|_| ())?),
