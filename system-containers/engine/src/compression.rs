@@ -16,6 +16,9 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// How many of a file's first bytes [`Compression::detect`] needs.
 pub const MAGIC_BYTES: usize = 512;
 
+/// From how many bytes on a window takes much memory: no level of zstd below `--ultra` has a larger one.
+const LARGE_WINDOW: u64 = 8 << 20;
+
 /// A method of compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -58,6 +61,25 @@ impl Compression {
             }
             _ => Err(CompressionError::Unknown),
         }
+    }
+
+    /// Whether the first frame of what begins like this takes much memory (RFC 8878, section 3.1.1.1).
+    pub fn is_large(start: &[u8]) -> bool {
+        let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = start else { return false };
+        let window = if descriptor & 0x20 == 0 {
+            let window = rest.first().copied().unwrap_or_default();
+            (8 + u64::from(window & 7)) << (7 + (window >> 3))
+        } else {
+            // The window is the content; its size is behind the dictionary's number.
+            let behind = [0, 1, 2, 4][usize::from(descriptor & 3)];
+            let mut size = [0; 8];
+            size.iter_mut()
+                .zip(rest.iter().skip(behind))
+                .take(1 << (descriptor >> 6))
+                .for_each(|(to, from)| *to = *from);
+            u64::from_le_bytes(size)
+        };
+        window > LARGE_WINDOW
     }
 }
 
@@ -133,6 +155,22 @@ impl<R: BufRead> Input for Decoder<R> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_windows_are_told_by_the_first_frame() {
+        let begin = |log: u32, pledged: Option<u64>| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.set_pledged_src_size(pledged).unwrap();
+            std::io::Write::write_all(&mut encoder, &[7; 1000]).unwrap();
+            std::io::Write::flush(&mut encoder).unwrap();
+            Compression::is_large(encoder.get_ref())
+        };
+        assert_eq!([begin(23, None), begin(24, None)], [false, true]);
+        // The window is then the whole content, in a field of two, four or four bytes.
+        assert_eq!([begin(27, Some(1000)), begin(27, Some(8 << 20)), begin(27, Some(9 << 20))], [false, false, true]);
+        assert!(!Compression::is_large(&[0x1f, 0x8b]) && !Compression::is_large(&[0x28, 0xb5, 0x2f, 0xfd]));
+    }
 
     #[test]
     fn methods_are_told_by_their_first_bytes() {

@@ -199,7 +199,7 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
         }
         let ArchivedLayer { name, blob, diff_id, .. } = layer;
         let (stream, cancel) = (archive.stream(layer), &|| ());
-        let incoming = Incoming { name, stream, blob: *blob, diff_id: *diff_id, cancel };
+        let incoming = Incoming { name, stream, blob: *blob, diff_id: *diff_id, below: &|| Ok(()), cancel };
         intake::layer(store, incoming, chain.get(..=position).unwrap_or_default())?;
         unpacked += 1;
     }

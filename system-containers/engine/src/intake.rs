@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Cursor, Read};
 use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
 use crate::digest::{Digest, Hasher};
 use crate::import::describe;
-use crate::layer::{self, LayerError, Recorder, Summary};
+use crate::layer::{self, LayerError, Lower, Recorder, Summary};
 use crate::limits;
 use crate::pipeline::Pipeline;
 use crate::store::{Draft, Store, StoreError, file_error};
@@ -101,6 +101,8 @@ pub struct Incoming<'a, R> {
     pub blob: Option<Digest>,
     /// The digest of the uncompressed layer.
     pub diff_id: Digest,
+    /// Called before the layers below are looked at, if not all of them are there: waits until they are.
+    pub below: &'a dyn Fn() -> Result<(), LayerError>,
     /// Called when nobody wants the rest: a read that waits for the network must then end.
     pub cancel: &'a dyn Fn(),
 }
@@ -128,7 +130,7 @@ fn unpack<R: BufRead + Send>(
     chain: &[Digest],
 ) -> Result<Summary, IntakeError> {
     let Some((id, lower)) = chain.split_last() else { return Ok(Summary::default()) };
-    let Incoming { name, mut stream, blob, diff_id: expected, cancel } = incoming;
+    let Incoming { name, mut stream, blob, diff_id: expected, below, cancel } = incoming;
     let mut start = Vec::new();
     (&mut stream)
         .take(MAGIC_BYTES as u64)
@@ -142,7 +144,15 @@ fn unpack<R: BufRead + Send>(
         let same = found == expected;
         if same { Ok(()) } else { Err(IntakeError::Digest { name: name.to_owned(), which, expected, found }) }
     };
-    let lower = store.merged(lower)?;
+    let open = || {
+        below()?;
+        store.merged(lower).map_err(LayerError::from)
+    };
+    let lower = Lower::new(&open);
+    if Compression::is_large(&start) {
+        // Its decompressor's memory is there once.
+        lower.get().map_err(failed)?;
+    }
     // A layer that is not compressed is its own blob: it is hashed once, for both digests.
     let hashed = blob.is_some() && compression != Compression::Plain;
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };

@@ -140,6 +140,30 @@ fn content_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[test]
+fn a_layer_that_fails_ends_those_above_it_and_no_others() {
+    let blobs: Vec<Vec<u8>> = image().layers.iter().map(|(method, tar)| compress(*method, tar)).collect();
+    let diff_ids: Vec<Digest> = image().layers.iter().map(|(_, tar)| Digest::of(tar)).collect();
+    for (failing, blob) in blobs.iter().enumerate() {
+        let name = Digest::of(blob).to_string();
+        let mut forged = blob.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        let path = name.clone();
+        let registry = Registry::start(move |asked| match asked.path.ends_with(&path) {
+            true => Act::Say(200, String::new(), forged.clone()),
+            false => Act::Serve,
+        });
+        registry.push("demo", "1", &image());
+        let Some(client) = Client::new(&[&registry]) else { return };
+        let image = format!("{}/demo:1", registry.name());
+        let error = client.pull(&image).unwrap_err();
+        assert!(error.contains(&name), "{error}");
+        client.has_no_image(&image);
+        let there = berth_engine::store::chain_ids(&diff_ids).into_iter().map(|id| client.store.has_layer(id));
+        assert_eq!(there.collect::<Vec<_>>(), [0, 1, 2, 3].map(|position| position < failing));
+    }
+}
+
+#[test]
 fn content_of_another_length_is_refused() {
     let blob = layer("a");
     let path = Digest::of(&blob).to_string();

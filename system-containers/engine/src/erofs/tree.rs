@@ -202,10 +202,14 @@ impl Tree {
         (names + self.directories.len() * (INODE_BYTES + BLOCK / 8) + self.attribute_bytes) as u64
     }
 
-    fn check(&self) -> Result<(), TreeFull> {
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
         let records = self.names.len() + self.records.len() * NAME_BYTES;
-        let directories = self.directories.len() * DIRECTORY_BYTES + self.attribute_bytes;
-        if records + directories > MOST_BYTES { Err(TreeFull) } else { Ok(()) }
+        records + self.directories.len() * DIRECTORY_BYTES + self.attribute_bytes
+    }
+
+    fn check(&self) -> Result<(), TreeFull> {
+        if self.memory() > MOST_BYTES { Err(TreeFull) } else { Ok(()) }
     }
 
     fn name(&self, record: &Record) -> &[u8] {

@@ -9,6 +9,7 @@
 //! privilege, so the marks for unprivileged overlayfs (`user.overlay.*`) are not needed.
 
 pub(crate) mod attributes;
+mod lower;
 mod path;
 mod record;
 mod tree;
@@ -16,6 +17,7 @@ mod unpack;
 
 use rustix::io::Errno;
 
+pub use lower::Lower;
 pub use path::{EntryPath, PathError};
 pub use record::{Piece, Pieces, Recorder};
 pub(crate) use tree::{failed, file_failed};
@@ -98,6 +100,9 @@ pub enum LayerError {
     /// One of them is not as it was written.
     #[error(transparent)]
     Verity(#[from] crate::verity::VerityError),
+    /// One of them is not going to be there: its own error says why.
+    #[error("a layer below it is missing")]
+    Forsaken,
 }
 
 impl LayerError {
@@ -110,7 +115,7 @@ impl LayerError {
     pub fn is_of_the_image(&self) -> bool {
         match self {
             Self::Tar(error) => !matches!(error, TarError::Read(_)),
-            Self::NoSpace { .. } | Self::System { .. } | Self::Merged(_) | Self::Verity(_) => false,
+            Self::NoSpace { .. } | Self::System { .. } | Self::Merged(_) | Self::Verity(_) | Self::Forsaken => false,
             _ => true,
         }
     }

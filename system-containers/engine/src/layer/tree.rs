@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{EntryPath, LayerError, OPAQUE, attributes};
+use super::{EntryPath, LayerError, Lower, OPAQUE, attributes};
 use crate::erofs::{self, Attributes, Directory, DirectoryId, Kind, Metadata, Node, Place, TreeFull, Writer};
 use crate::merged::{Found, Merged, MergedDirectory};
 use crate::tar::Entry;
@@ -14,12 +14,17 @@ use crate::tar::Entry;
 /// How many symbolic links one parent may lead through.
 const LINKS: u32 = 40;
 
+/// From how many bytes on names take much memory. About 200,000 names have room in it.
+const LARGE_BYTES: usize = 8 << 20;
+
 /// A layer under construction over the layers below it.
 pub struct Tree<'a> {
     names: erofs::Tree,
     /// Where content and inodes go.
     pub writer: Writer,
-    lower: &'a Merged,
+    lower: &'a Lower<'a>,
+    /// Whether the stream has said what the root directory is.
+    root_given: bool,
     /// The last parent: entries of one directory follow each other.
     parent: Option<(EntryPath, DirectoryId)>,
 }
@@ -40,19 +45,20 @@ fn full(_: TreeFull) -> LayerError {
 }
 
 impl<'a> Tree<'a> {
-    /// Starts with an empty file, and a root directory with the metadata that the image's root has so far.
-    pub fn new(file: File, lower: &'a Merged) -> Result<Self, LayerError> {
-        let root = match lower.root()? {
-            Some(directory) => as_below(&directory)?,
-            None => usual(),
-        };
+    /// Starts with an empty file.
+    pub fn new(file: File, lower: &'a Lower<'a>) -> Result<Self, LayerError> {
         let writer = Writer::new(file).map_err(file_failed("write", &EntryPath::ROOT))?;
-        Ok(Self { names: erofs::Tree::new(root), writer, lower, parent: None })
+        Ok(Self { names: erofs::Tree::new(usual()), writer, lower, root_given: false, parent: None })
     }
 
-    /// The layers below.
-    pub fn lower(&self) -> &'a Merged {
-        self.lower
+    /// The layers below. It waits for them.
+    pub fn lower(&self) -> Result<&'a Merged, LayerError> {
+        self.lower.get()
+    }
+
+    /// Whether its names take much memory.
+    pub fn is_large(&self) -> bool {
+        self.names.memory() > LARGE_BYTES
     }
 
     /// The directory that an entry goes into; made, as the layers below have it, if the stream did not bring it.
@@ -153,7 +159,7 @@ impl<'a> Tree<'a> {
             }
             None => {}
         }
-        let made = match self.lower.find_without_links(next)? {
+        let made = match self.lower()?.find_without_links(next)? {
             Some(Found::Other(item)) if item.kind() == Kind::Symlink => {
                 return Ok(Step::Link(Link { target: item.target()?, own: false }));
             }
@@ -170,6 +176,7 @@ impl<'a> Tree<'a> {
     /// An entry of the stream that is a directory: new, or there already, or in the place of something else.
     pub fn directory(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), LayerError> {
         let id = if path.is_root() {
+            self.root_given = true;
             erofs::Tree::ROOT
         } else {
             let parent = self.parent_of(path)?;
@@ -240,9 +247,22 @@ impl<'a> Tree<'a> {
         self.names.unwritten() + (self.writer.bytes() + self.names.unwritten()) / 126
     }
 
-    /// Writes what is still missing: the directories.
-    pub fn finish(self, uuid: [u8; 16]) -> Result<File, LayerError> {
+    /// Writes what is still missing: the directories. What the stream has not said of the root is as below.
+    pub fn finish(mut self, uuid: [u8; 16]) -> Result<File, LayerError> {
         let root = EntryPath::ROOT;
+        if let Some(below) = self.lower()?.root()? {
+            let Directory { metadata, attributes, .. } = as_below(&below)?;
+            let given = self.root_given;
+            let change = |directory: &mut Directory| {
+                if !given {
+                    directory.metadata = metadata;
+                }
+                let known = |name: &[u8]| directory.attributes.iter().any(|(own, _)| own == name);
+                let missing: Attributes = attributes.into_iter().filter(|(name, _)| !known(name)).collect();
+                directory.attributes.extend(missing);
+            };
+            self.names.directory(erofs::Tree::ROOT, change).map_err(full)?;
+        }
         let written = self.names.finish(self.writer, uuid).map_err(file_failed("write", &root))?;
         written.ok_or_else(|| LayerError::Attributes { path: "a directory".to_owned() })
     }

@@ -7,10 +7,10 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 
 use super::tree::{Existing, Tree, file_failed, metadata};
-use super::{EntryPath, LayerError, attributes};
+use super::{EntryPath, LayerError, Lower, attributes};
 use crate::erofs::{DirectoryId, Kind as Inode, Metadata, Place, Sparse, Writer};
 use crate::limits;
-use crate::merged::{Found, Item, Merged};
+use crate::merged::{Found, Item};
 use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
 
@@ -47,8 +47,16 @@ pub struct Target<'a> {
 /// Makes an image of a tar stream. `lower` are the layers below it. Returns what is left of the stream after the archive's
 /// end, for its digest. `room` is what is left free.
 ///
+/// Most entries say nothing of the layers below, so that these may come at the same time. One that has very many names waits
+/// for them first: the memory for those is there once.
+///
 /// On an error the file is half written, and no image.
-pub fn unpack<R: Input>(stream: R, target: Target<'_>, lower: &Merged, room: Room) -> Result<(Summary, R), LayerError> {
+pub fn unpack<R: Input>(
+    stream: R,
+    target: Target<'_>,
+    lower: &Lower<'_>,
+    room: Room,
+) -> Result<(Summary, R), LayerError> {
     let Target { file, place, uuid } = target;
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default() };
@@ -67,6 +75,9 @@ pub fn unpack<R: Input>(stream: R, target: Target<'_>, lower: &Merged, room: Roo
         if written.saturating_sub(checked_at) >= SPACE_INTERVAL {
             room.check(place, entry.stored)?;
             checked_at = written;
+        }
+        if unpacker.tree.is_large() {
+            lower.get()?;
         }
         unpacker.entry(&entry, &mut reader)?;
     }
@@ -182,7 +193,7 @@ impl Unpacker<'_> {
 
     /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.
     fn copy_up(&mut self, path: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
-        let Some(Found::Other(source)) = self.tree.lower().find_without_links(path)? else {
+        let Some(Found::Other(source)) = self.tree.lower()?.find_without_links(path)? else {
             return Ok(None);
         };
         if source.kind() != Inode::File {
@@ -198,7 +209,7 @@ impl Unpacker<'_> {
 
     fn opaque(&mut self, directory: &EntryPath) -> Result<(), LayerError> {
         // Only a directory of the layers below has something to hide.
-        if matches!(self.tree.lower().find(directory.as_bytes())?, Some(Found::Directory(_))) {
+        if matches!(self.tree.lower()?.find(directory.as_bytes())?, Some(Found::Directory(_))) {
             // The name below it is never used; it only says that the directory itself is wanted.
             let Some(directory) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
             self.tree.set_opaque(directory)?;
@@ -219,7 +230,7 @@ impl Unpacker<'_> {
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(LayerError::Whiteout { path: path.to_string() });
         }
-        let below = match self.tree.lower().find(directory.as_bytes())? {
+        let below = match self.tree.lower()?.find(directory.as_bytes())? {
             Some(Found::Directory(below)) => below.child(hidden)?,
             _ => None,
         };

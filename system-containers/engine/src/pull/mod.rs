@@ -1,20 +1,22 @@
 //! Pulling: an image from its registry, or a mirror of it, into the store.
 //!
 //! ```text
-//!   documents ──► downloads, several at once, each into a spool ──► unpacker, one layer after the other ──► store
+//!   documents ──► downloads, several at once, each into a spool ──► unpackers, one or two layers at once ──► store
 //!   (verified)    (digest of the blob on the way)                   (digest of the content on the way)
 //! ```
 //!
 //! - [`puller`]: the thread with the network, and who waits for what
-//! - [`image`]: one image from one place; [`download`], [`spool`]: one blob
+//! - [`image`]: one image from one place; [`order`]: its layers; [`download`], [`spool`]: one blob
 //! - [`progress`]: how far it has come
 
 pub mod download;
 pub mod image;
+pub mod order;
 pub mod progress;
 pub mod puller;
 pub mod spool;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,7 +33,7 @@ use crate::registry::{Client, RegistryError, Settings, Shared, endpoint};
 use crate::store::{PullRecord, Store, StoreError};
 use crate::trust::{Policy, TrustError, signature};
 
-/// How many images are unpacked at once. Each may need as much memory as zstd's largest window.
+/// How many layers are unpacked at once. Each may need as much memory as zstd's largest window.
 const UNPACKERS: usize = 2;
 
 /// Why an image was not pulled.
@@ -145,9 +147,12 @@ impl Pulling {
         let permit = Arc::clone(&self.unpackers).acquire_owned().await.map_err(|_| PullError::Unpacker)?;
         let (store, runtime, from) = (Arc::clone(&self.store), self.runtime.clone(), client.clone());
         let progress = Arc::clone(progress);
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        // On a single processor there is nothing to gain by more.
+        let more = (processors > 1).then(|| Arc::clone(&self.unpackers));
         let bringing = tokio::task::spawn_blocking(move || {
             let brought = with_room(&store, PullError::is_for_want_of_room, || {
-                image::bring(&store, &from, found.clone(), &runtime, &progress)
+                image::bring(&store, &from, found.clone(), &runtime, &progress, more.as_deref())
             });
             drop(permit);
             brought
