@@ -20,6 +20,61 @@ const ARRAY: usize = 4;
 /// Of an entry of a dictionary.
 const ENTRY: usize = 8;
 
+/// What stands before each value: see [`head`]. In the order in which they are written.
+macro_rules! heads {
+    ($($name:ident: $key:literal, $signature:literal, $alignment:literal;)*) => {
+        $(const $name: &[u8] = &head::<{ head_length($key, $signature, $alignment) }>($key, $signature);)*
+    };
+}
+
+heads! {
+    NAME: "Name", "s", 4;
+    KIND: "Kind", "s", 4;
+    STATE: "State", "s", 4;
+    HEALTH: "Health", "s", 4;
+    IMAGE: "Image", "s", 4;
+    REASON: "Reason", "s", 4;
+    PID: "Pid", "u", 4;
+    RESTARTS: "Restarts", "u", 4;
+    STARTED_US: "StartedUs", "t", 8;
+    EXIT_CODE: "ExitCode", "i", 4;
+    ADDRESSES: "Addresses", "as", 4;
+    PORTS: "Ports", "aa{sv}", 4;
+    HOST_ADDRESS: "HostAddress", "s", 4;
+    HOST_PORT: "HostPort", "q", 2;
+    CONTAINER_PORT: "ContainerPort", "q", 2;
+    PROTOCOL: "Protocol", "s", 4;
+}
+
+/// The key of an entry, the type of its value, and the padding to a value of this alignment: always the same, because an
+/// entry begins at a multiple of the largest alignment.
+const fn head<const LENGTH: usize>(key: &str, signature: &str) -> [u8; LENGTH] {
+    let (mut bytes, mut at) = ([0; LENGTH], 0);
+    let length = (key.len() as u32).to_ne_bytes();
+    while at < length.len() {
+        bytes[at] = length[at];
+        at += 1;
+    }
+    let mut read = 0;
+    while read < key.len() {
+        bytes[at + read] = key.as_bytes()[read];
+        read += 1;
+    }
+    at += key.len() + 1;
+    bytes[at] = signature.len() as u8;
+    read = 0;
+    while read < signature.len() {
+        bytes[at + 1 + read] = signature.as_bytes()[read];
+        read += 1;
+    }
+    bytes
+}
+
+const fn head_length(key: &str, signature: &str, alignment: usize) -> usize {
+    // Two lengths, of four bytes and of one, and a 0 behind each text.
+    (4 + key.len() + 1 + 1 + signature.len() + 1).next_multiple_of(alignment)
+}
+
 /// How the kinds are written.
 const KINDS: &[(Kind, &str)] = &[(Kind::System, "system"), (Kind::User, "user")];
 

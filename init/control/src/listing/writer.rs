@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::{ARRAY, ENTRY, HEALTHS, KINDS, STATES};
+use super::*;
 use crate::message::{Container, Port};
 
 /// What a container takes at least: room for that is asked for at once.
@@ -37,52 +37,52 @@ impl Writer {
             ports,
         } = container;
         self.array(ENTRY, |writer| {
-            writer.text_entry("Name", name);
-            writer.text_entry("Kind", word(KINDS, *kind));
-            writer.text_entry("State", word(STATES, *state));
-            writer.text_entry("Health", word(HEALTHS, *health));
-            writer.text_entry("Image", image);
-            writer.text_entry("Reason", reason);
-            writer.entry("Pid", "u", |writer| writer.number(pid.to_ne_bytes()));
-            writer.entry("Restarts", "u", |writer| writer.number(restarts.to_ne_bytes()));
-            writer.entry("StartedUs", "t", |writer| writer.number(started_us.to_ne_bytes()));
-            writer.entry("ExitCode", "i", |writer| writer.number(exit_code.to_ne_bytes()));
-            writer.entry("Addresses", "as", |writer| {
-                writer.array(ARRAY, |writer| addresses.iter().for_each(|address| writer.text(address)));
-            });
-            writer.entry("Ports", "aa{sv}", |writer| {
-                writer.array(ARRAY, |writer| ports.iter().for_each(|port| writer.port(port)));
-            });
+            writer.text_entry(NAME, name);
+            writer.text_entry(KIND, word(KINDS, *kind));
+            writer.text_entry(STATE, word(STATES, *state));
+            writer.text_entry(HEALTH, word(HEALTHS, *health));
+            writer.text_entry(IMAGE, image);
+            writer.text_entry(REASON, reason);
+            writer.number_entry(PID, &pid.to_ne_bytes());
+            writer.number_entry(RESTARTS, &restarts.to_ne_bytes());
+            writer.number_entry(STARTED_US, &started_us.to_ne_bytes());
+            writer.number_entry(EXIT_CODE, &exit_code.to_ne_bytes());
+            writer.begin(ADDRESSES);
+            writer.array(ARRAY, |writer| addresses.iter().for_each(|address| writer.text(address)));
+            writer.begin(PORTS);
+            writer.array(ARRAY, |writer| ports.iter().for_each(|port| writer.port(port)));
         });
     }
 
     fn port(&mut self, port: &Port) {
         let Port { host_address, host_port, container_port, protocol } = port;
         self.array(ENTRY, |writer| {
-            writer.text_entry("HostAddress", host_address);
-            writer.entry("HostPort", "q", |writer| writer.number(host_port.to_ne_bytes()));
-            writer.entry("ContainerPort", "q", |writer| writer.number(container_port.to_ne_bytes()));
-            writer.text_entry("Protocol", protocol);
+            writer.text_entry(HOST_ADDRESS, host_address);
+            writer.number_entry(HOST_PORT, &host_port.to_ne_bytes());
+            writer.number_entry(CONTAINER_PORT, &container_port.to_ne_bytes());
+            writer.text_entry(PROTOCOL, protocol);
         });
     }
 
-    fn text_entry(&mut self, key: &str, text: &str) {
-        self.entry(key, "s", |writer| writer.text(text));
+    fn text_entry(&mut self, head: &[u8], text: &str) {
+        self.begin(head);
+        self.text(text);
     }
 
-    /// A key and a variant.
-    fn entry(&mut self, key: &str, signature: &str, value: impl FnOnce(&mut Self)) {
+    fn number_entry(&mut self, head: &[u8], bytes: &[u8]) {
+        self.begin(head);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Begins an entry: what follows is its value.
+    fn begin(&mut self, head: &[u8]) {
         self.pad(ENTRY);
-        self.text(key);
-        self.0.push(signature.len() as u8); // of those above, all shorter than 256
-        self.0.extend_from_slice(signature.as_bytes());
-        self.0.push(0);
-        value(self);
+        self.0.extend_from_slice(head);
     }
 
     /// Its length in bytes, the padding before the first element, and the elements.
     fn array(&mut self, alignment: usize, elements: impl FnOnce(&mut Self)) {
-        self.number(0_u32.to_ne_bytes());
+        self.length(0);
         let length_at = self.0.len() - 4;
         self.pad(alignment);
         let begin = self.0.len();
@@ -94,7 +94,7 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) {
-        self.number((text.len() as u32).to_ne_bytes());
+        self.length(text.len());
         if text.as_bytes().contains(&0) {
             // A reader refuses the whole message for it.
             self.0.extend(text.bytes().map(|byte| if byte == 0 { b' ' } else { byte }));
@@ -104,14 +104,15 @@ impl Writer {
         self.0.push(0);
     }
 
-    /// A number is aligned to its own length.
-    fn number<const LENGTH: usize>(&mut self, bytes: [u8; LENGTH]) {
-        self.pad(LENGTH);
-        self.0.extend_from_slice(&bytes);
+    fn length(&mut self, length: usize) {
+        self.pad(4);
+        self.0.extend_from_slice(&(length as u32).to_ne_bytes());
     }
 
     fn pad(&mut self, alignment: usize) {
-        self.0.resize(self.0.len().next_multiple_of(alignment), 0);
+        while !self.0.len().is_multiple_of(alignment) {
+            self.0.push(0);
+        }
     }
 }
 
