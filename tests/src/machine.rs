@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use serde_json::json;
 
-pub use self::builder::{Builder, Bus, Cable, Firmware, Nic};
+pub use self::builder::{Builder, Bus, Cable, Firmware, Model, Nic};
 pub use self::console::{Console, Mark};
 pub use self::guest::{Guest, Output};
 pub use self::qmp::Qmp;

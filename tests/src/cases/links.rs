@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::bench::Bench;
 use crate::disks::Files;
-use crate::machine::{Machine, Nic};
+use crate::machine::{Machine, Model, Nic};
 use crate::runner::Case;
 use crate::wait;
 
@@ -15,6 +15,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "links/nested-and-taken-back", memory: 256, run: nested_and_taken_back },
     Case { name: "links/every-kind-and-every-mode", memory: 256, run: every_kind },
+    Case { name: "links/cards-known-by-driver-and-path", memory: 256, run: by_driver_and_path },
 ];
 
 const NESTED: &str = r#"
@@ -144,5 +145,43 @@ fn every_kind(bench: &Bench) -> Result<()> {
     // The tunnel's port is the kernel's, and shut for others: no `inbound` is for it.
     let sockets = machine.guest.read("/proc/net/udp")?;
     ensure!(sockets.contains(":CA6C "), "nothing listens on 51820/udp: {sockets}");
+    Ok(())
+}
+
+/// Three cards: one of another kind, one at a place of its own, and one that nothing is said of.
+const CARDS: &str = r#"
+    [network.links.old]
+    match = { driver = "e1000" }
+    rename = "old0"
+    addresses = ["10.20.0.1/24"]
+    [network.links.placed]
+    match = { driver = "virtio*", path = "pci-0000:00:1a.0" }
+    rename = "placed0"
+    addresses = ["10.21.0.1/24"]
+    [network.links.nobody]
+    match = { driver = "e1000", path = "pci-0000:00:1a.0" }
+    rename = "nobody0"
+"#;
+
+fn by_driver_and_path(bench: &Bench) -> Result<()> {
+    let files = Files::new().with("berth.toml", CARDS);
+    let placed = Nic { slot: Some(0x1a), ..Nic::default() };
+    let old = Nic { model: Model::E1000, ..Nic::default() };
+    let mut machine = bench.machine().nics(vec![placed, old, Nic::default()]).user_data(&files)?.start()?;
+    machine.wait_until_settled()?;
+    until(&mut machine, "old0", |link| has(link, "10.20.0.1"))?;
+    until(&mut machine, "placed0", |link| has(link, "10.21.0.1"))?;
+    machine.guest.wait_for_leases(1)?;
+    let about = |machine: &mut Machine, name: &str, file: &str| {
+        machine.guest.shell(&format!("readlink -f /sys/class/net/{name}/{file}")).map(|path| path.trim().to_owned())
+    };
+    let driver = about(&mut machine, "old0", "device/driver")?;
+    ensure!(driver.ends_with("/e1000"), "old0 is a card of {driver}");
+    let path = about(&mut machine, "placed0", "device")?;
+    ensure!(path.contains("/0000:00:1a.0/virtio"), "placed0 is at {path}");
+    let names = machine.guest.shell("ls /sys/class/net")?;
+    let cards: Vec<&str> = names.split_whitespace().filter(|name| name.starts_with("eth")).collect();
+    ensure!(cards.len() == 1 && !names.contains("nobody0"), "there are {names}");
+    ensure!(has(link(&mut machine, cards[0])?.as_ref(), "10.0.2.15"), "{names}");
     Ok(())
 }

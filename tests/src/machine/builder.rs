@@ -49,6 +49,20 @@ pub struct Nic {
     pub forwards: Vec<u16>,
     /// Where its cable leads.
     pub cable: Cable,
+    /// What it is.
+    pub model: Model,
+    /// Its number on the first PCI bus; the next free one if absent.
+    pub slot: Option<u8>,
+}
+
+/// What a network card is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Model {
+    /// virtio-net.
+    #[default]
+    Virtio,
+    /// Intel's 82540EM, for the kernel's e1000.
+    E1000,
 }
 
 /// Where the cable of a network card leads.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::builder::{Builder, Bus, Cable, Firmware};
+use super::builder::{Builder, Bus, Cable, Firmware, Model};
 
 /// The sockets that QEMU inherits; it accepts clients at them.
 pub struct Sockets<'a> {
@@ -66,7 +66,12 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
             Cable::Hub(hub) => format!("hubport,id=net{number},hubid={hub}"),
         };
         arguments.pair("-netdev", netdev);
-        arguments.pair("-device", format!("virtio-net-pci,netdev=net{number},romfile="));
+        let model = match nic.model {
+            Model::Virtio => "virtio-net-pci",
+            Model::E1000 => "e1000",
+        };
+        let slot = nic.slot.map(|slot| format!(",addr={slot:#x}")).unwrap_or_default();
+        arguments.pair("-device", format!("{model},netdev=net{number},romfile={slot}"));
     }
     arguments.firmware(builder)?;
     Ok(arguments.0)
