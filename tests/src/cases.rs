@@ -23,6 +23,7 @@ mod quota;
 mod registry;
 mod run;
 mod runtime;
+mod sctp;
 mod services;
 mod state;
 mod storm;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
         layers::CASES,
         links::CASES,
         network::CASES,
+        sctp::CASES,
         clock::CASES,
         configuration::CASES,
         apply::CASES,
