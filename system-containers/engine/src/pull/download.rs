@@ -117,7 +117,7 @@ impl Fetch<'_> {
             if *have + bytes.len() as u64 > self.size {
                 return Err(self.length(*have + bytes.len() as u64));
             }
-            self.spool.append(bytes).map_err(RegistryError::Spool)?;
+            self.spool.append(bytes).await.map_err(RegistryError::Spool)?;
             hasher.update(bytes);
             *have += bytes.len() as u64;
             self.progress.received(*have);
