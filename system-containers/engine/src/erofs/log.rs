@@ -7,7 +7,12 @@ use std::os::unix::fs::FileExt as _;
 use super::BLOCK;
 
 /// How much is written at once, in bytes.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// From how many bytes on a piece goes to the file without the buffer.
+const DIRECT_BYTES: usize = 64 << 10;
+
+const ZEROS: &[u8; BLOCK] = &[0; BLOCK];
 
 /// From how many bytes on zeros at the end are a hole.
 const HOLE_BYTES: u64 = 64 << 10;
@@ -32,6 +37,9 @@ impl Log {
 
     /// Adds to the end. What does not fill a block stays in the buffer.
     pub fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= DIRECT_BYTES {
+            bytes = self.append_blocks(bytes)?;
+        }
         while !bytes.is_empty() {
             if self.buffer.len() >= BUFFER_BYTES {
                 self.flush()?;
@@ -44,6 +52,18 @@ impl Log {
         Ok(())
     }
 
+    /// Writes what is in the buffer and the whole blocks of this. Returns the rest.
+    fn append_blocks<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let missing = self.end().next_multiple_of(BLOCK as u64) - self.end();
+        let (begin, bytes) = bytes.split_at(bytes.len().min(usize::try_from(missing).unwrap_or_default()));
+        self.buffer.extend_from_slice(begin);
+        self.write_out(self.buffer.len())?;
+        let (blocks, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
+        self.file.write_all_at(blocks, self.start)?;
+        self.start += blocks.len() as u64;
+        Ok(rest)
+    }
+
     /// Adds zeros to the end.
     pub fn append_zeros(&mut self, count: u64) -> io::Result<()> {
         if count >= HOLE_BYTES {
@@ -54,7 +74,13 @@ impl Log {
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
-        self.buffer.resize(self.buffer.len() + usize::try_from(count).unwrap_or_default(), 0);
+        let mut left = usize::try_from(count).unwrap_or_default();
+        // Not `resize`, which goes byte by byte in a build for size.
+        while left > 0 {
+            let zeros = &ZEROS[..left.min(BLOCK)];
+            self.buffer.extend_from_slice(zeros);
+            left -= zeros.len();
+        }
         Ok(())
     }
 
@@ -130,8 +156,12 @@ mod tests {
     fn what_is_written_is_read_wherever_it_is() {
         let mut log = Log::new(tempfile::tempfile().unwrap());
         let content: Vec<u8> = (0..3_000_001_u32).map(|number| (number % 251) as u8).collect();
-        for piece in content.chunks(70_001) {
+        // Through the buffer and past it, from wherever a block has got to.
+        let (mut left, mut lengths) = (&*content, [70_001, 9, 65_536, 300_000, 4096, 30_000].into_iter().cycle());
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(left.len().min(lengths.next().unwrap()));
             log.append(piece).unwrap();
+            left = rest;
         }
         let mut read = vec![0; content.len()];
         log.read_at(0, &mut read).unwrap();

@@ -25,8 +25,7 @@ pub struct Writer {
     block: u64,
     taken: usize,
     inodes: u32,
-    /// What is being put together, to spare the memory's allocation.
-    piece: Vec<u8>,
+    /// What is to be behind an inode, to spare the memory's allocation.
     rest: Vec<u8>,
 }
 
@@ -35,7 +34,7 @@ impl Writer {
     pub fn new(file: File) -> io::Result<Self> {
         let mut log = Log::new(file);
         log.append(&[0; BLOCK])?;
-        Ok(Self { log, block: 0, taken: BLOCK, inodes: 0, piece: Vec::new(), rest: Vec::new() })
+        Ok(Self { log, block: 0, taken: BLOCK, inodes: 0, rest: Vec::new() })
     }
 
     /// How large the image is so far, in bytes.
@@ -96,14 +95,13 @@ impl Writer {
 
     /// Writes an inode and what is behind it. The content before it is at its end.
     pub(super) fn put(&mut self, inode: Inode, attributes: &[u8], behind: &[u8]) -> io::Result<Place> {
-        let mut piece = std::mem::take(&mut self.piece);
-        piece.clear();
-        piece.extend_from_slice(&inode.to_bytes());
-        piece.extend_from_slice(attributes);
-        piece.extend_from_slice(behind);
-        let place = self.reserve(piece.len())?;
-        self.log.write_at(place.offset(), &piece)?;
-        self.piece = piece;
+        let inode = inode.to_bytes();
+        let place = self.reserve(inode.len() + attributes.len() + behind.len())?;
+        let mut at = place.offset();
+        for part in [&inode[..], attributes, behind] {
+            self.log.write_at(at, part)?;
+            at += part.len() as u64;
+        }
         Ok(place)
     }
 

@@ -10,7 +10,7 @@
 //! Numbers are little-endian. A record is some per cent of its layer at most, mostly far less.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write as _};
+use std::io::{self, BufRead, BufWriter, Read, Write as _};
 
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
@@ -26,7 +26,8 @@ const LONGEST_PIECE: u32 = 16 << 20;
 /// Passes a stream on and writes the record of it.
 pub struct Recorder<R> {
     inner: R,
-    record: GzEncoder<File>,
+    /// What is recorded comes in small parts, each of which would be a run of the encoder and a write.
+    record: BufWriter<GzEncoder<File>>,
     gathered: Vec<u8>,
     /// How much of the stream is content that the layer has.
     content: u64,
@@ -50,7 +51,7 @@ pub enum Piece {
 impl<R: BufRead> Recorder<R> {
     /// Writes to this file.
     pub fn new(inner: R, record: File) -> Self {
-        let record = GzEncoder::new(record, Compression::fast());
+        let record = BufWriter::with_capacity(PIECE_BYTES, GzEncoder::new(record, Compression::fast()));
         Self { inner, record, gathered: Vec::new(), content: 0, failure: None }
     }
 
@@ -74,7 +75,7 @@ impl<R: BufRead> Recorder<R> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        self.record.finish()?;
+        self.record.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
         Ok(self.inner)
     }
 

@@ -54,12 +54,14 @@ impl Header {
     /// Whether the checksum is that of the block, as unsigned or (some old writers) signed bytes.
     pub fn checksum_matches(&self) -> bool {
         let Some(expected) = number(self.bytes(CHECKSUM)) else { return false };
-        let Field(start, length) = CHECKSUM;
-        let counted =
-            |(position, byte): (usize, &u8)| if (start..start + length).contains(&position) { b' ' } else { *byte };
-        let unsigned: i64 = self.0.iter().enumerate().map(|byte| i64::from(counted(byte))).sum();
-        let signed: i64 = self.0.iter().enumerate().map(|byte| i64::from(counted(byte).cast_signed())).sum();
-        expected == unsigned || expected == signed
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(*byte)).sum::<i64>();
+        // The field itself counts as spaces.
+        let unsigned = sum(&self.0) - sum(self.bytes(CHECKSUM)) + 8 * i64::from(b' ');
+        if expected == unsigned {
+            return true;
+        }
+        let high = |bytes: &[u8]| bytes.iter().filter(|byte| **byte >= 0x80).count() as i64;
+        expected == unsigned - 256 * (high(&self.0) - high(self.bytes(CHECKSUM)))
     }
 
     /// The whole name: ustar's prefix belongs to it, GNU uses the same bytes otherwise.
@@ -96,6 +98,21 @@ pub fn number(bytes: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checksums_count_bytes_with_a_sign_or_without() {
+        let matches = |sum: u32| {
+            let mut block = [0; BLOCK];
+            block[..14].copy_from_slice("äézzzzzzzzzz".as_bytes());
+            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            block[155] = 0xff;
+            Header(block).checksum_matches()
+        };
+        // The field itself counts as eight spaces.
+        let unsigned = 0xc3 + 0xa4 + 0xc3 + 0xa9 + 10 * 0x7a + 8 * 0x20;
+        assert!(matches(unsigned) && matches(unsigned - 4 * 256));
+        assert!([1, 256, 3 * 256, 5 * 256].iter().all(|less| !matches(unsigned - less)));
+    }
 
     #[test]
     fn numbers_are_octal_or_base_256() {
