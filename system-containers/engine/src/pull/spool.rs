@@ -95,6 +95,14 @@ impl Spool {
 
     /// Adds bytes. Waits for the reader, but never long.
     pub async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        // No larger, so that a window without room for one is enough for the reader to take.
+        for part in bytes.chunks(BUFFER_BYTES) {
+            self.append_part(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_part(&self, bytes: &[u8]) -> io::Result<()> {
         match self.to_window(bytes) {
             Window::Taken => return Ok(()),
             Window::Closed => {}
@@ -118,7 +126,7 @@ impl Spool {
 
     fn to_window(&self, bytes: &[u8]) -> Window {
         let mut state = self.lock();
-        if !state.followed || state.filed() > 0 || bytes.len() > WINDOW_BYTES {
+        if !state.followed || state.filed() > 0 {
             return Window::Closed;
         }
         let next = state.window.len() + bytes.len();
@@ -255,6 +263,10 @@ impl BufRead for Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use super::*;
     use std::os::fd::AsFd as _;
     use std::os::unix::fs::MetadataExt as _;
@@ -313,6 +325,25 @@ mod tests {
         assert_eq!(spool.file.metadata().unwrap().blocks(), 0);
         drop(reader);
         assert_eq!(spool.lock().window.capacity(), 0, "there may be hundreds of them");
+    }
+
+    #[test]
+    fn a_part_larger_than_the_room_that_is_left_wakes_the_reader() {
+        let (_directory, spool) = spool();
+        let mut reader = Reader::new(Arc::clone(&spool));
+        let large = vec![7; 600 << 10];
+        wait(async {
+            spool.append(&large[..100 << 10]).await.unwrap();
+            let mut appending = pin!(spool.append(&large));
+            let mut read = 0;
+            while poll_fn(|context| Poll::Ready(appending.as_mut().poll(context).is_pending())).await {
+                assert!(spool.lock().is_ready());
+                read += reader.fill_buf().unwrap().len();
+                reader.consume(WINDOW_BYTES);
+            }
+            assert!(read > 400 << 10);
+        });
+        assert_eq!(spool.file.metadata().unwrap().blocks(), 0);
     }
 
     #[test]
