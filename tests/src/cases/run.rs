@@ -109,6 +109,12 @@ fn detached(bench: &Bench) -> Result<()> {
             ("berth logs job", 0, ""),
             ("berth rm job", 0, "job\n"),
             ("berth run -d --rm --name job IMAGE sh -c 'sleep 3; exit 5'; berth wait job", 0, "job\n5\n"),
+            // What it is allowed beyond the usual is told as long as it is there.
+            ("berth audit | tail -n 1", 0, "Nothing is loosened.\n"),
+            ("berth run -d --network host --name job IMAGE sleep 1000", 0, "job\n"),
+            ("berth audit | grep -c 'containers.job.network_mode (made by hand) *host'", 0, "1\n"),
+            ("berth audit --json | grep -c '\"made\": true'", 0, "1\n"),
+            ("berth rm -f job; berth audit | tail -n 1", 0, "job\nNothing is loosened.\n"),
             // A name is made up.
             (
                 "name=$(berth run -d --rm IMAGE sleep 1000) && berth exec $name hostname | grep -qx $name && berth rm -f $name | grep -qx $name",
