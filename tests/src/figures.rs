@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod host;
+mod library;
 pub mod many;
 pub mod memory;
 pub mod sizes;

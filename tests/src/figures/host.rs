@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use berth_image_build::userland;
 use berth_image_build::workspace::Workspace;
 
-use super::{Figure, median};
+use super::{Figure, library, median};
 use crate::archive::{Image, Layer};
 use crate::host::podman::Podman;
 use crate::host::{Host, Namespaces, SYSTEM_CONTAINERS, berth, succeeded};
@@ -182,7 +182,7 @@ fn many(workspace: &Workspace, host: &mut Host) -> Result<Vec<Figure>> {
     }
     let each = most.saturating_sub(least) / u64::from(MANY - 1);
     let rate = f64::from(MANY) / took.as_secs_f64();
-    let library = library_rate(workspace)?;
+    let library = library::rate(workspace)?;
     Ok(vec![
         Figure::new(format!("{MANY} containers run after"), milliseconds(took)),
         Figure::new("  a second", format!("{rate:.0}")),
@@ -191,16 +191,6 @@ fn many(workspace: &Workspace, host: &mut Host) -> Result<Vec<Figure>> {
         Figure::new("listing them", milliseconds(median(&times).context("no time")?)).with_bar("50 ms"),
         Figure::new("userland of each further one, berth, PSS", format!("{each} KiB")).with_bar("64 KiB"),
     ])
-}
-
-/// Starts a second by the runtime's bench, with the same namespaces and filter.
-fn library_rate(workspace: &Workspace) -> Result<f64> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&workspace.root).args(["bench", "--quiet", "--package", "berth-runtime", "--features", "cli"]);
-    command.args(["--target", "x86_64-unknown-linux-musl", "--bench", "containers", "--", "starts"]);
-    let text = succeeded(&command.output()?)?;
-    let line = text.lines().find(|line| line.contains("starts a second")).context("no rate")?;
-    line.split_whitespace().last().and_then(|word| word.parse().ok()).with_context(|| format!("no rate in {line}"))
 }
 
 fn children_of(pid: u32) -> Result<usize> {
