@@ -19,6 +19,35 @@ pub fn run(command: &mut Command) -> Result<(Duration, String)> {
     Ok((time, String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
+/// The time by the clock, and the processor's time of the processes that were waited for meanwhile. Other work on the machine
+/// changes the latter little.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    /// By the clock.
+    pub time: Duration,
+    /// Of the processors.
+    pub processor: Duration,
+}
+
+/// What something costs that starts processes and waits for them.
+pub fn cost(of: impl FnOnce() -> Result<()>) -> Result<Cost> {
+    let (before, begin) = (processor()?, Instant::now());
+    of()?;
+    Ok(Cost { time: begin.elapsed(), processor: processor()?.saturating_sub(before) })
+}
+
+/// The processor's time of all processes that were waited for, in steps of 10 ms (proc_pid_stat(5): cutime and cstime).
+fn processor() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name may have anything in it.
+    let (_, fields) = stat.rsplit_once(')').context("a name")?;
+    let mut ticks = 0;
+    for field in fields.split_whitespace().skip(13).take(2) {
+        ticks += field.parse::<u64>()?;
+    }
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
 /// Whether a program is installed.
 pub fn is_installed(program: &str) -> bool {
     let found = |path: &std::path::PathBuf| path.join(program).is_file();

@@ -14,7 +14,7 @@ use berth_tests::registry::Registry;
 
 use crate::job;
 use crate::made::{self, Content, Made, Method};
-use crate::measure::{ROUNDS, figure, fresh, is_installed, median, on, ratio, run, seconds, settle};
+use crate::measure::{Cost, ROUNDS, cost, figure, fresh, is_installed, median, on, ratio, run, seconds, settle};
 
 /// The most memory that the engine may have, in MiB.
 const MEMORY: u64 = 64;
@@ -22,8 +22,8 @@ const MEMORY: u64 = 64;
 /// What the times of one image are of.
 #[derive(Default)]
 struct Times {
-    ours_on_one: Vec<Duration>,
-    floor_on_one: Vec<Duration>,
+    ours_on_one: Vec<Cost>,
+    floor_on_one: Vec<Cost>,
     ours_on_two: Vec<Duration>,
     floor_on_two: Vec<Duration>,
     synced: Vec<Duration>,
@@ -74,10 +74,10 @@ pub fn measure(folder: &Path) -> Result<()> {
 fn round(folder: &Path, registry: &str, made: &Made, times: &mut Times) -> Result<()> {
     times.floor_on_one.push(floor(folder, made, "0", false)?);
     times.ours_on_one.push(ours(folder, registry, "0", false, &mut times.memory)?);
-    times.floor_on_two.push(floor(folder, made, "0,1", false)?);
-    times.ours_on_two.push(ours(folder, registry, "0,1", false, &mut times.memory)?);
-    times.floor_synced.push(floor(folder, made, "0,1", true)?);
-    times.synced.push(ours(folder, registry, "0,1", true, &mut times.memory)?);
+    times.floor_on_two.push(floor(folder, made, "0,1", false)?.time);
+    times.ours_on_two.push(ours(folder, registry, "0,1", false, &mut times.memory)?.time);
+    times.floor_synced.push(floor(folder, made, "0,1", true)?.time);
+    times.synced.push(ours(folder, registry, "0,1", true, &mut times.memory)?.time);
     if is_installed("podman") {
         times.podman.push(podman(folder, registry)?);
     }
@@ -87,30 +87,30 @@ fn round(folder: &Path, registry: &str, made: &Made, times: &mut Times) -> Resul
     Ok(())
 }
 
-fn ours(folder: &Path, registry: &str, processors: &str, durable: bool, memory: &mut u64) -> Result<Duration> {
+fn ours(folder: &Path, registry: &str, processors: &str, durable: bool, memory: &mut u64) -> Result<Cost> {
     let state = fresh(folder, "state")?;
     let durable = if durable { "durable" } else { "usable" };
     let words = ["pull", state.to_str().context("a path")?, registry, "bench:1", durable];
-    let (time, printed) = run(&mut on(processors, &job::command(&words)?))?;
-    *memory = (*memory).max(printed.trim().parse()?);
-    Ok(time)
+    cost(|| {
+        let (_, printed) = run(&mut on(processors, &job::command(&words)?))?;
+        *memory = (*memory).max(printed.trim().parse()?);
+        Ok(())
+    })
 }
 
-fn floor(folder: &Path, made: &Made, processors: &str, durable: bool) -> Result<Duration> {
+fn floor(folder: &Path, made: &Made, processors: &str, durable: bool) -> Result<Cost> {
     let root = fresh(folder, "floor")?;
-    let begin = Instant::now();
-    for layer in &made.layers {
-        let mut decompress = on(processors, &job::command(&["decompress", layer.to_str().context("a path")?])?);
-        let mut decompress = decompress.stdout(Stdio::piped()).spawn()?;
-        let mut tar = Command::new("tar");
-        tar.arg("-x").arg("-C").arg(&root);
-        let unpacked = on(processors, &tar).stdin(decompress.stdout.take().context("a pipe")?).status()?;
-        ensure!(unpacked.success() && decompress.wait()?.success(), "the floor failed");
-    }
-    if durable {
-        settle(&root)?;
-    }
-    Ok(begin.elapsed())
+    cost(|| {
+        for layer in &made.layers {
+            let mut decompress = on(processors, &job::command(&["decompress", layer.to_str().context("a path")?])?);
+            let mut decompress = decompress.stdout(Stdio::piped()).spawn()?;
+            let mut tar = Command::new("tar");
+            tar.arg("-x").arg("-C").arg(&root);
+            let unpacked = on(processors, &tar).stdin(decompress.stdout.take().context("a pipe")?).status()?;
+            ensure!(unpacked.success() && decompress.wait()?.success(), "the floor failed");
+        }
+        if durable { settle(&root) } else { Ok(()) }
+    })
 }
 
 /// With overlay as its driver, in folders of its own.
@@ -148,9 +148,12 @@ fn umoci(folder: &Path, registry: &str) -> Result<Option<Duration>> {
 
 fn report(name: &str, times: &Times) {
     println!("{name}:");
-    let [ours, floor] = [median(&times.ours_on_one), median(&times.floor_on_one)];
+    let of = |costs: &[Cost], part: fn(&Cost) -> Duration| median(&costs.iter().map(part).collect::<Vec<_>>());
+    let [ours, floor] = [&times.ours_on_one, &times.floor_on_one].map(|costs| of(costs, |cost| cost.time));
     seconds("  pull and unpack, one core", ours);
     ratio("    of decompressing into tar x", ours, floor, "at most 1.3");
+    let [ours, floor] = [&times.ours_on_one, &times.floor_on_one].map(|costs| of(costs, |cost| cost.processor));
+    ratio("    the same in processor time", ours, floor, "");
     let [ours, floor] = [median(&times.ours_on_two), median(&times.floor_on_two)];
     seconds("  pull and unpack, two cores", ours);
     ratio("    of decompressing into tar x", ours, floor, "below 1");
