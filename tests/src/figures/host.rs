@@ -26,6 +26,9 @@ const MANY: u32 = 1000;
 /// How long PID 1 is looked at while nothing happens.
 const REST: Duration = Duration::from_secs(60);
 
+/// How long a container ends as soon as it starts.
+const LOOP: Duration = Duration::from_secs(60);
+
 /// How many processes lose their parent.
 const ORPHANS: u32 = 100_000;
 
@@ -46,6 +49,7 @@ pub fn measure(workspace: &Workspace, runs: usize, show: impl Fn(Vec<Figure>)) -
     show(cost_of_shims(&podman)?);
     drop(podman);
     show(flood(&host)?);
+    show(crash_loop(&mut host)?);
     show(orphans(&host)?);
     show(many(workspace, &mut host)?);
     Ok(())
@@ -131,6 +135,40 @@ fn flood(host: &Host) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("a flood of output: processor time of logs", format!("{logs} ms")),
         Figure::new("a flood of output: processor time of PID 1", format!("{used} ms")).with_bar("0 ms"),
+    ])
+}
+
+/// A container that cannot run and is to run always: what it costs the whole machine, its own programs included.
+fn crash_loop(host: &mut Host) -> Result<Vec<Figure>> {
+    let folder = host.namespaces().cgroup.clone();
+    let used = || -> Result<u64> {
+        let text = fs::read_to_string(folder.join("cpu.stat"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("cpu.stat has no usage_usec")?;
+        Ok(line.parse()?)
+    };
+    let before = used()?;
+    host.berth(&[
+        "run",
+        "--detach",
+        "--restart",
+        "always",
+        "--name",
+        "loop",
+        "--network",
+        "none",
+        IMAGE,
+        "/bin/false",
+    ])?;
+    std::thread::sleep(LOOP);
+    let took = used()? - before;
+    let listed: serde_json::Value = serde_json::from_str(&host.berth(&["inspect", "loop"])?)?;
+    host.berth(&["rm", "--force", "loop"])?;
+    let restarts = listed.pointer("/0/restarts").context("no restarts")?;
+    let share = took as f64 / LOOP.as_micros() as f64 * 100.0;
+    Ok(vec![
+        Figure::new(format!("a crash loop of {} s: restarts", LOOP.as_secs()), restarts.to_string()),
+        Figure::new("  of a processor, all of Berth and the container", format!("{share:.2} %")),
     ])
 }
 
