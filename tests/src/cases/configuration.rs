@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::bench::Bench;
 use crate::disks::{self, Files, Format};
-use crate::machine::{Machine, Mark};
+use crate::machine::Machine;
 use crate::runner::Case;
 
 /// The cases of this group.
@@ -98,7 +98,6 @@ fn late_user_data(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine().with_free_slot().start()?;
     machine.wait_until_settled()?;
     machine.attach_disk(&disk)?;
-    machine.console.wait_for(Mark::default(), crate::wait::ANSWER, "late")?;
     machine.guest.shell("until [ $(hostname) = late ]; do usleep 100000; done")?;
     Ok(())
 }
