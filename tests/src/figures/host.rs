@@ -148,18 +148,8 @@ fn crash_loop(host: &mut Host) -> Result<Vec<Figure>> {
         Ok(line.parse()?)
     };
     let before = used()?;
-    host.berth(&[
-        "run",
-        "--detach",
-        "--restart",
-        "always",
-        "--name",
-        "loop",
-        "--network",
-        "none",
-        IMAGE,
-        "/bin/false",
-    ])?;
+    let words = ["run", "--detach", "--restart", "always", "--name", "loop", "--network", "none", IMAGE];
+    host.berth(&[&words[..], &["/bin/sh", "-c", "exit 1"]].concat())?;
     std::thread::sleep(LOOP);
     let took = used()? - before;
     let listed: serde_json::Value = serde_json::from_str(&host.berth(&["inspect", "loop"])?)?;

@@ -2,8 +2,8 @@
 //! beside itself.
 //!
 //! It has one processor, so that an emulated one counts its instructions (see [`crate::machine`]): what is measured by
-//! the machine's own clock is then a processor of 250 million instructions a second, slower than any that is sold, and
-//! does not depend on what else the host has to do.
+//! the machine's own clock is then of a processor of 250 million instructions a second, and does not depend on what
+//! else the host has to do.
 
 use std::time::{Duration, Instant};
 
