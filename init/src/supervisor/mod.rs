@@ -302,18 +302,23 @@ impl Supervisor {
             .filter(|container| container.goal == Goal::Remove && container.is_at_rest())
             .map(|container| container.id)
             .collect();
-        for id in &gone {
-            self.end_session(*id);
-            let Some(container) = self.containers.remove(*id) else { continue };
+        let mut removed = Vec::new();
+        for id in gone {
+            self.end_session(id);
+            removed.extend(self.containers.remove(id));
+        }
+        if removed.is_empty() {
+            return false;
+        }
+        // First: who is told that a container is gone finds nothing of it.
+        self.unmount_unused_layers();
+        for container in removed {
             match container.made {
                 Some(made) => self.forget_made(container.name, made),
                 None => log::info!("container {} is no longer declared and is gone", container.name),
             }
         }
-        if !gone.is_empty() {
-            self.unmount_unused_layers();
-        }
-        !gone.is_empty()
+        true
     }
 
     /// Sends to the system container with this role, if it is ready; it asks by itself when it becomes ready later.
