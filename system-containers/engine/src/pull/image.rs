@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::PullError;
+use super::demand::Demand;
 use super::download::Download;
 use super::order::{Forsaken, Order};
 use super::progress::{LayerProgress, Progress};
@@ -83,7 +84,8 @@ pub fn bring(
     let chain = chain_ids(&found.config.rootfs.diff_ids);
     let seen = progress.begin(&found.layers);
     let claim = store.claim(&chain);
-    let downloads = Downloads { store, client, runtime, places: Arc::new(Semaphore::new(DOWNLOADS)) };
+    let places = Arc::new(Semaphore::new(DOWNLOADS));
+    let downloads = Downloads { store, client, runtime, places, demand: Arc::default() };
     let mut layers = Vec::with_capacity(chain.len());
     for (((blob, seen), id), diff_id) in found.layers.iter().zip(&seen).zip(&chain).zip(&found.config.rootfs.diff_ids) {
         let download = if claim.is_ours(*id) { Some(Arc::new(downloads.start(blob, seen)?)) } else { None };
@@ -194,13 +196,14 @@ struct Downloads<'a> {
     client: &'a Client,
     runtime: &'a Handle,
     places: Arc<Semaphore>,
+    demand: Arc<Demand>,
 }
 
 impl Downloads<'_> {
     fn start(&self, blob: &Descriptor, seen: &Arc<LayerProgress>) -> Result<Download, PullError> {
         let directory = self.store.spool()?;
         let failed = |error| file_error("make a file in", &self.store.path().join("tmp"))(error);
-        let spool = Spool::new(directory.as_fd(), self.store.room()).map_err(failed)?;
+        let spool = Spool::new(directory.as_fd(), self.store.room(), Arc::clone(&self.demand)).map_err(failed)?;
         let (client, blob, seen) = (self.client.clone(), blob.clone(), Arc::clone(seen));
         Ok(Download::start(self.runtime, &self.places, client, blob, spool, seen))
     }

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! - [`puller`]: the thread with the network, and who waits for what
-//! - [`image`]: one image from one place; [`order`]: its layers; [`download`], [`spool`]: one blob
+//! - [`image`]: one image from one place; [`order`]: its layers; [`download`], [`spool`]: one blob;
+//!   [`demand`]: whether it is wanted yet
 //! - [`progress`]: how far it has come
 
+pub mod demand;
 pub mod download;
 pub mod image;
 pub mod order;

@@ -8,7 +8,8 @@
 //!
 //! A layer that is unpacked as it comes never sees the disk: whoever appends waits a moment for the reader. What is not read
 //! yet goes to a file without a name, and what is read of that is given back to the file system at once. The window is before
-//! the file: as long as there is something in the file, nothing is added to the window.
+//! the file: as long as there is something in the file, nothing is added to the window. While other layers of the image come
+//! faster than they are unpacked, one without a reader comes slowly.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use tokio::sync::Notify;
 
+use super::demand::Demand;
 use crate::room::Room;
 
 /// How much is read at once, in bytes.
@@ -28,6 +30,8 @@ const BUFFER_BYTES: usize = 128 << 10;
 const WINDOW_BYTES: usize = 256 << 10;
 /// How long a registry has to wait for the reader before the rest goes to the file.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How much comes before its turn while nobody waits for it, in bytes; after each [`PATIENCE`] as much again.
+const AHEAD_BYTES: u64 = 1 << 20;
 /// How much is given back at once, in bytes.
 const PUNCH_BYTES: u64 = 4 << 20;
 /// How much is written between two looks at the free space, in bytes.
@@ -39,18 +43,21 @@ pub struct Spool {
     file: File,
     /// What is left free.
     room: Room,
+    demand: Arc<Demand>,
     state: Mutex<State>,
     changed: Condvar,
     taken: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Whether there is a reader.
     followed: bool,
     window: Vec<u8>,
     /// How much has come.
     written: u64,
+    /// How much may come before its turn while nobody waits for it.
+    allowed: u64,
     /// How much of it the reader has.
     read: u64,
     /// Whether the reader sleeps.
@@ -60,6 +67,11 @@ struct State {
 }
 
 impl State {
+    fn new() -> Self {
+        let (window, allowed) = (Vec::new(), AHEAD_BYTES);
+        Self { followed: false, window, written: 0, allowed, read: 0, waiting: false, end: None }
+    }
+
     /// How much is in the file and not read.
     fn filed(&self) -> u64 {
         self.written - self.read - self.window.len() as u64
@@ -85,21 +97,33 @@ enum Window {
 }
 
 impl Spool {
-    /// A new one, in a directory of the state partition.
-    pub fn new(directory: BorrowedFd<'_>, room: Room) -> io::Result<Arc<Self>> {
+    /// A new one, in a directory of the state partition. All of an image share their demand.
+    pub fn new(directory: BorrowedFd<'_>, room: Room, demand: Arc<Demand>) -> io::Result<Arc<Self>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR)?);
-        let (state, changed, taken) = (Mutex::default(), Condvar::new(), Notify::new());
-        Ok(Arc::new(Self { file, room, state, changed, taken }))
+        let (state, changed, taken) = (Mutex::new(State::new()), Condvar::new(), Notify::new());
+        Ok(Arc::new(Self { file, room, demand, state, changed, taken }))
     }
 
     /// Adds bytes. Waits for the reader, but never long.
     pub async fn append(&self, bytes: &[u8]) -> io::Result<()> {
         // No larger, so that a window without room for one is enough for the reader to take.
         for part in bytes.chunks(BUFFER_BYTES) {
+            self.hold().await;
             self.append_part(part).await?;
         }
         Ok(())
+    }
+
+    /// Waits while nobody waits for more.
+    async fn hold(&self) {
+        let held = || {
+            let state = self.lock();
+            !state.followed && state.written >= state.allowed
+        };
+        if tokio::time::timeout(PATIENCE, self.demand.wait_while(held)).await.is_err() {
+            self.lock().allowed += AHEAD_BYTES;
+        }
     }
 
     async fn append_part(&self, bytes: &[u8]) -> io::Result<()> {
@@ -131,6 +155,7 @@ impl Spool {
         }
         let next = state.window.len() + bytes.len();
         if next > WINDOW_BYTES {
+            self.demand.meet();
             return Window::Full;
         }
         if state.window.capacity() == 0 {
@@ -188,6 +213,7 @@ impl Reader {
     /// There may be only one: what it has read is gone.
     pub fn new(spool: Arc<Spool>) -> Self {
         spool.lock().followed = true;
+        spool.demand.rise();
         Self { spool, buffer: Vec::new(), start: 0, punched: 0 }
     }
 
@@ -195,6 +221,7 @@ impl Reader {
         let mut state = self.spool.lock();
         while !state.is_ready() {
             state.waiting = true;
+            self.spool.demand.rise();
             state = self.spool.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting = false;
@@ -239,6 +266,7 @@ impl Drop for Reader {
         state.window = Vec::new();
         drop(state);
         self.spool.taken.notify_one();
+        self.spool.demand.rise();
     }
 }
 
@@ -262,118 +290,4 @@ impl BufRead for Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
-    use std::task::Poll;
-
-    use super::*;
-    use std::os::fd::AsFd as _;
-    use std::os::unix::fs::MetadataExt as _;
-
-    fn spool() -> (tempfile::TempDir, Arc<Spool>) {
-        let directory = tempfile::tempdir().unwrap();
-        let handle = File::open(directory.path()).unwrap();
-        let spool = Spool::new(handle.as_fd(), Room::default()).unwrap();
-        (directory, spool)
-    }
-
-    /// Appends so many MiB.
-    async fn fill(spool: &Spool, count: u8) {
-        for number in 0..count {
-            for _ in 0..16 {
-                spool.append(&[number; 64 << 10]).await.unwrap();
-            }
-        }
-        spool.finish(true);
-    }
-
-    fn wait<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
-    }
-
-    fn filled(count: u8) -> Vec<u8> {
-        (0..count).flat_map(|number| vec![number; 1 << 20]).collect()
-    }
-
-    #[test]
-    fn a_reader_waits_for_what_comes() {
-        let (_directory, spool) = spool();
-        let mut reader = Reader::new(Arc::clone(&spool));
-        std::thread::scope(|scope| {
-            let reading = scope.spawn(move || {
-                let mut content = Vec::new();
-                reader.read_to_end(&mut content).unwrap();
-                content
-            });
-            wait(fill(&spool, 9));
-            assert_eq!(reading.join().unwrap(), filled(9));
-        });
-    }
-
-    #[test]
-    fn what_a_reader_follows_is_never_in_the_file() {
-        let (_directory, spool) = spool();
-        let mut reader = Reader::new(Arc::clone(&spool));
-        for number in 0..9 {
-            let part = [number; WINDOW_BYTES / 2];
-            wait(spool.append(&part)).unwrap();
-            wait(spool.append(&part)).unwrap();
-            assert_eq!(reader.fill_buf().unwrap(), [number; WINDOW_BYTES]);
-            reader.consume(WINDOW_BYTES);
-        }
-        assert_eq!(spool.file.metadata().unwrap().blocks(), 0);
-        drop(reader);
-        assert_eq!(spool.lock().window.capacity(), 0, "there may be hundreds of them");
-    }
-
-    #[test]
-    fn a_part_larger_than_the_room_that_is_left_wakes_the_reader() {
-        let (_directory, spool) = spool();
-        let mut reader = Reader::new(Arc::clone(&spool));
-        let large = vec![7; 600 << 10];
-        wait(async {
-            spool.append(&large[..100 << 10]).await.unwrap();
-            let mut appending = pin!(spool.append(&large));
-            let mut read = 0;
-            while poll_fn(|context| Poll::Ready(appending.as_mut().poll(context).is_pending())).await {
-                assert!(spool.lock().is_ready());
-                read += reader.fill_buf().unwrap().len();
-                reader.consume(WINDOW_BYTES);
-            }
-            assert!(read > 400 << 10);
-        });
-        assert_eq!(spool.file.metadata().unwrap().blocks(), 0);
-    }
-
-    #[test]
-    fn what_comes_before_its_turn_is_in_the_file_and_given_back() {
-        let (_directory, spool) = spool();
-        wait(fill(&spool, 9));
-        let mut content = Vec::new();
-        Reader::new(Arc::clone(&spool)).read_to_end(&mut content).unwrap();
-        assert_eq!(content, filled(9));
-        assert!(spool.file.metadata().unwrap().blocks() * 512 < 5 << 20, "two pieces of 4 MiB were given back");
-    }
-
-    #[test]
-    fn a_registry_does_not_wait_for_a_reader_that_stands_still() {
-        let (_directory, spool) = spool();
-        let mut reader = Reader::new(Arc::clone(&spool));
-        wait(fill(&spool, 2));
-        assert!(spool.file.metadata().unwrap().blocks() > 0);
-        let mut content = Vec::new();
-        reader.read_to_end(&mut content).unwrap();
-        assert_eq!(content, filled(2));
-    }
-
-    #[test]
-    fn what_is_not_verified_has_no_end() {
-        let (_directory, spool) = spool();
-        wait(spool.append(b"abc")).unwrap();
-        spool.finish(false);
-        let mut content = Vec::new();
-        let error = Reader::new(spool).read_to_end(&mut content).unwrap_err();
-        assert_eq!((content.as_slice(), error.to_string().as_str()), (&b"abc"[..], "the download failed"));
-    }
-}
+mod tests;
