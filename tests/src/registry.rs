@@ -83,7 +83,7 @@ impl Registry {
     pub fn push(&self, archive: &[u8], name: &str) -> Result<()> {
         let path = self.folder.path().join("image.tar");
         std::fs::File::create(&path)?.write_all(archive)?;
-        copy(&format!("docker-archive:{}", path.display()), &format!("{}/{name}", self.address))
+        copy(&[], &format!("docker-archive:{}", path.display()), &format!("{}/{name}", self.address))
     }
 
     /// Brings the image of an OCI layout in an archive there.
@@ -91,7 +91,7 @@ impl Registry {
     /// # Errors
     /// If skopeo is not installed, which skips the case, or fails.
     pub fn push_layout(&self, archive: &Path, name: &str) -> Result<()> {
-        copy(&format!("oci-archive:{}", archive.display()), &format!("{}/{name}", self.address))
+        copy(&[], &format!("oci-archive:{}", archive.display()), &format!("{}/{name}", self.address))
     }
 
     /// Brings the image of an OCI layout in a folder there, its layers as they are.
@@ -99,13 +99,15 @@ impl Registry {
     /// # Errors
     /// If skopeo is not installed, which skips the case, or fails.
     pub fn push_folder(&self, folder: &Path, name: &str) -> Result<()> {
-        copy(&format!("oci:{}", folder.display()), &format!("{}/{name}", self.address))
+        // Else it may put layers in their place that were compressed otherwise, if the registry has had them from this machine.
+        copy(&["--preserve-digests"], &format!("oci:{}", folder.display()), &format!("{}/{name}", self.address))
     }
 }
 
-fn copy(source: &str, target: &str) -> Result<()> {
+fn copy(options: &[&str], source: &str, target: &str) -> Result<()> {
     let copied = Command::new("skopeo")
         .args(["copy", "--quiet", "--dest-tls-verify=false", "--insecure-policy"])
+        .args(options)
         .args([source, &format!("docker://{target}")])
         .stdin(Stdio::null())
         .output();
