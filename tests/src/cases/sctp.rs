@@ -19,12 +19,12 @@ const CONFIGURATION: &str = r#"
     [network.links.eth1]
     dhcp = false
     [network.links.eth2]
-    addresses = ["10.77.0.1/24"]
+    addresses = ["10.77.0.1/24", "fd00:77::1/64"]
     [networks.cards]
     driver = "macvlan"
     parent = "eth1"
-    subnets = ["10.77.0.0/24"]
-    gateways = ["10.77.0.1"]
+    subnets = ["10.77.0.0/24", "fd00:77::/64"]
+    gateways = ["10.77.0.1", "fd00:77::1"]
     [containers.web]
     image = "localhost/a:1"
     command = ["/usr/bin/perl", "/association.pl", "7001"]
@@ -32,7 +32,7 @@ const CONFIGURATION: &str = r#"
     cap_add = ["NET_RAW"]
     [containers.outside]
     image = "localhost/a:1"
-    networks = { cards = { ipv4_address = "10.77.0.7" } }
+    networks = { cards = { ipv4_address = "10.77.0.7", ipv6_address = "fd00:77::7" } }
     cap_add = ["NET_RAW"]
     [containers.inside]
     image = "localhost/a:1"
@@ -50,15 +50,25 @@ fn published(bench: &Bench) -> Result<()> {
     let nics = vec![Nic::default(), Nic::at_hub(0), Nic::at_hub(0)];
     let mut machine = bench.machine().nics(nics).user_data(&files)?.start()?;
     machine.wait_until_ready()?;
-    for (from, address, own) in
-        [("outside", "10.77.0.1", "50000"), ("inside", "127.0.0.1", "50001"), ("web", "10.77.0.1", "50002")]
+    for (number, (from, address)) in [
+        ("outside", "10.77.0.1"),
+        ("inside", "127.0.0.1"),
+        ("web", "10.77.0.1"),
+        ("outside", "fd00:77:0:0:0:0:0:1"),
+        ("inside", "0:0:0:0:0:0:0:1"),
+        ("web", "fd00:77:0:0:0:0:0:1"),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let answer = machine
-            .guest
-            .shell(&format!("berth exec {from} /usr/bin/perl /association.pl {address} 7000 {own} 2>&1"))?;
-        ensure!(answer == format!("answered by {address}:7000\n"), "{from} is {answer}");
+        let own = 50_000 + number;
+        let command = format!("berth exec {from} /usr/bin/perl /association.pl {address} 7000 {own} 2>&1");
+        let answer = machine.guest.shell(&command)?;
+        ensure!(answer == format!("answered by {address} 7000\n"), "{from} is {answer}");
     }
     let asked = machine.guest.shell("berth logs web")?;
-    ensure!(asked.contains("asked by 10.77.0.7:50000"), "the source is not kept: {asked}");
+    for source in ["10.77.0.7 50000", "fd00:77:0:0:0:0:0:7 50003"] {
+        ensure!(asked.contains(&format!("asked by {source}")), "the source is not kept: {asked}");
+    }
     Ok(())
 }
