@@ -203,7 +203,8 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
         intake::layer(store, incoming, chain.get(..=position).unwrap_or_default())?;
         unpacked += 1;
     }
-    let record = ImageRecord { config_digest: image.config_digest, chain, config: image.config.clone(), unnamed: None };
+    let (config_digest, config) = (image.config_digest, image.config.clone());
+    let record = ImageRecord { config_digest, chain, config, unnamed: None, imported: true };
     store.add_image(image.digest, record, image.manifest.as_deref(), &image.raw_config)?;
     Ok(unpacked)
 }

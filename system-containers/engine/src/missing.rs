@@ -10,6 +10,11 @@ const LISTED: usize = 5;
 pub fn explain(wanted: &Reference, store: &Store, failure: Option<&str>) -> String {
     let mut text = match failure {
         Some(failure) => format!("{wanted} cannot be pulled: {failure}"),
+        None if store.resolve(wanted).is_some() => {
+            return format!(
+                "{wanted} was not verified under the policy for it: pull it by its name in a registry first"
+            );
+        }
         None => {
             format!("there is no image {wanted} in images/ of the user-data partition, and no registry is localhost")
         }

@@ -157,7 +157,9 @@ fn names_come_and_go_and_the_image_with_the_last() {
     assert_eq!(described["names"], serde_json::json!(["docker.io/library/a:1", "localhost/b:2"]));
     assert_eq!(described["configuration"]["config"]["Cmd"][0], "/bin/true");
 
-    let layer = store.resolve(&"a:1".parse().unwrap()).unwrap().1.chain[0];
+    let (digest, record) = store.resolve(&"a:1".parse().unwrap()).unwrap();
+    let layer = record.chain[0];
+    assert!(store.is_of_an_archive(&"localhost/b:2".parse().unwrap(), digest), "whatever it is called");
     remove("a:1", false).unwrap();
     assert!(remove("a:1", false).unwrap_err().contains("there is no image"));
     assert!(store.has_layer(layer) && store.record(layer).is_ok());

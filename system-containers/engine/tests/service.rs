@@ -361,6 +361,50 @@ fn a_container_starts_only_from_an_image_that_the_policy_takes() {
 }
 
 #[test]
+fn neither_a_digest_nor_a_name_given_by_hand_passes_over_the_policy() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(signer) = Signer::new(false) else { return };
+    let registry = Registry::good();
+    let (digest, _) = registry.push("demo", "1", &Image::new("demo", vec![layer()]));
+    registry.push("other", "1", &Image::new("demo", vec![layer()]));
+    let mut init = Init::start(&machine, &[]);
+    let plain = format!("[registries.'{}']\nplain_http = true\n", registry.name());
+    let [first, tagged, pinned] =
+        ["demo:1", "other:1", &format!("demo@{digest}")].map(|image| format!("{}/{image}", registry.name()));
+    let declare = |init: &mut Init, name: &str, image: &str| {
+        init.declare(&[(name, &format!(r#"{{"image":"{image}"}}"#))]);
+        init.notify(Notice::DeclaredChanged);
+    };
+    init.registries = registries(&plain);
+    declare(&mut init, "web", &first);
+    init.prepared("web");
+    let (answer, _) = ask(&machine, &Query::Tag { source: first, target: tagged.clone() });
+    assert_eq!(answer, Answer::Coming);
+
+    init.registries = registries(&format!("{plain}[trust.'*']\nrequire = 'digest'\n"));
+    declare(&mut init, "tagged", &tagged);
+    let Request::PrepareFailed { reason, .. } = init.next() else { panic!("it is not refused") };
+    assert!(reason.contains("only takes images with a digest"), "{reason}");
+    let keys = format!("keys = ['''{}''']", signer.public_key());
+    init.registries = registries(&format!("{plain}[trust.'*']\nrequire = 'signature'\n{keys}\n"));
+    for (name, image) in [("tagged", &tagged), ("pinned", &pinned)] {
+        declare(&mut init, name, image);
+        let reason = init.failed(name);
+        assert!(reason.contains("wants a signature"), "{reason}");
+    }
+    let signature = signer.sign(digest);
+    for blob in [&signature.payload, &signature.config] {
+        registry.put(&format!("/v2/demo/blobs/{}", Digest::of(blob)), "x", blob);
+    }
+    registry.put_manifest("demo", &tag(digest), &signature.manifest);
+    init.prepared("pinned");
+    // It is the same image, which is verified now.
+    declare(&mut init, "tagged", &tagged);
+    init.prepared("tagged");
+    init.shut_down(&machine);
+}
+
+#[test]
 fn an_archives_image_needs_no_digest_and_no_signature() {
     let Some(machine) = Machine::new() else { return };
     machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
@@ -368,8 +412,30 @@ fn an_archives_image_needs_no_digest_and_no_signature() {
     init.registries = registries(&format!("{OFFLINE}[trust.'*']\nrequire = 'digest'\n"));
     init.declare(&[("web", r#"{"image":"demo"}"#)]);
     init.notify(Notice::DeclaredChanged);
-    init.prepared("web");
+    let digest = init.prepared("web").digest;
+    // Nor does any other name of it.
+    init.registries = registries(&format!("{OFFLINE}[trust.'*']\nrequire = 'signature'\nkeys = ['a.pub']\n"));
+    ask(&machine, &Query::Tag { source: "demo".to_owned(), target: "r.example/demo:2".to_owned() });
+    for image in ["demo", "r.example/demo:2", &format!("r.example/demo@{digest}")] {
+        init.declare(&[("web", &format!(r#"{{"image":"{image}"}}"#))]);
+        init.notify(Notice::DeclaredChanged);
+        init.prepared("web");
+    }
     init.shut_down(&machine);
+}
+
+/// A client's query, and all that comes of it.
+fn ask(machine: &Machine, query: &Query) -> (Answer, String) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let channel = Channel::from(socket);
+    channel.send(query, &[writer.as_fd()]).unwrap();
+    drop(writer);
+    let (answer, _) = channel.receive::<Answer>().unwrap();
+    let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
+    (answer, text)
 }
 
 #[test]
@@ -383,20 +449,8 @@ fn a_client_hears_how_its_pull_goes() {
     init.declare(&[("none", "{\"image\":\"a/B\"}")]);
     init.notify(Notice::DeclaredChanged);
     assert!(matches!(init.next(), Request::PrepareFailed { .. }));
-    let ask = |query: Query| {
-        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
-        rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let channel = Channel::from(socket);
-        channel.send(&query, &[writer.as_fd()]).unwrap();
-        drop(writer);
-        let (answer, _) = channel.receive::<Answer>().unwrap();
-        let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
-        (answer, text)
-    };
     let pull = |image: String| {
-        let (answer, text) = ask(Query::Pull { image });
+        let (answer, text) = ask(&machine, &Query::Pull { image });
         let events: Vec<PullEvent> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (answer, events)
     };
@@ -411,7 +465,7 @@ fn a_client_hears_how_its_pull_goes() {
         matches!(events.last(), Some(PullEvent::Failed(reason)) if reason.contains("manifest unknown")),
         "{events:?}"
     );
-    let (_, listed) = ask(Query::List);
+    let (_, listed) = ask(&machine, &Query::List);
     let listed: StoredImage = serde_json::from_str(&listed).unwrap();
     assert_eq!(
         (listed.image, listed.from, listed.layers),

@@ -53,7 +53,7 @@ fn an_image_that_is_signed_by_a_key_of_the_policy_is_taken() {
         let trusted = |client: &Client| {
             let entries = toml::from_str::<berth_config::Configuration>(&client.configuration).unwrap().trust;
             let reference = name.parse().unwrap();
-            client.store.is_taken_by(&reference, trust::digest(&entries, &reference).unwrap())
+            client.store.is_taken_by(&reference, digest, trust::digest(&entries, &reference).unwrap())
         };
         assert!(trusted(&client));
         let configuration = client.configuration.replace("keys = [", "keys = ['other.pub', ");

@@ -108,7 +108,7 @@ pub fn bring(
     let missing = bringing.missing.into_inner();
     bringing.order.finish()?;
     let Found { digest, manifest, config_digest, raw_config, config, .. } = found;
-    let record = ImageRecord { config_digest, chain, config, unnamed: None };
+    let record = ImageRecord { config_digest, chain, config, unnamed: None, imported: false };
     store.add_image(digest, record, Some(&manifest), &raw_config)?;
     Ok(missing)
 }

@@ -7,6 +7,7 @@ use berth_control::message::Request;
 
 use super::preparer::{Job, Preparation};
 use super::{Service, ServiceError};
+use crate::digest::Digest;
 use crate::import::describe;
 use crate::missing;
 use crate::pull::puller;
@@ -34,8 +35,8 @@ impl Service {
                 self.ask(failed(name, &reason))?;
                 continue;
             }
-            let trusted = self.is_trusted(&reference);
-            if let Some((digest, image)) = self.store.resolve_for(&name, &reference).filter(|_| trusted) {
+            let found = self.store.resolve_for(&name, &reference);
+            if let Some((digest, image)) = found.filter(|(digest, _)| self.is_trusted(&reference, *digest)) {
                 self.jobs_open += 1;
                 // The preparer ends only with the process.
                 let preparation = Preparation { declaration, round: self.round, digest, image };
@@ -62,14 +63,15 @@ impl Service {
     /// before all are `searched`.
     fn refusal(&self, reference: &Reference, searched: bool) -> Option<String> {
         let error = trust::refuse_unpinned(&self.registries.as_ref()?.trust, reference).err()?;
-        let missing = || searched && self.store.resolve(reference).is_none();
-        (self.store.is_pulled(reference) || missing()).then(|| describe(&error))
+        let found = self.store.resolve(reference);
+        let refused = found.map_or(searched, |(digest, _)| !self.store.is_of_an_archive(reference, digest));
+        refused.then(|| describe(&error))
     }
 
-    /// Whether it was taken by the policy that counts now. Else it is pulled again, which asks the policy.
-    fn is_trusted(&self, reference: &Reference) -> bool {
+    /// Whether the image was taken by the policy that counts now for its name. Else it is pulled again, which asks the policy.
+    fn is_trusted(&self, reference: &Reference, digest: Digest) -> bool {
         let policy = self.registries.as_ref().and_then(|registries| trust::digest(&registries.trust, reference));
-        policy.is_none_or(|policy| self.store.is_taken_by(reference, policy))
+        policy.is_none_or(|policy| self.store.is_taken_by(reference, digest, policy))
     }
 
     /// Takes the next step towards a missing image, and says so if it has not been said.

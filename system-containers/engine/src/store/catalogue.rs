@@ -40,6 +40,9 @@ pub struct ImageRecord {
     /// The boot in which no name led to it any more.
     #[serde(default)]
     pub unnamed: Option<String>,
+    /// Whether an archive has brought it.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// How an archive is known again without reading it.

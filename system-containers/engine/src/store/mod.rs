@@ -28,6 +28,7 @@ mod collection;
 mod draft;
 mod hold;
 mod list;
+mod origin;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -253,7 +254,7 @@ impl Store {
     pub fn add_image(
         &self,
         digest: Digest,
-        image: ImageRecord,
+        mut image: ImageRecord,
         manifest: Option<&[u8]>,
         config: &[u8],
     ) -> Result<(), StoreError> {
@@ -262,6 +263,7 @@ impl Store {
             self.write(&format!("manifests/sha256/{}", digest.hex()), manifest)?;
         }
         self.write(&format!("configs/sha256/{}", image.config_digest.hex()), config)?;
+        image.imported |= catalogue.images.get(&digest).is_some_and(|known| known.imported);
         catalogue.images.insert(digest, image);
         catalogue.touch(digest);
         Ok(())
@@ -320,18 +322,6 @@ impl Store {
     /// The image that a name means now. Whether a container needs it is another matter, see [`Self::resolve_for`].
     pub fn resolve(&self, reference: &Reference) -> Option<(Digest, ImageRecord)> {
         self.catalogue().resolve(reference)
-    }
-
-    /// Whether a name means an image that came from a registry.
-    pub fn is_pulled(&self, reference: &Reference) -> bool {
-        self.catalogue().pulled.contains_key(&reference.key())
-    }
-
-    /// Whether the image of a name, if it came from a registry, was taken by this policy. What came from an archive always
-    /// was.
-    pub fn is_taken_by(&self, reference: &Reference, policy: Digest) -> bool {
-        let catalogue = self.catalogue();
-        catalogue.pulled.get(&reference.key()).is_none_or(|pulled| pulled.policy == Some(policy))
     }
 
     /// An image by its digest.

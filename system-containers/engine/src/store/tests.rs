@@ -1,6 +1,12 @@
 use super::*;
 use crate::layer::Summary;
 
+/// An image of these layers, of which the last one's digest is its configuration's.
+pub(super) fn image(chain: Vec<Digest>) -> ImageRecord {
+    let config_digest = chain.last().copied().unwrap();
+    ImageRecord { config_digest, chain, config: Default::default(), unnamed: None, imported: false }
+}
+
 #[test]
 fn the_first_chain_id_is_the_first_diff_id() {
     let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
@@ -42,7 +48,7 @@ fn an_image_without_a_name_is_forgotten_in_the_next_boot() {
     let layer = Digest::of(b"layer");
     let store = Store::open(directory.path(), "a").unwrap();
     store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
-    let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
+    let image = image(vec![layer]);
     store.add_image(layer, image, None, b"{}").unwrap();
     assert_eq!(store.collect().unwrap(), 0);
     drop(store);
@@ -71,7 +77,7 @@ fn directories_of_an_earlier_berth_are_layers_no_more() {
     let reference: Reference = "x:1".parse().unwrap();
     let store = Store::open(directory.path(), "a").unwrap();
     store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
-    let image = ImageRecord { config_digest: layer, chain: vec![layer], config: Default::default(), unnamed: None };
+    let image = image(vec![layer]);
     store.add_image(layer, image, None, b"{}").unwrap();
     store.name(&reference, layer);
     store.commit().unwrap();

@@ -4,7 +4,8 @@
 //!
 //! A policy is asked before anything is fetched, and a signature is checked before a layer is. What is remembered with an
 //! image is by which policy it was taken ([`Policy::digest`]): under another one it is pulled again before it runs.
-//! Archives of the user-data partition come from where the policy itself comes from, and are not asked.
+//! A digest, or a name that was given by hand, changes nothing of that. Archives come from whoever writes the policy too,
+//! and are not asked: see `store/origin.rs`.
 
 pub mod key;
 pub mod signature;

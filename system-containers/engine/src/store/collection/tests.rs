@@ -1,5 +1,6 @@
+use super::super::PullRecord;
+use super::super::tests::image;
 use super::super::users::User;
-use super::super::{ImageRecord, PullRecord};
 use super::*;
 use crate::layer::Summary;
 use crate::reference::Reference;
@@ -29,8 +30,7 @@ impl Bench {
             let summary = Summary { bytes, ..Summary::default() };
             self.store.publish(self.store.draft().unwrap(), *layer, *layer, summary).unwrap();
         }
-        let image = ImageRecord { config_digest: chain[1], chain, config: Default::default(), unnamed: None };
-        self.store.add_image(digest(name), image, None, b"{}").unwrap();
+        self.store.add_image(digest(name), image(chain), None, b"{}").unwrap();
         let record = PullRecord { digest: digest(name), from: "registry".to_owned(), at: 0, policy: None };
         self.store.record_pull(&reference(name), record);
     }
