@@ -39,7 +39,7 @@ fn long(name: &'static [u8], kind: u8) -> Header<'static> {
 refuses! {
     a_name_that_goes_up: Tar::default().file("../outside/x", b"").finish() => "contains \"..\"";
     a_name_that_goes_up_in_the_middle: Tar::default().file("a/../../outside/x", b"").finish() => "contains \"..\"";
-    an_absolute_name: Tar::default().file("/tmp/berth-escaped", b"").finish() => "is absolute";
+    an_absolute_name_that_goes_up: Tar::default().file("/../outside/x", b"").finish() => "contains \"..\"";
     a_symbolic_link_to_an_absolute_directory:
         Tar::default().symlink("link", "/tmp").file("link/berth-escaped", b"").finish() => "leaves the image";
     a_symbolic_link_that_goes_up:
@@ -56,7 +56,10 @@ refuses! {
     a_whiteout_below_an_escaping_link:
         Tar::default().symlink("link", "/tmp").entry(&long(b".wh.", b'0'), b"").finish() => "names nothing";
     a_hard_link_to_the_outside: Tar::default().hard_link("x", "../../outside").finish() => "contains \"..\"";
-    a_hard_link_to_an_absolute_path: Tar::default().hard_link("x", "/etc/passwd").finish() => "is absolute";
+    a_hard_link_to_an_absolute_path: Tar::default().hard_link("x", "/etc/passwd").finish() => "has no target";
+    a_hard_link_that_goes_up_from_the_root:
+        Tar::default().hard_link("x", "/../etc/passwd").finish() => "contains \"..\"";
+    a_hard_link_to_the_root: Tar::default().hard_link("x", "/").finish() => "has no target";
     a_hard_link_through_an_escaping_link:
         Tar::default().symlink("link", "/etc").hard_link("x", "link/passwd").finish() => "leaves the image";
     a_hard_link_to_nothing: Tar::default().hard_link("x", "y").finish() => "has no target";

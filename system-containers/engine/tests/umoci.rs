@@ -166,6 +166,31 @@ fn archives_of_skopeo_unpack_to_the_same_tree() {
     }
 }
 
+/// As kaniko and Docker's own tools write them: everything is named from the root.
+#[test]
+fn absolute_names_and_targets_mean_the_images_root() {
+    let _alone = alone();
+    let Some(machine) = bench() else { return };
+    let first = support::Tar::default()
+        .directory("/", 0o755)
+        .directory("/usr", 0o755)
+        .directory("./usr/bin", 0o755)
+        .file("/usr/bin/x", b"program")
+        .hard_link("usr/bin/y", "/usr/bin/x")
+        .hard_link("/usr/bin/z", "./usr/bin/x")
+        .symlink("/usr/bin/link", "/usr/bin/x")
+        .file("/usr/bin/alone", b"of one name")
+        .file("//gone", b"");
+    let second = support::Tar::default().hard_link("/usr/bin/of-below", "/usr/bin/alone").file("/.wh.gone", b"");
+    let layers = vec![first.finish(), second.finish()];
+    machine.archive("made.tar", &support::oci_archive(&[support::Image::new("made", layers)]));
+    let made = machine.path("user-data/images/made.tar").display().to_string();
+    run("skopeo", &["copy", &format!("oci-archive:{made}"), &format!("oci:{}:two", machine.path("layout").display())]);
+    import(&machine, "made.tar");
+    let mounted = mount(&machine, "two", "made:latest");
+    assert_equal(&tree(&mounted.0), &tree(&unpack_by_umoci(&machine, "two")));
+}
+
 #[test]
 fn sparse_files_of_gnu_tar_keep_their_holes() {
     let _alone = alone();
