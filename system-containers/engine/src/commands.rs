@@ -131,9 +131,7 @@ impl Command {
             }
             Self::Remove(image, force) => {
                 store.remove_name(&image, force)?;
-                store.commit()?;
-                store.collect()?;
-                store.empty_tmp()?;
+                store.settle(true)?;
                 Ok(Outcome::default())
             }
             Self::Inspect(image) => match store.inspect(&image)? {

@@ -103,14 +103,11 @@ fn import_one(store: &Store, path: &Path, name: &str, identity: Identity) {
 }
 
 fn tidy(store: &Store, changed: bool) -> Result<(), StoreError> {
-    if changed {
-        store.commit()?;
-    }
-    let forgotten = store.collect()?;
+    let forgotten = store.settle(changed)?;
     if forgotten > 0 {
         eprintln!("engine: {forgotten} images that nothing needs any more were removed");
     }
-    store.empty_tmp()
+    Ok(())
 }
 
 fn prune(store: &Store, choice: Choice, dry_run: bool) -> Vec<PruneEvent> {

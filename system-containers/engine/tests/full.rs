@@ -10,14 +10,16 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use berth_engine::commands::Command;
 use berth_engine::digest::Digest;
 use berth_engine::import::describe;
 use berth_engine::prepare::{self, Folders};
 use berth_engine::pull::Pulling;
 use berth_engine::registry::{Settings, Shared};
 use berth_engine::room::Room;
-use berth_engine::store::{Policy, Store, chain_ids};
+use berth_engine::store::{Choice, Policy, Store, chain_ids};
 use berth_engine::volumes::Places;
 use rustix::mount::{MountFlags, UnmountFlags};
 use support::client::{PATIENCE, layer};
@@ -243,4 +245,33 @@ fn images_that_nothing_needs_make_room_for_those_that_are_wanted() {
     store.present_archives(&Default::default());
     assert_eq!(machine.import(&store, &new), [""; 0]);
     assert!(store.resolve(&"new".parse().unwrap()).is_some() && store.resolve(&"old".parse().unwrap()).is_none());
+}
+
+#[test]
+fn what_is_removed_from_a_full_disk_makes_room_for_the_catalogue() {
+    let Some(machine) = Machine::new() else { return };
+    let disk = Disk::new(&machine, "size=64M,nr_inodes=10000");
+    let store = disk.open().unwrap();
+    store.declare(Vec::new());
+    let chains = ["rm:1", "prune:1"].map(|name| {
+        let archive = machine.archive(name, &oci_archive(&[Image::new(name, vec![layer(name)])]));
+        assert_eq!(machine.import(&store, &archive), [""; 0]);
+        store.resolve(&name.parse().unwrap()).unwrap().1.chain
+    });
+    store.present_archives(&Default::default());
+    store.commit().unwrap();
+    let catalogue = disk.0.join("images/catalogue.json");
+    for (name, chain) in ["rm:1", "prune:1"].into_iter().zip(chains) {
+        disk.shrink_to(Left::Pages(0));
+        assert!(store.commit().is_err(), "there is no room");
+        assert!(std::fs::read_to_string(&catalogue).unwrap().contains(&chain[0].hex()));
+        match name {
+            "rm:1" => drop(Command::Remove(name.parse().unwrap(), false).run(&store).unwrap()),
+            _ => assert_eq!(store.prune(Choice { all: true, unused_for: Duration::ZERO }).unwrap().len(), 1),
+        }
+        assert!(!store.layer_path(chain[0]).exists());
+        assert_eq!(std::fs::read_dir(disk.0.join("images/tmp")).unwrap().count(), 0, "{name}: its room is free");
+        assert!(!std::fs::read_to_string(&catalogue).unwrap().contains(&chain[0].hex()), "{name}: it is written down");
+        disk.grow();
+    }
 }

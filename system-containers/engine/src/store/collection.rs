@@ -5,7 +5,8 @@
 //! containers there are.
 //!
 //! What goes is taken out of the catalogue first, then moved away, then deleted. If a full disk does not let the catalogue
-//! be written the layers go all the same: a store that opens forgets images whose layers are not there.
+//! be written the layers go all the same, and it is written in the room that they leave. Should the power go before: a store
+//! that opens forgets images whose layers are not there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -169,14 +170,23 @@ impl Store {
         let Collected { changed, images, layers } = self.catalogue().collect(&self.boot);
         let mut count = images.len();
         if changed {
-            self.commit()?;
-            self.move_all_away(&images, &layers)?;
+            self.let_go(&images, &layers)?;
         }
         let keep = self.catalogue().policy.keep;
         if let Some(keep) = keep {
             count += self.remove(|catalogue| unused_for(&catalogue.spare(), keep))?.len();
         }
         Ok(count + self.make_room()?.len())
+    }
+
+    /// Makes what was `changed` last, collects, and deletes what has gone. Returns how many images have. A disk that was too
+    /// full for the catalogue at first may have room for it then.
+    pub fn settle(&self, changed: bool) -> Result<usize, StoreError> {
+        let committed = if changed { self.commit() } else { Ok(()) };
+        let removed = self.collect()?;
+        self.empty_tmp()?;
+        committed.or_else(|_| self.commit())?;
+        Ok(removed)
     }
 
     /// Removes spare images, the longest unused first, until images leave as much free as they are to. What was removed
@@ -233,11 +243,21 @@ impl Store {
         if removed.is_empty() {
             return Ok(removed);
         }
+        self.let_go(&images, &layers)?;
+        Ok(removed)
+    }
+
+    /// What was taken out of the catalogue goes for good.
+    fn let_go(&self, images: &BTreeMap<Digest, ImageRecord>, layers: &[Digest]) -> Result<(), StoreError> {
+        if self.commit().is_ok() {
+            return self.move_all_away(images, layers);
+        }
+        self.move_all_away(images, layers)?;
+        self.empty_tmp()?;
         if let Err(error) = self.commit() {
             eprintln!("engine: {}; images are removed all the same", describe(&error));
         }
-        self.move_all_away(&images, &layers)?;
-        Ok(removed)
+        Ok(())
     }
 
     /// What was pulled or imported again meanwhile stays.
