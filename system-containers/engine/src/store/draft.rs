@@ -54,10 +54,14 @@ impl Store {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let image = rustix::fs::openat(&self.directory, &*inside, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| file_error("make", &self.path.join(&inside))(error.into()))?;
+        Ok(Draft { name, image: File::from(image), record: self.nameless()? })
+    }
+
+    /// A file without a name, see [`Self::link`].
+    pub(super) fn nameless(&self) -> Result<File, StoreError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let record = rustix::fs::openat(&self.directory, "tmp", flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| file_error("make a file in", &self.path.join("tmp"))(error.into()))?;
-        Ok(Draft { name, image: File::from(image), record: File::from(record) })
+        let made = rustix::fs::openat(&self.directory, "tmp", flags, Mode::RUSR | Mode::WUSR);
+        made.map(File::from).map_err(|error| file_error("make a file in", &self.path.join("tmp"))(error.into()))
     }
 
     /// Gives up a draft.
@@ -84,7 +88,7 @@ impl Store {
         let published = protected.and_then(|verity| {
             // What has that name and is not in the catalogue is on its way out.
             self.move_away(&target)?;
-            self.publish_record(&record, chain)?;
+            self.link(&record, &format!("{RECORDS}/{}", chain.hex()))?;
             rustix::fs::renameat(&self.directory, &*inside, &self.directory, &*target)
                 .map_err(|error| file_error("publish", &path)(error.into()))?;
             Ok(verity)
@@ -105,11 +109,11 @@ impl Store {
         verity::protect(image.as_fd()).map_err(|error| failed(error.into()))
     }
 
-    fn publish_record(&self, record: &File, chain: Digest) -> Result<(), StoreError> {
-        let target = format!("{RECORDS}/{}", chain.hex());
-        self.move_away(&target)?;
-        let source = format!("/proc/self/fd/{}", record.as_raw_fd());
-        rustix::fs::linkat(CWD, source, &self.directory, &*target, AtFlags::SYMLINK_FOLLOW)
+    /// Gives a file that has none a name, which another file has no more.
+    pub(super) fn link(&self, file: &File, target: &str) -> Result<(), StoreError> {
+        self.move_away(target)?;
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        rustix::fs::linkat(CWD, source, &self.directory, target, AtFlags::SYMLINK_FOLLOW)
             .map_err(|error| file_error("publish", &self.path.join(target))(error.into()))
     }
 

@@ -269,9 +269,15 @@ impl Store {
         Ok(())
     }
 
+    /// A document. One that is there already is of an image that may be in use, and is not touched.
     fn write(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
-        std::fs::write(&path, content).map_err(file_error("write", &path))
+        if std::fs::read(&path).is_ok_and(|known| known == content) {
+            return Ok(());
+        }
+        let mut file = self.nameless()?;
+        file.write_all(content).map_err(file_error("write", &path))?;
+        self.link(&file, name)
     }
 
     /// Remembers what an archive came to; replaces what was known of an archive of that name. Its names go before those
@@ -341,7 +347,8 @@ impl Store {
         let mut file = File::create(&aside).map_err(file_error("write", &aside))?;
         file.write_all(text.as_bytes()).map_err(file_error("write", &aside))?;
         file.sync_all().map_err(file_error("sync", &aside))?;
-        std::fs::rename(&aside, &path).map_err(file_error("replace", &path))
+        std::fs::rename(&aside, &path).map_err(file_error("replace", &path))?;
+        rustix::fs::fsync(&self.directory).map_err(|error| file_error("sync", &self.path)(error.into()))
     }
 }
 

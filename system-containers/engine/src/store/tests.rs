@@ -113,3 +113,29 @@ fn a_layer_that_is_not_what_it_was_comes_again() {
     store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
     assert!(store.has_layer(layer) && store.layer_path(layer).exists());
 }
+
+#[test]
+fn documents_that_are_there_are_not_written_again_and_broken_ones_are_replaced() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let layer = Digest::of(b"layer");
+    let store = Store::open(directory.path(), "a").unwrap();
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    let add = || store.add_image(layer, image(vec![layer]), Some(b"manifest"), b"{}").unwrap();
+    let documents = ["manifests", "configs"].map(|kind| directory.path().join(kind).join("sha256").join(layer.hex()));
+    let look =
+        || documents.each_ref().map(|path| path.metadata().map(|found| (found.ino(), found.ctime_nsec())).unwrap());
+    add();
+    let first = look();
+    add();
+    assert_eq!(look(), first, "a power cut between two pulls harms neither");
+    let open = documents.each_ref().map(|path| std::fs::File::open(path).unwrap());
+    for path in &documents {
+        std::fs::write(path, b"brok").unwrap();
+    }
+    add();
+    assert_eq!(documents.each_ref().map(|path| std::fs::read(path).unwrap()), [b"manifest".to_vec(), b"{}".to_vec()]);
+    for file in open {
+        assert_eq!(std::io::read_to_string(file).unwrap(), "brok", "another file has its name, at once");
+    }
+}
