@@ -27,12 +27,21 @@ pub fn metadata(source: &Item, target: BorrowedFd<'_>, path: &EntryPath) -> Resu
     rustix::fs::futimens(target, &times(source)).map_err(failed("set the times of", path))
 }
 
+/// Refuses to write so many bytes more if there is no room for them.
+pub type Check<'a> = &'a dyn Fn(u64) -> Result<(), LayerError>;
+
 /// Copies a directory of an image into an empty one. Hard links become files of their own.
-pub fn directory(source: &MergedDirectory, target: BorrowedFd<'_>, path: &EntryPath) -> Result<(), LayerError> {
+pub fn directory(
+    source: &MergedDirectory,
+    target: BorrowedFd<'_>,
+    path: &EntryPath,
+    check: Check<'_>,
+) -> Result<(), LayerError> {
     if path.components().count() > limits::PATH_DEPTH {
         return Err(crate::layer::PathError::TooDeep { start: path.to_string().chars().take(60).collect() }.into());
     }
     for name in source.names()? {
+        check(0)?;
         let path = path.join(&name);
         match source.child(&name)? {
             None => {}
@@ -41,22 +50,28 @@ pub fn directory(source: &MergedDirectory, target: BorrowedFd<'_>, path: &EntryP
                 rustix::fs::mkdirat(target, &*name, made).map_err(failed("make", &path))?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let opened = rustix::fs::openat(target, &*name, flags, Mode::empty()).map_err(failed("open", &path))?;
-                directory(&child, opened.as_fd(), &path)?;
+                directory(&child, opened.as_fd(), &path, check)?;
             }
-            Some(Found::Other(item)) => other(&item, &name, target, &path)?,
+            Some(Found::Other(item)) => other(&item, &name, target, &path, check)?,
         }
     }
     metadata(source.top(), target, path)
 }
 
-fn other(source: &Item, name: &[u8], target: BorrowedFd<'_>, path: &EntryPath) -> Result<(), LayerError> {
+fn other(
+    source: &Item,
+    name: &[u8],
+    target: BorrowedFd<'_>,
+    path: &EntryPath,
+    check: Check<'_>,
+) -> Result<(), LayerError> {
     let mode = Mode::from_raw_mode(source.metadata().mode);
     let kind = match source.kind() {
         Kind::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(target, name, flags, mode).map_err(failed("make", path))?;
             let mut made = File::from(made);
-            content(source, &mut made, path)?;
+            content(source, &mut made, path, check)?;
             return metadata(source, made.as_fd(), path);
         }
         Kind::Symlink => {
@@ -82,7 +97,7 @@ fn other(source: &Item, name: &[u8], target: BorrowedFd<'_>, path: &EntryPath) -
 }
 
 /// Copies content; what is nothing but zeros becomes a hole.
-fn content(source: &Item, target: &mut File, path: &EntryPath) -> Result<(), LayerError> {
+fn content(source: &Item, target: &mut File, path: &EntryPath, check: Check<'_>) -> Result<(), LayerError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut offset = 0;
     loop {
@@ -93,6 +108,7 @@ fn content(source: &Item, target: &mut File, path: &EntryPath) -> Result<(), Lay
         } else if read.iter().all(|byte| *byte == 0) {
             target.seek(SeekFrom::Current(length as i64)).map(drop)
         } else {
+            check(length as u64)?;
             target.write_all(read)
         };
         copied.map_err(file_failed("copy", path))?;

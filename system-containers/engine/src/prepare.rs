@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use berth_config::{Container, Size};
 use berth_control::message::PreparedImage;
+use rustix::io::Errno;
 
 use crate::digest::Digest;
+use crate::import::with_room;
 use crate::layer::LayerError;
 use crate::process::{self, ProcessError};
 use crate::snapshot;
@@ -29,6 +31,15 @@ pub enum PrepareError {
     Snapshot(#[source] LayerError),
 }
 
+impl PrepareError {
+    /// Whether it failed because the disk is full, or nearly.
+    fn is_for_want_of_room(&self) -> bool {
+        let (Self::Volume(VolumeError::Make { source, .. }) | Self::Snapshot(source)) = self else { return false };
+        // A limit of the container or the volume is not the disk's: no image that goes would help.
+        source.is_for_want_of_room() && !matches!(source, LayerError::System { source: Errno::DQUOT, .. })
+    }
+}
+
 /// Where containers' own files lie.
 #[derive(Clone, Debug)]
 pub struct Folders {
@@ -47,8 +58,19 @@ pub fn forget(folders: &Folders, name: &str, volumes: bool) -> Result<(), Prepar
     Ok(())
 }
 
-/// Prepares one container.
+/// Prepares one container. If there is no room for it, images that nothing needs go.
 pub fn container(
+    store: &Store,
+    folders: &Folders,
+    name: &str,
+    container: &Container,
+    digest: Digest,
+    image: &ImageRecord,
+) -> Result<PreparedImage, PrepareError> {
+    with_room(store, PrepareError::is_for_want_of_room, || prepare(store, folders, name, container, digest, image))
+}
+
+fn prepare(
     store: &Store,
     folders: &Folders,
     name: &str,
@@ -59,7 +81,7 @@ pub fn container(
     let merged = store.merged(&image.chain)?;
     let wishes = image.config.config.clone().unwrap_or_default();
     let process = process::build(name, container, &wishes, &merged)?;
-    let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged)?;
+    let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged, store.room())?;
     let definition = format!("{digest} {}", definition(container));
     let limit = container.storage.map(Size::bytes);
     let snapshot = snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged, limit)

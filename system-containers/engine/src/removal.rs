@@ -33,6 +33,11 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
+/// Removes everything in a directory.
+pub fn remove_all_in(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    entries(directory)?.iter().try_for_each(|name| remove(directory, name))
+}
+
 /// Removes one entry of the top directory; directories in it are moved to the top.
 fn empty(top: BorrowedFd<'_>, child: &[u8], moved: &mut u64) -> Result<(), Errno> {
     match rustix::fs::unlinkat(top, child, AtFlags::empty()) {

@@ -17,10 +17,12 @@ use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 pub use self::kept::{Users, answer};
+use crate::copy::Check;
 use crate::digest::Digest;
-use crate::layer::{EntryPath, LayerError, failed};
+use crate::layer::{self, EntryPath, LayerError, failed};
 use crate::merged::{Found, Merged};
 use crate::oci;
+use crate::room::Room;
 use crate::store::make_directories;
 
 /// Berth's own directories. A container that writes there is no container.
@@ -80,13 +82,15 @@ pub struct Places {
     pub user_data: PathBuf,
 }
 
-/// The mounts of a container, those nearer to the root first. Missing volumes are made.
+/// The mounts of a container, those nearer to the root first. Missing volumes are made, and what is copied into them leaves
+/// `room`.
 pub fn prepare(
     places: &Places,
     name: &str,
     container: &Container,
     wishes: &oci::Process,
     image: &Merged,
+    room: Room,
 ) -> Result<Vec<PreparedMount>, VolumeError> {
     let mut mounts = Vec::new();
     let mut taken: BTreeSet<String> = BTreeSet::new();
@@ -94,7 +98,7 @@ pub fn prepare(
     for volume in &container.volumes {
         let destination = plain(volume.destination().as_str());
         let (source, owned) = match volume {
-            Volume::Named { name, .. } => (make(places, name.as_str(), &destination, image)?, true),
+            Volume::Named { name, .. } => (make(places, name.as_str(), &destination, image, room)?, true),
             Volume::Host { source, .. } => (host_path(places, source.as_str())?, false),
         };
         taken.insert(destination.clone());
@@ -106,7 +110,7 @@ pub fn prepare(
             return Err(VolumeError::Destination { path: wanted.clone() });
         }
         if !taken.contains(&destination) {
-            let source = make(places, &anonymous(name, &destination), &destination, image)?;
+            let source = make(places, &anonymous(name, &destination), &destination, image, room)?;
             mounts.push(PreparedMount { source, destination, read_only: false, owned: true });
         }
     }
@@ -169,21 +173,27 @@ fn host_path(places: &Places, path: &str) -> Result<PathBuf, VolumeError> {
 }
 
 /// A volume's directory, made and filled if there is none or nobody has used it yet.
-fn make(places: &Places, name: &str, destination: &str, image: &Merged) -> Result<PathBuf, VolumeError> {
+fn make(places: &Places, name: &str, destination: &str, image: &Merged, room: Room) -> Result<PathBuf, VolumeError> {
     let path = places.volumes.join(name);
     let failed = |source| VolumeError::Make { name: name.to_owned(), source };
+    make_directories(&places.volumes).map_err(|error| failed(error.into()))?;
+    // A volume with a limit tells of its own room instead of the disk's.
+    let place = rustix::fs::open(&places.volumes, DIRECTORY, Mode::empty());
+    let place = place.map_err(|error| failed(layer::failed("open", &EntryPath::ROOT)(error)))?;
+    let check = |wanted| room.check(place.as_fd(), wanted);
+    let fill = |target: BorrowedFd<'_>| fill(target, destination, image, &check);
     if path.is_dir() {
-        kept::fill_fresh(&path, destination, image).map_err(failed)?;
+        kept::fill_fresh(&path, fill).map_err(failed)?;
     } else {
-        make_new(&places.volumes, name, |target| fill(target, destination, image)).map_err(failed)?;
+        make_new(&places.volumes, name, fill).map_err(failed)?;
     }
     Ok(path)
 }
 
 /// What an image has at a place.
-fn fill(target: BorrowedFd<'_>, destination: &str, image: &Merged) -> Result<(), LayerError> {
+fn fill(target: BorrowedFd<'_>, destination: &str, image: &Merged, check: Check<'_>) -> Result<(), LayerError> {
     if let Some(Found::Directory(content)) = image.find(destination.as_bytes())? {
-        crate::copy::directory(&content, target, &EntryPath::ROOT)?;
+        crate::copy::directory(&content, target, &EntryPath::ROOT, check)?;
         rustix::fs::syncfs(target).map_err(failed("sync", &EntryPath::ROOT))?;
     }
     Ok(())
@@ -191,7 +201,8 @@ fn fill(target: BorrowedFd<'_>, destination: &str, image: &Merged) -> Result<(),
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Makes a volume's directory aside, lets `fill` see to its content, and gives it its name.
+/// Makes a volume's directory aside, lets `fill` see to its content, and gives it its name. Of one that is not filled nothing
+/// is left.
 fn make_new(
     volumes: &Path,
     name: &str,
@@ -202,12 +213,16 @@ fn make_new(
     let directory = rustix::fs::open(volumes, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
     // No name of a volume begins with a dot.
     let aside = format!(".{name}");
-    crate::removal::remove(directory.as_fd(), aside.as_bytes()).map_err(failed("remove", &subject))?;
+    let clear = || crate::removal::remove(directory.as_fd(), aside.as_bytes());
+    clear().map_err(failed("remove", &subject))?;
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(&directory, &*aside, mode).map_err(failed("make", &subject))?;
     let target: OwnedFd =
         rustix::fs::openat(&directory, &*aside, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
-    fill(target.as_fd())?;
+    if let Err(error) = fill(target.as_fd()) {
+        clear().unwrap_or_else(|error| eprintln!("engine: remove the half of the volume {name}: {error}"));
+        return Err(error);
+    }
     match rustix::fs::renameat_with(&directory, &*aside, &directory, name, RenameFlags::NOREPLACE) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(failed("rename", &subject)(error)),
@@ -225,9 +240,29 @@ mod tests {
     }
 
     fn mounts(directory: &Path, volumes: &str, wishes: &str) -> Result<Vec<PreparedMount>, VolumeError> {
+        mounts_with(Room::new(Some(0)), directory, volumes, wishes)
+    }
+
+    fn mounts_with(
+        room: Room,
+        directory: &Path,
+        volumes: &str,
+        wishes: &str,
+    ) -> Result<Vec<PreparedMount>, VolumeError> {
         let container: Container = serde_json::from_str(&format!(r#"{{"image":"x","volumes":{volumes}}}"#)).unwrap();
         let image = Merged::with_file("data/sub/file", b"from the image");
-        prepare(&places(directory), "web", &container, &serde_json::from_str(wishes).unwrap(), &image)
+        prepare(&places(directory), "web", &container, &serde_json::from_str(wishes).unwrap(), &image, room)
+    }
+
+    #[test]
+    fn what_is_to_be_left_of_the_disk_is_no_volumes_and_no_half_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let none = Room::new(Some(u64::MAX));
+        let error = mounts_with(none, directory.path(), r#"["v:/data"]"#, "{}").unwrap_err();
+        assert!(matches!(error, VolumeError::Make { source: LayerError::NoSpace { .. }, .. }), "{error}");
+        assert_eq!(std::fs::read_dir(directory.path().join("volumes")).unwrap().count(), 0);
+        // What the image has nothing for takes no room.
+        mounts_with(none, directory.path(), r#"["v:/elsewhere"]"#, "{}").unwrap();
     }
 
     #[test]

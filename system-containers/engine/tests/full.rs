@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_control::images::VolumeQuery;
 use berth_engine::commands::Command;
 use berth_engine::digest::Digest;
 use berth_engine::import::describe;
@@ -20,7 +21,7 @@ use berth_engine::pull::Pulling;
 use berth_engine::registry::{Settings, Shared};
 use berth_engine::room::Room;
 use berth_engine::store::{Choice, Policy, Store, chain_ids};
-use berth_engine::volumes::Places;
+use berth_engine::volumes::{self, Places, Users};
 use rustix::mount::{MountFlags, UnmountFlags};
 use support::client::{PATIENCE, layer};
 use support::registry::Registry;
@@ -274,4 +275,41 @@ fn what_is_removed_from_a_full_disk_makes_room_for_the_catalogue() {
         assert!(!std::fs::read_to_string(&catalogue).unwrap().contains(&chain[0].hex()), "{name}: it is written down");
         disk.grow();
     }
+}
+
+#[test]
+fn images_that_nothing_needs_make_room_for_what_is_copied_into_a_volume() {
+    let Some(machine) = Machine::new() else { return };
+    let disk = Disk::new(&machine, "size=64M,nr_inodes=10000");
+    let store = disk.open().unwrap();
+    store.declare(Vec::new());
+    for (name, file) in [("old", "o"), ("web", "data/w")] {
+        let archive = machine.archive(name, &oci_archive(&[Image::new(name, vec![layer(file)])]));
+        assert_eq!(machine.import(&store, &archive), [""; 0]);
+    }
+    store.commit().unwrap();
+    let places = Places { volumes: disk.0.join("volumes"), user_data: disk.0.join("user-data") };
+    let volumes = places.volumes.clone();
+    let create = |name: &str| VolumeQuery::Create { name: name.to_owned(), labels: Default::default(), limit: None };
+    volumes::answer(&places, &Users::default(), create("made"));
+    let folders = Folders { containers: disk.0.join("containers"), places };
+    let (digest, record) = store.resolve_for("web", &"web".parse().unwrap()).unwrap();
+    let prepare = |volume: &str| {
+        let container = format!(r#"{{"image":"web","volumes":["{volume}:/data"]}}"#);
+        let container = serde_json::from_str(&container).unwrap();
+        prepare::container(&store, &folders, "web", &container, digest, &record).map_err(|error| describe(&error))
+    };
+    // Half of what is copied has room.
+    disk.shrink_to(Left::Pages(20));
+    for name in ["new", "made"] {
+        let error = prepare(name).unwrap_err();
+        assert!(error.contains(&format!("make the volume {name}")), "{error}");
+    }
+    let names: Vec<_> = std::fs::read_dir(&volumes).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["made"]);
+    assert_eq!(std::fs::read_dir(volumes.join("made")).unwrap().count(), 0, "what came of it has gone again");
+    store.present_archives(&Default::default());
+    prepare("made").unwrap();
+    assert_eq!(std::fs::metadata(volumes.join("made/w")).unwrap().len(), 128_000);
+    assert!(store.resolve(&"old".parse().unwrap()).is_none(), "it has made room");
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use berth_config::Container;
 use berth_control::images::{StoredVolume, VolumeEvent, VolumeQuery};
 use berth_control::message::Declaration;
+use berth_engine::room::Room;
 use berth_engine::volumes::{self, Places, Users, answer};
 use support::{Machine, Tar};
 
@@ -120,7 +121,8 @@ fn prepare(places: &Places, image: &Path) -> std::path::PathBuf {
     let container: Container = serde_json::from_str(r#"{"image":"x","volumes":["data:/data"]}"#).unwrap();
     let tar = Tar::default().directory("data", 0o755).file("data/file", b"from the image").finish();
     let image = support::merged(image, &tar);
-    volumes::prepare(places, "web", &container, &Default::default(), &image).unwrap().remove(0).source
+    let room = Room::new(Some(0));
+    volumes::prepare(places, "web", &container, &Default::default(), &image, room).unwrap().remove(0).source
 }
 
 #[test]

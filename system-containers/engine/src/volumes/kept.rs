@@ -14,10 +14,9 @@ use berth_control::message::Declaration;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{DIRECTORY, Places, fill, make_new, owner};
+use super::{DIRECTORY, Places, make_new, owner};
 use crate::import::describe;
 use crate::layer::{EntryPath, LayerError, failed};
-use crate::merged::Merged;
 use crate::quota::{self, QuotaError};
 use crate::removal;
 
@@ -189,8 +188,12 @@ fn create(
     volume.map(VolumeEvent::Volume).ok_or_else(|| format!("the volume {name} is gone again"))
 }
 
-/// Fills a volume that was made by command and that no container has used, and only such a one.
-pub(super) fn fill_fresh(path: &Path, destination: &str, image: &Merged) -> Result<(), LayerError> {
+/// Lets `fill` see to the content of a volume that was made by command and that no container has used, and only of such a one.
+/// One that is not filled stays empty.
+pub(super) fn fill_fresh(
+    path: &Path,
+    fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
     let subject = EntryPath::ROOT;
     let directory = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
     let mut value = [0_u8; 8];
@@ -198,14 +201,12 @@ pub(super) fn fill_fresh(path: &Path, destination: &str, image: &Merged) -> Resu
         Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(()),
         other => other.map_err(failed("look at", &subject))?,
     };
-    for entry in rustix::fs::Dir::read_from(&directory).map_err(failed("list", &subject))? {
-        let entry = entry.map_err(failed("list", &subject))?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            removal::remove(directory.as_fd(), name).map_err(failed("empty", &subject))?;
-        }
+    let clear = || removal::remove_all_in(directory.as_fd()).map_err(failed("empty", &subject));
+    clear()?;
+    if let Err(error) = fill(directory.as_fd()) {
+        clear().unwrap_or_else(|error| eprintln!("engine: empty the volume {}: {}", path.display(), describe(&error)));
+        return Err(error);
     }
-    fill(directory.as_fd(), destination, image)?;
     rustix::fs::fremovexattr(&directory, FRESH).map_err(failed("mark as used", &subject))
 }
 
