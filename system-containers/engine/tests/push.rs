@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use berth_control::images::Query;
 use berth_engine::commands::Command;
+use berth_engine::digest::Digest;
 use berth_engine::export::push::{self, Pushed};
 use berth_engine::import::describe;
 use berth_engine::pull::progress::Progress;
@@ -192,4 +193,53 @@ fn an_upload_that_breaks_off_goes_on_where_it_did() {
         log.last().map(|asked| (asked.method.as_str(), asked.path.as_str())),
         Some(("PUT", "/v2/a/manifests/1"))
     );
+}
+
+#[test]
+fn what_a_registry_is_too_busy_for_is_sent_again() {
+    let say = |status, headers: &str| Act::Say(status, headers.to_owned(), Vec::new());
+    let place = "Location: /v2/b/blobs/uploads/x\r\n";
+    let (mut gets, mut puts, mut there) = (0, 0, Vec::new());
+    let registry = Registry::start(move |asked| match asked.method.as_str() {
+        "POST" if asked.path.contains("mount=") && asked.before == 0 => say(429, ""),
+        "POST" if asked.path.contains("mount=") => say(201, ""),
+        "POST" => say(202, place),
+        "GET" => {
+            gets += 1;
+            match gets {
+                1 => say(503, ""),
+                2 => say(204, &format!("{place}Range: 0-0\r\n")),
+                _ => say(404, ""),
+            }
+        }
+        "PUT" if asked.path.contains("/manifests/") => say(201, ""),
+        "PUT" => {
+            puts += 1;
+            // The second arrives, and it is the answer that is lost.
+            if matches!(puts, 2 | 4) {
+                there.extend(asked.path.split("digest=").nth(1).map(str::to_owned));
+            }
+            say(if puts < 4 { 503 } else { 201 }, "")
+        }
+        _ => say(if there.iter().any(|blob| asked.path.ends_with(blob)) { 200 } else { 404 }, ""),
+    });
+    let Some(client) = Client::new(&[&registry]) else { return };
+    client.import(&[Image::new("demo", vec![Tar::default().file("s", b"small").finish()])]);
+    let name = format!("{}/b:1", registry.name());
+    client.tag("demo", &name);
+    client.push(&name, None).unwrap();
+    let methods: Vec<String> = registry.log().into_iter().map(|asked| asked.method).collect();
+    let expected = [
+        // The layer as it came, and as it goes: sent, asked for twice, sent again, gone, but there.
+        "HEAD HEAD POST PUT GET GET PUT GET HEAD",
+        // The configuration: sent, gone, not there, sent anew. Then the manifest.
+        "HEAD POST PUT GET HEAD POST PUT PUT",
+    ];
+    assert_eq!(methods.join(" "), expected.join(" "));
+    let mounted = block(async {
+        let settings = client.settings();
+        let endpoint = endpoint::endpoint(&registry.name(), "b".to_owned(), &settings).unwrap();
+        registry::Client::new(&shared(), Arc::new(settings), endpoint).mount(Digest::of(b"x"), "a").await
+    });
+    assert!(mounted.unwrap(), "it is asked again");
 }

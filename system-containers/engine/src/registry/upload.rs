@@ -36,8 +36,8 @@ impl Client {
     /// Has a blob of another repository of the same registry taken over. False if it has to be uploaded.
     pub async fn mount(&self, digest: Digest, from: &str) -> Result<bool, RegistryError> {
         let url = self.at(&format!("blobs/uploads/?mount={digest}&from={}", url::encode(from)));
-        let asked = self.send(Method::POST, url, HeaderMap::new(), Bytes::new()).await;
-        match asked {
+        let asked = self.again(|| self.send(Method::POST, url.clone(), HeaderMap::new(), Bytes::new()));
+        match asked.await {
             Ok(answer) => Ok(answer.status == hyper::StatusCode::CREATED),
             // Who may not read there must upload.
             Err(RegistryError::Status { status, .. }) if status.is_client_error() => Ok(false),
@@ -45,7 +45,8 @@ impl Client {
         }
     }
 
-    /// Uploads a blob from a file; `sent` hears how many bytes are there.
+    /// Uploads a blob from a file; `sent` hears how many bytes are there. What fails for a passing reason goes on where the
+    /// registry has come to, or from the beginning if it knows nothing of it any more.
     pub async fn upload(
         &self,
         blob: &File,
@@ -53,38 +54,50 @@ impl Client {
         size: u64,
         sent: impl Fn(u64),
     ) -> Result<(), RegistryError> {
-        let start = || self.send(Method::POST, self.at("blobs/uploads/"), HeaderMap::new(), Bytes::new());
-        let answer = self.again(start).await?;
-        let mut place = self.next(&answer)?;
-        let mut offset = 0;
-        if size > CHUNK_BYTES {
-            let least = answer.headers.get(CHUNK_MINIMUM).and_then(|value| value.to_str().ok()?.parse().ok());
-            let chunk = CHUNK_BYTES.max(least.unwrap_or(0)).min(LARGEST_CHUNK_BYTES);
-            let mut failures = 0;
-            while offset < size {
-                let end = size.min(offset + chunk);
-                match self.patch(&place, read(blob, offset, end)?, offset).await {
-                    Ok(answer) => {
-                        (place, offset, failures) = (self.next(&answer)?, end, 0);
+        let (mut place, chunk) = self.begin().await?;
+        let (mut offset, mut furthest, mut failures) = (0, 0, 0);
+        loop {
+            let end = if size > CHUNK_BYTES { size.min(offset + chunk) } else { size };
+            let is_last = size <= CHUNK_BYTES || offset == size;
+            let bytes = read(blob, offset, end)?;
+            let answer = match is_last {
+                true => self.send(Method::PUT, finished(&place, digest), binary(), bytes).await,
+                false => self.patch(&place, bytes, offset).await,
+            };
+            match answer {
+                Ok(_) if is_last => break,
+                Ok(answer) => (place, offset) = (self.next(&answer)?, end),
+                Err(error) if error.is_passing() && failures < self.patience().retries => {
+                    tokio::time::sleep(self.patience().before(failures, error.retry_after())).await;
+                    failures += 1;
+                    match self.again(|| self.send(Method::GET, place.clone(), HeaderMap::new(), Bytes::new())).await {
+                        Ok(answer) => {
+                            offset = received(&answer).filter(|there| *there <= size).ok_or(error)?;
+                            place = self.next(&answer).unwrap_or(place);
+                        }
+                        // It was whole, and only the answer was lost.
+                        Err(gone) if gone.is_absence() && self.has_blob(digest).await? => break,
+                        Err(gone) if gone.is_absence() => (place, offset) = (self.begin().await?.0, 0),
+                        Err(_) => return Err(error),
                     }
-                    Err(error) if error.is_passing() && failures < self.patience().retries => {
-                        tokio::time::sleep(self.patience().before(failures, error.retry_after())).await;
-                        failures += 1;
-                        let answer = self.send(Method::GET, place.clone(), HeaderMap::new(), Bytes::new()).await?;
-                        offset = received(&answer).filter(|there| *there <= size).ok_or(error)?;
-                        place = self.next(&answer).unwrap_or(place);
-                    }
-                    Err(error) => return Err(error),
                 }
-                sent(offset);
+                Err(error) => return Err(error),
             }
+            if offset > furthest {
+                (furthest, failures) = (offset, 0);
+            }
+            sent(offset);
         }
-        let separator = if place.path.contains('?') { '&' } else { '?' };
-        let last = place.with_path(format!("{}{separator}digest={digest}", place.path));
-        let rest = read(blob, offset, size)?;
-        self.send(Method::PUT, last, binary(), rest).await?;
         sent(size);
         Ok(())
+    }
+
+    /// Where an upload goes to, and how much of it at once.
+    async fn begin(&self) -> Result<(Url, u64), RegistryError> {
+        let start = || self.send(Method::POST, self.at("blobs/uploads/"), HeaderMap::new(), Bytes::new());
+        let answer = self.again(start).await?;
+        let least = answer.headers.get(CHUNK_MINIMUM).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok((self.next(&answer)?, CHUNK_BYTES.max(least.unwrap_or(0)).min(LARGEST_CHUNK_BYTES)))
     }
 
     /// Puts a manifest under a tag or its digest.
@@ -126,6 +139,12 @@ impl Client {
         }
         Ok(next)
     }
+}
+
+/// Where the last part of an upload goes.
+fn finished(place: &Url, digest: Digest) -> Url {
+    let separator = if place.path.contains('?') { '&' } else { '?' };
+    place.with_path(format!("{}{separator}digest={digest}", place.path))
 }
 
 /// How many bytes of an upload are there.
