@@ -7,9 +7,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
-use super::Store;
+use rustix::io::Errno;
+
 use super::catalogue::Catalogue;
+use super::{LAYERS, Store, StoreError};
 use crate::digest::Digest;
+use crate::import::describe;
+use crate::verity::VerityError;
 
 /// The claims of all threads.
 #[derive(Debug, Default)]
@@ -55,6 +59,35 @@ impl Store {
         }
         take(&mut catalogue, number, chain);
         Claim { store: self, number, chain: chain.to_vec() }
+    }
+
+    /// Forgets those of these layers that are not as they were written, so that who brings them brings them again.
+    fn drop_changed(&self, layers: &[Digest]) {
+        let mut catalogue = self.catalogue();
+        for layer in layers {
+            let Some(verity) = catalogue.layers.get(layer).map(|record| record.verity) else { continue };
+            let Err(error) = self.open_layer(*layer, verity) else { continue };
+            eprintln!("engine: {}", describe(&error));
+            if !is_of_the_layer(&error) {
+                continue;
+            }
+            catalogue.layers.remove(layer);
+            if let Err(error) = self.move_away(&format!("{LAYERS}/{}", layer.hex())) {
+                eprintln!("engine: {}", describe(&error));
+            }
+        }
+    }
+}
+
+/// Whether a layer cannot be opened because it is not what it was: gone, a link, broken, changed. Want of memory or of
+/// descriptors says nothing of it.
+fn is_of_the_layer(error: &StoreError) -> bool {
+    match error {
+        StoreError::Verity(error) => matches!(error, VerityError::Changed { .. }),
+        StoreError::File { source, .. } => {
+            matches!(Errno::from_io_error(source), Some(Errno::NOENT | Errno::LOOP | Errno::UCLEAN))
+        }
+        _ => false,
     }
 }
 
@@ -111,9 +144,33 @@ impl Drop for Claim<'_> {
 mod tests {
     use super::*;
     use crate::layer::Summary;
+    use crate::store::file_error;
 
     fn digests() -> [Digest; 3] {
         [Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c")]
+    }
+
+    #[test]
+    fn what_is_no_fault_of_a_layer_does_not_cost_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), "boot").unwrap();
+        let [a, ..] = digests();
+        store.publish(store.draft().unwrap(), a, a, Summary::default()).unwrap();
+        let path = store.layer_path(a);
+        for (errno, is_its) in
+            [(Errno::MFILE, false), (Errno::NOMEM, false), (Errno::NFILE, false), (Errno::NOENT, true)]
+        {
+            assert_eq!(is_of_the_layer(&file_error("open the layer", &path)(errno.into())), is_its, "{errno}");
+        }
+        let unknown = VerityError::Measure { path: path.clone(), source: nix::errno::Errno::ENOMEM };
+        assert!(!is_of_the_layer(&unknown.into()));
+        // What cannot be opened for another reason: a socket.
+        let short = directory.path().join("s");
+        let _socket = std::os::unix::net::UnixListener::bind(&short).unwrap();
+        std::fs::rename(short, &path).unwrap();
+        assert!(!store.claim(&[a]).is_ours(a) && path.exists());
+        std::fs::remove_file(&path).unwrap();
+        assert!(store.claim(&[a]).is_ours(a), "it is gone");
     }
 
     #[test]

@@ -51,7 +51,6 @@ pub use self::draft::Draft;
 pub use self::hold::RemoveError;
 pub use self::users::User;
 use crate::digest::Digest;
-use crate::import::describe;
 use crate::layer::LayerError;
 use crate::merged::{Merged, MergedError};
 use crate::reference::Reference;
@@ -224,20 +223,6 @@ impl Store {
             verity::check(file.as_fd(), path, expected)?;
         }
         Ok(File::from(file))
-    }
-
-    /// Forgets those of these layers that are not as they were written, so that who brings them brings them again.
-    fn drop_changed(&self, layers: &[Digest]) {
-        let mut catalogue = self.catalogue();
-        for layer in layers {
-            let Some(verity) = catalogue.layers.get(layer).map(|record| record.verity) else { continue };
-            let Err(error) = self.open_layer(*layer, verity) else { continue };
-            eprintln!("engine: {}", describe(&error));
-            catalogue.layers.remove(layer);
-            if let Err(error) = self.move_away(&format!("{LAYERS}/{}", layer.hex())) {
-                eprintln!("engine: {}", describe(&error));
-            }
-        }
     }
 
     /// The layers of an image for who mounts them, the uppermost first; the argument is the lowest first.
