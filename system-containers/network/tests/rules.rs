@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::net::{SocketAddrV6, UdpSocket};
+
 use berth_control::message::Attachment;
 use support::site::{HOST, Site, ask, container, is_shut, is_silent, port, serve};
-use support::{Namespace, Program, Running, eventually, on, possible, wanted};
+use support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -84,6 +86,61 @@ fn a_container_lets_in_whom_it_allows_and_nobody_it_denies() {
     let tables = site.machine.namespace.run("nft list tables");
     let filters = tables.lines().any(|line| line.trim_end() == "table bridge berth");
     assert!(!filters, "without rules nothing is in the way: {tables}");
+}
+
+#[test]
+fn rules_hold_for_addresses_of_the_link_and_for_what_is_sent_to_many() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n[networks.side]\n");
+    let mut service = site.start();
+    let db = db(&mut service, "deny = [{ container = 'web' }]\n");
+    let (web, other) = (joined(&mut service, "web", "front"), joined(&mut service, "other", "front"));
+    let own = |namespace: &Namespace| {
+        let shown = namespace.ip("-o -6 address show dev eth0 scope link");
+        let address = shown.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
+        format!("{}%eth0", address.split('/').next().unwrap())
+    };
+    let of_db = own(&db.namespace);
+    assert!(ask(&other, "TCP", &of_db, 5432).starts_with("db sees"), "{of_db}");
+    assert!(is_shut(&web, &of_db, 5432), "{of_db}");
+    // Whatever address it gives itself.
+    web.ip("address add 2001:db8:5::9/64 dev eth0 nodad");
+    db.namespace.ip("address add 2001:db8:5::8/64 dev eth0 nodad");
+    assert!(is_shut(&web, "2001:db8:5::8", 5432));
+    // What it asks itself is answered.
+    let _webs = serve(&web, "UDP", 7000, "web");
+    assert!(ask(&db.namespace, "UDP", &own(&web), 7000).starts_with("web sees"));
+
+    // To all who are there: the one that may comes after the one that may not.
+    let heard = db.namespace.within(|| {
+        let socket = UdpSocket::bind("[::]:7001").unwrap();
+        socket.join_multicast_v6(&"ff02::1".parse().unwrap(), link_number()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    });
+    for (namespace, text) in [(&web, "denied"), (&other, "free")] {
+        namespace.within(|| {
+            let to = SocketAddrV6::new("ff02::1".parse().unwrap(), 7001, 0, link_number());
+            UdpSocket::bind("[::]:0").unwrap().send_to(text.as_bytes(), to).unwrap();
+        });
+    }
+    let mut first = [0; 16];
+    let length = heard.recv(&mut first).unwrap();
+    assert_eq!(&first[..length], b"free");
+
+    // The other way round: those of a network are let in by addresses of the link too, where the network is.
+    service.attach_as(db_wanted("allow = [{ network = 'front' }]\n"), &db.namespace).unwrap();
+    assert!(ask(&web, "TCP", &of_db, 5432).starts_with("db sees"));
+    service.attach_as(db_wanted("allow = [{ network = 'side' }, { container = 'other' }]\n"), &db.namespace).unwrap();
+    assert!(is_shut(&web, &of_db, 5432));
+    assert!(ask(&other, "TCP", &of_db, 5432).starts_with("db sees"));
+}
+
+/// Of `eth0` in the namespace of the calling thread.
+fn link_number() -> u32 {
+    nix::net::if_::if_nametoindex("eth0").unwrap()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use berth_config::{ContainerNetwork, Peers, Prefix};
 use super::attachment::{Attachment, Cable};
 use super::networks::Network;
 use super::register::Register;
-use crate::nftables::guard::{Guard, Rule};
+use crate::nftables::guard::{Guard, Rule, Source};
 
 /// What it is made from.
 pub struct Sources<'a> {
@@ -43,55 +43,65 @@ impl Sources<'_> {
         // No name of a container holds a slash.
         let chain =
             if has_own { format!("to/{}/{}", cable.network, own.name) } else { format!("to/{}", cable.network) };
-        guard.chains.entry(chain.clone()).or_insert_with(|| self.rules(attachment, network));
+        guard.chains.entry(chain.clone()).or_insert_with(|| self.rules(attachment, &cable.network, network));
         for address in [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)] {
             guard.destinations.insert(address, chain.clone());
         }
+        guard.links.insert(cable.link_name(), chain);
     }
 
-    fn rules(&self, attachment: &Attachment, network: &Network) -> Vec<Rule> {
+    fn rules(&self, attachment: &Attachment, name: &str, network: &Network) -> Vec<Rule> {
         let (own, settings) = (&attachment.wanted, &network.settings);
         let mut rules: Vec<Rule> =
-            own.deny.iter().chain(&settings.deny).flat_map(|peers| self.matches(peers, false)).collect();
+            own.deny.iter().chain(&settings.deny).flat_map(|peers| self.matches(peers, name, false)).collect();
         let allow = if own.allow.is_empty() { &settings.allow } else { &own.allow };
         if allow.is_empty() {
             return rules;
         }
         if own.allow.is_empty() && !settings.isolated {
-            let members = [network.subnets.ipv4, network.subnets.ipv6];
-            rules.extend(members.map(|subnet| Rule { source: Some(subnet), ports: None, accept: true }));
+            rules.extend(members(network, true).map(|source| Rule { source, ports: None, accept: true }));
         }
-        rules.extend(allow.iter().flat_map(|peers| self.matches(peers, true)));
-        rules.push(Rule { source: None, ports: None, accept: false });
+        rules.extend(allow.iter().flat_map(|peers| self.matches(peers, name, true)));
+        rules.push(Rule { source: Source::Any, ports: None, accept: false });
         rules
     }
 
-    /// One entry: every source with every port. Nobody if the container that it names does not run.
-    fn matches(&self, peers: &Peers, accept: bool) -> Vec<Rule> {
+    /// One entry: every source with every port, for who is on the network `here`. Nobody if the container that it names does
+    /// not run.
+    fn matches(&self, peers: &Peers, here: &str, accept: bool) -> Vec<Rule> {
         let anybody = peers.container.is_none() && peers.network.is_none() && peers.address.is_none();
-        let sources: Vec<Option<Prefix>> =
-            if anybody { vec![None] } else { self.prefixes(peers).into_iter().map(Some).collect() };
+        let sources = if anybody { [Source::Any].into() } else { self.sources(peers, here) };
         let ports: Vec<_> =
             if peers.ports.is_empty() { vec![None] } else { peers.ports.iter().copied().map(Some).collect() };
-        let with_ports = |source| ports.iter().map(move |ports| Rule { source, ports: *ports, accept });
+        let with_ports =
+            |source: Source| ports.iter().map(move |ports| Rule { source: source.clone(), ports: *ports, accept });
         sources.into_iter().flat_map(with_ports).collect()
     }
 
-    fn prefixes(&self, peers: &Peers) -> BTreeSet<Prefix> {
-        let mut prefixes: BTreeSet<Prefix> = peers.address.into_iter().collect();
-        if let Some(network) = peers.network.as_ref().and_then(|name| self.networks.get(name.as_str())) {
-            prefixes.extend([network.subnets.ipv4, network.subnets.ipv6]);
+    fn sources(&self, peers: &Peers, here: &str) -> BTreeSet<Source> {
+        let mut sources: BTreeSet<Source> = peers.address.into_iter().map(Source::Address).collect();
+        if let Some(name) = &peers.network
+            && let Some(network) = self.networks.get(name.as_str())
+        {
+            sources.extend(members(network, name.as_str() == here));
         }
         if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
             let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
             let its = self.attachments.iter().filter(|attachment| is_it(&attachment.wanted));
             for cable in its.flat_map(|attachment| &attachment.cables) {
                 let one = [Prefix::new(cable.ipv4.into(), 32), Prefix::new(cable.ipv6.into(), 128)];
-                prefixes.extend(one.into_iter().flatten());
+                sources.extend(one.into_iter().flatten().map(Source::Address));
+                sources.extend((cable.bridged && cable.network == here).then(|| Source::Link(cable.link_name())));
             }
         }
-        prefixes
+        sources
     }
+}
+
+/// The containers of a network, for who is on the same or on another.
+fn members(network: &Network, is_here: bool) -> impl Iterator<Item = Source> {
+    let subnets = [network.subnets.ipv4, network.subnets.ipv6].into_iter().map(Source::Address);
+    subnets.chain(is_here.then_some(Source::Bridge))
 }
 
 /// Whether anything can come of it: most machines have no rules.

@@ -1,19 +1,22 @@
-//! Who may connect to whom: a chain for each container that has such rules, found by its address in one look-up.
+//! Who may connect to whom: a chain for each container that has such rules, found in one look-up.
 //!
-//! What is routed passes the table `inet berth`. What stays on a bridge passes a table of the bridge family with the same
-//! chains, which is there only if there are any:
+//! What is routed passes the table `inet berth` and is looked up by its address. What stays on a bridge passes a table of
+//! the bridge family with the same chains, which is there only if there are any. There the link to the container counts,
+//! whatever the address: it has one of the link itself (fe80::), and hears what is sent to many.
 //!
 //! ```text
 //! map to4, to6       address → jump to its chain
+//! map links          of the bridge's table: link → jump to its container's chain
+//! set guarded        of the bridge's table: those links
 //! chain to/…         the container's rules, in order
 //! set flows4, flows6 of the bridge's table: what containers with rules have sent over UDP and the like, for its answers;
 //!                    not every kernel tracks connections on bridges
 //!
 //! forward (bridge)   ICMP, all of TCP but the first packet of a connection, what answers a flow: accept; note what
-//!                    containers with rules send; look up the destination
+//!                    containers with rules send; look up the link
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -24,10 +27,12 @@ use super::expression::{Expressions, FIRST, Header, Meta, Register, Verdict};
 use super::ruleset::TABLE;
 use super::wire::{Attributes, Batch, Connection, Family, Kind};
 
-/// Where the look-up stands in each table.
+/// Where the look-up stands, of what is routed and of what stays on a bridge.
 const TO: [&str; 2] = ["to4", "to6"];
+const TO_LINK: &str = "links";
 const FLOWS: [&str; 2] = ["flows4", "flows6"];
-const GUARDED: [&str; 2] = ["guarded4", "guarded6"];
+/// The links to containers with rules, whose questions over UDP are noted.
+const GUARDED: &str = "guarded";
 /// How long an answer over UDP may take, in milliseconds: as long as the kernel's connection tracking waits.
 const FLOW_TIME: u64 = 120_000;
 const MOST_FLOWS: u32 = 65_536;
@@ -44,11 +49,24 @@ const fn of(names: [&'static str; 2], ipv4: bool) -> &'static str {
     if ipv4 { of_ipv4 } else { of_ipv6 }
 }
 
+/// Where packets come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Anywhere.
+    Any,
+    /// An address.
+    Address(Prefix),
+    /// The same bridge, whatever the address.
+    Bridge,
+    /// The container at the end of this link of the same bridge, whatever the address.
+    Link(String),
+}
+
 /// One rule: what it lets through or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Where the packet comes from; `None` for anywhere.
-    pub source: Option<Prefix>,
+    /// Where the packet comes from.
+    pub source: Source,
     /// Where it goes; `None` for all ports of all protocols.
     pub ports: Option<OpenPorts>,
     /// Whether it goes on.
@@ -62,6 +80,8 @@ pub struct Guard {
     pub chains: BTreeMap<String, Vec<Rule>>,
     /// The chain of each address that has one.
     pub destinations: BTreeMap<IpAddr, String>,
+    /// The chain of each bridge's link that has one.
+    pub links: BTreeMap<String, String>,
 }
 
 impl Guard {
@@ -78,11 +98,11 @@ pub fn declare(batch: &mut Batch, first_id: u32) {
     }
 }
 
-/// Rules that look up the destination; for the chain `forward` of either table.
-pub fn look_ups(family: Family) -> [Expressions; 2] {
+/// Rules that look up the destination of what is routed.
+pub fn look_ups() -> [Expressions; 2] {
     [true, false].map(|ipv4| {
-        let (offset, length, map) = if ipv4 { (16, 4, of(TO, true)) } else { (24, 16, of(TO, false)) };
-        of_family(family, ipv4).payload(Header::Network, offset, length, FIRST).decide(map)
+        let (offset, length) = if ipv4 { (16, 4) } else { (24, 16) };
+        of_family(Family::Inet, ipv4).payload(Header::Network, offset, length, FIRST).decide(of(TO, ipv4))
     })
 }
 
@@ -102,7 +122,6 @@ pub fn replace_bridge(batch: &mut Batch, guard: &Guard) {
     if !guard.is_empty() {
         make_bridge(batch);
         chains(batch, Family::Bridge, guard);
-        guarded(batch, guard, Kind::NewElements);
     }
     batch.of(Family::Inet);
 }
@@ -110,24 +129,20 @@ pub fn replace_bridge(batch: &mut Batch, guard: &Guard) {
 /// From one to the other, at one moment.
 pub fn change(connection: &Connection, before: &Guard, after: &Guard) -> io::Result<()> {
     let mut batch = Batch::new();
-    clear(&mut batch, before);
+    clear(&mut batch, Family::Inet, before);
     chains(&mut batch, Family::Inet, after);
     if before.is_empty() || after.is_empty() {
         replace_bridge(&mut batch, after);
     } else {
         batch.of(Family::Bridge);
-        clear(&mut batch, before);
-        guarded(&mut batch, before, Kind::DeleteElements);
+        clear(&mut batch, Family::Bridge, before);
         chains(&mut batch, Family::Bridge, after);
-        guarded(&mut batch, after, Kind::NewElements);
     }
     connection.commit(batch)
 }
 
-fn clear(batch: &mut Batch, guard: &Guard) {
-    for address in guard.destinations.keys() {
-        Element::new(of(TO, address.is_ipv4()), Bytes::new().address(*address).end()).remove(batch, TABLE);
-    }
+fn clear(batch: &mut Batch, family: Family, guard: &Guard) {
+    elements(family, guard).iter().for_each(|element| element.remove(batch, TABLE));
     for kind in [Kind::DeleteRule, Kind::DeleteChain] {
         for chain in guard.chains.keys() {
             batch.message(kind, |message| {
@@ -142,43 +157,55 @@ fn chains(batch: &mut Batch, family: Family, guard: &Guard) {
         batch.message(Kind::NewChain, |message| {
             message.text(1, TABLE).text(3, chain);
         });
-        for rule in rules {
-            super::ruleset::add(batch, chain, expressions(family, rule));
+        for rule in rules.iter().filter_map(|rule| expressions(family, rule)) {
+            super::ruleset::add(batch, chain, rule);
         }
     }
-    for (address, chain) in &guard.destinations {
-        let to = of(TO, address.is_ipv4());
-        Element::jump(to, Bytes::new().address(*address).end(), chain).add(batch, TABLE);
+    elements(family, guard).iter().for_each(|element| element.add(batch, TABLE));
+}
+
+/// Which chain is whose, in the words of a table.
+fn elements(family: Family, guard: &Guard) -> Vec<Element> {
+    let of_address = |(address, chain): (&IpAddr, &String)| {
+        Element::jump(of(TO, address.is_ipv4()), Bytes::new().address(*address).end(), chain)
+    };
+    let of_link = |(link, chain): (&String, &String)| {
+        let key = Bytes::new().link(link).end();
+        [Element::new(GUARDED, key.clone()), Element::jump(TO_LINK, key, chain)]
+    };
+    match family {
+        Family::Inet => guard.destinations.iter().map(of_address).collect(),
+        Family::Bridge => guard.links.iter().flat_map(of_link).collect(),
     }
 }
 
-fn expressions(family: Family, rule: &Rule) -> Expressions {
+/// `None` for a rule that is about bridges only, elsewhere.
+fn expressions(family: Family, rule: &Rule) -> Option<Expressions> {
     let mut expressions = Expressions::new();
-    if let Some(prefix) = rule.source {
-        let (offset, length) = if prefix.address().is_ipv4() { (12, 4) } else { (8, 16) };
-        let mask = mask(prefix.length(), length);
-        let loaded = of_family(family, prefix.address().is_ipv4()).payload(Header::Network, offset, length, FIRST);
-        expressions = loaded.prefix(FIRST, &mask, &Bytes::new().address(prefix.address()).end());
+    match &rule.source {
+        Source::Any => {}
+        Source::Address(prefix) => {
+            let (offset, length) = if prefix.address().is_ipv4() { (12, 4) } else { (8, 16) };
+            let mask = mask(prefix.length(), length);
+            let loaded = of_family(family, prefix.address().is_ipv4()).payload(Header::Network, offset, length, FIRST);
+            expressions = loaded.prefix(FIRST, &mask, &Bytes::new().address(prefix.address()).end());
+        }
+        Source::Bridge | Source::Link(_) if family == Family::Inet => return None,
+        Source::Bridge => {}
+        Source::Link(name) => {
+            expressions = expressions.meta(Meta::InputName, FIRST).equal(FIRST, &Bytes::new().link(name).end());
+        }
     }
     if let Some(ports) = rule.ports {
         let protocol = expressions.meta(Meta::Protocol, FIRST).equal(FIRST, &[ports.protocol().number()]);
         expressions = protocol.payload(Header::Transport, 2, 2, FIRST).between(FIRST, ports.first(), ports.last());
     }
-    expressions.verdict(if rule.accept { Verdict::Accept } else { Verdict::Drop })
+    Some(expressions.verdict(if rule.accept { Verdict::Accept } else { Verdict::Drop }))
 }
 
 fn mask(length: u8, bytes: u32) -> Vec<u8> {
     let bits = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0).to_be_bytes();
     bits.into_iter().take(usize::try_from(bytes).unwrap_or(16)).collect()
-}
-
-/// The addresses of containers with rules, whose questions over UDP are noted.
-fn guarded(batch: &mut Batch, guard: &Guard, kind: Kind) {
-    let addresses: BTreeSet<&IpAddr> = guard.destinations.keys().collect();
-    for address in addresses {
-        let element = Element::new(of(GUARDED, address.is_ipv4()), Bytes::new().address(*address).end());
-        if kind == Kind::NewElements { element.add(batch, TABLE) } else { element.remove(batch, TABLE) }
-    }
 }
 
 fn of_family(family: Family, ipv4: bool) -> Expressions {
@@ -199,15 +226,11 @@ fn make_bridge(batch: &mut Batch) {
     batch.message(Kind::NewTable, |table| {
         table.text(1, TABLE);
     });
-    declare(batch, 1);
+    Set::declare_verdicts(batch, TABLE, TO_LINK, Part::Link, 1);
+    Set { name: GUARDED, key: &[Part::Link], value: &[] }.declare(batch, TABLE, 2);
     let flow4 = [Part::Ipv4, Part::Ipv4, Part::Protocol, Part::Port, Part::Port];
     let flow6 = [Part::Ipv6, Part::Ipv6, Part::Protocol, Part::Port, Part::Port];
-    for (id, (name, key)) in
-        (3..).zip([(of(GUARDED, true), &[Part::Ipv4][..]), (of(GUARDED, false), &[Part::Ipv6][..])])
-    {
-        Set { name, key, value: &[] }.declare(batch, TABLE, id);
-    }
-    for (id, (name, key)) in (5..).zip(FLOWS.into_iter().zip([&flow4[..], &flow6[..]])) {
+    for (id, (name, key)) in (3..).zip(FLOWS.into_iter().zip([&flow4[..], &flow6[..]])) {
         Set::declare_dynamic(batch, (TABLE, name), key, id, |set| {
             number(set, 11, FLOW_TIME);
             set.nested(9, |description| {
@@ -227,18 +250,14 @@ fn make_bridge(batch: &mut Batch) {
         CONTROL.into_iter().map(|number| protocol(number).verdict(Verdict::Accept)).collect();
     let later = protocol(TCP).payload(Header::Transport, 13, 1, FIRST).mask(FIRST, &[SYN_ACK, 0, 0, 0]);
     rules.push(later.differ(FIRST, &[SYN, 0, 0, 0]).verdict(Verdict::Accept));
+    // What is neither IPv4 nor IPv6 passes: neighbours.
+    let of_family = |ipv4| of_family(Family::Bridge, ipv4);
     for ipv4 in [true, false] {
-        let flow = |backwards: bool, rule| flow(rule, ipv4, backwards);
-        let from_guarded = |name| {
-            let (offset, length) = if ipv4 { (12, 4) } else { (8, 16) };
-            let loaded = of_family(Family::Bridge, ipv4).payload(Header::Network, offset, length, FIRST);
-            loaded.in_set(name, false)
-        };
-        rules
-            .push(flow(false, of_family(Family::Bridge, ipv4)).in_set(of(FLOWS, ipv4), false).verdict(Verdict::Accept));
-        rules.push(flow(true, from_guarded(of(GUARDED, ipv4))).note(of(FLOWS, ipv4), FLOW_TIME));
+        rules.push(flow(of_family(ipv4), ipv4, false).in_set(of(FLOWS, ipv4), false).verdict(Verdict::Accept));
+        let from_guarded = of_family(ipv4).link_in(Meta::InputName, GUARDED, false);
+        rules.push(flow(from_guarded, ipv4, true).note(of(FLOWS, ipv4), FLOW_TIME));
+        rules.push(of_family(ipv4).meta(Meta::OutputName, FIRST).decide(TO_LINK));
     }
-    rules.extend(look_ups(Family::Bridge));
     for rule in rules {
         super::ruleset::add(batch, "forward", rule);
     }

@@ -33,7 +33,7 @@ use berth_config::OpenPorts;
 use super::element::{Bytes, Element, LINK_NAME_LENGTH, Part, SLOTS, Set};
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
 use super::guard::{self, Guard};
-use super::wire::{Batch, Connection, Family, Kind};
+use super::wire::{Batch, Connection, Kind};
 
 /// The table's name.
 pub const TABLE: &str = "berth";
@@ -235,7 +235,7 @@ fn rules(batch: &mut Batch) {
     }
 
     add(batch, "forward", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
-    for look_up in guard::look_ups(Family::Inet) {
+    for look_up in guard::look_ups() {
         add(batch, "forward", look_up);
     }
     add(batch, "forward", to_elsewhere(from_open()).verdict(Verdict::Accept));

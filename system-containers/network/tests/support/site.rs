@@ -1,7 +1,7 @@
 //! A machine with an uplink to a host outside, and containers that serve and ask.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 use berth_control::message::Port;
@@ -96,7 +96,8 @@ pub fn serve(namespace: &Namespace, protocol: &str, port: u16, name: &str) -> Pr
 /// What a server answers; empty if nothing comes.
 pub fn ask(from: &Namespace, protocol: &str, address: &str, port: u16) -> String {
     match protocol {
-        "UDP" => from.within(|| ask_over_udp(SocketAddr::new(address.parse().unwrap(), port), PATIENCE)),
+        // In its namespace, which knows the link of an address such as fe80::1%eth0.
+        "UDP" => from.within(|| ask_over_udp((address, port).to_socket_addrs().unwrap().next().unwrap(), PATIENCE)),
         _ => ask_within(from, protocol, address, port, 20),
     }
 }
