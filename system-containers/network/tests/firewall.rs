@@ -3,7 +3,7 @@
 mod support;
 
 use support::site::{HOST, Site, ask, container, is_shut, serve};
-use support::{eventually, possible};
+use support::{Machine, Namespace, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "ping"];
 
@@ -50,4 +50,31 @@ fn the_machine_is_shut_before_any_container_comes() {
     let _server = serve(host, "TCP", 9000, "host");
     assert!(ask(host, "TCP", HOST[0], 9000).starts_with("host sees"));
     assert!(is_shut(&site.outside, HOST[0], 9000));
+}
+
+#[test]
+fn what_passes_between_ports_of_a_bridge_is_not_for_the_machine_to_refuse() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new(
+        "[network.links.lan]\nbridge = { ports = ['cards'] }\ndhcp = false\n\
+         [network.links.cards]\nmatch = { name = 'card*' }\n",
+    );
+    let ends = [1, 2].map(|number| {
+        let end = Namespace::new();
+        machine.namespace.connect(&format!("card{number}"), &end, "eth0");
+        end.ip("link set eth0 up");
+        end.ip(&format!("address add 198.51.100.{number}/24 dev eth0"));
+        end.ip(&format!("address add 2001:db8:9::{number}/64 dev eth0 nodad"));
+        end
+    });
+    let mut service = machine.start();
+    service.wait_ready();
+    let _server = serve(&ends[0], "TCP", 9000, "one");
+    for address in ["198.51.100.1", "2001:db8:9::1"] {
+        let family = if address.contains(':') { "-6" } else { "-4" };
+        ends[1].run(&format!("ping {family} -c1 -w10 {address}"));
+        assert!(ask(&ends[1], "TCP", address, 9000).starts_with("one sees"), "{address}");
+    }
 }

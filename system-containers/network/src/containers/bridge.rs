@@ -62,10 +62,8 @@ pub async fn ensure(netlink: &Netlink, network: &Network) -> Result<u32, Netlink
             report::failure(&error);
         }
     }
-    for done in [sysctl::enable_forwarding(), sysctl::disable_bridge_filter()] {
-        if let Err(error) = done {
-            report::failure(&error);
-        }
+    if let Err(error) = sysctl::enable_forwarding() {
+        report::failure(&error);
     }
     if let Err(error) = quiet::set_up() {
         // Slower with many containers, and right all the same: a kernel without filters for bridges.

@@ -7,7 +7,7 @@ use super::Containers;
 use super::guard::{self, Sources};
 use crate::nftables::guard::Guard;
 use crate::nftables::ruleset::Table;
-use crate::report;
+use crate::{report, sysctl};
 
 impl Containers {
     /// Makes the packet filter's table as everything is now.
@@ -44,6 +44,10 @@ impl Containers {
 
     /// Makes the packet filter's table from what is attached.
     pub(super) fn refill(&mut self) -> io::Result<()> {
+        // Before there are rules that would drop what passes between ports of a bridge, the machine's own as well.
+        if let Err(error) = sysctl::disable_bridge_filter() {
+            report::failure(&error);
+        }
         let networks: Vec<_> = self.networks.live().collect();
         let open = networks.iter().filter(|(_, network)| !network.settings.internal);
         let table = Table {
