@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::TcpStream;
+
 use berth_control::message::Notice;
 use support::site::{Site, container, port};
 use support::{Namespace, Running, eventually, name_server, on, possible, wanted};
@@ -151,6 +153,26 @@ fn only_containers_are_answered_and_no_published_port_takes_the_resolvers_place(
     site.outside.ip(&format!("route add {FRONT}/32 via 192.0.2.2"));
     let asked = site.outside.try_run(&format!("dig +time=1 +tries=1 @{FRONT} web"));
     assert!(!asked.status.success(), "{}", String::from_utf8_lossy(&asked.stdout));
+}
+
+#[test]
+fn who_opens_connections_without_end_shuts_out_nobody() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let _server = name_server::serve(&site.outside, "192.0.2.1", &["--address=/example.test/203.0.113.1"]);
+    let (greedy, web, db) = (container(), container(), container());
+    attach(&mut service, ("greedy", "greedy"), &greedy, &[("front", "")]);
+    let addresses = attach(&mut service, ("web", "web"), &web, &[("front", ""), ("back", "")]);
+    attach(&mut service, ("db", "db"), &db, &[("back", "")]);
+    let _open: Vec<TcpStream> = greedy.within(|| (0..200).map(|_| TcpStream::connect((FRONT, 53)).unwrap()).collect());
+    assert_eq!(dig(&web, FRONT, "+tcp web"), [addresses[0].clone()], "another on its network");
+    assert_eq!(dig(&db, BACK, "+tcp web"), [addresses[2].clone()], "another network");
+    let host = &site.machine.namespace;
+    assert_eq!(dig(host, "127.0.0.53", "+tcp www.example.test"), ["203.0.113.1"], "the machine");
+    assert_eq!(dig(&greedy, FRONT, "+tcp web"), [addresses[0].clone()], "itself");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The sockets: UDP and TCP on port 53 of every bridge's addresses, for who is on that bridge and nobody else.
 //!
 //! Each socket has a task; a question that goes on has one too, of which there is a limited number, so that a container
-//! that asks without end costs the others no more than patience.
+//! that asks without end costs the others no more than patience. Nor can one that opens connections without end: too many
+//! of one client, or at one address, take the place of that client's or that address's oldest.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,7 +28,8 @@ use crate::{clock, device, report};
 
 /// Questions that go on at the same time. More are answered with an error, which resolvers ask again after.
 const LARGEST_NUMBER_ON_THE_WAY: usize = 256;
-/// Connections at the same time; more wait to be accepted.
+/// Connections to one address of ours at the same time: of one client, and of all.
+const MOST_OF_ONE: usize = 16;
 const MOST_CONNECTIONS: usize = 64;
 /// How long a connection may be silent (RFC 7766 leaves it to the server).
 const IDLE: Duration = Duration::from_secs(10);
@@ -55,7 +57,6 @@ struct Common {
     directory: Mutex<Directory>,
     cache: Mutex<Cache>,
     on_the_way: Semaphore,
-    connections: Semaphore,
 }
 
 impl Common {
@@ -82,7 +83,6 @@ impl Resolvers {
             directory: Mutex::default(),
             cache: Mutex::default(),
             on_the_way: Semaphore::new(LARGEST_NUMBER_ON_THE_WAY),
-            connections: Semaphore::new(MOST_CONNECTIONS),
         };
         Self { common: Arc::new(common), running: BTreeMap::new() }
     }
@@ -207,20 +207,34 @@ async fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
 }
 
 async fn connections((common, network): (Arc<Common>, Arc<Served>), listener: TcpListener) {
+    // The oldest first.
+    let mut open: Vec<(IpAddr, AbortHandle)> = Vec::new();
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             // No descriptors are left, which takes a while: the connection that is refused comes again.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        open.retain(|(_, task)| !task.is_finished());
+        if let Some(place) = in_the_way(&open, from.ip()) {
+            open.remove(place).1.abort();
+        }
         let (common, network) = (common.clone(), network.clone());
-        tokio::spawn(async move {
-            if let Ok(_one) = common.connections.acquire().await {
-                // Ends by the other side, by silence or by an error: all the same to us.
-                let _ended = conversation(&common, &network, from.ip(), stream).await;
-            }
+        let task = tokio::spawn(async move {
+            // Ends by the other side, by silence or by an error: all the same to us.
+            let _ended = conversation(&common, &network, from.ip(), stream).await;
         });
+        open.push((from.ip(), task.abort_handle()));
     }
+}
+
+/// Which connection makes room for a new one. The machine's own programs are all one client.
+fn in_the_way<T>(open: &[(IpAddr, T)], new: IpAddr) -> Option<usize> {
+    let of_client = |(client, _): &(IpAddr, T)| *client == new;
+    if !new.is_loopback() && open.iter().filter(|each| of_client(each)).count() >= MOST_OF_ONE {
+        return open.iter().position(of_client);
+    }
+    (open.len() >= MOST_CONNECTIONS).then_some(0)
 }
 
 async fn conversation(common: &Common, network: &Served, from: IpAddr, mut stream: TcpStream) -> io::Result<()> {
@@ -292,4 +306,22 @@ fn records(kind: Kind, addresses: &[(std::net::Ipv4Addr, std::net::Ipv6Addr)]) -
         records.rotate_left(usize::try_from(device::random() % count).unwrap_or(0));
     }
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_many_connections_makes_room_for_its_own_and_the_oldest_for_all() {
+        let client = |number: usize| IpAddr::from([10, 0, 0, u8::try_from(number).unwrap()]);
+        let mut open: Vec<(IpAddr, ())> = (0..20).map(|number| (client(number), ())).collect();
+        open.extend([(client(90), ()); MOST_OF_ONE]);
+        assert_eq!(in_the_way(&open, client(90)), Some(20));
+        assert_eq!(in_the_way(&open, client(91)), None);
+        open.resize(MOST_CONNECTIONS, (client(92), ()));
+        assert_eq!(in_the_way(&open, client(91)), Some(0));
+        let own = [(IpAddr::from([127, 0, 0, 1]), ()); MOST_OF_ONE];
+        assert_eq!(in_the_way(&own, own[0].0), None);
+    }
 }
