@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::net::UdpSocket;
 
 use support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
 
@@ -89,6 +90,48 @@ fn answers_are_kept_as_long_as_they_hold_and_domains_have_servers_of_their_own()
     // Nobody else is answered.
     let far = servers.namespace.try_run("dig +time=1 +tries=1 @192.0.2.7 www.test");
     assert!(!far.status.success());
+}
+
+#[test]
+fn another_server_is_asked_where_the_first_refuses_or_is_silent() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let configuration = |first: &str| format!("[network]\ndns = ['{first}', '192.0.2.2']\n{ADDRESSES}");
+    let machine = Machine::new(&configuration("192.0.2.1"));
+    let servers = Servers::new(&machine);
+    let names = ["one", "two", "three", "four"];
+    let records = names.map(|name| format!("--host-record={name}.test,203.0.113.1"));
+    // It knows of nothing, and refuses.
+    let _first = servers.start("192.0.2.1", &[]);
+    let _second = servers.start("192.0.2.2", &records.each_ref().map(String::as_str));
+    let silent = servers.namespace.within(|| UdpSocket::bind("192.0.2.3:53").unwrap());
+    silent.set_nonblocking(true).unwrap();
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    for question in ["one.test", "+tcp two.test"] {
+        let answer = dig(&machine, question);
+        assert!(answer.contains("203.0.113.1"), "{answer}");
+    }
+    for question in ["nowhere.test", "+tcp nowhere.test"] {
+        let answer = dig(&machine, question);
+        assert!(answer.contains("REFUSED"), "as both say: {answer}");
+    }
+    service.apply(&configuration("192.0.2.3"));
+    eventually("the silent one is asked", || {
+        assert!(dig(&machine, "three.test").contains("203.0.113.1"));
+        asked(&silent, b"\x05three").then_some(())
+    });
+    assert!(dig(&machine, "four.test").contains("203.0.113.1"));
+    assert!(!asked(&silent, b"\x04four"), "it was asked before one that answers");
+}
+
+/// Whether a socket has got such a question.
+fn asked(socket: &UdpSocket, label: &[u8]) -> bool {
+    let mut buffer = [0; 512];
+    let mut questions = std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()));
+    questions.any(|question| question.windows(label.len()).any(|part| part == label))
 }
 
 #[test]

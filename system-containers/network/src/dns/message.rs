@@ -18,6 +18,7 @@ const OPCODE: u8 = 0x78;
 const TRUNCATED: u8 = 0x02;
 const RECURSION_DESIRED: u8 = 0x01;
 const RECURSION_AVAILABLE: u8 = 0x80;
+const CODE: u8 = 0x0f;
 const AUTHORITATIVE: u8 = 0x04;
 /// The flags AD and CD of a query, which change its answer (RFC 4035, 6840).
 const CHECKING: u8 = 0x30;
@@ -233,6 +234,11 @@ pub fn answers(message: &[u8], query: &[u8]) -> bool {
         (number(message, 4)? == 1).then(|| [name.as_bytes(), rest].concat())
     };
     is_response && question(message).is_some_and(|asked| Some(asked) == question(query))
+}
+
+/// Whether an answer says that the server cannot or will not answer (SERVFAIL, REFUSED), so that another may.
+pub fn is_refusal(answer: &[u8]) -> bool {
+    answer.get(3).is_some_and(|flags| matches!(flags & CODE, 2 | 5))
 }
 
 /// Puts an id in the place of the one that is there.

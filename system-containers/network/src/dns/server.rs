@@ -57,6 +57,7 @@ struct Common {
     directory: Mutex<Directory>,
     cache: Mutex<Cache>,
     on_the_way: Semaphore,
+    silent: forward::Silent,
 }
 
 impl Common {
@@ -83,6 +84,7 @@ impl Resolvers {
             directory: Mutex::default(),
             cache: Mutex::default(),
             on_the_way: Semaphore::new(LARGEST_NUMBER_ON_THE_WAY),
+            silent: forward::Silent::default(),
         };
         Self { common: Arc::new(common), running: BTreeMap::new() }
     }
@@ -191,7 +193,7 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), socket: UdpSoc
                 let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
                     let answer = match common.on_the_way.try_acquire() {
-                        Ok(_one) => forward::over_udp(&query.forwarded(), &servers).await,
+                        Ok(_one) => forward::ask(&query.forwarded(), &servers, &common.silent, false).await,
                         Err(_) => None,
                     };
                     send(&socket, &outside(&common, &query, answer, false), from).await;
@@ -247,7 +249,10 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
                 let kept = common.cache().find(&query.key(), clock::now());
                 match kept {
                     Some(answer) => query.deliver(answer, true),
-                    None => outside(common, &query, forward::over_tcp(&query.forwarded(), &servers).await, true),
+                    None => {
+                        let answer = forward::ask(&query.forwarded(), &servers, &common.silent, true).await;
+                        outside(common, &query, answer, true)
+                    }
                 }
             }
         };
