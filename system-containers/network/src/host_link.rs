@@ -1,5 +1,6 @@
 //! One link of the host that Berth looks after: its fixed addresses and routes, its DHCP clients, its names.
 
+mod earlier;
 mod ipv4;
 mod ipv6;
 mod routes;
@@ -15,13 +16,11 @@ use crate::dhcp::lease::{Lease, LeaseStore};
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
 use crate::link::Link;
-use crate::netlink::{Lifetime, Netlink, NetlinkError, Route};
+use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
 use crate::router_advertisement::Advertised;
 use crate::{arp, report, sysctl};
 
-/// IP6_RT_PRIO_USER, which the kernel gives to default routes by router advertisements.
-const ADVERTISED_METRIC: u32 = 1024;
 /// What of router advertisements is kept at the same time: a hostile router could name new servers with every message.
 const MOST_ADVERTISED: usize = 8;
 
@@ -64,6 +63,8 @@ pub struct HostLink {
     given6: dhcp6::client::Lease,
     advertised: Vec<(Advertised, Duration)>,
     carrier: bool,
+    /// Whether what an earlier run of this program left was looked at.
+    taken_up: bool,
     /// What the kernel refused last.
     refused: Option<String>,
 }
@@ -85,6 +86,7 @@ impl HostLink {
             given6: dhcp6::client::Lease::default(),
             advertised: Vec::new(),
             carrier: false,
+            taken_up: false,
             refused: None,
         };
         this.apply(link, means).await;
@@ -139,7 +141,7 @@ impl HostLink {
             }
         }
         if self.settings.accepts_router_advertisements() {
-            let metric = self.settings.metric.unwrap_or(ADVERTISED_METRIC).to_string();
+            let metric = self.settings.metric.unwrap_or(IPV6_METRIC).to_string();
             if let Err(error) = sysctl::set_link("ipv6", &self.name, "ra_defrtr_metric", &metric) {
                 report::failure(&error);
             }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use berth_control::message;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, Inet6IfaceFlags, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
     LinkMessage, LinkProtoInfoInet6,
@@ -13,6 +15,7 @@ use netlink_packet_route::link::{
 use rtnetlink::packet_core::Nla;
 
 use crate::dhcp::message::Mac;
+use crate::netlink::OWN_PROTOCOL;
 
 /// Links whose names begin so are ours: the bridges of the containers and the host's ends of their cables.
 pub const OWN_PREFIX: &str = "berth";
@@ -57,6 +60,10 @@ pub struct Address {
     pub prefix_length: u8,
     /// Whether it is good beyond this link.
     pub global: bool,
+    /// Whether this program has given it.
+    pub own: bool,
+    /// Whether it has no end.
+    pub permanent: bool,
 }
 
 /// What routers say of DHCPv6 (the flags M and O of their advertisements).
@@ -262,8 +269,15 @@ impl LinkTable {
     /// An address is new or has changed.
     pub fn update_address(&mut self, message: &AddressMessage) {
         if let (Some(link), Some(address)) = (self.links.get_mut(&message.header.index), address_of(message)) {
-            let global = message.header.scope == AddressScope::Universe;
-            link.addresses.insert(address, Address { prefix_length: message.header.prefix_len, global });
+            let is_mark =
+                |it: &AddressAttribute| *it == AddressAttribute::Protocol(AddressProtocol::Other(OWN_PROTOCOL));
+            let facts = Address {
+                prefix_length: message.header.prefix_len,
+                global: message.header.scope == AddressScope::Universe,
+                own: message.attributes.iter().any(is_mark),
+                permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
+            };
+            link.addresses.insert(address, facts);
         }
     }
 

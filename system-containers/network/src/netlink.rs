@@ -3,13 +3,13 @@
 mod links;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{StreamExt, TryStreamExt};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 use netlink_packet_route::link::{InfoBridgePort, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -36,8 +36,15 @@ impl NetlinkError {
     }
 }
 
+/// Marks rules and addresses as made by this program. A number that rtnetlink.h gives to nobody: "values of protocol >=
+/// RTPROT_STATIC are not interpreted by kernel".
+pub const OWN_PROTOCOL: u8 = 190;
+
 /// RT_TABLE_MAIN (linux/rtnetlink.h).
 pub const MAIN_TABLE: u32 = 254;
+
+/// IP6_RT_PRIO_USER, which the kernel gives to IPv6 routes without a metric, and to default routes by router advertisements.
+pub const IPV6_METRIC: u32 = 1024;
 
 /// How long an address may be used, in seconds; `u32::MAX` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +89,49 @@ pub struct Route {
 }
 
 impl Route {
+    /// One that the kernel has, if it is of the kind that this program makes on links of the host.
+    pub fn read(message: &RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        let unspecified: IpAddr = match header.address_family {
+            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut route = Self {
+            link: 0,
+            destination: unspecified,
+            prefix_length: header.destination_prefix_length,
+            gateway: None,
+            onlink: header.flags.contains(RouteFlags::Onlink),
+            source: None,
+            metric: None,
+            protocol: header.protocol,
+            table: header.table.into(),
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => route.destination = ip_of(address)?,
+                RouteAttribute::Gateway(address) => route.gateway = ip_of(address),
+                RouteAttribute::PrefSource(address) => route.source = ip_of(address),
+                RouteAttribute::Oif(index) => route.link = *index,
+                RouteAttribute::Priority(metric) => route.metric = Some(*metric),
+                RouteAttribute::Table(table) => route.table = *table,
+                _ => {}
+            }
+        }
+        let ours = matches!(route.protocol, RouteProtocol::Static | RouteProtocol::Dhcp);
+        (ours && header.kind == RouteType::Unicast).then_some(route)
+    }
+
+    /// Whether both lead to the same place with the same weight: the kernel fills in what is left out.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let plain = |route: &Self| {
+            let metric = route.metric.filter(|metric| *metric > 0);
+            let metric = metric.or(route.destination.is_ipv6().then_some(IPV6_METRIC));
+            Self { onlink: false, metric, ..route.clone() }
+        };
+        plain(self) == plain(other)
+    }
+
     fn message(&self) -> RouteMessage {
         let mut message = RouteMessage::default();
         let header = &mut message.header;
@@ -136,7 +186,7 @@ impl Netlink {
         self.handle.address().get().execute().try_collect().await.map_err(about("list", "addresses"))
     }
 
-    /// Every route of a family in the main table.
+    /// Every route of a family, in all tables.
     pub async fn routes(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetlinkError> {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
@@ -222,6 +272,7 @@ impl Netlink {
     ) -> Result<(), NetlinkError> {
         let mut request = self.handle.address().add(link, address, prefix_length).replace();
         let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(OWN_PROTOCOL)));
         if lifetime != Lifetime::FOR_EVER {
             let mut times = CacheInfo::default();
             (times.ifa_valid, times.ifa_preferred) = (lifetime.valid, lifetime.preferred);
@@ -282,6 +333,14 @@ impl Netlink {
     /// Removes a route.
     pub async fn remove_route(&self, route: &Route) -> Result<(), NetlinkError> {
         self.handle.route().del(route.message()).execute().await.map_err(about("remove route", route.text()))
+    }
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
     }
 }
 

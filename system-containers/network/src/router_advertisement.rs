@@ -5,11 +5,13 @@
 //! from the network, so reading takes any bytes.
 
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn6, sockopt,
+};
 use tokio::io::unix::AsyncFd;
 
 use crate::dhcp::message::{compressed_name, is_domain_name};
@@ -18,7 +20,11 @@ use crate::sys;
 /// RTNLGRP_ND_USEROPT is group 20 (linux/rtnetlink.h); groups are a bit mask in the address.
 const GROUP: u32 = 1 << 19;
 const RTM_NEWNDUSEROPT: u16 = 68;
+const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Says that a message has passed no router; others are ignored.
+const HOP_LIMIT: i32 = 255;
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
 const NETLINK_HEADER: usize = 16;
@@ -73,6 +79,18 @@ impl Listener {
             }
         }
     }
+}
+
+/// Asks the routers on a link for an advertisement (RFC 4861, 4.1).
+pub fn solicit(link: u32) -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
+    socket::setsockopt(&socket, sockopt::Ipv6MulticastHops, &HOP_LIMIT)?;
+    // The kernel fills in the checksum.
+    let message = [ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    let routers = SockaddrIn6::from(SocketAddrV6::new(ALL_ROUTERS, 0, 0, link));
+    socket::sendto(socket.as_raw_fd(), &message, &routers, MsgFlags::empty())?;
+    Ok(())
 }
 
 /// The netlink messages of a buffer.

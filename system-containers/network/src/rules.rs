@@ -8,11 +8,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, OWN_PROTOCOL};
 use crate::report;
 
-/// A number that rtnetlink.h gives to nobody: "values of protocol >= RTPROT_STATIC are not interpreted by kernel".
-const OURS: u8 = 190;
 /// The priority of the first rule without one, between the local table's rule (0) and the main table's (32766).
 const FIRST_PRIORITY: u32 = 20_000;
 /// RT_TABLE_COMPAT: the number stands in an attribute.
@@ -70,7 +68,7 @@ impl Key {
         let mut ours = false;
         for attribute in &message.attributes {
             match attribute {
-                RuleAttribute::Protocol(protocol) => ours = u8::from(*protocol) == OURS,
+                RuleAttribute::Protocol(protocol) => ours = u8::from(*protocol) == OWN_PROTOCOL,
                 RuleAttribute::Priority(priority) => key.priority = *priority,
                 RuleAttribute::Table(table) => key.table = *table,
                 RuleAttribute::Source(address) => key.from = Some((*address, header.src_len)),
@@ -94,7 +92,7 @@ impl Key {
         header.src_len = self.from.map_or(0, |(_, length)| length);
         header.dst_len = self.to.map_or(0, |(_, length)| length);
         let attributes = &mut message.attributes;
-        attributes.push(RuleAttribute::Protocol(RouteProtocol::from(OURS)));
+        attributes.push(RuleAttribute::Protocol(RouteProtocol::from(OWN_PROTOCOL)));
         attributes.push(RuleAttribute::Priority(self.priority));
         if self.table > 0 {
             attributes.push(RuleAttribute::Table(self.table));

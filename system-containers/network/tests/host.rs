@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use berth_control::message::{Notice, Request};
 use support::lan::Lan;
-use support::{Machine, Namespace, eventually, networking, possible};
+use support::{Machine, Namespace, Program, eventually, networking, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 
@@ -167,34 +167,61 @@ fn fixed_addresses_routes_and_names_come_from_the_configuration_and_follow_it() 
     assert!(!routes.contains("192.0.2.1 "), "{routes}");
 }
 
+/// Another machine on the cable `eth0`, which advertises itself.
+struct Router {
+    namespace: Namespace,
+    configuration: tempfile::NamedTempFile,
+}
+
+impl Router {
+    fn new(machine: &Machine) -> Self {
+        let namespace = Namespace::new();
+        machine.namespace.connect("eth0", &namespace, "lan0");
+        namespace.ip("link set lan0 up");
+        namespace.ip("address add fd77::1/64 dev lan0 nodad");
+        namespace.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+        Self { namespace, configuration: tempfile::NamedTempFile::new().unwrap() }
+    }
+
+    fn start(&self, settings: &str) -> Program {
+        let text = format!(
+            "interface lan0 {{ AdvSendAdvert on; {settings} prefix fd77::/64 {{ }}; RDNSS fd77::53 {{ }}; \
+             DNSSL lab.example.org {{ }}; }};"
+        );
+        fs::write(self.configuration.path(), text).unwrap();
+        let pid_file = self.configuration.path().with_extension("pid");
+        let (configuration, pid_file) = (self.configuration.path().to_str().unwrap(), pid_file.to_str().unwrap());
+        let arguments = ["--nodaemon", "--config", configuration, "--pidfile", pid_file, "--logmethod", "none"];
+        self.namespace.start(&[&["radvd"], &arguments[..]].concat())
+    }
+}
+
+#[test]
+fn what_routers_said_of_names_is_known_again_after_a_restart() {
+    if !possible(&["ip", "radvd"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let router = Router::new(&machine);
+    // It says something only to who asks.
+    let _program = router.start("UnicastOnly on;");
+    for _ in 0..2 {
+        let mut service = machine.start();
+        service.wait_ready();
+        eventually("the resolver", || service.file("resolv.upstream.conf").contains("fd77::53").then_some(()));
+    }
+}
+
 #[test]
 fn router_advertisements_bring_addresses_routes_and_resolvers() {
     if !possible(&["ip", "radvd"]) {
         return;
     }
     let machine = Machine::new("");
-    let other = Namespace::new();
-    machine.namespace.connect("eth0", &other, "lan0");
-    other.ip("link set lan0 up");
-    other.ip("address add fd77::1/64 dev lan0 nodad");
-    other.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
-    let configuration = tempfile::NamedTempFile::new().unwrap();
-    let text = "interface lan0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; \
-                prefix fd77::/64 { }; RDNSS fd77::53 { }; DNSSL lab.example.org { }; };";
-    fs::write(configuration.path(), text).unwrap();
+    let router = Router::new(&machine);
     let mut service = machine.start();
     service.wait_ready();
-    let pid_file = configuration.path().with_extension("pid");
-    let _router = other.start(&[
-        "radvd",
-        "--nodaemon",
-        "--config",
-        configuration.path().to_str().unwrap(),
-        "--pidfile",
-        pid_file.to_str().unwrap(),
-        "--logmethod",
-        "none",
-    ]);
+    let _program = router.start("MinRtrAdvInterval 3; MaxRtrAdvInterval 4;");
     service.wait_address("eth0", "fd77:");
     let resolv_conf = eventually("the resolver", || {
         Some(service.file("resolv.upstream.conf")).filter(|text| text.contains("fd77::53") && text.contains("search"))
@@ -260,4 +287,73 @@ fn without_a_server_there_is_an_address_of_the_link_until_one_comes() {
     lan.namespace.ip("link set lan0 up");
     service.wait_address("eth0", "10.77.0.");
     service.wait_no_address("eth0", "169.254.");
+}
+
+#[test]
+fn a_lease_after_a_restart_takes_the_place_of_what_was_there_before() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    machine.start().wait_address("eth0", "169.254.");
+    {
+        let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
+        let mut service = machine.start();
+        service.wait_address("eth0", "10.77.0.");
+        service.wait_no_address("eth0", "169.254.");
+    }
+    // Another network, whose server refuses the address.
+    fs::write(lan.leases.path(), "").unwrap();
+    fs::write(lan.log.path(), "").unwrap();
+    lan.namespace.ip("address add 10.88.0.1/24 dev lan0");
+    lan.namespace.ip("address del 10.77.0.1/24 dev lan0");
+    let _server = lan.serve("10.88.0.50,10.88.0.99,1h", &["--dhcp-authoritative"]);
+    let mut service = machine.start();
+    service.wait_address("eth0", "10.88.0.");
+    service.wait_no_address("eth0", "10.77.0.");
+}
+
+#[test]
+fn what_the_configuration_has_lost_meanwhile_is_gone_after_a_restart() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let configuration = |addresses: &str, routes: &str| {
+        format!(
+            "[network.links.eth0]\nipv6 = 'static'\naddresses = ['192.0.2.7/24', {addresses}]\nroutes = [{routes}]\n"
+        )
+    };
+    let stays = "{ destination = '198.51.100.0/24', gateway = '192.0.2.1' }, \
+                 { destination = '2001:db8:7::/64', gateway = '2001:db8::1' }";
+    let goes = "{ destination = '198.51.101.0/24', gateway = '192.0.2.1' }, \
+                { destination = '198.51.102.0/24', gateway = '192.0.2.1', table = 77 }, \
+                { destination = '2001:db8:8::/64', gateway = '2001:db8::1', metric = 9 }";
+    let mut machine =
+        Machine::new(&configuration("'192.0.2.8/24', '2001:db8::7/64', '2001:db8::8/64'", &format!("{stays}, {goes}")));
+    let other = Namespace::new();
+    machine.namespace.connect("eth0", &other, "lan0");
+    other.ip("link set lan0 up");
+    let shown = |machine: &Machine| {
+        let questions = ["-o address show dev eth0", "route show table all", "-6 route show table all"];
+        questions.map(|question| machine.namespace.ip(question)).concat()
+    };
+    let mut first = machine.start();
+    first.wait_ready();
+    let parts = ["198.51.101.0", "198.51.102.0", "2001:db8:8::", "192.0.2.8/24", "2001:db8::8/64"];
+    eventually("all of it", || parts.iter().all(|part| shown(&machine).contains(part)).then_some(()));
+    drop(first);
+    // What others have made is theirs.
+    machine.namespace.ip("address add 192.0.2.99/24 dev eth0");
+    machine.namespace.ip("route add 198.51.103.0/24 via 192.0.2.1");
+    machine.network = networking(&configuration("'2001:db8::7/64'", stays));
+    machine.start().wait_ready();
+    let after = shown(&machine);
+    for part in parts {
+        assert!(!after.contains(part), "{part}: {after}");
+    }
+    let parts = ["192.0.2.7/24", "192.0.2.99/24", "2001:db8::7/64", "198.51.100.0", "198.51.103.0", "2001:db8:7::"];
+    for part in parts {
+        assert!(after.contains(part), "{part}: {after}");
+    }
 }

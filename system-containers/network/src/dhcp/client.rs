@@ -314,7 +314,8 @@ impl Client {
             expires_at: after(lease.lease_time),
             lease: lease.clone(),
         };
-        let before = self.held.replace(held).map(|held| held.lease);
+        // The address may be there from an earlier run of the program.
+        let before = self.held.replace(held).map(|held| held.lease).or_else(|| self.kept.clone());
         if let Some(before) = before.filter(|before| before.address != lease.address) {
             actions.push(Action::Unconfigure(before));
         }
@@ -340,12 +341,12 @@ impl Client {
         }
         let text = message.text.as_deref().unwrap_or("no reason given");
         self.complain(format!("the DHCP server refuses the address: {text}"), actions);
-        if let Some(held) = self.held.take() {
-            actions.push(Action::Unconfigure(held.lease));
-        }
-        if self.kept.take().is_some() {
+        let kept = self.kept.take();
+        if kept.is_some() {
             actions.push(Action::Forget);
         }
+        // One that was only kept may be there from an earlier run of the program.
+        actions.extend(self.held.take().map(|held| held.lease).or(kept).map(Action::Unconfigure));
         // The first refusal is the normal course after a move to another network. A server that offers and then
         // refuses again and again must not be asked in a tight loop.
         self.refusals = self.refusals.saturating_add(1);

@@ -209,6 +209,7 @@ fn a_kept_lease_is_asked_for_at_once_and_its_refusal_leads_to_a_search() {
     assert_eq!((request.kind, request.requested, request.server), (Kind::Request, Some(ADDRESS.into()), None));
     let actions = bench.hear(Kind::Refuse, request.transaction, SERVER, [0; 4]);
     assert!(actions.contains(&Action::Forget));
+    assert!(unconfigured(&actions), "an earlier run of the program may have left it");
     let discover = sent(&actions);
     assert_eq!((discover.kind, discover.requested), (Kind::Discover, None));
 }
@@ -221,6 +222,10 @@ fn a_kept_lease_that_nobody_knows_is_given_up_soon() {
     let began = bench.now;
     while sent(&bench.wait().1).kind != Kind::Discover {}
     assert!(bench.now - began < Duration::from_secs(5));
+    let discover = sent(&bench.wait().1);
+    let request = sent(&bench.hear(Kind::Offer, discover.transaction, SERVER, [10, 0, 0, 77]));
+    let actions = bench.hear(Kind::Acknowledge, request.transaction, SERVER, [10, 0, 0, 77]);
+    assert!(unconfigured(&actions), "an earlier run of the program may have left it");
 }
 
 #[test]

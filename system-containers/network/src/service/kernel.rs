@@ -99,9 +99,13 @@ impl Service {
             return;
         }
         let settings = settings(self.network.as_ref(), link);
+        let is_known = self.network.is_some();
         match (self.links.get_mut(&index), settings) {
             (Some(host_link), Some(settings)) => {
                 host_link.reconfigure(link, settings, &self.means).await;
+                if is_known {
+                    host_link.take_up(link, &self.means).await;
+                }
                 host_link.follow(link, &self.means, clock::now()).await;
             }
             (Some(_), None) => {
@@ -109,6 +113,9 @@ impl Service {
             }
             (None, Some(settings)) => {
                 let mut host_link = HostLink::adopt(link, settings, &self.means).await;
+                if is_known {
+                    host_link.take_up(link, &self.means).await;
+                }
                 host_link.follow(link, &self.means, clock::now()).await;
                 self.links.insert(index, host_link);
             }
