@@ -21,6 +21,8 @@ use crate::resolver::{Names, server_text};
 use crate::router_advertisement::Advertised;
 use crate::{arp, report, sysctl};
 
+/// Without carrier on a link, packets take another one that leads to the same place.
+const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
 /// What of router advertisements is kept at the same time: a hostile router could name new servers with every message.
 const MOST_ADVERTISED: usize = 8;
 
@@ -131,12 +133,13 @@ impl HostLink {
         let temporary = if self.settings.privacy { "2" } else { "0" };
         let switches: &[(&str, &str)] = match self.settings.ipv6 {
             // 2: also on a machine that forwards, which one with containers does.
-            Ipv6::Auto => &[("disable_ipv6", "0"), ("accept_ra", "2"), ("use_tempaddr", temporary)],
-            Ipv6::Static => &[("disable_ipv6", "0"), ("accept_ra", "0")],
+            Ipv6::Auto => &[WAY_ROUND, ("disable_ipv6", "0"), ("accept_ra", "2"), ("use_tempaddr", temporary)],
+            Ipv6::Static => &[WAY_ROUND, ("disable_ipv6", "0"), ("accept_ra", "0")],
             Ipv6::Off => &[("disable_ipv6", "1")],
         };
-        for (key, value) in switches {
-            if let Err(error) = sysctl::set_link("ipv6", &self.name, key, value) {
+        let of_ipv6 = switches.iter().map(|switch| ("ipv6", switch));
+        for (family, (key, value)) in std::iter::once(("ipv4", &WAY_ROUND)).chain(of_ipv6) {
+            if let Err(error) = sysctl::set_link(family, &self.name, key, value) {
                 report::failure(&error);
             }
         }
@@ -226,6 +229,11 @@ impl HostLink {
     /// The lease in use.
     pub fn lease(&self) -> Option<&Lease> {
         self.dhcp.as_ref()?.client().lease()
+    }
+
+    /// Whether anybody can be reached by it.
+    pub fn has_carrier(&self) -> bool {
+        self.carrier
     }
 
     /// What it knows about names, the configuration's first.

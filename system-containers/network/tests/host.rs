@@ -357,3 +357,39 @@ fn what_the_configuration_has_lost_meanwhile_is_gone_after_a_restart() {
         assert!(after.contains(part), "{part}: {after}");
     }
 }
+
+#[test]
+fn another_link_is_used_while_the_first_has_no_carrier() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let link = |number: u32| {
+        format!(
+            "[network.links.eth{number}]\nmetric = {number}\nipv6 = 'static'\ndns = ['192.0.{number}.1']\n\
+             addresses = ['192.0.{number}.7/24', '2001:db8:{number}::7/64']\n\
+             gateways = ['192.0.{number}.1', '2001:db8:{number}::1']\n"
+        )
+    };
+    let machine = Machine::new(&(link(1) + &link(2)));
+    let others = [1, 2].map(|number| {
+        let other = Namespace::new();
+        machine.namespace.connect(&format!("eth{number}"), &other, "lan0");
+        other.ip("link set lan0 up");
+        other
+    });
+    let mut service = machine.start();
+    service.wait_ready();
+    let goes_by = |number: u32, last: u32| {
+        eventually("the way", || {
+            let ways = ["203.0.113.1", "2001:db8:ff::1"].map(|to| machine.namespace.ip(&format!("route get {to}")));
+            ways.iter().all(|way| way.contains(&format!("dev eth{number} "))).then_some(())
+        });
+        let servers = format!("nameserver 192.0.{number}.1\nnameserver 192.0.{last}.1\n");
+        eventually("its name server", || service.file("resolv.upstream.conf").contains(&servers).then_some(()));
+    };
+    goes_by(1, 2);
+    others[0].ip("link set lan0 down");
+    goes_by(2, 1);
+    others[0].ip("link set lan0 up");
+    goes_by(1, 2);
+}

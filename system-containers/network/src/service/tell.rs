@@ -78,7 +78,11 @@ impl Service {
             servers: network.dns.iter().map(ToString::to_string).collect(),
             search: network.dns_search.iter().map(ToString::to_string).collect(),
         });
-        std::iter::once(configured).chain(self.links.values().map(HostLink::names)).collect()
+        // Servers that cannot be reached come last.
+        let links = [true, false]
+            .into_iter()
+            .flat_map(|carrier| self.links.values().filter(move |link| link.has_carrier() == carrier));
+        std::iter::once(configured).chain(links.map(HostLink::names)).collect()
     }
 
     /// The configuration's, else those of all leases.
