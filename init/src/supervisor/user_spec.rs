@@ -217,6 +217,7 @@ fn mounts(
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]));
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
     }
+    let first = mounts.len();
     let folder = files_folder(name);
     for file in ["hosts", "hostname"] {
         let source = folder.join(file);
@@ -257,6 +258,9 @@ fn mounts(
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         mounts.push(mount(temporary.destination().as_ref(), "tmpfs", "tmpfs", &options));
     }
+    // As Docker's, so that none hides what belongs into it.
+    let depth = |mount: &Mount| mount.destination.split('/').filter(|part| !part.is_empty()).count();
+    mounts.get_mut(first..).unwrap_or_default().sort_by_key(depth);
     mounts
 }
 
@@ -308,4 +312,32 @@ fn device_rules(configured: &[Device], nodes: &[berth_runtime::spec::Device]) ->
         granted.map(|(device, node)| rule(true, &node.kind, Some(node.major), Some(node.minor), &device.access())),
     );
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_control::message::PreparedMount;
+
+    use super::*;
+
+    #[test]
+    fn no_mount_hides_what_belongs_into_it() {
+        let text = r#"{ "image": "x", "tmpfs": ["/run", "/srv/a/b"], "api": ["containers.list"], "readiness": "notify" }"#;
+        let container: Container = serde_json::from_str(text).unwrap();
+        let volume = |destination: &str| PreparedMount {
+            source: "/volume".into(),
+            destination: destination.to_owned(),
+            read_only: false,
+            owned: true,
+        };
+        let mounts = ["/etc", "/run/app", "/srv/a"].map(volume).to_vec();
+        let image = PreparedImage { mounts, ..PreparedImage::default() };
+        let spec = build("a", &container, &image, Place::default()).unwrap();
+        let places: Vec<&str> = spec.mounts.iter().map(|mount| mount.destination.as_str()).collect();
+        for (at, place) in places.iter().enumerate() {
+            let hidden = places.iter().take(at).find(|before| std::path::Path::new(before).starts_with(place));
+            assert_eq!(hidden, None, "{place} is mounted over it");
+        }
+        assert!(places.contains(&"/run/app") && places.contains(&berth_control::SOCKET_PATH));
+    }
 }
