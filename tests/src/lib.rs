@@ -20,6 +20,7 @@ pub mod programs;
 pub mod registry;
 pub mod runner;
 pub mod services;
+pub mod skips;
 mod sys;
 pub mod units;
 pub mod wait;

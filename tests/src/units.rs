@@ -7,15 +7,17 @@ use anyhow::{Context, Result};
 
 use crate::artifacts::repository;
 use crate::runner::Tally;
+use crate::skips::Skips;
 
 /// Runs `cargo test` over the workspace, shows what it says, and counts.
 ///
 /// # Errors
-/// If cargo cannot be started.
+/// If cargo cannot be started, or no temporary file be made.
 pub fn run() -> Result<Tally> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The feature builds the command line that tests of the runtime run.
     cargo.args(["test", "--workspace", "--no-fail-fast", "--features", "berth-runtime/cli"]).current_dir(repository());
+    let skips = Skips::of(&mut cargo)?;
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
     let output = child.stdout.take().context("cargo's output")?;
     let mut tally = Tally::default();
@@ -30,6 +32,11 @@ pub fn run() -> Result<Tally> {
     if !status.success() && tally.failed == 0 {
         // What does not compile, or ends before it has counted, is a failure as well.
         tally.failed = 1;
+    }
+    for skipped in skips.read()? {
+        println!("skipped  {skipped}");
+        tally.passed = tally.passed.saturating_sub(1);
+        tally.skipped += 1;
     }
     Ok(tally)
 }

@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn no_mount_hides_what_belongs_into_it() {
-        let text = r#"{ "image": "x", "tmpfs": ["/run", "/srv/a/b"], "api": ["containers.list"], "readiness": "notify" }"#;
+        let text =
+            r#"{ "image": "x", "tmpfs": ["/run", "/srv/a/b"], "api": ["containers.list"], "readiness": "notify" }"#;
         let container: Container = serde_json::from_str(text).unwrap();
         let volume = |destination: &str| PreparedMount {
             source: "/volume".into(),

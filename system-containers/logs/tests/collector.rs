@@ -177,7 +177,7 @@ fn on_small_disk(size: u32) -> Option<(Machine, PathBuf)> {
             mount(Some("tmpfs"), &logs, Some("tmpfs"), MsFlags::empty(), Some(format!("size={size}k").as_str()))
         });
     if let Err(error) = own {
-        eprintln!("SKIPPED: no mount namespace of its own: {error}");
+        berth_tests::skips::skip(&format!("no mount namespace of its own: {error}"));
         return None;
     }
     Some((Machine::start_in(directory, &logs), logs))

@@ -33,7 +33,7 @@ fn lan(driver: &str, mode: &str) -> Option<Site> {
     let probe = Namespace::new();
     probe.ip("link add up type veth peer name down");
     if !try_run(&format!("ip -n {} link add test0 link up type {driver}", probe.name)).status.success() {
-        eprintln!("SKIPPED: this kernel has no {driver}");
+        support::skip(&format!("this kernel has no {driver}"));
         return None;
     }
     Some(Site::with(&format!(

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{Machine, Namespace, Running, eventually, possible};
+use support::{Machine, Namespace, Running, eventually, possible, skip};
 
 /// Whether this kernel has these kinds of links; says so if not.
 fn has(kinds: &[&str]) -> bool {
@@ -25,7 +25,7 @@ fn has(kinds: &[&str]) -> bool {
         })
         .collect();
     if !missing.is_empty() {
-        eprintln!("SKIPPED: this kernel has no links of the kinds {missing:?}; the case links/ has Berth's own");
+        skip(&format!("this kernel has no links of the kinds {missing:?}; the case links/ has Berth's own"));
     }
     missing.is_empty()
 }

@@ -168,7 +168,7 @@ fn sctp_is_published_too() {
     let attached = service.attach("web", &web, &[port("", 7000, 7001, "sctp")]);
     if !Path::new("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established").exists() {
         assert!(attached.is_err_and(|reason| reason.contains("SCTP")), "what cannot work is said");
-        eprintln!("SKIPPED: this kernel does not follow SCTP");
+        support::skip("this kernel does not follow SCTP");
         return;
     }
     attached.unwrap();

@@ -7,7 +7,7 @@ use crate::machine::Api;
 /// Runs a program against the API in a thread of its own; `None` if there is no such program.
 async fn run(program: &str, arguments: Vec<String>) -> Option<String> {
     if Command::new(program).arg("--help").output().is_err() {
-        eprintln!("SKIPPED: {program} is not installed");
+        berth_tests::skips::skip(&format!("{program} is not installed"));
         return None;
     }
     let program = program.to_owned();

@@ -15,6 +15,7 @@ use berth_engine::layer::{self, Lower, Target};
 use berth_engine::merged::Merged;
 use berth_engine::room::Room;
 use berth_engine::store::Store;
+pub use berth_tests::skips::skip;
 
 /// Writes tar archives byte by byte, so that tests can write what no tool would.
 #[derive(Default)]
@@ -286,11 +287,4 @@ impl Machine {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Says that a test did not run, where the harness does not swallow it.
-#[expect(clippy::explicit_write, reason = "eprintln is captured")]
-pub fn skip(reason: &str) {
-    let name = std::thread::current().name().unwrap_or("test").to_owned();
-    writeln!(std::io::stderr(), "SKIPPED {name}: {reason}").unwrap();
 }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use berth_config::{Membership, Networking};
 use berth_control::channel::{CHANNEL_VARIABLE, Channel, ChannelError};
 use berth_control::message::{Attachment, FromInit, Link, Notice, Port, Reply, Request, ToInit};
+pub use berth_tests::skips::skip;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
@@ -40,9 +41,9 @@ pub fn possible(programs: &[&str]) -> bool {
         })
         .collect();
     if !missing.is_empty() {
-        eprintln!("SKIPPED: not installed: {missing:?}");
+        skip(&format!("not installed: {missing:?}"));
     } else if !nix::unistd::Uid::effective().is_root() {
-        eprintln!("SKIPPED: needs root to make network namespaces");
+        skip("needs root to make network namespaces");
     } else {
         return true;
     }
