@@ -24,6 +24,9 @@ pub struct SharedNetwork {
     pub resolver: PathBuf,
 }
 
+/// How the reason of a container begins that runs on without its network.
+const LOST: &str = "has lost its network: ";
+
 /// Where the text of a container's /etc/resolv.conf stands, by the way it has a network.
 pub fn resolver_file(name: &str, mode: &NetworkMode, shared: Option<&SharedNetwork>) -> PathBuf {
     match (mode, shared) {
@@ -65,11 +68,27 @@ impl Supervisor {
         let Some(container) = self.find_mut(name) else { return };
         container.addresses = addresses;
         let id = container.id;
+        if container.reason.starts_with(LOST) {
+            container.reason.clear();
+        }
         let changed = std::mem::replace(&mut container.resolv_conf, resolv_conf) != container.resolv_conf;
         if matches!(container.state, State::Attaching { .. }) {
             self.start(id);
         } else if changed && let Err(reason) = write_files(container) {
             log::warn!("container {name}: {reason}");
+        }
+    }
+
+    /// `network` could not give a container its addresses, or not again when it began anew.
+    pub(super) fn not_attached(&mut self, id: u32, reason: String) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if matches!(container.state, State::Attaching { .. }) {
+            self.set_up_failed(id, reason);
+        } else if container.may_have_processes() {
+            // What works in it goes on; what it needs the network for shows in its health.
+            container.reason = format!("{LOST}{reason}");
+            log::warn!("container {} {}; `berth restart {0}` tries again", container.name, container.reason);
+            self.changed(id);
         }
     }
 
@@ -178,6 +197,23 @@ mod tests {
         assert_eq!(told(&channel), [("web".to_owned(), false)]);
         world.apply(&web(""));
         assert_eq!(told(&channel), [("web".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_container_that_loses_its_network_says_so_until_it_has_it_again() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\n");
+        let (id, _channel) = service(&mut world.supervisor, "network");
+        world.supervisor.containers.get_mut(id).unwrap().ready = true;
+        world.prepare("web");
+        let namespace: std::os::fd::OwnedFd = std::fs::File::open("/proc/self/ns/net").unwrap().into();
+        world.supervisor.find_mut("web").unwrap().network = Some(namespace.into());
+        world.run("web");
+        let web = world.supervisor.id_of("web").unwrap();
+        world.supervisor.not_attached(web, "its parent eth1 is gone".to_owned());
+        assert_eq!(world.reason("web"), "has lost its network: its parent eth1 is gone");
+        assert_eq!(world.state("web"), berth_control::message::ContainerState::Running);
+        world.supervisor.attached("web", Vec::new(), String::new());
+        assert_eq!(world.reason("web"), "");
     }
 
     #[test]

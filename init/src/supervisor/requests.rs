@@ -234,12 +234,7 @@ impl Supervisor {
                 self.not_prepared(&name, reason, retry_s.map_or(Delay::Underway, Delay::Seconds))?;
             }
             Request::NetworkAttached { name, addresses, resolv_conf } => self.attached(&name, addresses, resolv_conf),
-            Request::NetworkFailed { name, reason } => {
-                let id = self.id_of(&name)?;
-                if matches!(self.containers.get(id).map(|container| &container.state), Some(State::Attaching { .. })) {
-                    self.set_up_failed(id, reason);
-                }
-            }
+            Request::NetworkFailed { name, reason } => self.not_attached(self.id_of(&name)?, reason),
             Request::Clock { behind, next } => clock::correct(behind, next)?,
             // Without its descriptor.
             _ => return Err("this request comes with a descriptor".to_owned()),
