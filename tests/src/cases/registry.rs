@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 
+use crate::archive::Layer;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::page;
@@ -13,6 +14,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "registry/declared-image-is-pulled", memory: 256, run: declared },
     Case { name: "registry/image-comes-later", memory: 256, run: later },
+    Case { name: "registry/images-and-volumes-by-hand", memory: 256, run: by_hand },
 ];
 
 const PAGE: &str = "<h1>A page from a registry</h1>\n";
@@ -57,5 +59,55 @@ fn later(bench: &Bench) -> Result<()> {
     machine.guest.wait_for_state("web", "running")?;
     let address = machine.forwarded(8080)?;
     ensure!(page::fetch(address, "/", wait::ANSWER)? == PAGE, "the page is another one");
+    Ok(())
+}
+
+/// What a person does with images and volumes who knows docker.
+fn by_hand(bench: &Bench) -> Result<()> {
+    let registry = Registry::start()?;
+    let name = registry.name();
+    let layer = Layer::new().file("own", 0o644, b"of the image\n");
+    let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.layer(layer).docker_archive();
+    let configuration = format!("[registries.\"{name}\"]\nplain_http = true\n");
+    let files = Files::new().with("berth.toml", configuration).with("archives/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    let mut shell = |command: &str| machine.guest.shell(&command.replace("REGISTRY", &name));
+
+    ensure_says(&shell("berth import /run/berth/user-data/archives/a.tar")?, "localhost/a:1")?;
+    ensure_says(&shell("echo secret | berth login -u me --password-stdin REGISTRY")?, "me is logged in to")?;
+    shell("berth tag localhost/a:1 REGISTRY/demo/a:1 && berth push REGISTRY/demo/a:1")?;
+    shell("berth logout REGISTRY")?;
+    ensure_says(&shell("berth logout REGISTRY 2>&1; echo code $?")?, "code 1")?;
+    shell("berth save --output /run/a.tar localhost/a:1")?;
+    shell("berth rmi localhost/a:1 REGISTRY/demo/a:1")?;
+    ensure_says(&shell("berth rmi localhost/a:1 2>&1; echo code $?")?, "code 1")?;
+    ensure!(shell("berth images -q")?.is_empty(), "an image is left");
+
+    ensure_says(&shell("berth run --rm REGISTRY/demo/a:1 cat /own")?, "of the image")?;
+    shell("berth prune --all --force")?;
+    ensure!(shell("berth images -q")?.is_empty(), "an image is left that nothing needs");
+    ensure_says(&shell("berth import < /run/a.tar && berth run --rm localhost/a:1 cat /own")?, "of the image")?;
+
+    ensure_says(&shell("berth volume create --opt size=4m data")?, "data")?;
+    let in_it = "berth run --rm -v data:/data localhost/a:1";
+    shell(&format!("{in_it} sh -c 'echo kept > /data/file'"))?;
+    ensure_says(&shell(&format!("{in_it} cat /data/file"))?, "kept")?;
+    ensure_says(
+        &shell(&format!("{in_it} dd if=/dev/zero of=/data/large bs=1M count=8 2>&1; echo code $?"))?,
+        "code 1",
+    )?;
+    shell("berth run -d --name user -v data:/data localhost/a:1")?;
+    let refused = shell("berth volume rm data 2>&1; echo code $?")?;
+    ensure_says(&refused, "user")?;
+    ensure_says(&refused, "code 1")?;
+    ensure_says(&shell("berth rmi localhost/a:1 2>&1; echo code $?")?, "code 1")?;
+    shell("berth rm -f user && berth volume rm data")?;
+    ensure!(shell("berth volume ls -q")?.is_empty(), "a volume is left");
+    Ok(())
+}
+
+fn ensure_says(said: &str, wanted: &str) -> Result<()> {
+    ensure!(said.contains(wanted), "{wanted:?} is not in {said:?}");
     Ok(())
 }
