@@ -8,7 +8,7 @@ use berth_engine::trust;
 use support::Image;
 use support::client::{Client, image, layer};
 use support::registry::Registry;
-use support::signing::{Signature, Signer, tag};
+use support::signing::{BUNDLE, Signature, Signer, tag};
 
 /// A registry with an image, and the image's digest.
 fn registry() -> (Registry, Digest) {
@@ -123,6 +123,32 @@ fn a_signature_that_refers_to_its_image_is_found() {
     registry.remove(&path);
     registry.put_manifest("demo", &format!("sha256-{}", digest.hex()), index.as_bytes());
     client.pull(&pinned).unwrap();
+}
+
+#[test]
+fn a_bundle_that_refers_to_its_image_is_a_signature() {
+    for ed25519 in [false, true] {
+        let (Some(signer), Some(other)) = (Signer::new(ed25519), Signer::new(ed25519)) else { return };
+        let (registry, digest) = registry();
+        let Some(client) = client(&registry, &signer) else { return };
+        let name = format!("{}/demo:1", registry.name());
+        let path = format!("/v2/demo/referrers/{digest}?artifactType={}", BUNDLE.replace('+', "%2B"));
+        let refer = |signature: &Signature, kind: &str| {
+            let bundle = put(&registry, "unrelated", signature);
+            let annotations = format!(r#"{{"dev.sigstore.bundle.predicateType":"{kind}"}}"#);
+            let listed = format!(r#"{{"digest":"{bundle}","size":1,"annotations":{annotations}}}"#);
+            let index = format!(r#"{{"schemaVersion":2,"manifests":[{listed}]}}"#);
+            registry.put(&path, "application/vnd.oci.image.index.v1+json", index.as_bytes());
+        };
+        refer(&other.bundle(digest), "https://sigstore.dev/cosign/sign/v1");
+        refusal(&client, &name, "it is not by a key of the policy");
+        refer(&signer.bundle(Digest::of(b"another")), "https://sigstore.dev/cosign/sign/v1");
+        refusal(&client, &name, "it is a signature of");
+        refer(&signer.bundle(digest), "https://slsa.dev/provenance/v1");
+        refusal(&client, &name, "has none");
+        refer(&signer.bundle(digest), "https://sigstore.dev/cosign/sign/v1");
+        client.pull(&name).unwrap();
+    }
 }
 
 #[test]

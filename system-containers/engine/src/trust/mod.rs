@@ -7,6 +7,7 @@
 //! A digest, or a name that was given by hand, changes nothing of that. Archives come from whoever writes the policy too,
 //! and are not asked: see `store/origin.rs`.
 
+mod bundle;
 pub mod key;
 pub mod signature;
 

@@ -2,15 +2,17 @@
 //!
 //! What is signed is a small document ("simple signing") that names the image's digest; the signature stands in an annotation
 //! of its layer. Such a manifest is found by its tag `sha256-<hex>.sig`, or by asking who refers to the image (OCI
-//! distribution specification 1.1, "Listing Referrers"). Sigstore's bundles, transparency logs and certificates are not
-//! read: a key is what the policy has.
+//! distribution specification 1.1, "Listing Referrers"), where newer signatures are too: see [`super::bundle`]. Transparency
+//! logs and certificates are not read: a key is what the policy has.
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::key::Key;
-use super::{Policy, TrustError};
+use super::{Policy, TrustError, bundle};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, Manifest};
 use crate::registry::{Client, RegistryError};
@@ -20,7 +22,7 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const TYPE: &str = "cosign container image signature";
 /// What cosign calls the manifest of a signature among the referrers.
 const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
-/// The largest payload, in bytes: it is some hundred.
+/// The largest payload, in bytes: it is some hundred, a bundle some thousand.
 const PAYLOAD_BYTES: u64 = 64 << 10;
 /// The most signatures that are looked at: whoever may push can add some.
 const SIGNATURES: usize = 32;
@@ -67,8 +69,14 @@ pub async fn verify(client: &Client, policy: &Policy, named: Digest, chosen: Dig
 /// What may be signatures of an image.
 async fn candidates(client: &Client, image: Digest) -> Result<Vec<Descriptor>, TrustError> {
     let mut found = layers(client, &format!("sha256-{}.sig", image.hex()), None).await?;
-    for referrer in client.referrers(image, ARTIFACT).await?.iter().take(SIGNATURES) {
-        found.extend(layers(client, &referrer.digest.to_string(), Some(referrer.digest)).await?);
+    let mut seen = BTreeSet::new();
+    for kind in [ARTIFACT, bundle::MEDIA_TYPE] {
+        let mut referrers = client.referrers(image, kind).await?;
+        // Not every registry asks for the kind.
+        referrers.retain(|referrer| bundle::may_sign(referrer) && seen.insert(referrer.digest));
+        for referrer in referrers.iter().take(SIGNATURES) {
+            found.extend(layers(client, &referrer.digest.to_string(), Some(referrer.digest)).await?);
+        }
     }
     Ok(found)
 }
@@ -83,7 +91,8 @@ async fn layers(client: &Client, reference: &str, digest: Option<Digest>) -> Res
     // What is no manifest is no signature.
     let manifest: Option<Manifest> = serde_json::from_slice(&bytes).ok();
     let mut layers = manifest.and_then(|manifest| manifest.layers).unwrap_or_default();
-    layers.retain(|layer| layer.media_type == PAYLOAD && layer.size <= PAYLOAD_BYTES);
+    let is_one = |layer: &Descriptor| layer.media_type == PAYLOAD || layer.media_type == bundle::MEDIA_TYPE;
+    layers.retain(|layer| is_one(layer) && layer.size <= PAYLOAD_BYTES);
     Ok(layers)
 }
 
@@ -95,7 +104,10 @@ async fn check(
     image: Digest,
 ) -> Result<Result<(), String>, RegistryError> {
     let payload = client.document(layer).await?;
-    Ok(judge(&payload, layer.annotation(SIGNATURE), keys, image))
+    Ok(match layer.media_type == PAYLOAD {
+        true => judge(&payload, layer.annotation(SIGNATURE), keys, image),
+        false => bundle::judge(&payload, keys, image),
+    })
 }
 
 fn judge(payload: &[u8], signature: Option<&str>, keys: &[Key], image: Digest) -> Result<(), String> {
@@ -118,12 +130,12 @@ fn judge(payload: &[u8], signature: Option<&str>, keys: &[Key], image: Digest) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 
-    fn signer() -> (EcdsaKeyPair, Key) {
+    pub fn signer() -> (EcdsaKeyPair, Key) {
         let (algorithm, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
         let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).unwrap();

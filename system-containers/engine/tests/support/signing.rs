@@ -22,6 +22,9 @@ pub struct Signature {
     pub manifest: Vec<u8>,
 }
 
+/// What a bundle is called.
+pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
 impl Signer {
     /// None without openssl.
     pub fn new(ed25519: bool) -> Option<Self> {
@@ -53,11 +56,7 @@ impl Signer {
         let payload = format!(
             r#"{{"critical":{{"identity":{{"docker-reference":"demo"}},"image":{{"docker-manifest-digest":"{image}"}},"type":"cosign container image signature"}},"optional":null}}"#
         );
-        std::fs::write(self.folder.path().join("payload"), &payload).unwrap();
-        let signature = match self.ed25519 {
-            true => self.openssl(&["pkeyutl", "-sign", "-rawin", "-in", "payload", "-inkey", "key"]),
-            false => self.openssl(&["dgst", "-sha256", "-sign", "key", "payload"]),
-        };
+        let signature = self.signature(payload.as_bytes());
         let config = format!(
             r#"{{"architecture":"","os":"","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
             Digest::of(payload.as_bytes())
@@ -67,9 +66,41 @@ impl Signer {
             descriptor("config.v1+json", config.as_bytes(), ""),
             Digest::of(payload.as_bytes()),
             payload.len(),
-            STANDARD.encode(signature)
+            signature
         );
         Signature { config: config.into(), payload: payload.into(), manifest: manifest.into() }
+    }
+
+    /// The same of its version 3.
+    pub fn bundle(&self, image: Digest) -> Signature {
+        let statement = format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"digest":{{"sha256":"{}"}}}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{{}}}}"#,
+            image.hex()
+        );
+        let kind = "application/vnd.in-toto+json";
+        let signature =
+            self.signature(format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len()).as_bytes());
+        let payload = format!(
+            r#"{{"mediaType":"{BUNDLE}","verificationMaterial":{{"publicKey":{{"hint":"x"}},"tlogEntries":[]}},"dsseEnvelope":{{"payload":"{}","payloadType":"{kind}","signatures":[{{"sig":"{signature}"}}]}}}}"#,
+            STANDARD.encode(&statement)
+        );
+        let config = "{}";
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"{BUNDLE}","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}},"layers":[{{"mediaType":"{BUNDLE}","digest":"{}","size":{}}}]}}"#,
+            Digest::of(config.as_bytes()),
+            Digest::of(payload.as_bytes()),
+            payload.len()
+        );
+        Signature { config: config.into(), payload: payload.into(), manifest: manifest.into() }
+    }
+
+    /// In base64.
+    fn signature(&self, content: &[u8]) -> String {
+        std::fs::write(self.folder.path().join("payload"), content).unwrap();
+        STANDARD.encode(match self.ed25519 {
+            true => self.openssl(&["pkeyutl", "-sign", "-rawin", "-in", "payload", "-inkey", "key"]),
+            false => self.openssl(&["dgst", "-sha256", "-sign", "key", "payload"]),
+        })
     }
 }
 
