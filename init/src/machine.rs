@@ -102,6 +102,9 @@ pub struct Facts {
     pub dhcp_hostname: Option<String>,
     /// A configuration that waits for its confirmation.
     unconfirmed: Option<Unconfirmed>,
+    /// Whether the configuration in force could not be recorded.
+    #[serde(default)]
+    unrecorded: bool,
     /// Who wants the next program; it is the one that answers.
     reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
@@ -143,6 +146,7 @@ impl Machine {
                 networks: Vec::new(),
                 dhcp_hostname: None,
                 unconfirmed: None,
+                unrecorded: false,
                 reexecution: Vec::new(),
                 shutdown: None,
                 watchdog: None,

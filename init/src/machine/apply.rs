@@ -33,6 +33,10 @@ pub enum Purpose {
     Try(Duration),
 }
 
+/// Why nothing is put in force while another configuration waits for its confirmation.
+const UNCONFIRMED: &str =
+    "the last configuration is not confirmed yet: `berth confirm` keeps it, or wait until it is taken back";
+
 /// A configuration that is in force until somebody confirms it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Unconfirmed {
@@ -46,9 +50,7 @@ impl Machine {
     /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
     pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
         if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
-            let reason =
-                "the last configuration is not confirmed yet: `berth confirm` keeps it, or wait until it is taken back";
-            return self.supervisor.refuse(applicant, reason.to_owned());
+            return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
         let old = self.supervisor.configuration.clone();
         self.start_task(|| {
@@ -68,7 +70,14 @@ impl Machine {
             Ok(wanted) => *wanted,
             Err(reason) => return self.supervisor.refuse(applicant, reason),
         };
+        // Another one may have come in force while the task looked.
+        if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
+            return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
+        }
         if purpose == Purpose::Plan || wanted == self.supervisor.configuration {
+            if purpose == Purpose::Apply && self.facts.unrecorded {
+                return self.record(applicant);
+            }
             return self.supervisor.reply_to(applicant, Reply::Done);
         }
         let previous = Box::new(self.supervisor.configuration.clone());
@@ -101,6 +110,7 @@ impl Machine {
 
     /// What is in force is recorded, or not.
     pub(super) fn recorded(&mut self, applicant: Applicant, problem: Option<String>) {
+        self.facts.unrecorded = problem.is_some();
         match problem {
             None => self.supervisor.reply_to(applicant, Reply::Done),
             Some(reason) => {

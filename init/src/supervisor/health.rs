@@ -28,6 +28,8 @@ use crate::reactor::{Reactor, Token};
 
 /// How much of what a check's program has printed is told, in bytes.
 const OUTPUT: usize = 512;
+/// How the reason of an unhealthy container begins.
+const FAILS: &str = "its health check fails: ";
 
 /// What the checks of one run of a container have found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -219,10 +221,12 @@ impl Supervisor {
         let Some(health) = container.health.as_mut() else { return };
         let changed = health.count(result.is_ok(), self.now);
         let unhealthy = health.status == message::Health::Unhealthy;
-        container.reason = match result {
-            Err(reason) if unhealthy => format!("its health check fails: {reason}"),
-            _ => String::new(),
-        };
+        match result {
+            Err(reason) if unhealthy => container.reason = format!("{FAILS}{reason}"),
+            // Another reason is not the check's to take away.
+            _ if container.reason.starts_with(FAILS) => container.reason.clear(),
+            _ => {}
+        }
         if changed {
             let name = &container.name;
             match unhealthy {
@@ -253,6 +257,7 @@ fn told(output: &File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::world::World;
     use std::io::Write;
 
     fn health(text: &str) -> Health {
@@ -284,6 +289,23 @@ mod tests {
         assert!(health.count(true, now));
         assert_eq!(health.deadline(), now + Duration::from_secs(9));
         assert!(health.count(false, now) && health.status == message::Health::Unhealthy);
+    }
+
+    #[test]
+    fn a_check_takes_no_other_reason_away() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("web");
+        world.run("web");
+        let id = world.supervisor.id_of("web").unwrap();
+        let web = world.supervisor.containers.get_mut(id).unwrap();
+        web.health = Some(health("retries = 1\n"));
+        web.reason = "has not said READY=1".to_owned();
+        world.supervisor.checked(id, Ok(()));
+        assert_eq!(world.reason("web"), "has not said READY=1");
+        world.supervisor.checked(id, Err("refused".to_owned()));
+        assert_eq!(world.reason("web"), "its health check fails: refused");
+        world.supervisor.checked(id, Ok(()));
+        assert_eq!(world.reason("web"), "");
     }
 
     #[test]

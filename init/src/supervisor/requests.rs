@@ -9,7 +9,7 @@ use berth_config::Role;
 use berth_control::channel::ChannelError;
 use berth_control::listing;
 use berth_control::message::{
-    CONTAINERS_AT_ONCE, FromInit, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
+    CONTAINERS_AT_ONCE, FromInit, Kind, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -212,7 +212,14 @@ impl Supervisor {
             Request::Ready => self.service_ready(from),
             Request::Start { name } => self.start_by_name(&name)?,
             Request::Stop { name, ending } => {
-                self.stop_with(self.id_of(&name)?, Goal::Stop, ending)?;
+                let id = self.id_of(&name)?;
+                // Without `control` nobody could ask for it again, and without `logs` everybody's pipe fills.
+                if self.containers.get(id).is_some_and(|container| container.kind() == Kind::System) {
+                    return Err(format!(
+                        "{name} is a system container, which the machine needs; `berth restart {name}` starts it anew"
+                    ));
+                }
+                self.stop_with(id, Goal::Stop, ending)?;
                 self.keep_stopped(&name, true);
             }
             Request::Restart { name, ending } => {

@@ -211,6 +211,16 @@ fn a_condition_that_is_not_met_is_no_failure() {
 }
 
 #[test]
+fn a_system_container_cannot_be_stopped() {
+    let mut supervisor = supervisor();
+    let control = service(&mut supervisor, "control");
+    let request = Request::Stop { name: "control".into(), ending: Ending::default() };
+    let Reply::Refused { reason } = ask(&mut supervisor, &control, request) else { panic!("it is stopped") };
+    assert!(reason.contains("`berth restart control`"), "{reason}");
+    assert!(supervisor.find("control").unwrap().goal == Goal::Run);
+}
+
+#[test]
 fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
     let text = "[containers.a]\nimage = \"a\"\nrestart = \"unless-stopped\"\n[containers.b]\nimage = \"b\"\n";
     let mut before = supervisor();
