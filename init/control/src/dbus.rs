@@ -59,6 +59,11 @@ pub trait Machine1 {
     /// The same, and the configuration is in force and recorded by the time of the answer. With a time in milliseconds
     /// other than 0 the one before is in force again after it, unless [`Self::confirm`] comes first.
     fn apply(&self, files: &[(&str, &str)], confirm_ms: u64) -> Result<String, ApiError>;
+    /// As [`Self::plan`], for files that are larger than a message, which is 32 KiB: a list of names and texts as JSON, in a
+    /// file of memory (memfd_create(2)) of at most 4 MiB.
+    fn plan_files(&self, files: OwnedFd) -> Result<String, ApiError>;
+    /// As [`Self::apply`], for such files.
+    fn apply_files(&self, files: OwnedFd, confirm_ms: u64) -> Result<String, ApiError>;
     /// The configuration that was applied on trial is to stay.
     fn confirm(&self) -> Result<(), ApiError>;
     /// PID 1 executes itself anew; no container notices.

@@ -1,7 +1,7 @@
 //! PID 1 as a client may ask it: everything, or the parts that a container's configuration names.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use berth_config::ApiPart;
 use berth_control::dbus::{ApiError, Change};
 use berth_control::listing;
 use berth_control::message::{Container, Machine, Notice, Reply, Request, Statistics};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::broadcast;
 
 use crate::init::{Answer, Init, unavailable, unexpected};
+use crate::sheet;
 
 /// What a client may.
 #[derive(Debug)]
@@ -98,15 +98,9 @@ impl Caller {
 
     /// Asks with configuration files on a sheet of memory, and returns what PID 1 has written in their place.
     pub async fn with_sheet(&self, request: Request, files: &[(String, String)]) -> Result<String, ApiError> {
-        let failed = |error: std::io::Error| unavailable(&format!("pass the configuration on: {error}"));
-        let sheet = memfd_create("configuration", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?;
-        let mut sheet = File::from(sheet);
-        let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
-        sheet.write_all(&text).and_then(|()| sheet.rewind()).map_err(failed)?;
+        let sheet = sheet::write(files)?;
         self.done_with(request, &[sheet.as_fd()]).await?;
-        let mut answer = String::new();
-        sheet.rewind().and_then(|()| sheet.read_to_string(&mut answer)).map_err(failed)?;
-        Ok(answer)
+        sheet::answer(sheet)
     }
 
     /// The machine as it is now.

@@ -29,6 +29,7 @@ mod logs;
 mod machine;
 mod past;
 pub mod server;
+mod sheet;
 mod sys;
 mod transport;
 mod volumes;

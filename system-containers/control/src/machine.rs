@@ -11,6 +11,7 @@ use zbus::wire::OwnedFd;
 use crate::caller::Caller;
 use crate::init::unexpected;
 use crate::server::Subscription;
+use crate::sheet;
 
 /// Serves the interface to one client.
 pub struct Machine1 {
@@ -86,6 +87,14 @@ impl Machine1 {
     async fn apply(&self, files: Vec<(String, String)>, confirm_ms: u64) -> Result<String, ApiError> {
         let confirm_ms = (confirm_ms > 0).then_some(confirm_ms);
         self.init.with_sheet(Request::Apply { confirm_ms }, &files).await
+    }
+
+    async fn plan_files(&self, files: OwnedFd) -> Result<String, ApiError> {
+        self.plan(sheet::read(files.into())?).await
+    }
+
+    async fn apply_files(&self, files: OwnedFd, confirm_ms: u64) -> Result<String, ApiError> {
+        self.apply(sheet::read(files.into())?, confirm_ms).await
     }
 
     async fn confirm(&self) -> Result<(), ApiError> {

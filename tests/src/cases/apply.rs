@@ -44,6 +44,9 @@ fn only_what_differs(bench: &Bench) -> Result<()> {
         apply(&mut machine, &old, "apply")? == "Nothing changes.\n",
         "the running configuration is something to do"
     );
+    // As large as no message.
+    let large = format!("{old}{}", "# Nothing but a remark.\n".repeat(4000));
+    ensure!(apply(&mut machine, &large, "apply")? == "Nothing changes.\n", "remarks are something to do");
     let new = configuration(&[
         ("changed", "environment = { A = \"1\" }\n"),
         ("kept", ""),

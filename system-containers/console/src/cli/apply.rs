@@ -1,11 +1,14 @@
 //! `berth plan`, `berth apply`, `berth confirm`.
 
 use std::fmt::Write as _;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use berth_config::{Action, Change, Plan, TimeSpan};
 use clap::Args;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use zbus::wire::OwnedFd;
 
 use super::api::Api;
 use super::error::Error;
@@ -32,7 +35,7 @@ pub struct Arguments {
 /// Says what would happen.
 pub async fn plan(api: &Api, files: &Files, json: bool) -> Result<String, Error> {
     let read = files.read()?;
-    let answer = api.machine.plan(&borrowed(&read)).await?;
+    let answer = api.machine.plan_files(sheet(&read)?).await?;
     show(&answer, json)
 }
 
@@ -50,7 +53,7 @@ async fn put_in_force(
 ) -> Result<String, Error> {
     let time = arguments.confirm.map(|time| time.duration().as_millis().max(1));
     let milliseconds = time.map_or(0, |time| u64::try_from(time).unwrap_or(u64::MAX));
-    let answer = api.machine.apply(&borrowed(read), milliseconds).await?;
+    let answer = api.machine.apply_files(sheet(read)?, milliseconds).await?;
     let mut text = show(&answer, json)?;
     if let Some(time) = arguments.confirm.filter(|_| !json && !is_empty(&answer)) {
         let _ = writeln!(text, "It is taken back in {time}, unless you say `berth confirm`.");
@@ -61,7 +64,7 @@ async fn put_in_force(
 /// The same for files that change nothing but networks.
 pub async fn run_for_network(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     let read = arguments.files.read()?;
-    let plan = parse(&api.machine.plan(&borrowed(&read)).await?)?;
+    let plan = parse(&api.machine.plan_files(sheet(&read)?).await?)?;
     if let Some(other) = beside_networks(&plan) {
         return Err(Error::Refused(format!("this changes more than networks ({other}): use `berth apply`")));
     }
@@ -97,8 +100,14 @@ impl Files {
     }
 }
 
-fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
-    files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+/// The files in memory: a message may be too small for them.
+fn sheet(files: &[(String, String)]) -> Result<OwnedFd, Error> {
+    let failed = |error: std::io::Error| Error::Refused(format!("pass the files on: {error}"));
+    let memory = memfd_create("configuration", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut memory = File::from(memory);
+    let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
+    memory.write_all(&text).map_err(failed)?;
+    Ok(std::os::fd::OwnedFd::from(memory).into())
 }
 
 fn parse(answer: &str) -> Result<Plan, Error> {
