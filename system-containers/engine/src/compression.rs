@@ -172,6 +172,28 @@ mod tests {
         assert!(!Compression::is_large(&[0x1f, 0x8b]) && !Compression::is_large(&[0x28, 0xb5, 0x2f, 0xfd]));
     }
 
+    /// A frame of ten bytes that asks for this window: its descriptor says nothing of the content, and its only block is
+    /// not compressed (RFC 8878, sections 3.1.1.1 and 3.1.1.2).
+    fn asking_for(log: u8, eighths: u8) -> Vec<u8> {
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3 | eighths, 10 << 3 | 1, 0, 0];
+        [&header[..], b"0123456789"].concat()
+    }
+
+    fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        Decoder::new(Compression::Zstd, bytes)?.read_to_end(&mut all).map(|_| all)
+    }
+
+    #[test]
+    fn a_window_beyond_the_limit_is_refused() {
+        let most = limits::ZSTD_WINDOW_LOG as u8;
+        assert!(1_usize << most <= 32 << 20, "the engine has 64 MiB in all");
+        assert_eq!(decompressed(&asking_for(most, 0)).unwrap(), b"0123456789");
+        for (log, eighths) in [(most, 1), (most + 1, 0), (31, 7), (41, 7)] {
+            assert!(decompressed(&asking_for(log, eighths)).is_err(), "{log} {eighths}");
+        }
+    }
+
     #[test]
     fn methods_are_told_by_their_first_bytes() {
         assert_eq!(Compression::detect(&[0x1f, 0x8b, 8]), Ok(Compression::Gzip));

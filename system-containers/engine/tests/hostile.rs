@@ -2,8 +2,15 @@
 
 mod support;
 
-use berth_engine::merged::Found;
-use support::{Header, Image, Machine, Tar, oci_archive};
+use std::fs::File;
+use std::os::fd::AsFd as _;
+
+use berth_engine::archive::{Archive, ArchiveError, Contents};
+use berth_engine::layer::{self, LayerError, Limits, Lower, Target};
+use berth_engine::limits;
+use berth_engine::merged::{Found, Merged};
+use berth_engine::room::Room;
+use support::{Header, Image, Machine, Tar, blob_name, descriptor, oci_archive};
 
 /// Imports an image of this one layer; the problem that was reported.
 fn refused(layer: Vec<u8>) -> Option<String> {
@@ -160,4 +167,117 @@ fn a_size_beyond_all_bounds() {
         // A disk with less than these 8 GiB free is noticed first.
         assert!(problem.contains("truncated") || problem.contains("has no room"), "{problem}");
     }
+}
+
+/// Unpacks a layer within these limits; why it was refused.
+fn limited(layer: &[u8], most: Limits) -> Option<LayerError> {
+    let folder = tempfile::tempdir().unwrap();
+    let place = File::open(folder.path()).unwrap();
+    let target = Target { file: tempfile::tempfile().unwrap(), place: place.as_fd(), uuid: [0; 16] };
+    let none = || Ok(Merged::new(Vec::new())?);
+    layer::unpack_within(layer, target, &Lower::new(&none), Room::new(Some(0)), most).err()
+}
+
+#[test]
+fn a_layer_of_too_many_entries() {
+    let named = |count: u32| (0..count).fold(Tar::default(), |tar, number| tar.directory(&number.to_string(), 0o755));
+    // Also what leaves nothing in the image costs time.
+    let unseen = |count: u32| (0..count).fold(Tar::default(), |tar, _| tar.file(".wh..wh.plnk", b""));
+    let most = Limits { entries: 10, ..Limits::default() };
+    for tar in [named, unseen] {
+        assert!(limited(&tar(10).finish(), most).is_none());
+        // It ends there, whatever comes behind.
+        let more = tar(11).data(&[b'x'; 512]).finish();
+        assert!(matches!(limited(&more, most), Some(LayerError::Entries)));
+    }
+}
+
+#[test]
+fn a_layer_of_too_many_bytes() {
+    let files = |sizes: [usize; 2]| Tar::default().file("a", &vec![1; sizes[0]]).file("b", &vec![1; sizes[1]]).finish();
+    let most = Limits { bytes: 100_000, ..Limits::default() };
+    assert!(limited(&files([20_000, 20_000]), most).is_none());
+    // The sum counts, also of what does not get into the image.
+    assert!(matches!(limited(&files([50_000, 50_001]), most), Some(LayerError::Bytes)));
+    let unseen = Tar::default().file(".wh..wh.a", &[1; 50_000]).file(".wh..wh.b", &[1; 50_001]).finish();
+    assert!(matches!(limited(&unseen, most), Some(LayerError::Bytes)));
+    // Inodes are bytes as well: a node has none in the archive.
+    let node = |tar: Tar, number: u32| tar.entry(&pipe(&number.to_string()), b"");
+    let nodes = |count: u32| (0..count).fold(Tar::default(), node).finish();
+    assert!(limited(&nodes(500), most).is_none());
+    assert!(matches!(limited(&nodes(4000), most), Some(LayerError::Bytes)));
+}
+
+/// A named pipe.
+fn pipe(name: &str) -> Header<'_> {
+    Header { kind: b'6', name: name.as_bytes(), ..Header::default() }
+}
+
+#[test]
+fn a_layer_that_claims_too_many_bytes() {
+    let claiming = |size: u64| Tar::default().pax(&[("size", size.to_string().as_bytes())]).file("x", b"").finish();
+    // Nothing of it is read.
+    let beyond = claiming(limits::LAYER_BYTES + 1);
+    assert!(matches!(limited(&beyond, Limits::default()), Some(LayerError::Bytes)));
+    let within = limited(&claiming(limits::LAYER_BYTES), Limits::default());
+    assert!(matches!(within, Some(LayerError::Tar(_) | LayerError::NoSpace { .. })), "{within:?}");
+    let sparse =
+        [("GNU.sparse.major", &b"0"[..]), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"4611686018427387904")];
+    let sparse = Tar::default().pax(&sparse).file("x", b"1").finish();
+    assert!(matches!(limited(&sparse, Limits::default()), Some(LayerError::Bytes)));
+}
+
+#[test]
+fn a_layer_whose_names_take_too_much_memory() {
+    // A directory may be there many times, each time with attributes.
+    let attributes = [("SCHILY.xattr.user.x", &[b'x'; 60_000][..])];
+    let once = Tar::default().pax(&attributes).directory("d", 0o755).unfinished();
+    let times = |count: usize| [once.repeat(count), vec![0; 1024]].concat();
+    assert!(limited(&times(800), Limits::default()).is_none());
+    assert!(matches!(limited(&times(850), Limits::default()), Some(LayerError::Names)));
+}
+
+/// What an archive holds.
+fn contents(bytes: &[u8]) -> Result<Contents, ArchiveError> {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = File::open(folder.path()).unwrap();
+    Archive::receive(bytes, "x.tar", spool.as_fd(), Room::new(Some(0)))?.contents()
+}
+
+#[test]
+fn an_archive_of_too_many_entries() {
+    let empty = Tar::default().file("x", b"").unfinished();
+    let of = |count: u64| [empty.repeat(usize::try_from(count).unwrap()), vec![0; 1024]].concat();
+    assert!(matches!(contents(&of(limits::ARCHIVE_ENTRIES)), Err(ArchiveError::NoImages)));
+    assert!(matches!(contents(&of(limits::ARCHIVE_ENTRIES + 1)), Err(ArchiveError::Entries)));
+}
+
+#[test]
+fn an_archive_of_too_many_images() {
+    let config = Image::new("x", Vec::new()).config();
+    let manifest = |number: usize| {
+        let config = descriptor("config.v1+json", &config, "");
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"number":"{number}"}}}}"#)
+    };
+    // So many in the layout, of which so many are different, and so many of docker save.
+    let archive = |named: usize, different: usize, saved: usize| {
+        let mut tar = Tar::default().file("config.json", &config).file(&blob_name(&config), &config);
+        let manifests: Vec<String> = (0..different.max(1)).map(manifest).collect();
+        for manifest in &manifests {
+            tar = tar.file(&blob_name(manifest.as_bytes()), manifest.as_bytes());
+        }
+        let named = manifests.iter().cycle().take(named);
+        let named: Vec<String> = named.map(|one| descriptor("manifest.v1+json", one.as_bytes(), "")).collect();
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, named.join(","));
+        let saved = vec![r#"{"Config":"config.json"}"#; saved].join(",");
+        tar.file("index.json", index.as_bytes()).file("manifest.json", format!("[{saved}]").as_bytes()).finish()
+    };
+    let most = limits::ARCHIVE_IMAGES;
+    let found = |named, different, saved| contents(&archive(named, different, saved)).map(|found| found.images.len());
+    assert_eq!(found(most, 1, 0).unwrap(), 1, "many names of one image");
+    assert!(matches!(found(most + 1, 1, 0), Err(ArchiveError::Images)), "in the layout");
+    assert_eq!(found(0, 0, most).unwrap(), most);
+    assert!(matches!(found(0, 0, most + 1), Err(ArchiveError::Images)), "in manifest.json");
+    assert_eq!(found(200, 200, most - 200).unwrap(), most);
+    assert!(matches!(found(200, 200, most - 199), Err(ArchiveError::Images)), "in both together");
 }

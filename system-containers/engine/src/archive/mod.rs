@@ -267,6 +267,17 @@ fn decompress(
     spool: BorrowedFd<'_>,
     room: Room,
 ) -> Result<File, ArchiveError> {
+    decompress_within(source, method, spool, room, limits::LAYER_BYTES)
+}
+
+/// The same if it comes to at most so many bytes.
+fn decompress_within(
+    source: impl io::BufRead,
+    method: Compression,
+    spool: BorrowedFd<'_>,
+    room: Room,
+    most: u64,
+) -> Result<File, ArchiveError> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
     let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);
@@ -279,7 +290,7 @@ fn decompress(
         }
         let length = bytes.len();
         total += length as u64;
-        if total > limits::LAYER_BYTES {
+        if total > most {
             return Err(ArchiveError::TooLarge);
         }
         target.write_all(bytes).map_err(ArchiveError::Spool)?;
@@ -287,6 +298,26 @@ fn decompress(
         if total % (16 << 20) < length as u64 {
             room.check(target.as_fd(), 0)
                 .map_err(|error| ArchiveError::Spool(io::Error::new(io::ErrorKind::StorageFull, error)))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_stops_at_its_limit() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![0; 1 << 20]).unwrap();
+        let gzip = encoder.finish().unwrap();
+        let zstd = zstd::encode_all(&*vec![0; 1 << 20], 1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let spool = File::open(folder.path()).unwrap();
+        for (method, bytes) in [(Compression::Gzip, &gzip), (Compression::Zstd, &zstd)] {
+            let within = |most| decompress_within(&**bytes, method, spool.as_fd(), Room::new(Some(0)), most);
+            assert!(matches!(within((1 << 20) - 1), Err(ArchiveError::TooLarge)), "{method:?}");
+            assert_eq!(within(1 << 20).unwrap().metadata().unwrap().len(), 1 << 20);
         }
     }
 }

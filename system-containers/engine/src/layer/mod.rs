@@ -21,7 +21,7 @@ pub use lower::Lower;
 pub use path::{EntryPath, PathError};
 pub use record::{Piece, Pieces, Recorder};
 pub(crate) use tree::{failed, file_failed};
-pub use unpack::{Summary, Target, unpack};
+pub use unpack::{Limits, Summary, Target, unpack, unpack_within};
 
 use crate::limits;
 use crate::tar::TarError;

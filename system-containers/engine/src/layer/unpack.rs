@@ -44,6 +44,21 @@ pub struct Target<'a> {
     pub uuid: [u8; 16],
 }
 
+/// How much of a layer is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most entries.
+    pub entries: u64,
+    /// The most bytes of its files, and of its image.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { entries: limits::LAYER_ENTRIES, bytes: limits::LAYER_BYTES }
+    }
+}
+
 /// Makes an image of a tar stream. `lower` are the layers below it. Returns what is left of the stream after the archive's
 /// end, for its digest. `room` is what is left free.
 ///
@@ -57,6 +72,17 @@ pub fn unpack<R: Input>(
     lower: &Lower<'_>,
     room: Room,
 ) -> Result<(Summary, R), LayerError> {
+    unpack_within(stream, target, lower, room, Limits::default())
+}
+
+/// The same within other limits.
+pub fn unpack_within<R: Input>(
+    stream: R,
+    target: Target<'_>,
+    lower: &Lower<'_>,
+    room: Room,
+    most: Limits,
+) -> Result<(Summary, R), LayerError> {
     let Target { file, place, uuid } = target;
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default() };
@@ -64,11 +90,11 @@ pub fn unpack<R: Input>(
     room.check(place, 0)?;
     while let Some(entry) = reader.next_entry()? {
         unpacker.summary.entries += 1;
-        if unpacker.summary.entries > limits::LAYER_ENTRIES {
+        if unpacker.summary.entries > most.entries {
             return Err(LayerError::Entries);
         }
         unpacker.summary.bytes = unpacker.summary.bytes.saturating_add(entry.stored);
-        if unpacker.summary.bytes.max(unpacker.tree.writer.bytes()) > limits::LAYER_BYTES {
+        if unpacker.summary.bytes.max(unpacker.tree.writer.bytes()) > most.bytes {
             return Err(LayerError::Bytes);
         }
         let written = unpacker.tree.writer.bytes().saturating_add(entry.stored);
