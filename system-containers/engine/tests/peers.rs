@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::Write as _;
-use std::path::Path;
 
 use berth_engine::digest::Digest;
 use support::client::{Client, image};
 use support::peer::{Peer, folder, plain, run};
 use support::signing::{Signer, tag};
+use support::tls::certificates;
 use support::{Tar, blob_name, descriptor};
 
 #[test]
@@ -74,32 +74,13 @@ fn a_signature_that_was_copied_there_is_found() {
     client.holds(&name, &image());
 }
 
-/// A private authority, a server's certificate and a client's.
-fn certificates(folder: &Path) {
-    let request = |name: &str, more: &[&str]| {
-        let key = format!("{name}.key");
-        let subject = format!("/CN={name}");
-        let begin = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", &key];
-        run("openssl", &[&begin[..], &["-subj", &subject], more].concat(), folder);
-    };
-    request("authority", &["-x509", "-days", "2", "-out", "authority.pem"]);
-    for (name, use_of_it) in [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")] {
-        let (asked, given) = (format!("{name}.csr"), format!("{name}.pem"));
-        request(name, &["-out", &asked]);
-        std::fs::write(folder.join("extensions"), format!("{use_of_it}\nbasicConstraints=CA:false\n")).unwrap();
-        let sign =
-            ["x509", "-req", "-in", &asked, "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"];
-        run("openssl", &[&sign[..], &["-days", "2", "-extfile", "extensions", "-out", &given]].concat(), folder);
-    }
-}
-
 #[test]
 fn a_private_authority_a_client_certificate_and_a_user_are_needed_and_suffice() {
     let Some(folder) = folder(&["docker-registry", "skopeo", "openssl", "htpasswd"]) else { return };
     let folder = folder.path();
     let Some(client) = Client::new(&[]) else { return };
     Peer::start(folder, "", "").fill(folder);
-    certificates(folder);
+    certificates(folder, "IP:127.0.0.1");
     std::fs::write(folder.join("users"), run("htpasswd", &["-nbB", "me", "secret"], folder)).unwrap();
     let file = |name: &str| folder.join(name).display().to_string();
     let (server, key, authority) = (file("server.pem"), file("server.key"), file("authority.pem"));

@@ -2,65 +2,16 @@
 
 mod support;
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use berth_control::images::Query;
-use berth_engine::commands::Command;
 use berth_engine::digest::Digest;
-use berth_engine::export::push::{self, Pushed};
 use berth_engine::import::describe;
-use berth_engine::pull::progress::Progress;
 use berth_engine::registry::credentials::Credentials;
-use berth_engine::registry::{self, Shared, endpoint};
-use support::client::{Client, PATIENCE, image};
+use berth_engine::registry::{self, endpoint};
+use support::client::{Client, block, image, shared};
 use support::peer::{Peer, folder, plain, run};
 use support::registry::{Act, Registry};
-use support::{Image, Tar, oci_archive};
-
-fn shared() -> Shared {
-    Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE }
-}
-
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-impl Client {
-    fn import(&self, images: &[Image]) {
-        let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, &oci_archive(images)).unwrap();
-        let command = Command::of(Query::Import { name: "x".to_owned() }, Some(OwnedFd::from(file))).unwrap();
-        command.run(&self.store).unwrap();
-    }
-
-    fn tag(&self, source: &str, target: &str) {
-        let query = Query::Tag { source: source.to_owned(), target: target.to_owned() };
-        Command::of(query, None).unwrap().run(&self.store).unwrap();
-    }
-
-    fn push(&self, name: &str, login: Option<Credentials>) -> Result<Pushed, String> {
-        let reference = name.parse().unwrap();
-        block(async {
-            let mut settings = self.settings();
-            if let Some(login) = login {
-                settings = settings.with_login(registry_of(name), login);
-            }
-            let endpoint = endpoint::endpoint(registry_of(name), path_of(name), &settings).unwrap();
-            let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
-            push::push(&self.store, &client, &reference, &Progress::default()).await
-        })
-        .map_err(|error| describe(&error))
-    }
-}
-
-fn registry_of(name: &str) -> &str {
-    name.split('/').next().unwrap()
-}
-
-fn path_of(name: &str) -> String {
-    name.split_once('/').unwrap().1.rsplit_once(':').unwrap().0.to_owned()
-}
+use support::{Image, Tar};
 
 /// More than goes in one piece, also compressed.
 fn large() -> Image {

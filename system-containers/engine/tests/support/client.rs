@@ -1,20 +1,26 @@
 //! Pulls in tests.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_config::Configuration;
-use berth_control::images::Pulled;
+use berth_control::images::{Pulled, Query};
 use berth_control::message::Registries;
+use berth_engine::commands::Command;
 use berth_engine::digest::Digest;
+use berth_engine::export::push::{self, Pushed};
 use berth_engine::import::describe;
 use berth_engine::pull::Pulling;
-use berth_engine::registry::{Patience, Settings, Shared};
+use berth_engine::pull::progress::Progress;
+use berth_engine::registry::credentials::Credentials;
+use berth_engine::registry::{self, Patience, Settings, Shared, endpoint};
 use berth_engine::store::Store;
 
 use super::registry::Registry;
-use super::{Image, Machine, Method, Tar};
+use super::{Image, Machine, Method, Tar, oci_archive};
 
 /// Long enough for a loaded machine, short enough to wait for.
 pub const PATIENCE: Patience = Patience {
@@ -45,7 +51,15 @@ pub fn image() -> Image {
     image
 }
 
-/// Pulls into a store of its own.
+pub fn shared() -> Shared {
+    Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE }
+}
+
+pub fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Pulls into a store of its own, and pushes from there.
 pub struct Client {
     pub machine: Machine,
     pub store: Arc<Store>,
@@ -74,10 +88,8 @@ impl Client {
     }
 
     pub fn pull_all(&self, images: &[String]) -> Vec<Result<Pulled, String>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let shared = Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE };
-            let pulling = Pulling::new(Arc::clone(&self.store), shared);
+        block(async {
+            let pulling = Pulling::new(Arc::clone(&self.store), shared());
             let mut tasks = Vec::new();
             for image in images {
                 let (pulling, settings, reference) = (pulling.clone(), self.settings(), image.parse().unwrap());
@@ -93,6 +105,34 @@ impl Client {
 
     pub fn pull(&self, image: &str) -> Result<Pulled, String> {
         self.pull_all(&[image.to_owned()]).remove(0)
+    }
+
+    pub fn import(&self, images: &[Image]) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&oci_archive(images)).unwrap();
+        let command = Command::of(Query::Import { name: "x".to_owned() }, Some(OwnedFd::from(file))).unwrap();
+        command.run(&self.store).unwrap();
+    }
+
+    pub fn tag(&self, source: &str, target: &str) {
+        let query = Query::Tag { source: source.to_owned(), target: target.to_owned() };
+        Command::of(query, None).unwrap().run(&self.store).unwrap();
+    }
+
+    pub fn push(&self, name: &str, login: Option<Credentials>) -> Result<Pushed, String> {
+        let reference = name.parse().unwrap();
+        block(async {
+            let mut settings = self.settings();
+            let (registry, path) = name.split_once('/').unwrap();
+            if let Some(login) = login {
+                settings = settings.with_login(registry, login);
+            }
+            let repository = path.rsplit_once(':').unwrap().0.to_owned();
+            let endpoint = endpoint::endpoint(registry, repository, &settings).unwrap();
+            let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+            push::push(&self.store, &client, &reference, &Progress::default()).await
+        })
+        .map_err(|error| describe(&error))
     }
 
     /// That the image is there, with every file of its layers.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod peer;
 pub mod registry;
 pub mod signing;
+pub mod tls;
 pub mod tree;
 
 use std::io::Write as _;

@@ -45,11 +45,17 @@ impl Peer {
 
     /// Brings the test image there, which must be plain.
     pub fn fill(&self, folder: &Path) {
+        self.fill_with(folder, &[]);
+    }
+
+    /// The same with more options for skopeo.
+    pub fn fill_with(&self, folder: &Path, options: &[&str]) {
         let archive = folder.join("image.tar");
         std::fs::write(&archive, oci_archive(&[image()])).unwrap();
         let target = format!("docker://{}/demo/web:1", self.name);
         let source = format!("oci-archive:{}", archive.display());
-        run("skopeo", &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &source, &target], folder);
+        let begin = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"];
+        run("skopeo", &[&begin[..], options, &[&source, &target]].concat(), folder);
     }
 }
 

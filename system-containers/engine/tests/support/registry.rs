@@ -2,13 +2,21 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use berth_engine::digest::Digest;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Image, compress, descriptor};
+use super::{Image, Method, compress, descriptor};
+
+/// The media types of Docker's form, as in its specification "Image Manifest V 2, Schema 2".
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+pub const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -64,6 +72,15 @@ pub struct Registry {
 
 impl Registry {
     pub fn start(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        Self::listen(script, None)
+    }
+
+    /// With TLS.
+    pub fn secure(tls: &Arc<ServerConfig>, script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        Self::listen(script, Some(Arc::clone(tls)))
+    }
+
+    fn listen(script: impl FnMut(&Asked) -> Act + Send + 'static, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(script);
@@ -71,9 +88,12 @@ impl Registry {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
                 // A client that goes away is no error of the registry.
-                std::thread::spawn(move || drop(serve(stream, &state)));
+                std::thread::spawn(move || match tls {
+                    Some(tls) => drop(serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &state)),
+                    None => drop(serve(stream, &state)),
+                });
             }
         });
         Self { address, state }
@@ -86,6 +106,10 @@ impl Registry {
 
     pub fn name(&self) -> String {
         self.address.to_string()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Everything that was asked so far.
@@ -128,18 +152,47 @@ impl Registry {
     }
 
     pub fn put_manifest(&self, repository: &str, tag: &str, manifest: &[u8]) -> Digest {
+        self.put_manifest_as(repository, tag, "application/vnd.oci.image.manifest.v1+json", manifest)
+    }
+
+    pub fn put_manifest_as(&self, repository: &str, tag: &str, kind: &str, manifest: &[u8]) -> Digest {
         let digest = Digest::of(manifest);
         for reference in [tag, &digest.to_string()] {
-            let path = format!("/v2/{repository}/manifests/{reference}");
-            self.put(&path, "application/vnd.oci.image.manifest.v1+json", manifest);
+            self.put(&format!("/v2/{repository}/manifests/{reference}"), kind, manifest);
         }
         digest
     }
+
+    /// Puts an image there as Docker makes it: its layers with gzip, and of this kind. The digest and bytes of its
+    /// manifest.
+    pub fn push_as_docker(&self, repository: &str, tag: &str, image: &Image, layer: &str) -> (Digest, Vec<u8>) {
+        let pointer = |kind: &str, blob: &[u8]| {
+            self.put(&format!("/v2/{repository}/blobs/{}", Digest::of(blob)), "application/octet-stream", blob);
+            format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{}"}}"#, blob.len(), Digest::of(blob))
+        };
+        let config = pointer(DOCKER_CONFIG, &image.config());
+        let layers = image.layers.iter().map(|(_, tar)| pointer(layer, &compress(Method::Gzip, tar)));
+        let layers = layers.collect::<Vec<_>>().join(",");
+        let manifest =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{config},"layers":[{layers}]}}"#);
+        (self.put_manifest_as(repository, tag, DOCKER_MANIFEST, manifest.as_bytes()), manifest.into_bytes())
+    }
 }
 
-fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
+/// A manifest list of Docker's form with this image for this machine, and one for another.
+pub fn docker_list(digest: Digest, manifest: &[u8]) -> String {
+    let entry = |architecture: &str, digest: Digest, size: usize| {
+        format!(
+            r#"{{"mediaType":"{DOCKER_MANIFEST}","size":{size},"digest":"{digest}","platform":{{"architecture":"{architecture}","os":"linux"}}}}"#
+        )
+    };
+    let other = entry("s390x", digest, manifest.len());
+    let ours = entry(berth_engine::oci::ARCHITECTURE, digest, manifest.len());
+    format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[{other},{ours}]}}"#)
+}
+
+fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     while let Some(mut asked) = read(&mut reader)? {
         {
             let mut log = state.log.lock().unwrap();
@@ -151,7 +204,7 @@ fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
         let (limit, stall, ranges) = match act {
             Act::HangUp => return Ok(()),
             Act::Say(status, headers, body) => {
-                respond(&mut stream, status, &headers, &body, body.len())?;
+                respond(reader.get_mut(), status, &headers, &body, body.len())?;
                 continue;
             }
             Act::Serve => (usize::MAX, false, true),
@@ -159,16 +212,21 @@ fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
             Act::CutAfter(limit) => (limit, false, true),
             Act::StallAfter(limit) => (limit, true, true),
         };
-        let Some((kind, body)) = found else {
+        // A registry does not send a kind of manifest that it was not asked for.
+        let is_wanted = |kind: &str| {
+            let told = asked.path.contains("/manifests/") && kind.starts_with("application/vnd.");
+            !told || asked.header("accept").contains(kind)
+        };
+        let Some((kind, body)) = found.filter(|(kind, _)| is_wanted(kind)) else {
             let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-            respond(&mut stream, 404, "", body, body.len())?;
+            respond(reader.get_mut(), 404, "", body, body.len())?;
             continue;
         };
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
         let start: usize = range.filter(|_| ranges).map_or(0, |start| start.parse().unwrap());
         let (status, total) = (if start > 0 { 206 } else { 200 }, body.len());
         let headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
-        respond(&mut stream, status, &headers, &body[start..], limit)?;
+        respond(reader.get_mut(), status, &headers, &body[start..], limit)?;
         if limit < body.len() - start {
             if stall {
                 // Until the client closes the connection.
@@ -180,7 +238,7 @@ fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
+fn read(reader: &mut BufReader<impl Read>) -> std::io::Result<Option<Asked>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -200,7 +258,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
     Ok(Some(Asked { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), before: 0 }))
 }
 
-fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8], limit: usize) -> std::io::Result<()> {
+fn respond(stream: &mut impl Write, status: u16, headers: &str, body: &[u8], limit: usize) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 {status} Because\r\nContent-Length: {}\r\n{headers}\r\n", body.len())?;
-    stream.write_all(&body[..limit.min(body.len())])
+    stream.write_all(&body[..limit.min(body.len())])?;
+    stream.flush()
 }
