@@ -3,10 +3,13 @@
 mod support;
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use berth_engine::digest::Digest;
-use support::client::{Client, image};
+use berth_engine::registry::{self, endpoint};
+use support::client::{Client, block, image, shared};
 use support::peer::{Peer, folder, plain, run};
+use support::registry::{DOCKER_LAYER, DOCKER_LIST, DOCKER_MANIFEST, docker_list};
 use support::signing::{Signer, tag};
 use support::tls::certificates;
 use support::{Tar, blob_name, descriptor};
@@ -24,6 +27,33 @@ fn an_image_of_skopeo_is_pulled_by_tag_and_by_digest() {
     assert_eq!(client.pull(&pinned).unwrap().layers, 0, "everything is there already");
     let error = client.pull(&format!("{}/demo/web:2", peer.name)).unwrap_err();
     assert!(error.contains("manifest unknown"), "{error}");
+}
+
+#[test]
+fn an_image_and_a_list_in_dockers_form_are_pulled() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    peer.fill_with(folder.path(), &["--format", "v2s2", "--dest-compress-format", "gzip"]);
+    let client = client.configured(&plain(&peer.name));
+    let name = format!("{}/demo/web:1", peer.name);
+    let pulled = client.pull(&name).unwrap();
+    client.holds(&name, &image());
+    let digest: Digest = pulled.digest.parse().unwrap();
+    let manifest = client.store.manifest(digest).unwrap().unwrap();
+    let text = String::from_utf8(manifest.clone()).unwrap();
+    assert!(text.contains(DOCKER_MANIFEST) && text.contains(DOCKER_LAYER), "{text}");
+
+    let settings = client.settings();
+    let endpoint = endpoint::endpoint(&peer.name, "demo/web".to_owned(), &settings).unwrap();
+    let registry = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+    let list = docker_list(digest, &manifest);
+    block(registry.put_manifest("list", DOCKER_LIST, list.as_bytes())).unwrap();
+    let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
+    // By its digest: under a tag, who takes no lists gets the image itself.
+    let name = format!("{}/demo/web@{}", peer.name, Digest::of(list.as_bytes()));
+    second.pull(&name).unwrap();
+    second.holds(&name, &image());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use berth_engine::pull::Pulling;
 use berth_engine::pull::progress::Progress;
 use berth_engine::registry::Shared;
 use support::client::{Client, PATIENCE, image, layer};
-use support::registry::{Act, Asked, Registry};
+use support::registry::{Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, docker_list};
 use support::{Image, Method, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
@@ -246,6 +246,32 @@ fn an_index_leads_to_the_image_for_this_machine() {
     client.pull(&at(&format!("@{index}"))).unwrap();
     client.holds(&at(&format!("@{index}")), &image());
     assert!(client.pull(&at(":other")).unwrap_err().contains("it is for linux/s390x"));
+}
+
+#[test]
+fn an_image_in_dockers_form_arrives() {
+    let registry = Registry::good();
+    let (digest, manifest) = registry.push_as_docker("demo", "one", &image(), DOCKER_LAYER);
+    let list = docker_list(digest, &manifest);
+    let list = registry.put_manifest_as("demo", "1", DOCKER_LIST, list.as_bytes());
+    for reference in [":one".to_owned(), ":1".to_owned(), format!("@{digest}"), format!("@{list}")] {
+        let Some(client) = Client::new(&[&registry]) else { return };
+        let name = format!("{}/demo{reference}", registry.name());
+        client.pull(&name).unwrap();
+        client.holds(&name, &image());
+    }
+}
+
+#[test]
+fn an_image_with_a_foreign_layer_is_refused_before_anything_of_it_comes() {
+    let registry = Registry::good();
+    registry.push_as_docker("demo", "1", &image(), DOCKER_FOREIGN_LAYER);
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains("is a foreign one"), "{error}");
+    client.has_no_image(&name);
+    assert!(registry.log().iter().all(|asked| !asked.is_blob()));
 }
 
 #[test]

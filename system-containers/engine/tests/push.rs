@@ -10,7 +10,7 @@ use berth_engine::registry::credentials::Credentials;
 use berth_engine::registry::{self, endpoint};
 use support::client::{Client, block, image, shared};
 use support::peer::{Peer, folder, plain, run};
-use support::registry::{Act, Registry};
+use support::registry::{Act, DOCKER_LAYER, DOCKER_MANIFEST, Registry};
 use support::{Image, Tar};
 
 /// More than goes in one piece, also compressed.
@@ -193,4 +193,24 @@ fn what_a_registry_is_too_busy_for_is_sent_again() {
         registry::Client::new(&shared(), Arc::new(settings), endpoint).mount(Digest::of(b"x"), "a").await
     });
     assert!(mounted.unwrap(), "it is asked again");
+}
+
+#[test]
+fn an_image_in_dockers_form_keeps_it() {
+    let source = Registry::good();
+    let (digest, manifest) = source.push_as_docker("demo", "1", &image(), DOCKER_LAYER);
+    let target = Registry::start(|asked| match asked.method.as_str() {
+        "HEAD" => Act::Say(200, String::new(), Vec::new()),
+        _ => Act::Say(201, String::new(), Vec::new()),
+    });
+    let Some(client) = Client::new(&[&source, &target]) else { return };
+    let name = format!("{}/demo:1", target.name());
+    client.pull(&format!("{}/demo:1", source.name())).unwrap();
+    client.tag(&format!("{}/demo:1", source.name()), &name);
+    let pushed = client.push(&name, None).unwrap();
+    assert_eq!((pushed.uploaded, pushed.digest), (0, digest));
+    let log = target.log();
+    let put = log.last().unwrap();
+    assert_eq!((put.method.as_str(), put.header("content-type")), ("PUT", DOCKER_MANIFEST));
+    assert_eq!(put.body.as_bytes(), manifest);
 }
