@@ -195,6 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn several_frames_are_read_whole() {
+        let skippable = |number: u8, content: &[u8]| {
+            [&[0x50 | number, 0x2a, 0x4d, 0x18][..], &(content.len() as u32).to_le_bytes(), content].concat()
+        };
+        let frame = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+        let parts = [
+            skippable(0, b"x"),
+            frame("one "),
+            frame("two "),
+            skippable(15, b""),
+            frame("three"),
+            skippable(0, &[1; 99]),
+        ];
+        let bytes = parts.concat();
+        assert_eq!(Compression::detect(&bytes), Ok(Compression::Zstd));
+        assert_eq!(decompressed(&bytes).unwrap(), b"one two three");
+        // One that is cut off is an error, also behind the last content.
+        assert!(decompressed(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
     fn methods_are_told_by_their_first_bytes() {
         assert_eq!(Compression::detect(&[0x1f, 0x8b, 8]), Ok(Compression::Gzip));
         assert_eq!(Compression::detect(&[0x28, 0xb5, 0x2f, 0xfd]), Ok(Compression::Zstd));

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use berth_engine::digest::Digest;
+use berth_engine::document::{self, Kind};
 use berth_engine::registry::{self, endpoint};
 use support::client::{Client, block, image, shared};
 use support::peer::{Peer, folder, plain, run};
@@ -54,6 +55,28 @@ fn an_image_and_a_list_in_dockers_form_are_pulled() {
     let name = format!("{}/demo/web@{}", peer.name, Digest::of(list.as_bytes()));
     second.pull(&name).unwrap();
     second.holds(&name, &image());
+}
+
+#[test]
+fn a_chunked_layer_of_skopeo_is_pulled() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    peer.fill_with(folder.path(), &["--format", "oci", "--dest-compress-format", "zstd:chunked"]);
+    let client = client.configured(&plain(&peer.name));
+    let name = format!("{}/demo/web:1", peer.name);
+    client.pull(&name).unwrap();
+    client.holds(&name, &image());
+    let (digest, _) = client.store.resolve(&name.parse().unwrap()).unwrap();
+    let manifest = client.store.manifest(digest).unwrap().unwrap();
+    let Ok(Kind::Image { layers, .. }) = document::manifest("m", &manifest) else { panic!("it is an image") };
+    // The mark at the end is the format's.
+    let chunked = layers.iter().filter(|layer| {
+        let hex = layer.digest.hex();
+        let blob = format!("content/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        std::fs::read(folder.path().join(blob)).unwrap().ends_with(b"GnUlInUx")
+    });
+    assert_eq!(chunked.count(), 4);
 }
 
 #[test]

@@ -48,6 +48,38 @@ fn every_compression_arrives() {
 }
 
 #[test]
+fn a_layer_of_several_frames_arrives_whole() {
+    let mut inner = image();
+    inner.layers.iter_mut().for_each(|(method, _)| *method = Method::Chunked);
+    // Once more broken off in the list behind the layer.
+    let length = compress(Method::Chunked, &inner.layers[0].1).len();
+    for cut in [usize::MAX, length - 100_000] {
+        let registry = Registry::start(move |asked| match asked.is_blob() && asked.before == 0 {
+            true => Act::CutAfter(cut),
+            false => Act::Serve,
+        });
+        registry.push("demo", "1", &inner);
+        let Some(client) = Client::new(&[&registry]) else { return };
+        let name = format!("{}/demo:1", registry.name());
+        client.pull(&name).unwrap();
+        client.holds(&name, &inner);
+    }
+    // What is behind the layer counts for its digest.
+    let blob = compress(Method::Chunked, &inner.layers[3].1);
+    let (path, mut forged) = (Digest::of(&blob).to_string(), blob);
+    *forged.last_mut().unwrap() ^= 1;
+    let registry = Registry::start(move |asked| match asked.path.ends_with(&path) {
+        true => Act::Say(200, String::new(), forged.clone()),
+        false => Act::Serve,
+    });
+    registry.push("demo", "1", &inner);
+    let client = Client::new(&[&registry]).unwrap();
+    let name = format!("{}/demo:1", registry.name());
+    assert!(client.pull(&name).unwrap_err().contains("its digest is"));
+    client.has_no_image(&name);
+}
+
+#[test]
 fn a_blob_that_breaks_off_is_resumed_where_it_did() {
     let cut = |asked: &Asked| if asked.is_blob() && asked.before < 2 { Act::CutAfter(40_000) } else { Act::Serve };
     let Some(log) = arrives(cut) else { return };

@@ -148,6 +148,8 @@ pub enum Method {
     Plain,
     Gzip,
     Zstd,
+    /// As containers/storage writes it.
+    Chunked,
 }
 
 pub fn compress(method: Method, bytes: &[u8]) -> Vec<u8> {
@@ -159,7 +161,30 @@ pub fn compress(method: Method, bytes: &[u8]) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Method::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+        Method::Chunked => chunked(bytes),
     }
+}
+
+/// What a zstd decoder passes over (RFC 8878, section 3.1.2).
+pub fn skippable(content: &[u8]) -> Vec<u8> {
+    [&[0x50, 0x2a, 0x4d, 0x18][..], &(content.len() as u32).to_le_bytes(), content].concat()
+}
+
+/// zstd:chunked: a frame for each piece of a file, behind the last one a list of the pieces and an end mark in skippable
+/// frames. One frame more stands before the first, as pzstd writes it, and one between two.
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    let mut blob = skippable(b"pzst");
+    for (number, piece) in bytes.chunks(10_000).enumerate() {
+        blob.extend(zstd::encode_all(piece, 3).unwrap());
+        if number == 0 {
+            blob.extend(skippable(b""));
+        }
+    }
+    // The list is as long as it may be, so that it does not come with the last frame.
+    let list = zstd::encode_all(&br#"{"version":1,"entries":[]}"#[..], 3).unwrap();
+    blob.extend(skippable(&[list, vec![0x28; 300_000]].concat()));
+    blob.extend(skippable(&[&[0; 32][..], b"GnUlInUx"].concat()));
+    blob
 }
 
 /// An image to be put into an archive.
