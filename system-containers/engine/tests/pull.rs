@@ -373,6 +373,39 @@ fn a_refresh_token_is_sent_in_a_form() {
 }
 
 #[test]
+fn a_token_may_come_from_another_server_and_the_blobs_from_a_third() {
+    // As with Docker Hub.
+    let tokens = Registry::start(|asked| {
+        assert_eq!(asked.path, "/token?account=x&service=hub.example&scope=repository:demo:pull");
+        assert_eq!(asked.header("authorization"), "Basic bWU6c2VjcmV0");
+        json(200, "", r#"{"token":"good","expires_in":300}"#)
+    });
+    let storage = Registry::good();
+    storage.push("demo", "1", &image());
+    let realm = format!("http://{}/token?account=x", tokens.name());
+    let target = storage.name();
+    let registry = Registry::start(move |asked| match asked.header("authorization") {
+        "Bearer good" if asked.is_blob() => json(307, &format!("Location: http://{target}{}\r\n", asked.path), ""),
+        "Bearer good" => Act::Serve,
+        "" => {
+            let challenge = format!(r#"Bearer realm="{realm}",service="hub.example",scope="repository:demo:pull""#);
+            json(401, &format!("WWW-Authenticate: {challenge}\r\n"), "")
+        }
+        other => panic!("{other} is for another server"),
+    });
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    let name = format!("{}/demo:1", registry.name());
+    client.pull(&name).unwrap();
+    client.holds(&name, &image());
+    assert_eq!(tokens.log().len(), 1, "one for all of it");
+    assert!(storage.log().iter().all(|asked| asked.header("authorization").is_empty()));
+    let refused = registry.log().iter().filter(|asked| asked.header("authorization").is_empty()).count();
+    assert_eq!(refused, 1);
+}
+
+#[test]
 fn a_registry_that_never_accepts_is_given_up_after_one_try() {
     let challenge = "WWW-Authenticate: Bearer realm=\"/token\"\r\n";
     let script = move |asked: &Asked| match asked.path.starts_with("/token") {

@@ -214,3 +214,58 @@ fn an_image_in_dockers_form_keeps_it() {
     assert_eq!((put.method.as_str(), put.header("content-type")), ("PUT", DOCKER_MANIFEST));
     assert_eq!(put.body.as_bytes(), manifest);
 }
+
+#[test]
+fn a_push_asks_another_server_for_a_token_to_write() {
+    // A token says what it is for, and is good for three requests.
+    let mut given = 0;
+    let tokens = Registry::start(move |asked| {
+        assert_eq!((asked.method.as_str(), asked.header("authorization")), ("GET", "Basic bWU6c2VjcmV0"));
+        let scope = asked.path.strip_prefix("/token?service=reg&scope=repository:c/d:").unwrap();
+        given += 1;
+        Act::Say(200, String::new(), format!(r#"{{"token":"{given}-{}"}}"#, scope.replace("%2C", "-")).into_bytes())
+    });
+    let realm = format!("http://{}/token", tokens.name());
+    let mut uses = std::collections::HashMap::new();
+    let there = Arc::new(Mutex::new(Vec::new()));
+    let written = Arc::clone(&there);
+    let registry = Registry::start(move |asked| {
+        let actions = if matches!(asked.method.as_str(), "GET" | "HEAD") { "pull" } else { "pull,push" };
+        let token = asked.header("authorization").to_owned();
+        assert!(!token.starts_with("Basic"), "the password is for the other server");
+        let suits = token.starts_with("Bearer ") && token.contains(&actions.replace(',', "-"));
+        let left = uses.entry(token).or_insert(3);
+        if !suits || *left == 0 {
+            let challenge = format!(r#"Bearer realm="{realm}",service="reg",scope="repository:c/d:{actions}""#);
+            return Act::Say(401, format!("WWW-Authenticate: {challenge}\r\n"), Vec::new());
+        }
+        *left -= 1;
+        match asked.method.as_str() {
+            "HEAD" => Act::Say(404, String::new(), Vec::new()),
+            "POST" => Act::Say(202, "Location: /v2/c/d/blobs/uploads/x\r\n".to_owned(), Vec::new()),
+            _ => {
+                written.lock().unwrap().push(asked.clone());
+                Act::Say(201, String::new(), Vec::new())
+            }
+        }
+    });
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    let inner = image();
+    client.import(std::slice::from_ref(&inner));
+    let name = format!("{}/c/d:1", registry.name());
+    client.tag("demo", &name);
+    let pushed = client.push(&name, None).unwrap();
+    assert_eq!(pushed.uploaded, 5, "four layers and the configuration");
+    let there = there.lock().unwrap();
+    // What was refused with an old token is sent again, and whole.
+    assert_eq!(there.len(), 6);
+    assert!(there.iter().all(|asked| asked.header("content-length").parse::<u64>().unwrap() > 0));
+    assert_eq!(there[4].body.as_bytes(), inner.config());
+    assert_eq!(Digest::of(there[5].body.as_bytes()), pushed.digest);
+    let asked: Vec<String> = tokens.log().into_iter().map(|asked| asked.path).collect();
+    assert!(
+        asked[0].ends_with(":pull") && asked[1..].iter().filter(|path| path.ends_with("push")).count() >= 2,
+        "{asked:?}"
+    );
+}
