@@ -73,6 +73,19 @@ fn a_certificate_of_another_name_is_refused_also_in_a_tunnel() {
     assert!(registry.log().is_empty());
 }
 
+#[test]
+fn a_proxy_that_does_not_come_to_the_end_of_its_answer_is_given_up() {
+    let Some(client) = Client::new(&[]) else { return };
+    let proxy = Registry::start(|_| {
+        let endless = format!("X: {}\r\n", "x".repeat(100)).repeat(200);
+        Act::Say(200, endless, Vec::new())
+    });
+    let client = client.configured(&format!("[proxy]\nhttps = 'http://{}'\n", proxy.name()));
+    let error = client.pull("registry.invalid/demo:1").unwrap_err();
+    assert!(error.contains(&format!("{} answers with nonsense: an answer without an end", proxy.name())), "{error}");
+    assert_eq!(proxy.log().len(), 1, "once is enough");
+}
+
 /// A registry of which `leading` answers a part by leading to another server, which it is given as scheme and name, and
 /// what is done with it. Over HTTPS it must succeed, over HTTP it must fail before anything is asked there.
 fn leads(

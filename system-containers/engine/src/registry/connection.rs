@@ -111,7 +111,7 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Through, url: &Url) -> Result<()
     while !answer.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) if answer.len() < PROXY_ANSWER_BYTES => answer.push(byte),
-            Ok(_) => break,
+            Ok(_) => return Err(RegistryError::Malformed { to: at, what: "an answer without an end".to_owned() }),
             Err(error) => return Err(failed(error)),
         }
     }
