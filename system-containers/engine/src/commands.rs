@@ -6,7 +6,6 @@ use std::io::{BufReader, BufWriter};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use berth_control::images::Query;
-use rustix::fs::FileType;
 
 use crate::archive::{Archive, ArchiveError};
 use crate::export::{ExportError, archive};
@@ -144,10 +143,10 @@ impl Command {
 
 fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, CommandError> {
     let spool = store.spool()?;
-    let is_file = rustix::fs::fstat(&source)
-        .is_ok_and(|metadata| FileType::from_raw_mode(metadata.st_mode) == FileType::RegularFile);
     let source = File::from(source);
-    let archive = if is_file {
+    // What can be read again, from its beginning.
+    let again = source.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir());
+    let archive = if again {
         let open = || Archive::open(source.try_clone().map_err(ArchiveError::Read)?, name, spool.as_fd(), store.room());
         import::with_room(store, ArchiveError::is_for_want_of_room, open)
     } else {

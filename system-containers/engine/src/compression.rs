@@ -1,12 +1,17 @@
 //! What compresses an archive or a layer, told by its first bytes: names and media types are often wrong.
 //!
 //! zstd is the C library (decoder only; the linker drops the rest): it is twice as fast as `ruzstd`, and the image's
-//! build needs a C compiler for the kernel anyway. gzip is zlib-rs behind flate2.
+//! build needs a C compiler for the kernel anyway. gzip is zlib-rs behind flate2. Whole archives also come by xz and
+//! bzip2, as `docker load` takes them.
+
+mod xz;
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 
+use self::xz::XzReader;
 use crate::limits;
 use crate::tar::{self, Input};
 
@@ -28,19 +33,25 @@ pub enum Compression {
     Gzip,
     /// RFC 8878, also several frames, skippable ones among them.
     Zstd,
+    /// The .xz file format 1.2, also several streams. No layer is.
+    Xz,
+    /// Also several streams, as `pbzip2` makes them. No layer is.
+    Bzip2,
 }
 
-/// A method that images do not use.
+/// A method that is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompressionError {
     /// Known, but not by the image specification.
-    #[error("it is compressed with {method}; use gzip, zstd or nothing")]
+    #[error(
+        "it is compressed with {method}; a layer may be with gzip, zstd or nothing, an archive of images also with xz or bzip2"
+    )]
     Unsupported {
         /// The program's name.
         method: &'static str,
     },
     /// Neither compressed nor an archive.
-    #[error("it is neither a tar archive nor one compressed with gzip or zstd")]
+    #[error("it is neither a tar archive nor one compressed with gzip, zstd, xz or bzip2")]
     Unknown,
 }
 
@@ -51,8 +62,8 @@ impl Compression {
             [0x1f, 0x8b, ..] => Ok(Self::Gzip),
             // A frame, or a skippable frame as zstd:chunked and pzstd put before one.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', ..] => Err(CompressionError::Unsupported { method: "bzip2" }),
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(CompressionError::Unsupported { method: "xz" }),
+            [b'B', b'Z', b'h', ..] => Ok(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Self::Xz),
             [0x04, 0x22, 0x4d, 0x18, ..] => Err(CompressionError::Unsupported { method: "lz4" }),
             [b'P', b'K', 3, 4, ..] => Err(CompressionError::Unsupported { method: "zip" }),
             // An empty layer is two blocks of zeros.
@@ -60,6 +71,16 @@ impl Compression {
                 Ok(Self::Plain)
             }
             _ => Err(CompressionError::Unknown),
+        }
+    }
+
+    /// The same of a layer: the image specification knows fewer methods (OCI image specification, "Image Layer
+    /// Filesystem Changeset").
+    pub fn detect_layer(start: &[u8]) -> Result<Self, CompressionError> {
+        match Self::detect(start)? {
+            Self::Xz => Err(CompressionError::Unsupported { method: "xz" }),
+            Self::Bzip2 => Err(CompressionError::Unsupported { method: "bzip2" }),
+            method => Ok(method),
         }
     }
 
@@ -91,6 +112,10 @@ pub enum Decoder<R: BufRead> {
     Gzip(Box<BufReader<MultiGzDecoder<R>>>),
     /// zstd.
     Zstd(BufReader<zstd::stream::read::Decoder<'static, R>>),
+    /// xz.
+    Xz(BufReader<XzReader<R>>),
+    /// bzip2.
+    Bzip2(BufReader<MultiBzDecoder<R>>),
 }
 
 impl<R: BufRead> Decoder<R> {
@@ -106,6 +131,8 @@ impl<R: BufRead> Decoder<R> {
                 decoder.window_log_max(limits::ZSTD_WINDOW_LOG)?;
                 Self::Zstd(BufReader::with_capacity(BUFFER_BYTES, decoder))
             }
+            Compression::Xz => Self::Xz(BufReader::with_capacity(BUFFER_BYTES, XzReader::new(input))),
+            Compression::Bzip2 => Self::Bzip2(BufReader::with_capacity(BUFFER_BYTES, MultiBzDecoder::new(input))),
         })
     }
 
@@ -115,6 +142,8 @@ impl<R: BufRead> Decoder<R> {
             Self::Plain(input) => input,
             Self::Gzip(decoder) => decoder.into_inner().into_inner(),
             Self::Zstd(decoder) => decoder.into_inner().finish(),
+            Self::Xz(decoder) => decoder.into_inner().into_inner(),
+            Self::Bzip2(decoder) => decoder.into_inner().into_inner(),
         }
     }
 }
@@ -128,6 +157,8 @@ impl<R: BufRead> Read for Decoder<R> {
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zstd(decoder) if decoder.buffer().is_empty() => decoder.get_mut().read(buffer),
             Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Xz(decoder) => decoder.read(buffer),
+            Self::Bzip2(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -138,6 +169,8 @@ impl<R: BufRead> BufRead for Decoder<R> {
             Self::Plain(input) => input.fill_buf(),
             Self::Gzip(decoder) => decoder.fill_buf(),
             Self::Zstd(decoder) => decoder.fill_buf(),
+            Self::Xz(decoder) => decoder.fill_buf(),
+            Self::Bzip2(decoder) => decoder.fill_buf(),
         }
     }
 
@@ -146,6 +179,8 @@ impl<R: BufRead> BufRead for Decoder<R> {
             Self::Plain(input) => input.consume(count),
             Self::Gzip(decoder) => decoder.consume(count),
             Self::Zstd(decoder) => decoder.consume(count),
+            Self::Xz(decoder) => decoder.consume(count),
+            Self::Bzip2(decoder) => decoder.consume(count),
         }
     }
 }
@@ -220,7 +255,13 @@ mod tests {
         assert_eq!(Compression::detect(&[0x1f, 0x8b, 8]), Ok(Compression::Gzip));
         assert_eq!(Compression::detect(&[0x28, 0xb5, 0x2f, 0xfd]), Ok(Compression::Zstd));
         assert_eq!(Compression::detect(&[0; 512]), Ok(Compression::Plain));
-        assert_eq!(Compression::detect(b"BZh9"), Err(CompressionError::Unsupported { method: "bzip2" }));
+        for (start, method, name) in
+            [(&b"BZh9"[..], Compression::Bzip2, "bzip2"), (b"\xfd7zXZ\0\0\x04", Compression::Xz, "xz")]
+        {
+            assert_eq!(Compression::detect(start), Ok(method));
+            let refused = Err(CompressionError::Unsupported { method: name });
+            assert_eq!(Compression::detect_layer(start), refused, "a layer");
+        }
         assert_eq!(Compression::detect(b"hello"), Err(CompressionError::Unknown));
         assert_eq!(Compression::detect(b""), Err(CompressionError::Unknown));
     }

@@ -3,18 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::intake::{self, Incoming, IntakeError};
 use crate::reference::Reference;
 use crate::store::{ArchiveRecord, Identity, ImageRecord, Outcome, Store, StoreError, Turn, chain_ids};
-
-/// How much of each end of an archive is part of its identity.
-const END_BYTES: u64 = 64 << 10;
 
 /// Why an archive, or an image of it, was not imported.
 #[derive(Debug, thiserror::Error)]
@@ -74,29 +69,6 @@ pub struct Report {
     pub problems: Vec<String>,
     /// How many layers were unpacked.
     pub unpacked: usize,
-}
-
-/// Looks at an archive as shortly as possible.
-pub fn identity(path: &Path) -> io::Result<Identity> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let size = metadata.len();
-    let modified = metadata.modified()?;
-    let modified_ns = match modified.duration_since(UNIX_EPOCH) {
-        Ok(time) => i128::try_from(time.as_nanos()).unwrap_or(i128::MAX),
-        Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
-    };
-    let mut hasher = Hasher::default();
-    let length = usize::try_from(END_BYTES.min(size)).unwrap_or(0);
-    let mut buffer = vec![0; length];
-    for offset in [0, size - length as u64] {
-        file.read_exact_at(&mut buffer, offset)?;
-        hasher.update(&buffer);
-        if offset == 0 && size <= END_BYTES {
-            break;
-        }
-    }
-    Ok(Identity { size, modified_ns, ends: hasher.finish() })
 }
 
 /// Imports one archive. An image that cannot be used does not stop the others of the archive.
@@ -198,7 +170,7 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
             continue;
         }
         let ArchivedLayer { name, blob, diff_id, .. } = layer;
-        let (stream, cancel) = (archive.stream(layer), &|| ());
+        let (stream, cancel) = (archive.stream(layer)?, &|| ());
         let incoming = Incoming { name, stream, blob: *blob, diff_id: *diff_id, below: &|| Ok(()), cancel };
         intake::layer(store, incoming, chain.get(..=position).unwrap_or_default())?;
         unpacked += 1;

@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use berth_control::images::{PruneEvent, PrunedImage};
 
 use crate::answers;
+use crate::archive;
 use crate::import::{self, describe};
 use crate::store::{Choice, Identity, Removed, Store, StoreError};
 
@@ -134,7 +135,7 @@ fn find(directory: &Path) -> BTreeMap<String, Identity> {
     };
     for path in files {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        match import::identity(&path) {
+        match archive::identity(&path) {
             Ok(identity) => drop(found.insert(name.to_owned(), identity)),
             Err(error) => eprintln!("engine: read {path:?}: {error}"),
         }
@@ -142,14 +143,21 @@ fn find(directory: &Path) -> BTreeMap<String, Identity> {
     found
 }
 
-/// Regular files that are not hidden: desktop systems leave `._x.tar` and the like on sticks.
+/// Regular files and layouts that are not hidden: desktop systems leave `._x.tar` and the like on sticks.
 fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !hidden && entry.file_type()?.is_file() && entry.metadata()?.len() > 0 {
-            files.push(entry.path());
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() && !archive::is_folder(&path)? {
+            eprintln!(
+                "engine: {path:?} is a folder without an index.json: it is no image layout, and its files are not looked at"
+            );
+        } else if kind.is_dir() || (kind.is_file() && entry.metadata()?.len() > 0) {
+            files.push(path);
         }
     }
     Ok(files)

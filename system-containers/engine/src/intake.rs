@@ -136,8 +136,8 @@ fn unpack<R: BufRead + Send>(
         .take(MAGIC_BYTES as u64)
         .read_to_end(&mut start)
         .map_err(|source| IntakeError::Read { name: name.to_owned(), source })?;
-    let compression =
-        Compression::detect(&start).map_err(|source| IntakeError::Compression { name: name.to_owned(), source })?;
+    let compression = Compression::detect_layer(&start)
+        .map_err(|source| IntakeError::Compression { name: name.to_owned(), source })?;
     let decompress = |source| IntakeError::Decompress { name: name.to_owned(), source };
     let failed = |source| IntakeError::Layer { name: name.to_owned(), source };
     let check = |which, expected: Digest, found: Digest| {

@@ -52,6 +52,10 @@ pub const SPARSE_SEGMENTS: usize = 65_536;
 /// 8 MiB; only `--ultra` and `--long` ask for more.
 pub const ZSTD_WINDOW_LOG: u32 = 25;
 
+/// The largest dictionary of an xz file in bytes: that of `xz -9`, 64 MiB. Only archives of images have one, and only one
+/// of them is decompressed at a time.
+pub const XZ_DICTIONARY_BYTES: usize = 64 << 20;
+
 /// How many bytes of the state partition an import never takes, so that a full disk stops images and not the
 /// machine: logs, leases and the configuration still fit.
 pub const RESERVED_BYTES: u64 = 32 << 20;

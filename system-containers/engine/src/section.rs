@@ -2,6 +2,7 @@
 //!
 //! Several readers can work on one descriptor, and passing over bytes costs nothing.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::os::unix::fs::FileExt;
@@ -12,8 +13,8 @@ use crate::tar::Input;
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// Reads `length` bytes from `offset` on.
-pub struct Section<'a> {
-    file: &'a File,
+pub struct Section<F> {
+    file: F,
     position: u64,
     remaining: u64,
     buffer: Vec<u8>,
@@ -21,15 +22,16 @@ pub struct Section<'a> {
     end: usize,
 }
 
-impl<'a> Section<'a> {
+impl<F: Borrow<File>> Section<F> {
     /// A part of the file; a part that the file does not have reads as an unexpected end.
-    pub fn new(file: &'a File, offset: u64, length: u64) -> Self {
+    pub fn new(file: F, offset: u64, length: u64) -> Self {
         Self { file, position: offset, remaining: length, buffer: Vec::new(), start: 0, end: 0 }
     }
 
     /// The file from its beginning to its present end.
-    pub fn whole(file: &'a File) -> io::Result<Self> {
-        Ok(Self::new(file, 0, file.metadata()?.len()))
+    pub fn whole(file: F) -> io::Result<Self> {
+        let length = file.borrow().metadata()?.len();
+        Ok(Self::new(file, 0, length))
     }
 
     /// How many bytes are left, those in the buffer included.
@@ -38,7 +40,7 @@ impl<'a> Section<'a> {
     }
 }
 
-impl Read for Section<'_> {
+impl<F: Borrow<File>> Read for Section<F> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(target.len());
@@ -48,13 +50,13 @@ impl Read for Section<'_> {
     }
 }
 
-impl BufRead for Section<'_> {
+impl<F: Borrow<File>> BufRead for Section<F> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.start == self.end && self.remaining > 0 {
             self.buffer.resize(BUFFER_BYTES, 0);
             let wanted = BUFFER_BYTES.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
             let count = loop {
-                match self.file.read_at(&mut self.buffer[..wanted], self.position) {
+                match self.file.borrow().read_at(&mut self.buffer[..wanted], self.position) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(count) => break count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -73,7 +75,7 @@ impl BufRead for Section<'_> {
     }
 }
 
-impl Input for Section<'_> {
+impl<F: Borrow<File>> Input for Section<F> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let buffered = (self.end - self.start) as u64;
         if bytes <= buffered {

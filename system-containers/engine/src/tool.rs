@@ -14,6 +14,7 @@ use berth_config::{Diagnostic, Source};
 use berth_control::images::Pulled;
 use berth_control::message::Registries;
 
+use crate::archive;
 use crate::import::{self, describe};
 use crate::pull::Pulling;
 use crate::reference::Reference;
@@ -53,7 +54,7 @@ fn import(state: &str, archives: &[String]) -> Result<bool, StoreError> {
     for archive in archives {
         let path = Path::new(archive);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match import::identity(path) {
+        match archive::identity(path) {
             Ok(identity) => {
                 let report = import::archive(&store, path, &name, identity);
                 for problem in &report.problems {

@@ -42,7 +42,7 @@ pub struct Save {
 /// What to read.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// An archive, compressed or not; standard input if absent or `-`
+    /// An archive, compressed or not, or the folder of an OCI layout; standard input if absent or `-`
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }

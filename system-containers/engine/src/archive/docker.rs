@@ -51,9 +51,9 @@ fn read(archive: &Archive, image: &SavedImage, names: Vec<Reference>) -> Result<
     let paths = image.layers.clone().unwrap_or_default();
     let config = image_config(&image.config, &raw_config, paths.len())?;
     let found = paths.into_iter().zip(&config.rootfs.diff_ids).map(|(name, diff_id)| {
-        let place = archive.index.find(&name).ok_or_else(|| ArchiveError::Missing { name: name.clone() })?;
+        archive.section(&name)?;
         let blob = digest_in(&name).filter(|digest| name == blob_name(*digest));
-        Ok(ArchivedLayer { name, place, blob, diff_id: *diff_id })
+        Ok(ArchivedLayer { name, blob, diff_id: *diff_id })
     });
     let layers = found.collect::<Result<_, ArchiveError>>()?;
     Ok(ArchivedImage { names, digest: config_digest, manifest: None, config_digest, raw_config, config, layers })

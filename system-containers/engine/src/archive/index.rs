@@ -85,7 +85,7 @@ impl Index {
 }
 
 /// Takes `.` and `..` out of a name. It is a key and never a path of this machine.
-fn normalise(name: &str) -> String {
+pub fn normalise(name: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {
         match part {

@@ -66,11 +66,11 @@ fn image(
     let parsed = image_config(&blob_name(config.digest), &raw_config, layers.len())?;
     let found = layers.iter().zip(&parsed.rootfs.diff_ids).map(|(layer, diff_id)| {
         let name = blob_name(layer.digest);
-        let place = archive.index.find(&name).ok_or_else(|| ArchiveError::Missing { name: name.clone() })?;
-        if place.length != layer.size {
-            return Err(ArchiveError::Size { name, expected: layer.size, found: place.length });
+        let found = archive.section(&name)?.remaining();
+        if found != layer.size {
+            return Err(ArchiveError::Size { name, expected: layer.size, found });
         }
-        Ok(ArchivedLayer { name, place, blob: Some(layer.digest), diff_id: *diff_id })
+        Ok(ArchivedLayer { name, blob: Some(layer.digest), diff_id: *diff_id })
     });
     let layers = found.collect::<Result<_, _>>()?;
     Ok(ArchivedImage {

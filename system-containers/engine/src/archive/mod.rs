@@ -1,4 +1,4 @@
-//! Image archives: OCI layouts and what `docker save` writes, as one tar file, compressed or not.
+//! Image archives: OCI layouts and what `docker save` writes, as one tar file, compressed or not, or as a folder.
 //!
 //! Nothing is read into memory but the small JSON documents. The archive's headers are read once, into an index of
 //! where each blob lies; blobs are then streamed from their place. A compressed archive is decompressed into an
@@ -7,6 +7,8 @@
 //! An [`ArchivedImage`] has a verified manifest and configuration. Its layers are verified while they are unpacked.
 
 mod docker;
+mod files;
+mod identity;
 mod index;
 mod layout;
 mod names;
@@ -15,11 +17,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
-use self::index::Index;
-pub use self::index::Place;
+use self::files::Files;
+pub use self::files::is_folder;
+pub use self::identity::identity;
 use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
 use crate::digest::Digest;
 use crate::document::DocumentError;
@@ -124,8 +128,7 @@ impl ArchiveError {
 /// An open archive, its contents indexed.
 #[derive(Debug)]
 pub struct Archive {
-    file: File,
-    index: Index,
+    files: Files,
     /// The file's name without its endings: what an image is called that brings no name.
     stem: String,
 }
@@ -154,8 +157,6 @@ pub struct ArchivedImage {
 pub struct ArchivedLayer {
     /// Its path in the archive.
     pub name: String,
-    /// Where it lies.
-    pub place: Place,
     /// The digest of the blob as it lies there, if the archive tells.
     pub blob: Option<Digest>,
     /// The digest of the uncompressed layer.
@@ -173,17 +174,20 @@ pub struct Contents {
 
 impl Archive {
     /// Opens an archive and reads its headers. `spool` is a directory of the state partition, for an archive that is
-    /// compressed.
+    /// compressed. The file may also be a folder that is open.
     pub fn open(file: File, file_name: &str, spool: BorrowedFd<'_>, room: Room) -> Result<Self, ArchiveError> {
-        let length = file.metadata().map_err(ArchiveError::Read)?.len();
+        let metadata = file.metadata().map_err(ArchiveError::Read)?;
+        if metadata.is_dir() {
+            return Ok(Self { files: Files::folder(file), stem: file_name.to_owned() });
+        }
+        let length = metadata.len();
         let mut start = vec![0; MAGIC_BYTES.min(usize::try_from(length).unwrap_or(MAGIC_BYTES))];
         file.read_exact_at(&mut start, 0).map_err(ArchiveError::Read)?;
         let file = match Compression::detect(&start)? {
             Compression::Plain => file,
             method => decompress(Section::whole(&file).map_err(ArchiveError::Read)?, method, spool, room)?,
         };
-        let index = Index::read(&file)?;
-        Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
+        Ok(Self { files: Files::tar(file)?, stem: names::stem(file_name).to_owned() })
     }
 
     /// The same from a pipe, whose content goes to `spool` first.
@@ -195,10 +199,17 @@ impl Archive {
     ) -> Result<Self, ArchiveError> {
         let mut start = Vec::new();
         (&mut stream).take(MAGIC_BYTES as u64).read_to_end(&mut start).map_err(ArchiveError::Read)?;
-        let method = Compression::detect(&start)?;
-        let file = decompress(io::Cursor::new(start).chain(stream), method, spool, room)?;
-        let index = Index::read(&file)?;
-        Ok(Self { file, index, stem: names::stem(file_name).to_owned() })
+        let stream = io::Cursor::new(start.as_slice()).chain(stream);
+        let file = match Compression::detect(&start)? {
+            // Another one waits meanwhile, and whoever writes the pipe may take their time.
+            Compression::Xz => {
+                let received = decompress(stream, Compression::Plain, spool, room)?;
+                let source = Section::whole(&received).map_err(ArchiveError::Read)?;
+                decompress(source, Compression::Xz, spool, room)?
+            }
+            method => decompress(stream, method, spool, room)?,
+        };
+        Ok(Self { files: Files::tar(file)?, stem: names::stem(file_name).to_owned() })
     }
 
     /// Reads and verifies the documents of all images.
@@ -222,18 +233,22 @@ impl Archive {
     }
 
     /// A layer's bytes.
-    pub fn stream(&self, layer: &ArchivedLayer) -> Section<'_> {
-        Section::new(&self.file, layer.place.offset, layer.place.length)
+    pub fn stream(&self, layer: &ArchivedLayer) -> Result<Section<Arc<File>>, ArchiveError> {
+        self.section(&layer.name)
+    }
+
+    fn section(&self, name: &str) -> Result<Section<Arc<File>>, ArchiveError> {
+        self.files.open(name)?.ok_or_else(|| ArchiveError::Missing { name: name.to_owned() })
     }
 
     /// Reads a whole document.
     fn document(&self, name: &str) -> Result<Vec<u8>, ArchiveError> {
-        let place = self.index.find(name).ok_or_else(|| ArchiveError::Missing { name: name.to_owned() })?;
-        if place.length > limits::JSON_BYTES {
-            return Err(ArchiveError::DocumentTooLong { name: name.to_owned(), bytes: place.length });
+        let mut section = self.section(name)?;
+        let length = section.remaining();
+        if length > limits::JSON_BYTES {
+            return Err(ArchiveError::DocumentTooLong { name: name.to_owned(), bytes: length });
         }
         let mut bytes = Vec::new();
-        let mut section = Section::new(&self.file, place.offset, place.length);
         section.read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
         Ok(bytes)
     }
@@ -278,6 +293,9 @@ fn decompress_within(
     room: Room,
     most: u64,
 ) -> Result<File, ArchiveError> {
+    // The only method that takes tens of megabytes, which are there once.
+    static LARGE: Mutex<()> = Mutex::new(());
+    let _alone = (method == Compression::Xz).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
     let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);

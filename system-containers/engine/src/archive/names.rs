@@ -37,7 +37,7 @@ pub fn from_stem(stem: &str, tag: Option<&str>) -> Option<Reference> {
 /// A file name without the endings that archives have.
 pub fn stem(file_name: &str) -> &str {
     let mut name = file_name;
-    for ending in [".gz", ".tgz", ".zst", ".zstd", ".tar", ".oci", ".docker"] {
+    for ending in [".gz", ".tgz", ".zst", ".zstd", ".xz", ".txz", ".bz2", ".tbz2", ".tbz", ".tar", ".oci", ".docker"] {
         name = name.strip_suffix(ending).unwrap_or(name);
     }
     name
@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn endings_are_not_part_of_a_name() {
-        assert_eq!(["web.tar", "web.tar.gz", "web.tgz", "web.oci.tar.zst", "web"].map(stem), ["web"; 5]);
+        let names = ["web.tar", "web.tar.gz", "web.tgz", "web.oci.tar.zst", "web.tar.xz", "web.tbz2", "web"];
+        assert_eq!(names.map(stem), ["web"; 7]);
         assert_eq!(stem("web-1.2.tar"), "web-1.2");
     }
 }

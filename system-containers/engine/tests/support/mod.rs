@@ -2,14 +2,16 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod client;
+pub mod init;
 pub mod peer;
 pub mod registry;
 pub mod signing;
 pub mod tls;
 pub mod tree;
 
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use berth_engine::digest::Digest;
 use berth_engine::layer::{self, Lower, Target};
@@ -148,6 +150,8 @@ pub enum Method {
     Plain,
     Gzip,
     Zstd,
+    Xz,
+    Bzip2,
     /// As containers/storage writes it.
     Chunked,
 }
@@ -162,7 +166,20 @@ pub fn compress(method: Method, bytes: &[u8]) -> Vec<u8> {
         }
         Method::Zstd => zstd::encode_all(bytes, 3).unwrap(),
         Method::Chunked => chunked(bytes),
+        Method::Xz => filtered("xz", bytes),
+        Method::Bzip2 => filtered("bzip2", bytes),
     }
+}
+
+/// What a program makes of its input.
+fn filtered(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(bytes).unwrap();
+    input.rewind().unwrap();
+    let output =
+        Command::new(program).arg("-c").stdin(input).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {output:?}");
+    output.stdout
 }
 
 /// What a zstd decoder passes over (RFC 8878, section 3.1.2).
@@ -304,7 +321,7 @@ impl Machine {
     /// Imports one archive; its problems.
     pub fn import(&self, store: &berth_engine::store::Store, path: &Path) -> Vec<String> {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let identity = berth_engine::import::identity(path).unwrap();
+        let identity = berth_engine::archive::identity(path).unwrap();
         let report = berth_engine::import::archive(store, path, name, identity);
         store.record_archive(name, report.record);
         report.problems
