@@ -96,10 +96,10 @@ impl Users {
 }
 
 impl Need {
-    /// What its name means now.
+    /// What its name means now. A digest may be that of an index that the image was chosen from.
     fn named(&self, names: &BTreeMap<String, Digest>) -> Option<Digest> {
         let reference = self.name.as_ref()?;
-        reference.digest().or_else(|| names.get(&reference.key()).copied())
+        names.get(&reference.key()).copied().or_else(|| reference.digest())
     }
 }
 
@@ -157,6 +157,18 @@ mod tests {
             users.containers.get_mut("a").unwrap().add(digest);
         }
         assert_eq!(users.needed(&BTreeMap::new()), HashSet::from([new, named]), "the one before the last may run yet");
+    }
+
+    #[test]
+    fn the_digest_of_an_index_means_the_image_that_was_chosen_from_it() {
+        let [index, image] = [Digest::of(b"index"), Digest::of(b"image")];
+        let names = BTreeMap::from([(format!("docker.io/library/x@{index}"), image)]);
+        let pinned = |digest: Digest| User { image: format!("x@{digest}").parse().ok(), ..user("a", 0) };
+        let mut users = Users::default();
+        users.replace(vec![pinned(index)]);
+        assert_eq!(users.needed(&names), HashSet::from([image]));
+        users.replace(vec![pinned(image)]);
+        assert_eq!(users.needed(&names), HashSet::from([image]), "by its own");
     }
 
     #[test]
