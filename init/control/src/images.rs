@@ -73,7 +73,7 @@ pub enum Query {
         /// Its name.
         image: String,
     },
-    /// Which images are there: [`StoredImage`]s come, in the order of their names.
+    /// Which images are there: [`StoredImage`]s come, in the order of their names, those without a name last.
     List,
     /// Remove images that no container needs: [`PruneEvent`]s come.
     Prune(Prune),
@@ -94,7 +94,7 @@ pub enum Answer {
 /// An image that is here, by one of its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredImage {
-    /// Its complete name.
+    /// Its complete name; empty if it has none.
     pub image: String,
     /// The digest of its manifest; of its configuration where an archive has no manifest.
     pub digest: String,

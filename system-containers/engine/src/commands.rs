@@ -11,7 +11,7 @@ use crate::archive::{Archive, ArchiveError};
 use crate::export::{ExportError, archive};
 use crate::import::{self, ImportError};
 use crate::reference::{Reference, ReferenceError};
-use crate::store::{RemoveError, Store, StoreError};
+use crate::store::{FindError, Found, RemoveError, Store, StoreError};
 
 /// How much is written to an archive at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -20,15 +20,15 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub enum Command {
     /// Write an archive.
-    Save(Vec<Reference>, File),
+    Save(Vec<String>, File),
     /// Read one of this name.
     Import(String, OwnedFd),
-    /// Give the image of the first name the second one.
-    Tag(Reference, Reference),
-    /// Take a name away; also from who uses the image.
-    Remove(Reference, bool),
+    /// Give the first image a name.
+    Tag(String, Reference),
+    /// Take a name away, or by its digest the only one of an image; also from who uses the image.
+    Remove(String, bool),
     /// Tell everything about an image.
-    Inspect(Reference),
+    Inspect(String),
 }
 
 /// Why something was not done.
@@ -50,11 +50,8 @@ pub enum CommandError {
         name: String,
     },
     /// There is no such image.
-    #[error("there is no image {image} here")]
-    Missing {
-        /// As asked for.
-        image: String,
-    },
+    #[error(transparent)]
+    Find(#[from] FindError),
     /// An archive is of no use.
     #[error("{}", problems.join("; "))]
     Rejected {
@@ -88,20 +85,17 @@ impl Command {
     /// Of a query, with the descriptor that came beside the pipe.
     pub fn of(query: Query, file: Option<OwnedFd>) -> Result<Self, CommandError> {
         Ok(match query {
-            Query::Save { images } => {
-                let images = images.iter().map(|image| image.parse()).collect::<Result<_, _>>()?;
-                Self::Save(images, file.ok_or(CommandError::File)?.into())
-            }
+            Query::Save { images } => Self::Save(images, file.ok_or(CommandError::File)?.into()),
             Query::Import { name } => Self::Import(name, file.ok_or(CommandError::File)?),
             Query::Tag { source, target } => {
                 let target: Reference = target.parse()?;
                 if target.digest().is_some() {
                     return Err(CommandError::Pinned { name: target.to_string() });
                 }
-                Self::Tag(source.parse()?, target)
+                Self::Tag(source, target)
             }
-            Query::Remove { image, force } => Self::Remove(image.parse()?, force),
-            Query::Inspect { image } => Self::Inspect(image.parse()?),
+            Query::Remove { image, force } => Self::Remove(image, force),
+            Query::Inspect { image } => Self::Inspect(image),
             Query::List
             | Query::Pull { .. }
             | Query::Push { .. }
@@ -116,27 +110,30 @@ impl Command {
     pub fn run(self, store: &Store) -> Result<Outcome, CommandError> {
         match self {
             Self::Save(images, target) => {
+                let images = images.iter().map(|image| store.find(image)).collect::<Result<_, _>>()?;
                 let mut target = BufWriter::with_capacity(BUFFER_BYTES, target);
-                archive::write(store, &images, &mut target)?;
+                archive::write(store, images, &mut target)?;
                 Ok(Outcome::default())
             }
             Self::Import(name, source) => receive(store, &name, source),
             Self::Tag(source, target) => {
-                let missing = || CommandError::Missing { image: source.to_string() };
-                let (digest, _) = store.resolve(&source).ok_or_else(missing)?;
+                let Found { digest, .. } = store.find(&source)?;
                 store.name(&target, digest);
                 store.commit()?;
                 Ok(Outcome { texts: Vec::new(), named: vec![target] })
             }
             Self::Remove(image, force) => {
-                store.remove_name(&image, force)?;
+                match store.find(&image)? {
+                    Found { name: Some(name), .. } => store.remove_name(&name, force)?,
+                    Found { name: None, digest, .. } => store.remove_image(digest, force)?,
+                }
                 store.settle(true)?;
                 Ok(Outcome::default())
             }
-            Self::Inspect(image) => match store.inspect(&image)? {
-                Some(value) => Ok(Outcome { texts: vec![value.to_string()], named: Vec::new() }),
-                None => Err(CommandError::Missing { image: image.to_string() }),
-            },
+            Self::Inspect(image) => {
+                let Found { digest, record, .. } = store.find(&image)?;
+                Ok(Outcome { texts: vec![store.inspect(digest, &record)?.to_string()], named: Vec::new() })
+            }
         }
     }
 }

@@ -176,6 +176,65 @@ fn names_come_and_go_and_the_image_with_the_last() {
 }
 
 #[test]
+fn an_image_is_also_called_by_the_beginning_of_a_digest() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    let nameless = |content: &[u8]| Image::new("", vec![Tar::default().file("a", content).finish()]);
+    // Two at once, for the only image of an archive takes the archive's name.
+    import(&store, &oci_archive(&[image("a:1"), nameless(b"1"), nameless(b"2")])).unwrap();
+    let listed = store.list();
+    assert_eq!(listed.iter().map(|image| &*image.image).collect::<Vec<_>>(), ["docker.io/library/a:1", "", ""]);
+    let digest = listed[1].digest.clone();
+    let short = &digest["sha256:".len()..][..12];
+    let ask = |query| run(&store, query, None).map(|outcome| outcome.texts);
+    let remove = |image: &str, force| ask(Query::Remove { image: image.to_owned(), force }).map(drop);
+
+    let described = ask(Query::Inspect { image: short.to_owned() }).unwrap().remove(0);
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!((&described["digest"], &described["names"]), (&digest.as_str().into(), &serde_json::json!([])));
+    // Docker's image ID is the digest of the configuration.
+    let id = described["id"].as_str().unwrap();
+    assert_eq!(store.find(&id[..20]).unwrap().digest.to_string(), digest);
+    let saved = save(&store, &[&digest]).unwrap();
+    assert!(saved.windows(13).any(|part| part == br#""RepoTags":[]"#));
+    let another = Machine::new().unwrap();
+    assert!(import(&another.store(), &saved).unwrap()[0].starts_with("docker.io/library/web:latest"));
+
+    // A name that looks like digits goes before digits.
+    ask(Query::Tag { source: "a:1".to_owned(), target: short.to_owned() }).unwrap();
+    assert_ne!(store.find(short).unwrap().digest.to_string(), digest);
+    ask(Query::Tag { source: digest.clone(), target: "b:1".to_owned() }).unwrap();
+    ask(Query::Tag { source: digest.clone(), target: "b:2".to_owned() }).unwrap();
+    assert!(remove(&digest, false).unwrap_err().contains("(docker.io/library/b:1, docker.io/library/b:2)"));
+    remove(&digest, true).unwrap();
+    assert_eq!(store.list().len(), 3, "a:1 by two names, and the other");
+    assert!(remove(&digest, true).unwrap_err().contains("there is no image"));
+
+    // An archive's image that no name leads to goes too, but not from under a container.
+    let digest = listed[2].digest.clone();
+    store.resolve_for("web", &format!("x@{digest}").parse().unwrap()).unwrap();
+    assert!(remove(&digest, false).unwrap_err().contains("(web)"));
+    store.forget_container("web");
+    remove(&digest[..30], false).unwrap();
+    assert_eq!(store.list().len(), 2);
+    for wrong in ["abc", "sha256:", "ABCDEF0123", "0000"] {
+        assert!(store.find(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn digits_of_several_images_are_not_enough() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    let one = image("a:1").config();
+    import(&store, &docker_archive(&[image("a:1")])).unwrap();
+    // The same configuration with a manifest is another image with the same ID.
+    import(&store, &oci_archive(&[image("b:1")])).unwrap();
+    let error = store.find(&Digest::of(&one).hex()[..12]).unwrap_err().to_string();
+    assert!(error.contains("the digests of 2 images begin with"), "{error}");
+}
+
+#[test]
 fn an_archive_that_is_none_is_refused_with_the_reason() {
     let Some(machine) = Machine::new() else { return };
     let store = machine.store();

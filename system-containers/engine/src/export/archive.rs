@@ -12,7 +12,7 @@ use super::documents::{self, INDEX, MANIFEST, Outgoing};
 use super::{ExportError, layer};
 use crate::digest::Digest;
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{Found, Store};
 
 /// The size of a block of a tar archive, in bytes.
 const BLOCK: usize = 512;
@@ -20,8 +20,9 @@ const BLOCK: usize = 512;
 const OCTAL_BYTES: u64 = 1 << 33;
 
 /// Writes these images.
-pub fn write(store: &Store, names: &[Reference], target: &mut dyn Write) -> Result<(), ExportError> {
-    let images: Vec<Outgoing> = names.iter().map(|name| documents::of(store, name)).collect::<Result<_, _>>()?;
+pub fn write(store: &Store, images: Vec<Found>, target: &mut dyn Write) -> Result<(), ExportError> {
+    let images: Vec<Outgoing> =
+        images.into_iter().map(|image| documents::of(store, image)).collect::<Result<_, _>>()?;
     let mut written = BTreeSet::new();
     entry(target, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     entry(target, "index.json", &index(&images)?)?;
@@ -44,13 +45,16 @@ pub fn write(store: &Store, names: &[Reference], target: &mut dyn Write) -> Resu
 
 fn index(images: &[Outgoing]) -> Result<Vec<u8>, ExportError> {
     let manifest = |image: &Outgoing| {
-        let name = image.name.to_string();
-        json!({
+        let mut pointer = json!({
             "mediaType": MANIFEST,
             "digest": Digest::of(&image.manifest),
             "size": image.manifest.len(),
-            "annotations": { "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name },
-        })
+        });
+        if let Some(name) = image.name.as_ref().map(Reference::to_string) {
+            pointer["annotations"] =
+                json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name });
+        }
+        pointer
     };
     let manifests: Vec<_> = images.iter().map(manifest).collect();
     document("index", &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }))
@@ -59,7 +63,7 @@ fn index(images: &[Outgoing]) -> Result<Vec<u8>, ExportError> {
 fn saved(images: &[Outgoing]) -> Result<Vec<u8>, ExportError> {
     let saved = |image: &Outgoing| {
         let layers: Vec<String> = image.layers.iter().map(|layer| blob(layer.diff_id)).collect();
-        let names: Vec<String> = image.name.tagged().into_iter().collect();
+        let names: Vec<String> = image.name.as_ref().and_then(Reference::tagged).into_iter().collect();
         json!({ "Config": blob(Digest::of(&image.config)), "RepoTags": names, "Layers": layers })
     };
     document("list of images", &images.iter().map(saved).collect())

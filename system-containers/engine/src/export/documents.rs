@@ -6,7 +6,7 @@ use super::{ExportError, layer};
 use crate::digest::Digest;
 use crate::document::{self, Kind};
 use crate::reference::Reference;
-use crate::store::{ImageRecord, Store};
+use crate::store::{Found, ImageRecord, Store};
 
 /// The media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -52,8 +52,8 @@ pub struct Layer {
 /// An image to be written.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Its name, as asked for.
-    pub name: Reference,
+    /// Its name, if it was asked for by one.
+    pub name: Option<Reference>,
     /// What is stored of it.
     pub record: ImageRecord,
     /// Its configuration.
@@ -65,9 +65,8 @@ pub struct Outgoing {
 }
 
 /// Everything about an image but its layers' content.
-pub fn of(store: &Store, name: &Reference) -> Result<Outgoing, ExportError> {
-    let missing = || ExportError::Missing { image: name.to_string() };
-    let (digest, record) = store.resolve(name).ok_or_else(missing)?;
+pub fn of(store: &Store, image: Found) -> Result<Outgoing, ExportError> {
+    let Found { name, digest, record } = image;
     let config = store.config(&record)?;
     let mut layers = Vec::with_capacity(record.chain.len());
     for (position, (id, diff_id)) in record.chain.iter().zip(&record.config.rootfs.diff_ids).enumerate() {
@@ -81,7 +80,7 @@ pub fn of(store: &Store, name: &Reference) -> Result<Outgoing, ExportError> {
         Some(manifest) => manifest,
         None => manifest(&config, &pointers)?,
     };
-    Ok(Outgoing { name: name.clone(), record, config, layers, manifest })
+    Ok(Outgoing { name, record, config, layers, manifest })
 }
 
 /// A manifest for this configuration and these layers.

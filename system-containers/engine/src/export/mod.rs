@@ -14,17 +14,14 @@ pub mod push;
 
 use crate::digest::Digest;
 use crate::merged::MergedError;
-use crate::store::StoreError;
+use crate::store::{FindError, StoreError};
 
 /// Why an image does not go out.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// There is none of that name.
-    #[error("there is no image {image} here")]
-    Missing {
-        /// As asked for.
-        image: String,
-    },
+    #[error(transparent)]
+    Find(#[from] FindError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -22,7 +22,7 @@ use crate::pull::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError};
 use crate::room::Room;
-use crate::store::{Store, StoreError, file_error};
+use crate::store::{Found, Store, StoreError, file_error};
 
 /// What came of it.
 #[derive(Debug)]
@@ -79,8 +79,9 @@ pub async fn push(
         }
     }
     let (from, wanted) = (Arc::clone(store), name.clone());
-    let image =
-        tokio::task::spawn_blocking(move || documents::of(&from, &wanted)).await.map_err(|_| PushError::Ends)??;
+    let image = tokio::task::spawn_blocking(move || documents::of(&from, from.find_named(&wanted)?))
+        .await
+        .map_err(|_| PushError::Ends)??;
     let mut uploaded = 0;
     let seen = progress.begin(&image.layers.iter().map(as_descriptor).collect::<Vec<_>>());
     let mut pointers = Vec::with_capacity(image.layers.len());
@@ -109,9 +110,7 @@ pub async fn push(
 
 /// The manifest that the image came with, and its kind.
 fn original(store: &Store, name: &Reference) -> Result<Option<(Vec<u8>, String)>, PushError> {
-    let Some((digest, _)) = store.resolve(name) else {
-        return Err(ExportError::Missing { image: name.to_string() }.into());
-    };
+    let Found { digest, .. } = store.find_named(name).map_err(ExportError::from)?;
     let Some(manifest) = store.manifest(digest)? else { return Ok(None) };
     // What does not say its kind is OCI's, which need not.
     let value: Option<serde_json::Value> = serde_json::from_slice(&manifest).ok();

@@ -122,6 +122,14 @@ impl ArchiveRecord {
         }
     }
 
+    /// One of its images is not its own any more, whatever it is called.
+    pub fn forget_image(&mut self, digest: Digest) {
+        if let Outcome::Images { names, nameless, .. } = &mut self.outcome {
+            names.retain(|(_, other)| *other != digest);
+            nameless.retain(|other| *other != digest);
+        }
+    }
+
     /// Its images without a name.
     pub(super) fn nameless(&self) -> &[Digest] {
         match &self.outcome {

@@ -29,6 +29,12 @@ pub enum RemoveError {
         /// Which.
         containers: Vec<String>,
     },
+    /// It has more names than one, and was called by its digest.
+    #[error("the image has several names ({}); remove them one by one, or all with --force", names.join(", "))]
+    Several {
+        /// Which.
+        names: Vec<String>,
+    },
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +68,30 @@ impl Store {
             archive.forget_name(&key);
         }
         if is_last && let Some(image) = catalogue.images.get_mut(&digest) {
+            image.unnamed = Some(BY_HAND.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes all names of an image away, and what archives have of it.
+    pub fn remove_image(&self, digest: Digest, force: bool) -> Result<(), RemoveError> {
+        let mut catalogue = self.catalogue();
+        let names = catalogue.names();
+        let containers = catalogue.users.of(digest, &names);
+        let names: Vec<String> =
+            names.into_iter().filter(|(_, meant)| *meant == digest).map(|(name, _)| name).collect();
+        if !force && names.len() > 1 {
+            return Err(RemoveError::Several { names });
+        }
+        if !force && !containers.is_empty() {
+            return Err(RemoveError::InUse { image: digest.to_string(), containers });
+        }
+        catalogue.pulled.retain(|_, pull| pull.digest != digest);
+        catalogue.named.retain(|_, named| *named != digest);
+        for archive in catalogue.archives.values_mut() {
+            archive.forget_image(digest);
+        }
+        if let Some(image) = catalogue.images.get_mut(&digest) {
             image.unnamed = Some(BY_HAND.to_owned());
         }
         Ok(())
@@ -101,9 +131,8 @@ impl Store {
     }
 
     /// Everything about an image, for people and programs.
-    pub fn inspect(&self, reference: &Reference) -> Result<Option<serde_json::Value>, StoreError> {
-        let Some((digest, image)) = self.resolve(reference) else { return Ok(None) };
-        let config: serde_json::Value = serde_json::from_slice(&self.config(&image)?).unwrap_or_default();
+    pub fn inspect(&self, digest: Digest, image: &ImageRecord) -> Result<serde_json::Value, StoreError> {
+        let config: serde_json::Value = serde_json::from_slice(&self.config(image)?).unwrap_or_default();
         let catalogue = self.catalogue();
         let mut names = catalogue.names();
         let in_use = !catalogue.users.of(digest, &names).is_empty();
@@ -117,7 +146,7 @@ impl Store {
             let pull = catalogue.pulled.get(name)?;
             Some(json!({ "name": name, "from": pull.from, "at": pull.at, "signed": pull.policy.is_some() }))
         };
-        Ok(Some(json!({
+        Ok(json!({
             "names": names.keys().collect::<Vec<_>>(),
             "digest": digest,
             "id": image.config_digest,
@@ -125,7 +154,7 @@ impl Store {
             "layers": image.chain.iter().filter_map(layer).collect::<Vec<_>>(),
             "in_use": in_use,
             "configuration": config,
-        })))
+        }))
     }
 }
 

@@ -8,10 +8,14 @@ use super::Store;
 use crate::digest::Digest;
 
 impl Store {
-    /// Every name with its image, in the order of names.
+    /// Every name with its image, in the order of names; then those that have none.
     pub fn list(&self) -> Vec<StoredImage> {
         let catalogue = self.catalogue();
-        let needed = catalogue.users.needed(&catalogue.names());
+        let names = catalogue.names();
+        let needed = catalogue.users.needed(&names);
+        let named: HashSet<Digest> = names.values().copied().collect();
+        let nameless = catalogue.images.keys().filter(|digest| !named.contains(digest));
+        let nameless: Vec<_> = nameless.map(|digest| (String::new(), *digest)).collect();
         let stored = |(name, digest): (String, Digest)| {
             let image = catalogue.images.get(&digest)?;
             // A layer may be there twice.
@@ -27,6 +31,6 @@ impl Store {
                 labels: image.config.config.as_ref().and_then(|wishes| wishes.labels.clone()).unwrap_or_default(),
             })
         };
-        catalogue.names().into_iter().filter_map(stored).collect()
+        names.into_iter().chain(nameless).filter_map(stored).collect()
     }
 }

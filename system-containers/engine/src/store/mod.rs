@@ -28,6 +28,7 @@ mod collection;
 mod draft;
 mod hold;
 mod list;
+mod lookup;
 mod origin;
 mod users;
 
@@ -49,6 +50,7 @@ pub use self::claims::{Claim, Turn};
 pub use self::collection::{Choice, Policy, Removed};
 pub use self::draft::Draft;
 pub use self::hold::RemoveError;
+pub use self::lookup::{FindError, Found};
 pub use self::users::User;
 use crate::digest::Digest;
 use crate::layer::LayerError;

@@ -16,13 +16,13 @@ use super::super::{answers, format, json_text, table};
 /// Which of them, and how much of each.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Only names
+    /// Only names; the digest of an image that has none
     #[arg(short, long)]
     quiet: bool,
     /// Whole digests
     #[arg(long, visible_alias = "digests")]
     no_trunc: bool,
-    /// Only those that fit: reference=PATTERN, label=KEY or KEY=VALUE, from=REGISTRY, used=true or false
+    /// Only those that fit: reference=PATTERN, label=KEY or KEY=VALUE, from=REGISTRY, used=true or false, dangling=true or false
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,
     /// Only those whose name is or fits this
@@ -40,6 +40,8 @@ enum Filter {
     Label(Label),
     From(String),
     Used(bool),
+    /// docker's "dangling".
+    Nameless(bool),
 }
 
 impl FromStr for Filter {
@@ -52,8 +54,9 @@ impl FromStr for Filter {
             Some(("from", registry)) => Self::From(registry.to_owned()),
             Some(("used", "true" | "1")) => Self::Used(true),
             Some(("used", "false" | "0")) => Self::Used(false),
-            Some(("dangling", _)) => return Err("`berth prune --dry-run` lists images without a name".to_owned()),
-            _ => return Err("a filter is reference=…, label=…, from=… or used=…".to_owned()),
+            Some(("dangling", "true" | "1")) => Self::Nameless(true),
+            Some(("dangling", "false" | "0")) => Self::Nameless(false),
+            _ => return Err("a filter is reference=…, label=…, from=…, used=… or dangling=…".to_owned()),
         })
     }
 }
@@ -65,6 +68,7 @@ impl Filter {
             Self::Label(label) => label.is_among(&image.labels),
             Self::From(registry) => image.from.as_deref() == Some(registry),
             Self::Used(used) => image.in_use == *used,
+            Self::Nameless(nameless) => image.image.is_empty() == *nameless,
         }
     }
 }
@@ -128,9 +132,14 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
     images.retain(|image| arguments.show(image));
     match (json, arguments.quiet) {
         (true, _) => json_text(&images),
-        (false, true) => Ok(images.iter().map(|image| format!("{}\n", image.image)).collect()),
+        (false, true) => Ok(images.iter().map(|image| format!("{}\n", called(image))).collect()),
         (false, false) => Ok(text(&images, arguments.no_trunc, table::terminal_width())),
     }
+}
+
+/// What commands take for it.
+fn called(image: &StoredImage) -> &str {
+    if image.image.is_empty() { &image.digest } else { &image.image }
 }
 
 fn read(lines: impl BufRead) -> Result<Vec<StoredImage>, Error> {
@@ -142,10 +151,10 @@ fn text(images: &[StoredImage], whole: bool, width: Option<usize>) -> String {
     const TOLD_APART: usize = 19;
     let row = |image: &StoredImage| {
         vec![
-            image.image.clone(),
+            if image.image.is_empty() { "<none>" } else { &image.image }.to_owned(),
             image.digest.chars().take(if whole { usize::MAX } else { TOLD_APART }).collect(),
             format::bytes(image.bytes),
-            image.from.clone().unwrap_or_else(|| "archive".to_owned()),
+            image.from.as_deref().unwrap_or(if image.image.is_empty() { "-" } else { "archive" }).to_owned(),
             if image.in_use { "yes" } else { "no" }.to_owned(),
         ]
     };
@@ -207,7 +216,14 @@ mod tests {
         assert_eq!(shown("images -f label=tier -f reference=*/b"), (false, true));
         assert_eq!(shown("images -f label=tier=web"), (false, false));
         assert_eq!(shown("images r.example/a"), (true, false));
-        for wrong in ["dangling=true", "used=maybe", "since=x", "reference"] {
+        assert_eq!(shown("images -f dangling=true"), (false, false));
+        assert_eq!(shown("images -f dangling=false"), (true, true));
+        let nameless = image("", None);
+        assert!(line("images -f dangling=true").show(&nameless) && !line("images a").show(&nameless));
+        let shown = text(std::slice::from_ref(&nameless), false, None);
+        assert!(shown.contains("\n<none>") && shown.contains("  -  "), "{shown}");
+        assert_eq!(called(&nameless), nameless.digest);
+        for wrong in ["dangling", "used=maybe", "since=x", "reference"] {
             assert!(wrong.parse::<Filter>().is_err(), "{wrong}");
         }
     }
