@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::address::{Mtu, Prefix};
+pub use self::address::{AddressError, Mtu, Prefix};
 pub use self::bond::{
     AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, FailOverMac, LacpRate, PrimaryReselect, TransmitHash,
 };

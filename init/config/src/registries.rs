@@ -3,11 +3,15 @@
 //! A registry that no entry names is asked over HTTPS, without credentials, with Mozilla's certificate authorities and
 //! those of the user-data partition.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::container::is_default;
 use crate::names::{NameError, check_characters, check_edges, check_length};
-use crate::text::checked_string;
+use crate::network::{AddressError, Prefix};
+use crate::text::{checked_string, text_value};
 
 /// What is known of one registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +55,77 @@ pub struct Proxy {
     /// For HTTP without TLS; `HTTP_PROXY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<ProxyAddress>,
-    /// Hosts that are asked directly, with all below them; `NO_PROXY`.
+    /// Hosts that are asked directly; `NO_PROXY`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<RegistryName>,
+    pub exclude: Vec<Unproxied>,
+}
+
+/// Hosts that are asked without a proxy, as programs read `NO_PROXY`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Unproxied {
+    /// All: `*`.
+    All,
+    /// Those that are called by an address of this network.
+    Network(Prefix),
+    /// A host and all below it, at one port or at any.
+    Host(RegistryName),
+}
+
+text_value!(
+    Unproxied,
+    "hosts such as \"example.org\", \".example.org\", \"registry.example:5000\", \"10.0.0.0/8\" or \"*\""
+);
+
+impl Unproxied {
+    /// Whether the host is among them, at this port.
+    pub fn covers(&self, host: &str, port: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Network(prefix) => host.parse().is_ok_and(|address| prefix.contains(address)),
+            Self::Host(name) => {
+                let (name, wanted) = match name.as_str().rsplit_once(':') {
+                    Some((name, digits)) if !name.contains(':') || name.ends_with(']') => (name, digits.parse().ok()),
+                    _ => (name.as_str(), None),
+                };
+                let name = name.trim_start_matches('[').trim_end_matches(']');
+                let is_below = host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                is_below && wanted.is_none_or(|wanted: u16| wanted == port)
+            }
+        }
+    }
+}
+
+impl FromStr for Unproxied {
+    type Err = UnproxiedError;
+
+    fn from_str(text: &str) -> Result<Self, UnproxiedError> {
+        Ok(match text {
+            "*" => Self::All,
+            network if network.contains('/') => Self::Network(network.parse()?),
+            name => Self::Host(name.strip_prefix("*.").or(name.strip_prefix('.')).unwrap_or(name).parse()?),
+        })
+    }
+}
+
+impl fmt::Display for Unproxied {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::All => formatter.write_str("*"),
+            Self::Network(prefix) => write!(formatter, "{prefix}"),
+            Self::Host(name) => write!(formatter, "{name}"),
+        }
+    }
+}
+
+/// Why a text names no hosts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnproxiedError {
+    /// Nor an address with a prefix length.
+    #[error(transparent)]
+    Network(#[from] AddressError),
+    /// Nor a host.
+    #[error(transparent)]
+    Host(#[from] NameError),
 }
 
 checked_string! {
@@ -142,6 +214,28 @@ mod tests {
         }
         for address in ["proxy:3128", "https://proxy", "socks5://proxy", "http://", "http://pro xy"] {
             assert!(address.parse::<ProxyAddress>().is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn hosts_without_a_proxy_are_read_as_programs_read_no_proxy() {
+        let covers = |text: &str, host: &str, port| {
+            let hosts: Unproxied = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(hosts.to_string().parse(), Ok(hosts.clone()));
+            hosts.covers(host, port)
+        };
+        for name in ["example.org", ".example.org", "*.example.org"] {
+            assert!(covers(name, "example.org", 443) && covers(name, "a.b.example.org", 5000), "{name}");
+            assert!(!covers(name, "notexample.org", 443) && !covers(name, "example.org.a", 443), "{name}");
+        }
+        assert!(covers("example.org:5000", "a.example.org", 5000) && !covers("example.org:5000", "example.org", 443));
+        assert!(covers("10.0.0.0/8", "10.255.0.1", 443) && !covers("10.0.0.0/8", "11.0.0.1", 443));
+        assert!(!covers("10.0.0.0/8", "ten.example", 443), "names are not resolved for it");
+        assert!(covers("fd00::/8", "fd00::7", 443) && covers("*", "any.example", 80));
+        assert!(covers("192.0.2.7", "192.0.2.7", 80) && !covers("192.0.2.7", "192.0.2.70", 80));
+        assert!(covers("[2001:db8::7]:5000", "2001:db8::7", 5000) && covers("[2001:db8::7]", "2001:db8::7", 443));
+        for wrong in ["", ".", "*.", "a b", "10.0.0.0/33", "name/8"] {
+            assert!(wrong.parse::<Unproxied>().is_err(), "{wrong}");
         }
     }
 }

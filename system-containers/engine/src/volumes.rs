@@ -99,7 +99,7 @@ pub fn prepare(
         let destination = plain(volume.destination().as_str());
         let (source, owned) = match volume {
             Volume::Named { name, .. } => (make(places, name.as_str(), &destination, image, room)?, true),
-            Volume::Host { source, .. } => (host_path(places, source.as_str())?, false),
+            Volume::Host { source, id_mapped, .. } => (host_path(places, source.as_str())?, *id_mapped),
         };
         taken.insert(destination.clone());
         mounts.push(PreparedMount { source, destination, read_only: volume.read_only(), owned });
@@ -299,6 +299,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc", user_data.join("link")).unwrap();
         assert!(matches!(with(&format!("{}/link", user_data.display())), Err(VolumeError::Forbidden { .. })));
         assert!(!with(&format!("{}/site", user_data.display())).unwrap()[0].owned);
+        let id_mapped = format!("[\"{}/site:/x:idmap\"]", user_data.display());
+        assert!(mounts(directory.path(), &id_mapped, "{}").unwrap()[0].owned);
         assert_eq!(with("/dev/snd").unwrap()[0].source, Path::new("/dev/snd"));
     }
 

@@ -66,10 +66,16 @@ pub enum Volume {
         destination: AbsolutePath,
         /// Whether the container may only read it.
         read_only: bool,
+        /// Whether the container's ids stand for the machine's, so that what root owns there its root owns here.
+        id_mapped: bool,
     },
 }
 
-text_value!(Volume, "\"name:/path\" or \"/path of the machine:/path\", with \":ro\" behind it for reading only");
+text_value!(
+    Volume,
+    "\"name:/path\" or \"/path of the machine:/path\", with \":ro\" behind it for reading only, or \":idmap\" behind a path for the \
+     container's ids"
+);
 
 impl Volume {
     /// In the container.
@@ -84,6 +90,11 @@ impl Volume {
         match self {
             Self::Named { read_only, .. } | Self::Host { read_only, .. } => *read_only,
         }
+    }
+
+    /// Whether it is a path of the machine with the container's ids; volumes with a name always have them.
+    fn is_id_mapped_path(&self) -> bool {
+        matches!(self, Self::Host { id_mapped: true, .. })
     }
 }
 
@@ -102,19 +113,23 @@ impl FromStr for Volume {
         let Some((source, rest)) = text.split_once(':') else {
             return Err(VolumeError::OneSided);
         };
-        let (destination, option) = rest.split_once(':').unwrap_or((rest, "rw"));
-        let read_only = match option {
-            "rw" => false,
-            "ro" => true,
-            _ => return Err(VolumeError::Option { option: option.to_owned() }),
-        };
+        let (destination, options) = rest.split_once(':').unwrap_or((rest, "rw"));
+        let (mut read_only, mut id_mapped) = (false, false);
+        for option in options.split(',') {
+            match option {
+                "rw" => read_only = false,
+                "ro" => read_only = true,
+                "idmap" if source.starts_with('/') => id_mapped = true,
+                _ => return Err(VolumeError::Option { option: option.to_owned() }),
+            }
+        }
         let destination = parse_destination(destination)?;
         if source.starts_with('.') || source.starts_with('~') {
             return Err(VolumeError::Relative { path: source.to_owned() });
         }
         let name = |error| VolumeError::Name { text: source.to_owned(), source: error };
         Ok(if source.starts_with('/') {
-            Self::Host { source: source.parse().map_err(name)?, destination, read_only }
+            Self::Host { source: source.parse().map_err(name)?, destination, read_only, id_mapped }
         } else {
             Self::Named { name: source.parse().map_err(name)?, destination, read_only }
         })
@@ -127,7 +142,12 @@ impl fmt::Display for Volume {
             Self::Named { name, destination, .. } => write!(formatter, "{name}:{destination}")?,
             Self::Host { source, destination, .. } => write!(formatter, "{source}:{destination}")?,
         }
-        formatter.write_str(if self.read_only() { ":ro" } else { "" })
+        formatter.write_str(match (self.read_only(), self.is_id_mapped_path()) {
+            (false, false) => "",
+            (true, false) => ":ro",
+            (false, true) => ":idmap",
+            (true, true) => ":ro,idmap",
+        })
     }
 }
 
@@ -202,6 +222,9 @@ mod tests {
         assert!(matches!(volume("/srv:/www:rw"), Volume::Host { read_only: false, .. }));
         assert_eq!(volume("/srv:/www:ro").to_string(), "/srv:/www:ro");
         assert_eq!(volume("/srv:/www:rw").to_string(), "/srv:/www");
+        assert!(matches!(volume("/srv:/www:idmap"), Volume::Host { read_only: false, id_mapped: true, .. }));
+        assert_eq!(volume("/srv:/www:idmap,ro").to_string(), "/srv:/www:ro,idmap");
+        assert_eq!(volume("/srv:/www:rw,idmap").to_string(), "/srv:/www:idmap");
     }
 
     #[test]
@@ -211,6 +234,7 @@ mod tests {
         assert_eq!(error("data:/"), VolumeError::Root);
         assert_eq!(error("./data:/data"), VolumeError::Relative { path: "./data".to_owned() });
         assert_eq!(error("../data:/data"), VolumeError::Relative { path: "../data".to_owned() });
+        assert_eq!(error("data:/data:idmap"), VolumeError::Option { option: "idmap".to_owned() });
         assert_eq!(error("data:/data:z"), VolumeError::Option { option: "z".to_owned() });
         assert_eq!(error("data:/data:ro:x"), VolumeError::Option { option: "ro:x".to_owned() });
         assert!(matches!(error("a/b:/data"), VolumeError::Name { .. }));

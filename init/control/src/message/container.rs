@@ -177,7 +177,7 @@ pub struct PreparedMount {
     pub destination: String,
     /// Whether the container may only read it.
     pub read_only: bool,
-    /// Whether the source belongs to the container (a volume): owners are then mapped to its id range.
+    /// Whether owners are mapped to the container's id range: of a volume, and of a path that asks for it.
     pub owned: bool,
 }
 

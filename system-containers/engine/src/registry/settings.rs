@@ -99,11 +99,7 @@ impl Settings {
 
     /// What stands between this machine and a server.
     pub fn proxy(&self, url: &Url) -> Option<Through> {
-        let excluded = |name: &str| {
-            let name = name.trim_start_matches('.');
-            url.host == name || url.authority() == name || url.host.ends_with(&format!(".{name}"))
-        };
-        if self.proxy.exclude.iter().any(|name| excluded(name.as_str())) {
+        if self.proxy.exclude.iter().any(|hosts| hosts.covers(&url.host, url.port)) {
             return None;
         }
         let address = if url.https { &self.proxy.https } else { &self.proxy.http };
@@ -238,7 +234,7 @@ mod tests {
         for url in ["http://ghcr.io/", "https://example.org/", "https://a.example.org:5000/", "https://192.0.2.7/"] {
             assert_eq!(through(url), None, "{url}");
         }
-        assert!(through("https://notexample.org/").is_some());
+        assert!(through("https://notexample.org/").is_some() && through("https://192.0.2.70/").is_some());
     }
 
     #[test]
