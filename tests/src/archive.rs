@@ -1,8 +1,9 @@
 //! Image archives, made here so that the cases need no registry and no other tool, and can be as wrong as they like.
 
-use std::io::Write;
+use std::io::{Seek, Write};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -218,6 +219,19 @@ pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 /// None in memory; the compressor's interface has one.
 pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(zstd::encode_all(bytes, 1)?)
+}
+
+/// `bytes` compressed by a program such as xz, which is installed.
+///
+/// # Errors
+/// It cannot be run, or fails.
+pub fn compressed_by(program: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut input = tempfile::tempfile()?;
+    input.write_all(bytes)?;
+    input.rewind()?;
+    let output = Command::new(program).arg("-c").stdin(input).output().with_context(|| format!("run {program}"))?;
+    ensure!(output.status.success(), "{program}: {output:?}");
+    Ok(output.stdout)
 }
 
 #[cfg(test)]

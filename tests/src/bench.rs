@@ -67,9 +67,17 @@ impl Bench {
     /// # Errors
     /// If busybox cannot be read.
     pub fn image(&self, name: &str, command: &[&str]) -> Result<Image> {
+        self.with_busybox(Image::new(name, command))
+    }
+
+    /// The image with busybox in it.
+    ///
+    /// # Errors
+    /// If busybox cannot be read.
+    pub fn with_busybox(&self, image: Image) -> Result<Image> {
         let program = &self.artifacts.busybox;
         let program = std::fs::read(program).with_context(|| format!("read {}", program.display()))?;
-        Ok(Image::new(name, command).layer(Layer::busybox(&program)))
+        Ok(image.layer(Layer::busybox(&program)))
     }
 
     /// An image of busybox whose shell runs `script`.

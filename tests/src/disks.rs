@@ -40,6 +40,22 @@ impl Files {
         self
     }
 
+    /// With all files of a tar archive in a folder.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn with_all(mut self, folder: &str, archive: &[u8]) -> Result<Self> {
+        for entry in tar::Archive::new(archive).entries()? {
+            let mut entry = entry?;
+            let (path, mut content) = (format!("{folder}/{}", entry.path()?.display()), Vec::new());
+            if entry.header().entry_type().is_file() {
+                entry.read_to_end(&mut content)?;
+                self = self.with(&path, content);
+            }
+        }
+        Ok(self)
+    }
+
     fn write_to(&self, folder: &Path) -> Result<()> {
         for (path, content) in &self.0 {
             let path = folder.join(path);

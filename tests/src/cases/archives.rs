@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tar::EntryType;
 
-use crate::archive::Layer;
+use crate::archive::{Layer, compressed_by};
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::runner::Case;
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case { name: "archives/the-same-twice", memory: 256, run: same_twice },
     Case { name: "archives/two-of-one-name", memory: 256, run: two_of_one_name },
     Case { name: "archives/layers", memory: 256, run: layers },
+    Case { name: "archives/forms", memory: 256, run: forms },
 ];
 
 const REPORT: &str = "echo reported > /report; exec sleep 100000";
@@ -156,5 +157,39 @@ fn layers(bench: &Bench) -> Result<()> {
         ["new", "/data:", "hard", "harder", "link", "replaced", "", "/opaque:", "shown", "/nowhere", "2 640"];
     ensure!(lines.get(..expected.len()) == Some(&expected), "{report}");
     ensure!(lines.last().is_some_and(|line| line.starts_with("prw-------")), "{report}");
+    Ok(())
+}
+
+/// Archives as people have them: compressed by whatever they know, and layouts as other tools leave them. Whoever has no
+/// name goes by a digest.
+fn forms(bench: &Bench) -> Result<()> {
+    let image = |name: &str| bench.shell_image(&format!("localhost/{name}:1"), REPORT);
+    let configuration: String =
+        ["a", "b", "c"].map(|name| format!("[containers.{name}]\nimage = \"localhost/{name}:1\"\n")).concat();
+    let files = Files::new()
+        .with("berth.toml", configuration)
+        .with("images/a.tar.xz", compressed_by("xz", &image("a")?.docker_archive())?)
+        .with("images/b.tbz2", compressed_by("bzip2", &image("b")?.oci_archive()?)?)
+        .with_all("images/c", &image("c")?.oci_archive()?)?
+        .with_all("other/d", &image("d")?.oci_archive()?)?;
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    for name in ["a", "b", "c"] {
+        ensure!(machine.guest.read_in(name, "/report")?.trim() == "reported", "{name} does not run");
+    }
+    let imported = machine.guest.shell("berth import /run/berth/user-data/other/d")?;
+    ensure!(imported.contains("localhost/d:1 sha256:"), "{imported}");
+    // By what `berth images` shows of its digest.
+    let short = "$(berth images | grep /d:1 | grep -o 'sha256:[0-9a-f]*')";
+    let shown =
+        machine.guest.shell(&format!("berth image inspect {short} | grep -c localhost/d:1; berth rmi {short}"))?;
+    ensure!(shown.starts_with('1') && !machine.guest.shell("berth images -q")?.contains("/d:1"), "{shown}");
+    // A path of the machine has the machine's ids, unless they are to be the container's.
+    let owner = |options: &str| {
+        let volume = format!("/run/berth/user-data/berth.toml:/x:ro{options}");
+        format!("berth run --rm -v {volume} localhost/a:1 stat -c %u /x")
+    };
+    let owners = machine.guest.shell(&format!("{}; {}", owner(""), owner(",idmap")))?;
+    ensure!(owners.split_whitespace().eq(["65534", "0"]), "{owners}");
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Health checks: by a program, a page and a port; and who waits for them.
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
+use crate::archive::Image;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::machine::Machine;
@@ -14,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "health/page-and-port", memory: 256, run: page_and_port },
     Case { name: "health/program-that-hangs", memory: 256, run: hangs },
     Case { name: "health/readiness", memory: 256, run: readiness },
+    Case { name: "health/of-the-image", memory: 256, run: of_the_image },
 ];
 
 /// Waits until the container's health is this.
@@ -128,5 +131,29 @@ fn hangs(bench: &Bench) -> Result<()> {
     // At most the one that is being given up and the present one.
     let left = machine.guest.count_processes("sleep 54321")?;
     ensure!(left <= 2, "{left} checks are there");
+    Ok(())
+}
+
+/// What an image says of its health counts, unless the configuration says something else.
+fn of_the_image(bench: &Bench) -> Result<()> {
+    let check = ["CMD-SHELL", "echo the file is missing; test -e /tmp/well"];
+    let process = json!({
+        "Cmd": ["sleep", "100000"],
+        "Env": ["PATH=/bin"],
+        "Healthcheck": { "Test": check, "Interval": 200_000_000, "StartInterval": 200_000_000, "Timeout": 20_000_000_000_u64, "Retries": 2 },
+    });
+    let archive = bench.with_busybox(Image::with_process("localhost/a:1", process))?.docker_archive();
+    let configuration = "[containers.a]\nimage = \"localhost/a:1\"\n\
+        [containers.none]\nimage = \"localhost/a:1\"\n[containers.none.health]\ndisable = true\n";
+    let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.guest.wait()?;
+    wait_for_health(&mut machine, "a", "unhealthy")?;
+    let a = machine.guest.container("a")?;
+    ensure!(a["state"] == "unhealthy" && a["reason"].to_string().contains("the file is missing"), "{a}");
+    machine.guest.shell("berth exec a touch /tmp/well")?;
+    wait_for_health(&mut machine, "a", "healthy")?;
+    let none = machine.guest.container("none")?;
+    ensure!(none["state"] == "running" && none["health"].is_null(), "{none}");
     Ok(())
 }

@@ -9,15 +9,15 @@ pub mod signing;
 pub mod tls;
 pub mod tree;
 
-use std::io::{Seek as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use berth_engine::digest::Digest;
 use berth_engine::layer::{self, Lower, Target};
 use berth_engine::merged::Merged;
 use berth_engine::room::Room;
 use berth_engine::store::Store;
+use berth_tests::archive::compressed_by;
 pub use berth_tests::skips::skip;
 
 /// Writes tar archives byte by byte, so that tests can write what no tool would.
@@ -166,20 +166,9 @@ pub fn compress(method: Method, bytes: &[u8]) -> Vec<u8> {
         }
         Method::Zstd => zstd::encode_all(bytes, 3).unwrap(),
         Method::Chunked => chunked(bytes),
-        Method::Xz => filtered("xz", bytes),
-        Method::Bzip2 => filtered("bzip2", bytes),
+        Method::Xz => compressed_by("xz", bytes).unwrap(),
+        Method::Bzip2 => compressed_by("bzip2", bytes).unwrap(),
     }
-}
-
-/// What a program makes of its input.
-fn filtered(program: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut input = tempfile::tempfile().unwrap();
-    input.write_all(bytes).unwrap();
-    input.rewind().unwrap();
-    let output =
-        Command::new(program).arg("-c").stdin(input).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program}: {output:?}");
-    output.stdout
 }
 
 /// What a zstd decoder passes over (RFC 8878, section 3.1.2).
