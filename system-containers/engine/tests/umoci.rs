@@ -9,7 +9,9 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
-use support::tree::{alone, assert_equal, is_installed, mount, run, tree};
+use support::client::Client;
+use support::peer::{Peer, folder, plain};
+use support::tree::{alone, assert_equal, is_installed, mount, mount_of, run, tree};
 use support::{Machine, skip};
 
 /// A directory with an OCI layout `layout` and umoci's bundle `bundle`; none without the tools.
@@ -163,6 +165,80 @@ fn archives_of_skopeo_unpack_to_the_same_tree() {
         import(&machine, archive);
         let mounted = mount(&machine, &format!("seen-{archive}"), name);
         assert_equal(&tree(&mounted.0), &expected);
+    }
+}
+
+#[test]
+fn an_image_that_is_pulled_is_the_same_tree() {
+    let _alone = alone();
+    let Some(folder) = folder(&["docker-registry"]) else { return };
+    let Some(machine) = bench() else { return };
+    first_layer(&machine.path("bundle/rootfs"));
+    repack(&machine, "one");
+    second_layer(&machine.path("bundle/rootfs"));
+    repack(&machine, "two");
+    let expected = tree(&unpack_by_umoci(&machine, "two"));
+    // umoci's layers are compressed, and skopeo lets them be.
+    let source = format!("dir:{}", machine.path("plain").display());
+    run("skopeo", &["copy", "--dest-decompress", &format!("oci:{}:two", machine.path("layout").display()), &source]);
+    for method in ["gzip", "zstd", "zstd:chunked"] {
+        // A registry of its own: skopeo remembers what one has had, and puts that in a new layer's place.
+        let own = folder.path().join(method);
+        std::fs::create_dir(&own).unwrap();
+        let peer = Peer::start(&own, "", "");
+        let name = format!("{}/demo/{}:1", peer.name, method.replace(':', "-"));
+        let options = ["copy", "--dest-tls-verify=false", "--dest-compress-format", method];
+        run("skopeo", &[&options[..], &[&source, &format!("docker://{name}")]].concat());
+        let look = ["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")];
+        let sent = support::peer::run("skopeo", &look, folder.path());
+        let sent = String::from_utf8(sent).unwrap();
+        assert_eq!(sent.matches(&format!("tar+{}", &method[..4])).count(), 2, "{sent}");
+        // A store of its own: layers that are there already are not pulled.
+        let client = Client::new(&[]).unwrap().configured(&plain(&peer.name));
+        assert_eq!(client.pull(&name).unwrap().layers, 2, "{method}");
+        let mounted = mount_of(&client.store, &client.machine, "seen", &name);
+        assert_equal(&tree(&mounted.0), &expected);
+    }
+}
+
+#[test]
+fn an_image_that_podman_builds_is_the_same_tree() {
+    let _alone = alone();
+    let Some(folder) = folder(&["podman"]) else { return };
+    let Some(machine) = bench() else { return };
+    let context = folder.path().join("context");
+    std::fs::create_dir_all(context.join("sub")).unwrap();
+    std::fs::write(context.join("sub/file"), b"content").unwrap();
+    symlink("file", context.join("sub/link")).unwrap();
+    rustix::fs::chmod(context.join("sub/file"), Mode::from_raw_mode(0o4751)).unwrap();
+    let steps = "FROM scratch\nCOPY sub /first/sub\nCOPY --chown=7:8 sub/file /second/file\nLABEL made=by-podman\n\
+        USER 7:8\nVOLUME /data\nEXPOSE 80/tcp\nSTOPSIGNAL SIGINT\nCMD [\"/first/sub/file\"]\n";
+    std::fs::write(context.join("Containerfile"), steps).unwrap();
+    let [root, state] = ["root", "run"].map(|name| folder.path().join(name).display().to_string());
+    let podman = |words: &[&str]| {
+        let place = ["--root", &root, "--runroot", &state, "--storage-driver", "vfs"];
+        run("podman", &[&place[..], words].concat());
+    };
+    let images = machine.path("user-data/images").display().to_string();
+    let context = context.display().to_string();
+    let layout = machine.path("layout").display().to_string();
+    for (format, form, layers) in
+        [("oci", "oci-archive", "--layers=true"), ("docker", "docker-archive", "--layers=false")]
+    {
+        let name = format!("localhost/{format}:1");
+        podman(&["build", "--quiet", "--isolation", "chroot", "--format", format, layers, "-t", &name, &context]);
+        let archive = format!("{images}/{format}.tar");
+        podman(&["save", "--quiet", "--format", form, "--output", &archive, &name]);
+        import(&machine, &format!("{format}.tar"));
+        run("skopeo", &["copy", &format!("{form}:{archive}"), &format!("oci:{layout}:{format}")]);
+        let mounted = mount(&machine, &format!("seen-{format}"), &name);
+        let seen = tree(&mounted.0);
+        assert!(seen.contains_key(Path::new("first/sub/link")), "{seen:?}");
+        assert_equal(&seen, &tree(&unpack_by_umoci(&machine, format)));
+        let (_, record) = machine.store().resolve(&name.parse().unwrap()).unwrap();
+        let wishes = record.config.config.unwrap();
+        assert_eq!(wishes.user.as_deref(), Some("7:8"));
+        assert_eq!(wishes.labels.unwrap().get("made").map(String::as_str), Some("by-podman"));
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_engine::digest::Digest;
+use berth_engine::store::Store;
 
 use super::Machine;
 
@@ -105,7 +106,11 @@ pub fn mount_layer(image: &Path, target: &Path) -> Mounted {
 
 /// The image as a container sees it, without its last writable layer.
 pub fn mount(machine: &Machine, name: &str, image: &str) -> Mounted {
-    let store = machine.store();
+    mount_of(&machine.store(), machine, name, image)
+}
+
+/// The same of a store that is open.
+pub fn mount_of(store: &Store, machine: &Machine, name: &str, image: &str) -> Mounted {
     let (_, record) =
         store.resolve(&image.parse().unwrap()).unwrap_or_else(|| panic!("no {image}: {:?}", store.names()));
     let mounted = |(number, layer)| {
