@@ -422,33 +422,6 @@ fn a_registry_that_never_accepts_is_given_up_after_one_try() {
 }
 
 #[test]
-fn a_mirror_is_asked_first_and_the_registry_if_it_fails() {
-    let registry = Registry::good();
-    registry.push("demo", "1", &image());
-    let mirror = Registry::good();
-    mirror.push("hub/demo", "1", &image());
-    let name = registry.name();
-    let Some(client) = Client::new(&[&mirror]) else { return };
-    let client = client.configured(&format!(
-        "[registries.'{name}']\nplain_http = true\nmirrors = ['{}/hub', '127.0.0.1:1']\n",
-        mirror.name()
-    ));
-    let pulled = client.pull(&format!("{name}/demo:1")).unwrap();
-    assert_eq!(pulled.from, mirror.name());
-    assert!(registry.log().is_empty());
-
-    let broken = Registry::start(|asked| if asked.is_blob() { json(404, "", "") } else { Act::Serve });
-    broken.push("demo", "1", &image());
-    let client = Client::new(&[&broken]).unwrap();
-    let client =
-        client.configured(&format!("[registries.'{name}']\nplain_http = true\nmirrors = ['{}']\n", broken.name()));
-    let pulled = client.pull(&format!("{name}/demo:1")).unwrap();
-    assert_eq!(pulled.from, name);
-    let error = client.pull(&format!("{name}/none:1")).unwrap_err();
-    assert!(error.contains(&broken.name()) && error.contains(&name), "{error}");
-}
-
-#[test]
 fn images_that_share_layers_share_the_work() {
     let registry = Registry::good();
     let mut images = Vec::new();

@@ -121,7 +121,14 @@ impl Pulling {
         loop {
             let Some(endpoint) = endpoints.next() else { return Err(PullError::Unpacker) };
             let client = Client::new(&self.shared, Arc::clone(&settings), endpoint);
-            match self.pull_from(&client, reference, &policy, progress).await {
+            // A mirror that is not there costs each pull as long as it is believed in.
+            let asked = if endpoints.peek().is_some() { client.or_else() } else { client.clone() };
+            progress.ask(&client.place());
+            let pulled = match image::find(&asked, reference).await {
+                Ok(found) => self.pull_from(&client, reference, found, &policy, progress).await,
+                Err(error) => Err(error),
+            };
+            match pulled {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) if error.is_of_the_place() && endpoints.peek().is_some() => {
                     eprintln!("engine: {reference} from {}: {}", client.place(), describe(&error));
@@ -139,11 +146,10 @@ impl Pulling {
         &self,
         client: &Client,
         reference: &Reference,
+        found: image::Found,
         policy: &Policy,
         progress: &Arc<Progress>,
     ) -> Result<Pulled, PullError> {
-        progress.ask(&client.place());
-        let found = image::find(client, reference).await?;
         let digest = found.digest;
         signature::verify(client, policy, found.named, digest).await?;
         let permit = Arc::clone(&self.unpackers).acquire_owned().await.map_err(|_| PullError::Unpacker)?;

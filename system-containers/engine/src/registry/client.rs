@@ -59,6 +59,13 @@ impl Client {
         Self { exchange: Exchange { settings, pool, patience, registry, base }, tokens, repository }
     }
 
+    /// The same, with less patience: somebody else can be asked.
+    pub fn or_else(&self) -> Self {
+        let mut hasty = self.clone();
+        hasty.exchange.patience = self.exchange.patience.or_else();
+        hasty
+    }
+
     /// How long is waited.
     pub fn patience(&self) -> &Patience {
         &self.exchange.patience

@@ -36,7 +36,22 @@ impl Default for Patience {
     }
 }
 
+/// For a connection, where somebody else can be asked instead.
+const CONNECT_OR_ELSE: Duration = Duration::from_secs(5);
+/// For the head of an answer: what a mirror that has to ask others first may take.
+const ANSWER_OR_ELSE: Duration = Duration::from_secs(20);
+
 impl Patience {
+    /// With one who has yet to show that they are there, while somebody else can be asked.
+    pub fn or_else(self) -> Self {
+        Self {
+            connect: self.connect.min(CONNECT_OR_ELSE),
+            answer: self.answer.min(ANSWER_OR_ELSE),
+            retries: self.retries.min(1),
+            ..self
+        }
+    }
+
     /// Before the repetition with this number, the first is 0; `asked` is what the registry wants.
     pub fn before(&self, repetition: u32, asked: Option<Duration>) -> Duration {
         let own = self.delay.saturating_mul(1 << repetition.min(16));
