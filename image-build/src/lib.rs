@@ -10,6 +10,7 @@ pub mod demo;
 pub mod dependencies;
 pub mod digest;
 pub mod disk;
+mod erofs;
 pub mod fat;
 pub mod grub;
 pub mod image;

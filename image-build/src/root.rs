@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::command::{output, step, tool};
+use crate::command::step;
 use crate::digest::{self, Key};
+use crate::erofs;
 use crate::manifest::Tree;
 use crate::userland::{E2FSCK, MKE2FS, Userland};
 use crate::workspace::Workspace;
@@ -47,10 +48,6 @@ const LINKS: [(&str, &str); 9] = [
 /// Applets whose names belong to Berth's own programs.
 const OWN_NAMES: [&str; 4] = ["init", "halt", "poweroff", "reboot"];
 
-/// LZ4 unpacks fastest and needs least memory, and Debian 12's mkfs.erofs has no other; the large clusters win back
-/// most of what it packs worse.
-const COMPRESSION: [&str; 3] = ["-zlz4hc,12", "-C1048576", "-Eztailpacking"];
-
 /// A packed root.
 #[derive(Debug)]
 pub struct Root {
@@ -78,9 +75,7 @@ pub fn build(workspace: &Workspace, userland: &Userland, berth: &Path, out: &Pat
     fs::write(out.join("manifest.txt"), &manifest).context("write manifest.txt")?;
     let image = out.join("rootfs.erofs");
     let uuid = digest::uuid_text(&Key::new("root").part("manifest", &manifest).uuid());
-    let mut pack = tool("mkfs.erofs");
-    pack.args(COMPRESSION).args(["-T0", "-x-1", "--all-root", "--quiet", "-U", &uuid]).arg(&image).arg(&folder);
-    output(&mut pack)?;
+    erofs::pack(workspace, &folder, &uuid, &image)?;
     fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     Ok(Root { digest: digest::of_file(&image)?, image })
 }

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case { name: "registry/declared-image-is-pulled", memory: 256, run: declared },
     Case { name: "registry/image-comes-later", memory: 256, run: later },
     Case { name: "registry/images-and-volumes-by-hand", memory: 256, run: by_hand },
+    Case { name: "registry/cut-off-while-pulling", memory: 256, run: cut_off },
 ];
 
 const PAGE: &str = "<h1>A page from a registry</h1>\n";
@@ -59,6 +60,44 @@ fn later(bench: &Bench) -> Result<()> {
     machine.guest.wait_for_state("web", "running")?;
     let address = machine.forwarded(8080)?;
     ensure!(page::fetch(address, "/", wait::ANSWER)? == PAGE, "the page is another one");
+    Ok(())
+}
+
+/// A machine that loses its power between two layers of an image has the whole image in the end, and the layers of before
+/// only if they are sound.
+fn cut_off(bench: &Bench) -> Result<()> {
+    const LAYERS: u8 = 8;
+    let registry = Registry::start()?;
+    let mut image = bench.web_image("localhost/web:1", PAGE)?;
+    for number in 0..LAYERS {
+        // What no method makes shorter.
+        let mut state = u64::from(number) + 1;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        });
+        let noise: Vec<u8> = noise.take(4 << 20).collect();
+        image = image.layer(Layer::new().file(&format!("noise{number}"), 0o644, &noise));
+    }
+    registry.push(&image.docker_archive(), "demo/web:1")?;
+    let files = Files::new().with("berth.toml", configuration(&registry));
+    let mut machine = bench.machine().user_data(&files)?.forward(8080).start()?;
+    for there in [1, 4] {
+        machine.guest.wait()?;
+        let count = "ls /var/lib/berth/images/layers/sha256 | wc -l";
+        machine.guest.shell(&format!("until [ $({count}) -ge {there} ]; do :; done"))?;
+        let pulled = machine.guest.shell("berth images -q")?;
+        ensure!(pulled.is_empty(), "it was pulled before it could be cut off: {pulled}");
+        machine.qmp.reset()?;
+        machine.qmp.wait_for_event("RESET", wait::ANSWER)?;
+    }
+    machine.guest.wait()?;
+    machine.guest.wait_for_state("web", "running")?;
+    let address = machine.forwarded(8080)?;
+    ensure!(page::fetch(address, "/", wait::ANSWER)? == PAGE, "the page is another one");
+    let sums =
+        machine.guest.shell("berth exec web sh -c 'cat /noise* | wc -c'; find /var/lib/berth/images/tmp -type f")?;
+    ensure!(sums.trim() == (usize::from(LAYERS) * (4 << 20)).to_string(), "{sums}");
     Ok(())
 }
 

@@ -77,8 +77,9 @@ impl Podman {
 }
 
 fn fetch(workspace: &Workspace) -> Result<PathBuf> {
-    let script = workspace.root.join("init/runtime/tests/differential/fetch-peers.sh");
+    let script = workspace.root.join("image-build/fetch-debian.sh");
     let mut command = Command::new(script);
-    let output = command.arg("podman").args(PACKAGES).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let output =
+        command.args(["testing", "podman"]).args(PACKAGES).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     Ok(PathBuf::from(succeeded(&output).context("fetch podman")?.trim()))
 }

@@ -65,8 +65,9 @@ pub fn runtimes(folder: &Path, arguments: &[&str]) -> Vec<Runtime> {
 
 /// Debian's packages of the peers, fetched when they are not there yet; the machine's own root if they cannot be had.
 fn peers() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/fetch-peers.sh");
-    let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image-build/fetch-debian.sh");
+    let peers = ["testing", "peers", "crun", "runc"];
+    let output = Command::new(script).args(peers).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let printed = String::from_utf8_lossy(&output.stdout);
     Ok(if output.status.success() { PathBuf::from(printed.trim()) } else { PathBuf::from("/") })
 }

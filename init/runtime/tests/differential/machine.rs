@@ -54,12 +54,18 @@ fn close_on_exec() -> std::io::Result<()> {
     Ok(())
 }
 
+/// The suite, the folder in the cache, and the packages.
+const PEERS: [&str; 4] = ["testing", "peers", "crun", "runc"];
+
 fn fetch_peers() -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/fetch-peers.sh");
-    let output = Command::new(&script).output().map_err(|error| format!("cannot run {}: {error}", script.display()))?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image-build/fetch-debian.sh");
+    let output = Command::new(&script)
+        .args(PEERS)
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", script.display()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("no crun and runc: {}", text.lines().last().unwrap_or("fetch-peers.sh failed")));
+        return Err(format!("no crun and runc: {}", text.lines().last().unwrap_or("fetch-debian.sh failed")));
     }
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }

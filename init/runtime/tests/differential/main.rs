@@ -5,7 +5,7 @@
 //! reason; one that differs without being named fails the case, because then either berth-oci or the case is wrong.
 //! README.md lists which clause of the specification is covered by which case.
 //!
-//! Needs root and the peers (`fetch-peers.sh` gets them); without either every case is reported as ignored.
+//! Needs root and the peers (`image-build/fetch-debian.sh` gets them); without either every case is reported as ignored.
 //! `--by library` lets only some take part, `--brought DIRECTORY` needs no peers: so /tests runs it in the booted image.
 
 mod bundle;

@@ -1,13 +1,15 @@
 #!/bin/bash
-# Fetches programs of Debian's testing suite, with the libraries they need, into <cache>/<folder>/root: crun and runc, which
-# the differential tests compare berth-oci with, or `fetch-peers.sh FOLDER PACKAGE...`. Mirror and keys are the system's
-# own (apt says which), its configuration and its packages are not touched, and no root rights are needed. Prints the
-# folder of the root; does nothing if it is there.
+# `fetch-debian.sh SUITE FOLDER PACKAGE...` fetches programs of another suite of Debian, with the libraries they need, into
+# <cache>/FOLDER/root. Mirror and keys are the system's own (apt says which), its configuration and its packages are not
+# touched, and no root rights are needed. Prints the folder of the root; does nothing if it is there.
 set -euo pipefail
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/berth/${1:-peers}
-packages=("${@:2}")
-[[ ${#packages[@]} -gt 0 ]] || packages=(crun runc)
+suite=$1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/berth/$2
+packages=("${@:3}")
 root=$cache/root
+mkdir --parents "${cache%/*}"
+exec {lock}>"$cache.lock"
+flock "$lock"
 if [[ ! -e $root ]]; then
     # shellcheck disable=SC2016 # apt fills these in
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep --max-count=1 '/debian/$' || true)
@@ -15,7 +17,7 @@ if [[ ! -e $root ]]; then
     rm --recursive --force "$cache"
     mkdir --parents "$cache"/{lists/partial,archives/partial,new}
     touch "$cache/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror testing main" >"$cache/sources.list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$cache/sources.list"
     options=(-qq -o Dir::Etc::sourcelist="$cache/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Cache="$cache"
         -o Dir::Cache::archives="$cache/archives" -o Dir::State::lists="$cache/lists" -o Dir::State::status="$cache/status"
         -o APT::Sandbox::User=root -o APT::Install-Recommends=false -o APT::Get::List-Cleanup=false)
