@@ -31,11 +31,6 @@ impl Files {
         Ok(Self::Tar(Arc::new(file), index))
     }
 
-    /// What is in the open folder.
-    pub fn folder(folder: File) -> Self {
-        Self::Folder(folder)
-    }
-
     /// The content of a file, also by the name of a link to it; none if there is no such file. What is no file, or lies
     /// outside, is none of the archive's.
     pub fn open(&self, name: &str) -> Result<Option<Section<Arc<File>>>, ArchiveError> {

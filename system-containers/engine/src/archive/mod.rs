@@ -178,7 +178,7 @@ impl Archive {
     pub fn open(file: File, file_name: &str, spool: BorrowedFd<'_>, room: Room) -> Result<Self, ArchiveError> {
         let metadata = file.metadata().map_err(ArchiveError::Read)?;
         if metadata.is_dir() {
-            return Ok(Self { files: Files::folder(file), stem: file_name.to_owned() });
+            return Ok(Self { files: Files::Folder(file), stem: file_name.to_owned() });
         }
         let length = metadata.len();
         let mut start = vec![0; MAGIC_BYTES.min(usize::try_from(length).unwrap_or(MAGIC_BYTES))];
