@@ -177,7 +177,7 @@ pub struct Container {
     pub tried: bool,
     /// Starts after the first.
     pub restarts: u32,
-    /// Failed runs in a row, for the back-off; a long run ends the row.
+    /// Runs in a row that ended soon, each started again by the policy, for the back-off; a long run ends the row.
     pub attempt: u32,
     /// Failed runs in a row, for the limit of `on-failure`; only one that succeeds ends the row.
     #[serde(default)]

@@ -16,12 +16,12 @@ use super::session::NOT_SET_UP;
 use super::timer::Timer;
 use super::{Supervisor, pods, statistics};
 
-/// The first pause before a restart; it doubles with each failed run. Docker's figures.
+/// The first pause before a restart; it doubles with each run that ends soon, whatever its exit code. Docker's figures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A run of this length ends the series of failed ones.
-const QUIET_TIME: Duration = Duration::from_secs(10);
+/// A run of this length ends the series of short ones.
+pub(super) const QUIET_TIME: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// A child of PID 1 has ended, or was stopped by a signal.
@@ -109,7 +109,7 @@ impl Supervisor {
         container.remember_end(self.now);
         let ran_for = self.now.saturating_sub(Duration::from_micros(container.started_us));
         let quiet = matches!(container.state, State::Running(_)) && ran_for >= QUIET_TIME;
-        container.attempt = if success || quiet { 0 } else { container.attempt.saturating_add(1) };
+        container.attempt = if quiet { 0 } else { container.attempt.saturating_add(1) };
         container.failures = if success { 0 } else { container.failures.saturating_add(1) };
         container.ready = false;
         container.tried = true;
@@ -131,7 +131,12 @@ impl Supervisor {
         }
         let attached = container.network.take().is_some();
         let name = container.name.clone();
-        match next_state(container, success, self.facts.shutting_down, (self.now, self.wall)) {
+        let next = next_state(container, success, self.facts.shutting_down, (self.now, self.wall));
+        if !matches!(next, State::Backoff { .. }) {
+            // Whatever starts it next is no restart by its policy.
+            container.attempt = 0;
+        }
+        match next {
             State::Scheduled(timer) => container.rest_until(timer, self.now, self.wall),
             state => container.state = state,
         }
@@ -189,8 +194,8 @@ fn next_state(container: &Container, success: bool, shutting_down: bool, (now, w
     }
 }
 
-/// The pause after so many failed runs in a row. A run that succeeded is followed by the first pause too: a program
-/// that ends at once and is always to be started again must not become a busy loop.
+/// The pause after so many short runs in a row. One that succeeded counts too: a program that ends at once and is always
+/// to be started again must not keep the machine busy.
 fn pause(attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
     FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)

@@ -53,6 +53,7 @@ impl Supervisor {
             _ => {
                 container.reason.clear();
                 container.tried = true;
+                container.attempt = 0;
                 container.state = State::Stopped;
                 if container.goal == Goal::Restart {
                     container.goal = Goal::Run;

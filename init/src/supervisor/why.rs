@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, Definition, Goal, State};
+use super::end::QUIET_TIME;
 
 /// How many ends of a container are remembered.
 const REMEMBERED: usize = 8;
@@ -94,7 +95,10 @@ impl Supervisor {
         match (&container.state, container.goal) {
             (State::Backoff { until }, _) => {
                 let pause = until.saturating_sub(self.now);
-                Some(format!("{policy}, and the next start is in {pause:.1?}: {} failed in a row", container.attempt))
+                Some(format!(
+                    "{policy}, and the next start is in {pause:.1?}: {} ended in a row, each within {QUIET_TIME:?}",
+                    container.attempt
+                ))
             }
             (State::Failed | State::Stopped, Goal::Run) if !container.ends.is_empty() => {
                 Some(format!("{policy}: it is not started again"))
