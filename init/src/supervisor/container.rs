@@ -343,9 +343,10 @@ impl Container {
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until } => Some(*until),
             State::Scheduled(timer) => Some(timer.deadline(now, wall)),
-            State::Running(_) if !self.frozen => {
+            State::Running(_) if self.frozen => self.quiet_at(),
+            State::Running(_) => {
                 let look = self.awaited.as_ref().and_then(Awaited::deadline);
-                look.into_iter().chain(self.health.as_ref().map(Health::deadline)).min()
+                look.into_iter().chain(self.health.as_ref().map(Health::deadline)).chain(self.quiet_at()).min()
             }
             _ => None,
         }

@@ -136,6 +136,7 @@ impl Supervisor {
             // Whatever starts it next is no restart by its policy.
             container.attempt = 0;
         }
+        container.tell_of_crash_loop();
         match next {
             State::Scheduled(timer) => container.rest_until(timer, self.now, self.wall),
             state => container.state = state,

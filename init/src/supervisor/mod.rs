@@ -26,6 +26,7 @@ mod output;
 mod peer;
 mod pods;
 mod preparing;
+mod problems;
 mod readiness;
 mod requests;
 mod resume;
@@ -167,22 +168,6 @@ impl Supervisor {
         self.containers.values().all(|container| container.tried)
     }
 
-    /// What is wrong with containers, a sentence each.
-    pub fn problems(&self) -> Vec<String> {
-        // In every round, and mostly of nobody: sorted is what is left.
-        let of_the_machine = self.containers.values().filter(|container| container.is_of_the_machine());
-        let wrong = of_the_machine.filter(|container| match &container.state {
-            State::Failed | State::Backoff { .. } => true,
-            State::Scheduled(timer) => timer.failure().is_some(),
-            State::Waiting | State::Declared | State::Preparing => container.tried && !container.reason.is_empty(),
-            State::Running(_) => container.is_unhealthy(),
-            _ => false,
-        });
-        let mut wrong: Vec<&Container> = wrong.collect();
-        wrong.sort_by(|left, right| (left.kind(), &left.name).cmp(&(right.kind(), &right.name)));
-        wrong.into_iter().map(|container| format!("container {}: {}", container.name, container.reason)).collect()
-    }
-
     /// When something has to be done at the latest, on [`crate::clock`].
     pub fn deadline(&self) -> Option<Duration> {
         self.containers.values().filter_map(|container| container.deadline(self.now, self.wall)).min()
@@ -230,6 +215,10 @@ impl Supervisor {
                 if !container.frozen && container.health.as_ref().is_some_and(|health| health.deadline() <= now) =>
             {
                 self.check_health(id);
+                true
+            }
+            State::Running(_) if container.quiet_at().is_some_and(|at| at <= now) => {
+                self.quiet(id);
                 true
             }
             State::Stopping { deadline: Some(deadline), .. } if *deadline <= now => {

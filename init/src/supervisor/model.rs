@@ -210,12 +210,22 @@ impl Run {
     }
 
     /// What is true after every event.
-    fn check(&self, was_starting: bool) {
+    fn check(&mut self, was_starting: bool) {
+        let now = self.world.supervisor.now;
+        for which in 0..NAMES.len() {
+            let quiet = now - self.models[which].began >= Duration::from_secs(10);
+            if quiet && matches!(self.container(which).state, State::Running(_)) {
+                self.models[which].series = 0;
+            }
+        }
         let supervisor = &self.world.supervisor;
         // A deadline that has passed and still stands would keep PID 1 busy.
         assert!(supervisor.deadline().is_none_or(|deadline| deadline > supervisor.now), "{:?}", supervisor.deadline());
         for container in supervisor.containers.values() {
             assert!(!(container.is_at_rest() && container.ready), "{} is at rest and ready", container.name);
+            let which = NAMES.iter().position(|name| *name == container.name);
+            let series = which.and_then(|which| self.models.get(which)).map_or(0, |model| model.series);
+            assert_eq!(container.attempt, series, "{}", container.name);
             assert!(
                 !container.completed || !container.may_have_processes(),
                 "{} runs and has completed",

@@ -27,6 +27,13 @@ pub struct End {
     how: String,
 }
 
+impl End {
+    /// In one sentence.
+    pub(super) fn how(&self) -> &str {
+        &self.how
+    }
+}
+
 impl Container {
     /// Remembers how the present run ended.
     pub(super) fn remember_end(&mut self, now: Duration) {
@@ -53,7 +60,8 @@ impl Supervisor {
     pub fn why_not_up(&self) -> Vec<Cause> {
         let (mut seen, mut causes) = (BTreeSet::new(), Vec::new());
         for container in self.list() {
-            let wrong = matches!(container.state, State::Failed | State::Backoff { .. }) || container.is_unhealthy();
+            let ends = container.keeps_ending() || matches!(container.state, State::Failed | State::Backoff { .. });
+            let wrong = ends || container.is_unhealthy();
             if (wrong || !container.tried) && !seen.contains(&container.id) {
                 self.explain(container, 1, &mut seen, &mut causes);
             }

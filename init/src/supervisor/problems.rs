@@ -1,0 +1,131 @@
+//! What is wrong with containers, for the machine to tell.
+//!
+//! A container that ends and is started again, over and over, is one problem from its first end until it has run for
+//! [`QUIET_TIME`]: what it does in between changes neither the problem nor its words, so that the machine does not go to and
+//! fro between ready and degraded.
+
+use super::Supervisor;
+use super::container::{Container, State};
+use super::end::QUIET_TIME;
+
+/// A series of so many short runs is told as a crash loop.
+const LOOP: u32 = 3;
+
+impl Supervisor {
+    /// What is wrong with containers, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        // In every round, and mostly of nobody: sorted is what is left.
+        let of_the_machine = self.containers.values().filter(|container| container.is_of_the_machine());
+        let mut wrong: Vec<(&Container, String)> =
+            of_the_machine.filter_map(|container| Some((container, self.problem(container)?))).collect();
+        wrong.sort_by_key(|(container, _)| (container.kind(), &container.name));
+        wrong.into_iter().map(|(container, text)| format!("container {}: {text}", container.name)).collect()
+    }
+
+    fn problem(&self, container: &Container) -> Option<String> {
+        if container.keeps_ending() {
+            return Some(container.last_end());
+        }
+        let wrong = match &container.state {
+            State::Failed => true,
+            State::Scheduled(timer) => timer.failure().is_some(),
+            State::Waiting => container.tried && self.obstacle(container).is_some_and(|obstacle| obstacle.lasting),
+            State::Declared | State::Preparing => container.tried && !container.reason.is_empty(),
+            State::Running(_) => container.is_unhealthy(),
+            _ => false,
+        };
+        wrong.then(|| container.reason.clone())
+    }
+
+    /// A container has run so long that its last ends do not count any more.
+    pub(super) fn quiet(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.attempt >= LOOP {
+            log::info!("container {} has run for {QUIET_TIME:?}: its crash loop is over", container.name);
+        }
+        container.attempt = 0;
+    }
+}
+
+impl Container {
+    /// Whether its last run ended soon, it was started again or is going to be, and that has not lasted either.
+    pub(super) fn keeps_ending(&self) -> bool {
+        self.attempt > 0 && !self.is_at_rest()
+    }
+
+    /// When its last ends do not count any more, if they still do; on [`crate::clock`].
+    pub(super) fn quiet_at(&self) -> Option<std::time::Duration> {
+        let counts = self.attempt > 0 && matches!(self.state, State::Running(_));
+        counts.then(|| std::time::Duration::from_micros(self.started_us).saturating_add(QUIET_TIME))
+    }
+
+    /// Tells a series of short runs when it has become one.
+    pub(super) fn tell_of_crash_loop(&self) {
+        if self.attempt == LOOP {
+            let (name, reason) = (&self.name, &self.reason);
+            log::warn!("container {name} is in a crash loop, {LOOP} runs in a row ended soon: the last {reason}");
+        }
+    }
+
+    fn last_end(&self) -> String {
+        let how = self.ends.back().map_or(self.reason.as_str(), super::why::End::how);
+        if self.attempt < LOOP {
+            return how.to_owned();
+        }
+        format!("is in a crash loop: {how}; `berth why {0}` and `berth logs {0}` tell more", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::world::World;
+
+    const WEB: &str = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n";
+
+    #[test]
+    fn a_crash_loop_is_one_problem_until_it_has_been_quiet() {
+        let mut world = World::new(WEB);
+        world.prepare("web");
+        world.run("web");
+        assert!(world.supervisor.problems().is_empty());
+        let mut told = Vec::new();
+        for _ in 0..8 {
+            world.end("web", 1);
+            told.push(world.supervisor.problems());
+            let due = world.supervisor.deadline().unwrap();
+            world.pass(due - world.supervisor.now);
+            told.push(world.supervisor.problems());
+            world.run("web");
+            told.push(world.supervisor.problems());
+        }
+        assert!(told.iter().all(|problems| problems.len() == 1), "{told:?}");
+        assert_eq!(told[0], ["container web: exited with code 1"]);
+        told.dedup();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1][0].starts_with("container web: is in a crash loop: exited with code 1; `berth why web`"));
+        assert_eq!(world.supervisor.deadline().map(|due| due - world.supervisor.now), Some(Duration::from_secs(10)));
+        world.pass(Duration::from_secs(10));
+        assert!(world.supervisor.problems().is_empty());
+        assert_eq!(world.supervisor.deadline(), None);
+    }
+
+    #[test]
+    fn who_only_waits_for_its_turn_is_no_problem() {
+        let mut world = World::new(WEB);
+        world.prepare("web");
+        world.run("web");
+        world.pass(Duration::from_secs(60));
+        world.end("web", 0);
+        let cgroup = world.supervisor.find("web").unwrap().cgroup.clone();
+        world.pass(Duration::from_millis(50));
+        assert!(world.supervisor.problems().is_empty(), "a restart after a long run");
+        world.supervisor.facts.leftovers.push(cgroup);
+        let id = world.supervisor.find("web").unwrap().id;
+        world.supervisor.begin_anew(id);
+        assert!(!world.supervisor.start_if_possible(id));
+        assert!(world.reason("web").contains("its previous run"), "{}", world.reason("web"));
+        assert!(world.supervisor.problems().is_empty(), "{:?}", world.supervisor.problems());
+    }
+}
