@@ -61,6 +61,8 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(id) else { return };
         match container.state {
             State::Attaching { .. } => {
+                container.exit_code = code;
+                let how = reason_of_end(container, how);
                 self.set_up_failed(id, format!("its process {how} while it was set up"));
             }
             State::Running(_) | State::Stopping { .. } => {
@@ -120,6 +122,8 @@ impl Supervisor {
             self.reactor.remove(creating);
         }
         container.health = None;
+        // Of this run alone.
+        container.out_of_memory = None;
         container.give_up_waiting(&self.reactor);
         container.frozen = false;
         container.interaction.end();
@@ -229,7 +233,8 @@ fn reason_of_end(container: &mut Container, how: String) -> String {
 }
 
 #[cfg(test)]
-mod pause_tests {
+mod tests {
+    use super::super::world::World;
     use super::*;
 
     #[test]
@@ -239,5 +244,17 @@ mod pause_tests {
         assert_eq!(pause(2), FIRST_PAUSE * 2);
         assert_eq!(pause(5), FIRST_PAUSE * 16);
         assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_run_that_never_began_leaves_its_want_of_memory_to_no_later_one() {
+        let mut world = World::new("[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("a");
+        world.supervisor.find_mut("a").unwrap().out_of_memory = Some(1 << 30);
+        world.fail("a");
+        world.pass(FIRST_PAUSE);
+        world.run("a");
+        world.end("a", 128 + 9);
+        assert_eq!(world.reason("a"), "exited with code 137");
     }
 }
