@@ -66,16 +66,21 @@ impl Supervisor {
     /// `network` has given a container its addresses.
     pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>, resolv_conf: String) {
         let Some(container) = self.find_mut(name) else { return };
-        container.addresses = addresses;
+        let moved = std::mem::replace(&mut container.addresses, addresses) != container.addresses;
         let id = container.id;
-        if container.reason.starts_with(LOST) {
+        let found = container.reason.starts_with(LOST);
+        if found {
             container.reason.clear();
         }
         let changed = std::mem::replace(&mut container.resolv_conf, resolv_conf) != container.resolv_conf;
         if matches!(container.state, State::Attaching { .. }) {
-            self.start(id);
-        } else if changed && let Err(reason) = write_files(container) {
+            return self.start(id);
+        }
+        if changed && let Err(reason) = write_files(container) {
             log::warn!("container {name}: {reason}");
+        }
+        if moved || found {
+            self.changed(id);
         }
     }
 
@@ -209,11 +214,17 @@ mod tests {
         world.supervisor.find_mut("web").unwrap().network = Some(namespace.into());
         world.run("web");
         let web = world.supervisor.id_of("web").unwrap();
+        let id = world.supervisor.id_of("control").unwrap();
+        world.supervisor.containers.get_mut(id).unwrap().ready = true;
         world.supervisor.not_attached(web, "its parent eth1 is gone".to_owned());
+        assert_eq!(world.events(), [("web".to_owned(), "has lost its network: its parent eth1 is gone".to_owned())]);
         assert_eq!(world.reason("web"), "has lost its network: its parent eth1 is gone");
         assert_eq!(world.state("web"), berth_control::message::ContainerState::Running);
         world.supervisor.attached("web", Vec::new(), String::new());
         assert_eq!(world.reason("web"), "");
+        assert_eq!(world.events(), [("web".to_owned(), String::new())], "those who follow events hear of it");
+        world.supervisor.attached("web", Vec::new(), String::new());
+        assert!(world.events().is_empty(), "and of nothing that is as it was");
     }
 
     #[test]

@@ -141,6 +141,16 @@ impl World {
         replies.collect()
     }
 
+    /// What `control` was told of containers, and their reasons then.
+    pub fn events(&mut self) -> Vec<(String, String)> {
+        let received = std::iter::from_fn(|| self.services[1].1.receive::<FromInit>().ok());
+        let events = received.filter_map(|(message, _)| match message {
+            FromInit::Notice(Notice::ContainerChanged(container)) => Some((container.name, container.reason)),
+            _ => None,
+        });
+        events.collect()
+    }
+
     pub fn supervisor_and_engine(&mut self) -> (&mut Supervisor, &(u32, Channel)) {
         (&mut self.supervisor, &self.services[0])
     }
