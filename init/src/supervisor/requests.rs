@@ -263,27 +263,17 @@ impl Supervisor {
             container.goal = Goal::Restart;
             return Ok(());
         }
-        if container.may_have_processes() {
+        let runs = container.may_have_processes();
+        // One that was killed and has not ended of it is wanted again.
+        container.goal = Goal::Run;
+        if runs {
             return Ok(());
         }
-        container.goal = Goal::Run;
         (container.attempt, container.failures) = (0, 0);
         container.made.iter_mut().for_each(|made| made.begun = true);
         let id = container.id;
         self.begin_anew(id);
         Ok(())
-    }
-
-    /// Sends a signal to a container's first process.
-    pub(super) fn signal_container(&mut self, id: u32, signal: i32) -> Result<(), String> {
-        let Some(container) = self.containers.get(id) else { return Err("the container is gone".to_owned()) };
-        let name = &container.name;
-        match &container.state {
-            State::Running(running) | State::Stopping { running, .. } => {
-                running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))
-            }
-            _ => Err(format!("container {name} is not running")),
-        }
     }
 
     /// Tells `control` that a container has changed.

@@ -62,8 +62,7 @@ impl Supervisor {
                 return self.changed(id);
             }
         }
-        let declared = container.image.as_ref().map(|image| image.stop_signal).filter(|signal| *signal != 0);
-        let signal = ending.signal.or(declared).unwrap_or(SIGTERM);
+        let signal = ending.signal.unwrap_or_else(|| container.stop_signal());
         let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
         if container.frozen
             && let Err(reason) = container.set_frozen(false)
@@ -77,6 +76,23 @@ impl Supervisor {
         container.state = State::Stopping { running, deadline: Some(deadline) };
         container.ready = false;
         self.changed(id);
+    }
+
+    /// Sends a signal to a container's first process. One that is to end it, SIGKILL or its stop signal, means that it is not
+    /// started again, as docker has it.
+    pub(super) fn signal_container(&mut self, id: u32, signal: i32) -> Result<(), String> {
+        let Some(container) = self.containers.get_mut(id) else { return Err("the container is gone".to_owned()) };
+        let name = container.name.clone();
+        let (State::Running(running) | State::Stopping { running, .. }) = &container.state else {
+            return Err(format!("container {name} is not running"));
+        };
+        running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))?;
+        let ends = signal == SIGKILL || signal == container.stop_signal();
+        if ends && container.user().is_some() && container.goal == Goal::Run {
+            container.goal = Goal::Stop;
+            self.keep_stopped(&name, true);
+        }
+        Ok(())
     }
 
     /// Kills everything in a container.
@@ -153,6 +169,14 @@ impl Supervisor {
     }
 }
 
+impl Container {
+    /// What asks it to end.
+    fn stop_signal(&self) -> i32 {
+        let declared = self.image.as_ref().map(|image| image.stop_signal).filter(|signal| *signal != 0);
+        declared.unwrap_or(SIGTERM)
+    }
+}
+
 /// How long a container may take.
 fn grace(container: &Container, shutting_down: bool) -> Duration {
     match (container.system(), container.user()) {
@@ -177,4 +201,60 @@ fn would_ignore(pid: i32, signal: i32) -> bool {
     let first_of_namespace = field("NSpid:").split_whitespace().skip(1).last() == Some("1");
     let ignored = has("SigIgn:") && !has("SigBlk:");
     (first_of_namespace && !has("SigCgt:") && !has("SigBlk:")) || ignored
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use berth_control::message::ContainerState::{Backoff, Running, Stopped};
+    use berth_control::message::Request;
+    use nix::libc::SIGHUP;
+
+    use super::super::world::World;
+    use super::*;
+
+    /// A container that runs, with a process that takes signals.
+    fn killable(world: &mut World) -> Child {
+        world.run("web");
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        world.adopt("web", &child);
+        child
+    }
+
+    fn kill(world: &mut World, child: &mut Child, signal: i32) {
+        world.ask(Request::Kill { name: "web".into(), signal });
+        child.wait().unwrap();
+        world.end("web", 128 + signal);
+    }
+
+    #[test]
+    fn who_kills_a_container_does_not_want_it_again() {
+        let text = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'unless-stopped'\n";
+        let mut world = World::new(text);
+        world.prepare("web");
+        for signal in [SIGKILL, SIGTERM] {
+            let mut child = killable(&mut world);
+            kill(&mut world, &mut child, signal);
+            assert_eq!(world.state("web"), Stopped, "after signal {signal}");
+            assert!(world.supervisor.facts.stopped.contains("web"));
+            world.ask(Request::Start { name: "web".into() });
+        }
+        let mut child = killable(&mut world);
+        kill(&mut world, &mut child, SIGHUP);
+        assert_eq!(world.state("web"), Backoff, "another signal is between the two of them");
+    }
+
+    #[test]
+    fn a_container_that_survives_its_stop_signal_can_be_wanted_again() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("web");
+        let mut child = killable(&mut world);
+        world.ask(Request::Kill { name: "web".into(), signal: SIGTERM });
+        child.wait().unwrap();
+        assert_eq!(world.state("web"), Running);
+        world.ask(Request::Start { name: "web".into() });
+        world.end("web", 1);
+        assert_eq!(world.state("web"), Backoff);
+    }
 }

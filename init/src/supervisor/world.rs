@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use berth_config::{Configuration, Source};
 use berth_control::channel::Channel;
@@ -175,6 +175,15 @@ impl World {
         container.started_us = clock::in_microseconds(now);
         container.state = State::Executing { running, deadline: now };
         container.id
+    }
+
+    /// The container's first process is this one from now on.
+    pub fn adopt(&mut self, name: &str, process: &Child) {
+        // As it comes from the runtime's last program: not closed on exec.
+        let pidfd = nix::unistd::dup(File::open(format!("/proc/{}", process.id())).unwrap()).unwrap().into_raw_fd();
+        let report = nix::unistd::dup(&self.ended).unwrap().into_raw_fd();
+        let running = format!("{{\"pid\":{},\"pidfd\":{pidfd},\"report\":{report}}}", process.id());
+        self.supervisor.find_mut(name).unwrap().state = State::Running(serde_json::from_str(&running).unwrap());
     }
 
     /// The runtime reports that the container cannot be set up.

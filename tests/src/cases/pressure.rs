@@ -102,7 +102,7 @@ fn stays_well(bench: &Bench, script: &str) -> Result<()> {
         is_well(&mut machine)?;
     }
     machine.guest.shell("berth exec good true; berth kill hog")?;
-    machine.guest.wait_for_state("hog", "failed")?;
+    machine.guest.wait_for_state("hog", "stopped")?;
     is_well(&mut machine)
 }
 
