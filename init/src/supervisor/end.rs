@@ -133,6 +133,7 @@ impl Supervisor {
         if container.goal == Goal::Run && container.has_lost_its_pod() {
             container.goal = Goal::Restart;
         }
+        let is_engine = container.system().is_some_and(|system| system.role == Some(Role::Engine));
         let attached = container.network.take().is_some();
         let name = container.name.clone();
         let next = next_state(container, success, self.facts.shutting_down, (self.now, self.wall));
@@ -155,6 +156,9 @@ impl Supervisor {
         self.restart_sharers(&name);
         if attached {
             self.notify(Role::Network, Notice::DetachNetwork { name });
+        }
+        if is_engine {
+            self.wait_for_no_removal();
         }
         self.changed(id);
     }

@@ -21,10 +21,10 @@ pub struct Made {
     /// It was told to start at least once.
     pub begun: bool,
     /// With it go the volumes that only its image asked for.
-    volumes: bool,
+    pub(super) volumes: bool,
     /// Who waits until it is gone.
     #[serde(default)]
-    waiting: Vec<Applicant>,
+    pub(super) waiting: Vec<Applicant>,
 }
 
 impl Supervisor {
@@ -188,12 +188,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What has ended tells its client, and goes if it was made to go. Whether anything has changed.
+    /// What has ended tells its client, or goes if it was made to go: then the client hears of it by [`super::farewell`].
+    /// Whether anything has changed.
     pub(super) fn come_to_rest(&mut self, id: u32) -> bool {
-        let Some(container) = self.containers.get(id) else { return false };
-        let goes = |made: &Made| made.remove && made.begun;
-        let leaves = container.goal != Goal::Remove && container.made.as_ref().is_some_and(goes);
-        let has_session = container.session.is_some();
+        let Some(container) = self.containers.get(id).filter(|container| container.goal != Goal::Remove) else {
+            return false;
+        };
+        let leaves = container.made.as_ref().is_some_and(|made| made.remove && made.begun);
+        let has_session = container.session.is_some() && !leaves;
         if has_session {
             self.end_session(id);
         }
@@ -203,24 +205,6 @@ impl Supervisor {
             container.made.iter_mut().for_each(|made| made.volumes = true);
         }
         leaves || has_session
-    }
-
-    /// A container that was made is gone from the registry: so is what others keep of it.
-    pub(super) fn forget_made(&mut self, name: String, made: Made) {
-        self.facts.made_changed |= !made.remove;
-        self.facts.forgotten.insert(name.clone(), made.volumes);
-        self.notify(Role::Engine, Notice::Forget { name: name.clone(), volumes: made.volumes });
-        self.notify(Role::Logs, Notice::LogForget { container: name });
-        for applicant in made.waiting {
-            self.reply_to(applicant, Reply::Done);
-        }
-    }
-
-    /// Tells the engine again what it may not have removed yet.
-    pub(super) fn forget_again(&mut self) {
-        for (name, volumes) in self.facts.forgotten.clone() {
-            self.notify(Role::Engine, Notice::Forget { name, volumes });
-        }
     }
 
     /// Those that are to be there after a reboot.

@@ -21,19 +21,19 @@ fn creation(name: &str, text: &str) -> Creation {
     Creation::plain(name.into(), container)
 }
 
-fn once(name: &str) -> Creation {
+pub fn once(name: &str) -> Creation {
     Creation { remove: true, start: true, ..creation(name, "restart = 'no'") }
 }
 
 /// A machine whose configuration has been read.
-fn world(text: &str) -> World {
+pub fn world(text: &str) -> World {
     let mut world = World::new(text);
     world.supervisor.restore_made(Vec::new());
     world
 }
 
 /// Makes one, and the client's end of a session with it.
-fn run(world: &mut World, creation: Creation, interest: Interest) -> Channel {
+pub fn run(world: &mut World, creation: Creation, interest: Interest) -> Channel {
     let request = Request::Create { creation: Box::new(creation), session: Some(interest) };
     let (reply, descriptors) = world.ask_for(request);
     assert_eq!(reply, Reply::Done);
@@ -47,11 +47,11 @@ fn make(world: &mut World, creation: Creation) -> Reply {
 }
 
 /// Everything that the client has been told, without the descriptors.
-fn told(session: &Channel) -> Vec<ToClient> {
+pub fn told(session: &Channel) -> Vec<ToClient> {
     std::iter::from_fn(|| session.receive::<ToClient>().ok().map(|(message, _)| message)).collect()
 }
 
-fn ended(exit_code: u8, reason: &str) -> ToClient {
+pub fn ended(exit_code: u8, reason: &str) -> ToClient {
     ToClient::Ended(ExecutionEnd { exit_code, reason: reason.into() })
 }
 

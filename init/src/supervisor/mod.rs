@@ -14,6 +14,7 @@ mod dependencies;
 mod devices;
 mod end;
 mod execution;
+mod farewell;
 mod freeze;
 mod health;
 mod interaction;
@@ -114,6 +115,9 @@ pub struct Facts {
     /// The containers that the engine has not forgotten yet, and whether their volumes go too.
     #[serde(default)]
     forgotten: BTreeMap<String, bool>,
+    /// Those who wait until it has.
+    #[serde(default)]
+    farewells: BTreeMap<String, farewell::Farewell>,
 }
 
 impl Supervisor {
@@ -293,7 +297,9 @@ impl Supervisor {
             .collect();
         let mut removed = Vec::new();
         for id in gone {
-            self.end_session(id);
+            if self.containers.get(id).is_some_and(|container| container.made.is_none()) {
+                self.end_session(id);
+            }
             removed.extend(self.containers.remove(id));
         }
         if removed.is_empty() {
@@ -302,9 +308,10 @@ impl Supervisor {
         // First: who is told that a container is gone finds nothing of it.
         self.unmount_unused_layers();
         for container in removed {
-            match container.made {
-                Some(made) => self.forget_made(container.name, made),
-                None => log::info!("container {} is no longer declared and is gone", container.name),
+            if container.made.is_some() {
+                self.forget_made(container);
+            } else {
+                log::info!("container {} is no longer declared and is gone", container.name);
             }
         }
         true

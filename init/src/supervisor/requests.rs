@@ -232,9 +232,7 @@ impl Supervisor {
             Request::Resize { name, size } => {
                 self.find_mut(&name).ok_or_else(|| unknown(&name))?.interaction.resize(size)?;
             }
-            Request::Forgotten { name } => {
-                self.facts.forgotten.remove(&name);
-            }
+            Request::Forgotten { name } => self.forgotten(&name),
             Request::Prepared { name, image } => self.image_prepared(&name, image)?,
             Request::PrepareFailed { name, reason } => self.not_prepared(&name, reason, Delay::Ever)?,
             Request::PrepareDelayed { name, reason, retry_s } => {

@@ -17,7 +17,7 @@ use super::Supervisor;
 use super::container::{Container, Goal, State};
 use super::output::Output;
 use super::requests::{Applicant, MESSAGES_AT_ONCE};
-use crate::reactor::Token;
+use crate::reactor::{Reactor, Token};
 
 /// The exit code of a container that could not be set up, as docker has it.
 pub(super) const NOT_SET_UP: u8 = 125;
@@ -41,7 +41,42 @@ impl Session {
     }
 }
 
+/// A client that is to be told how its container, which is gone, has ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Parting {
+    session: Session,
+    end: ExecutionEnd,
+    /// Open, or the client finds the end of its streams before.
+    output: Output,
+}
+
+impl Parting {
+    /// Listens to the client no longer.
+    pub(super) fn begin(reactor: &Reactor, session: Session, end: ExecutionEnd, output: Output) -> Self {
+        reactor.remove(&session.channel);
+        Self { session, end, output }
+    }
+
+    pub(super) fn tell(self) {
+        let Self { session, end, output } = self;
+        // Whoever has gone does not need it.
+        let _ = session.channel.send(&ToClient::Ended(end), &[]);
+        drop(output);
+    }
+}
+
 impl Container {
+    /// How its run has ended, for its client, if it has one.
+    pub(super) fn end_for_client(&self) -> Option<ExecutionEnd> {
+        let ran = self.session.as_ref()?.ran;
+        let code = u8::try_from(self.exit_code).unwrap_or(NOT_SET_UP);
+        Some(if ran {
+            ExecutionEnd { exit_code: code, reason: String::new() }
+        } else {
+            ExecutionEnd { exit_code: code.max(NOT_SET_UP), reason: self.reason.clone() }
+        })
+    }
+
     /// What `logs` is to read.
     pub(super) fn logged(&self) -> Vec<(Stream, BorrowedFd<'_>)> {
         match &self.session {
@@ -202,14 +237,7 @@ impl Supervisor {
 
     /// A container is at rest: its client learns how it has ended.
     pub(super) fn end_session(&mut self, id: u32) {
-        let Some(container) = self.containers.get(id) else { return };
-        let Some(session) = &container.session else { return };
-        let code = u8::try_from(container.exit_code).unwrap_or(NOT_SET_UP);
-        let end = if session.ran {
-            ExecutionEnd { exit_code: code, reason: String::new() }
-        } else {
-            ExecutionEnd { exit_code: code.max(NOT_SET_UP), reason: container.reason.clone() }
-        };
+        let Some(end) = self.containers.get(id).and_then(Container::end_for_client) else { return };
         self.tell_client(id, &ToClient::Ended(end), &[]);
         self.close_session(id);
         self.offer_pipes(id);
