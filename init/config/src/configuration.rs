@@ -114,6 +114,16 @@ pub struct Networking {
     pub reserved: BTreeSet<IpAddr>,
 }
 
+impl Networking {
+    /// The networks of `before` whose containers must start anew to be on those of `self`.
+    pub fn changed_since<'a>(&self, before: &'a Self) -> BTreeSet<&'a NetworkName> {
+        let same = |name, old: &ContainerNetwork| {
+            self.networks.get(name).is_some_and(|new: &ContainerNetwork| old.is_same_apart_from_rules(new))
+        };
+        before.networks.iter().filter(|(name, old)| !same(*name, old)).map(|(name, _)| name).collect()
+    }
+}
+
 /// `[console]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -18,6 +18,8 @@ pub enum Action {
     Recreate,
     /// It runs on with its new definition.
     Update,
+    /// It ends, and begins again as it is, for its network or a container that it shares namespaces with is another one.
+    Restart,
     /// It ends and is forgotten. Its volumes stay.
     Remove,
 }
@@ -75,12 +77,11 @@ impl Plan {
     pub fn between(old: &Configuration, new: &Configuration) -> Result<Self, ShowError> {
         let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
         let (before, after) = (old.instances(), new.instances());
-        let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-        for name in names {
-            let (action, changes) = match (before.get(name), after.get(name)) {
-                (None, _) => (Some(Action::Create), Vec::new()),
-                (_, None) => (Some(Action::Remove), Vec::new()),
-                (Some(old), Some(new)) => (Action::between(old, new), changes(old, new)?),
+        let actions = actions((old, &before), (new, &after));
+        for (name, action) in actions {
+            let changes = match (before.get(name), after.get(name)) {
+                (Some(old), Some(new)) => changes(old, new)?,
+                _ => Vec::new(),
             };
             match action {
                 Some(action) => plan.containers.push(ContainerPlan { name: name.to_string(), action, changes }),
@@ -95,6 +96,38 @@ impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.settings.is_empty()
+    }
+}
+
+type Instances = BTreeMap<String, Container>;
+
+/// What happens to each container.
+fn actions<'a>(
+    (old, before): (&Configuration, &'a Instances),
+    (new, after): (&Configuration, &'a Instances),
+) -> BTreeMap<&'a str, Option<Action>> {
+    let (networks_before, networks_after) = (old.networking(), new.networking());
+    let networks = networks_after.changed_since(&networks_before);
+    let action = |name: &String| match (before.get(name), after.get(name)) {
+        (None, _) => Some(Action::Create),
+        (_, None) => Some(Action::Remove),
+        (Some(old), Some(new)) => match Action::between(old, new) {
+            None | Some(Action::Update) if new.memberships().iter().any(|(name, _)| networks.contains(name)) => {
+                Some(Action::Restart)
+            }
+            action => action,
+        },
+    };
+    let names = before.keys().chain(after.keys());
+    let mut actions: BTreeMap<&str, _> = names.map(|name| (name.as_str(), action(name))).collect();
+    // Who is in the namespaces of one that ends follows it, and others follow that one.
+    loop {
+        let ends = |name: &str| matches!(actions.get(name), Some(Some(Action::Recreate | Action::Restart)));
+        let follows = |container: &Container| container.targets().any(|(_, target)| ends(target.as_str()));
+        let runs_on = |name: &str| matches!(actions.get(name), Some(None | Some(Action::Update)));
+        let next = after.iter().find(|(name, container)| runs_on(name) && follows(container));
+        let Some((name, _)) = next else { return actions };
+        actions.insert(name, Some(Action::Restart));
     }
 }
 
@@ -186,6 +219,26 @@ mod tests {
         assert_eq!(action("every = \"1h\"", "schedule = \"daily\""), Action::Update);
         assert_eq!(action("", "every = \"1h\""), Action::Recreate);
         assert_eq!(action("every = \"1h\"", ""), Action::Recreate);
+    }
+
+    #[test]
+    fn who_is_on_a_network_that_changes_starts_anew_with_those_in_its_namespaces() {
+        let text = |network: &str| {
+            format!(
+                "[networks.back]\n{network}\n[containers.db]\nimage = 'a'\nnetworks = ['back']\n\
+                 [containers.side]\nimage = 'a'\nnetwork_mode = 'container:db'\n\
+                 [containers.third]\nimage = 'a'\nnetwork_mode = 'container:db'\nrestart = 'no'\n{WEB}"
+            )
+        };
+        let changed = plan(&text("mtu = 1500"), &text("mtu = 1400"));
+        let actions: Vec<_> = changed.containers.iter().map(|one| (one.name.as_str(), one.action)).collect();
+        assert_eq!(actions, ["db", "side", "third"].map(|name| (name, Action::Restart)));
+        assert_eq!(changed.untouched, ["web"]);
+        let rules = plan(&text(""), &text("allow = [{ address = '10.0.0.0/8' }]"));
+        assert!(rules.containers.is_empty(), "rules are changed under them: {:?}", rules.containers);
+        let recreated = plan(&text(""), &text("").replace("db]\nimage = 'a'", "db]\nimage = 'b'"));
+        let actions: Vec<_> = recreated.containers.iter().map(|one| (one.name.as_str(), one.action)).collect();
+        assert_eq!(actions, [("db", Action::Recreate), ("side", Action::Restart), ("third", Action::Restart)]);
     }
 
     #[test]

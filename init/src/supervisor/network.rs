@@ -1,11 +1,10 @@
 //! What containers have to do with networks: `network` is asked for their addresses and told how they are, and one
 //! container may run in the network of another.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use berth_config::{EndpointMode, NetworkMode, NetworkName, Networking, Role};
+use berth_config::{EndpointMode, NetworkMode, Networking, Role};
 use berth_control::message::{Attachment, FromInit, Health, Notice};
 use serde::{Deserialize, Serialize};
 
@@ -126,11 +125,7 @@ impl Supervisor {
     /// Starts the containers anew whose networks are others now.
     pub(super) fn restart_on_changed_networks(&mut self, before: &Networking) {
         let after = self.configuration.networking();
-        let changed = |name: &NetworkName| match (before.networks.get(name), after.networks.get(name)) {
-            (Some(before), Some(after)) => !before.is_same_apart_from_rules(after),
-            _ => true,
-        };
-        let changed: BTreeSet<_> = before.networks.keys().filter(|name| changed(name)).collect();
+        let changed = after.changed_since(before);
         let is_on_one = |container: &&Container| {
             let networks = container.user().map(berth_config::Container::memberships).unwrap_or_default();
             container.network.is_some() && networks.iter().any(|(name, _)| changed.contains(name))

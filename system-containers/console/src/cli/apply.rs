@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use berth_config::{Action, Change, Plan, TimeSpan};
+use berth_config::{Action, Change, ContainerPlan, Plan, TimeSpan};
 use clap::Args;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use zbus::wire::OwnedFd;
@@ -76,7 +76,8 @@ pub async fn run_for_network(api: &Api, arguments: &Arguments, json: bool) -> Re
 fn beside_networks(plan: &Plan) -> Option<&str> {
     let of_networks = |key: &str| key.starts_with("network.") || key.starts_with("networks.");
     let setting = plan.settings.iter().map(|change| change.key.as_str()).find(|key| !of_networks(key));
-    setting.or_else(|| plan.containers.first().map(|container| container.name.as_str()))
+    let is_changed = |container: &&ContainerPlan| container.action != Action::Restart || !container.changes.is_empty();
+    setting.or_else(|| plan.containers.iter().find(is_changed).map(|container| container.name.as_str()))
 }
 
 /// Lets what was applied on trial stay.
@@ -131,6 +132,7 @@ fn render(plan: &Plan) -> String {
             Action::Create => ('+', "is new"),
             Action::Recreate => ('~', "is made anew"),
             Action::Update => ('=', "runs on with another definition"),
+            Action::Restart => ('~', "is started anew"),
             Action::Remove => ('-', "ends and is forgotten"),
         };
         let _ = writeln!(text, "{mark} container {} {what}", container.name);
@@ -182,7 +184,6 @@ fn write_change(text: &mut String, indent: &str, change: &Change) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_config::ContainerPlan;
 
     #[test]
     fn a_plan_says_what_happens_to_whom_and_why() {
@@ -210,6 +211,10 @@ mod tests {
         assert_eq!(beside_networks(&plan), Some("hostname"));
         let links = change("network.links.eth0.mtu", "", "9000");
         assert_eq!(beside_networks(&Plan { settings: vec![links.clone()], ..Plan::default() }), None);
+        let containers = vec![container("db", Action::Restart, Vec::new())];
+        let with_it = Plan { settings: vec![links.clone()], containers, ..Plan::default() };
+        assert!(render(&with_it).starts_with("~ container db is started anew\n"));
+        assert_eq!(beside_networks(&with_it), None);
         assert_eq!(beside_networks(&Plan { settings: vec![links], ..plan }), Some("db"));
     }
 }
