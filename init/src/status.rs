@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use berth_config::Sysctls;
 use berth_control::message::{Machine as Description, MachineState};
 use nix::sys::utsname::uname;
 
@@ -90,7 +91,8 @@ impl Machine {
             self.supervisor.restore_made(made);
         }
         let sysctls = &self.supervisor.configuration.sysctls;
-        report.problems.extend(sysctls.iter().filter_map(|(name, value)| set_kernel_parameter(name, value).err()));
+        let set = |(name, value)| set_kernel_parameter(&Sysctls::path(name), name, value);
+        report.problems.extend(sysctls.iter().filter_map(|setting| set(setting).err()));
         report.problems.extend(self.set_watchdog().err());
         self.configuration = Some(report);
         self.configuration_changed = true;

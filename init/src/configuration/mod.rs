@@ -187,27 +187,68 @@ fn keep(configuration: &Configuration) -> Result<(), String> {
     files::replace(Path::new(LAST_GOOD), text.as_bytes()).map_err(|error| fail(&error))
 }
 
-/// Sets the machine's kernel parameters that differ. If one cannot be set, those before it are as they were.
-pub fn set_kernel_parameters(old: &Sysctls, new: &Sysctls) -> Result<(), String> {
+/// Files of kernel parameters, and what the kernel has said in them.
+pub type KernelParameters = Vec<(PathBuf, String)>;
+
+/// Sets the machine's kernel parameters that differ; what they were before is the result. If one cannot be set, those
+/// before it are as they were. `path` is [`Sysctls::path`].
+pub fn set_kernel_parameters(
+    old: &Sysctls,
+    new: &Sysctls,
+    path: impl Fn(&str) -> PathBuf,
+) -> Result<KernelParameters, String> {
     let before: Vec<(&str, &str)> = old.iter().collect();
-    let mut done: Vec<(PathBuf, String)> = Vec::new();
+    let mut done = KernelParameters::new();
     for (name, value) in new.iter().filter(|setting| !before.contains(setting)) {
-        let path = Sysctls::path(name);
-        let current = fs::read_to_string(&path).unwrap_or_default();
-        if let Err(reason) = set_kernel_parameter(name, value) {
-            for (path, value) in done.iter().rev() {
-                // It was the kernel's own word a moment ago.
-                let _ = fs::write(path, value);
-            }
+        let path = path(name);
+        let current = fs::read_to_string(&path);
+        if let Err(reason) = set_kernel_parameter(&path, name, value) {
+            put_kernel_parameters_back(&done);
             return Err(reason);
         }
-        done.push((path, current));
+        // One that cannot be read has nothing to go back to.
+        done.extend(current.ok().map(|current| (path, current)));
     }
-    Ok(())
+    Ok(done)
 }
 
-/// Sets one of the machine's kernel parameters.
-pub fn set_kernel_parameter(name: &str, value: &str) -> Result<(), String> {
+/// Sets the kernel's parameters to what they were, the last one first.
+pub fn put_kernel_parameters_back(before: &KernelParameters) {
+    for (path, value) in before.iter().rev() {
+        if let Err(error) = fs::write(path, value) {
+            log::warn!("set {} back to {}: {error}", path.display(), value.trim_end());
+        }
+    }
+}
+
+/// Sets one of the machine's kernel parameters, in its file.
+pub fn set_kernel_parameter(path: &Path, name: &str, value: &str) -> Result<(), String> {
     let failed = |error| format!("set {name} to {value}: {error}; check its name and value");
-    fs::write(Sysctls::path(name), value).map_err(failed)
+    fs::write(path, value).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_parameters_go_back_to_what_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let read = |name| fs::read_to_string(path(name)).unwrap();
+        for (name, value) in [("vm.a", "1\n"), ("vm.b", "2\n")] {
+            fs::write(path(name), value).unwrap();
+        }
+        let sysctls = |text: &str| parse(vec![Source::new("test", format!("[sysctls]\n{text}"))]).unwrap().sysctls;
+        let (old, new) = (sysctls("'vm.a' = 1\n"), sysctls("'vm.a' = 1\n'vm.b' = 5\n"));
+        let before = set_kernel_parameters(&old, &new, path).unwrap();
+        assert_eq!((read("vm.a"), read("vm.b")), ("1\n".to_owned(), "5".to_owned()));
+        assert_eq!(before, [(path("vm.b"), "2\n".to_owned())]);
+        put_kernel_parameters_back(&before);
+        assert_eq!(read("vm.b"), "2\n");
+        fs::create_dir(path("vm.c")).unwrap();
+        let refused = set_kernel_parameters(&old, &sysctls("'vm.b' = 5\n'vm.c' = 1\n"), path).unwrap_err();
+        assert!(refused.contains("set vm.c to 1"), "{refused}");
+        assert_eq!(read("vm.b"), "2\n", "all of it or nothing");
+    }
 }

@@ -8,13 +8,13 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use berth_config::{Configuration, Plan, Source};
+use berth_config::{Configuration, Plan, Source, Sysctls};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::work::Work;
-use crate::configuration::{self, record};
+use crate::configuration::{self, KernelParameters, record};
 use crate::supervisor::Applicant;
 use crate::task::Task;
 use crate::{chain, clock};
@@ -44,6 +44,9 @@ pub struct Unconfirmed {
     pub deadline: Duration,
     /// What is in force again then.
     previous: Box<Configuration>,
+    /// What the kernel's parameters are again then: those that `previous` does not name, too.
+    #[serde(default)]
+    kernel: KernelParameters,
 }
 
 impl Machine {
@@ -81,12 +84,13 @@ impl Machine {
             return self.supervisor.reply_to(applicant, Reply::Done);
         }
         let previous = Box::new(self.supervisor.configuration.clone());
-        if let Err(reason) = self.put_in_force(wanted) {
-            return self.supervisor.refuse(applicant, reason);
-        }
+        let kernel = match self.put_in_force(wanted) {
+            Ok(kernel) => kernel,
+            Err(reason) => return self.supervisor.refuse(applicant, reason),
+        };
         match purpose {
             Purpose::Try(time) => {
-                self.facts.unconfirmed = Some(Unconfirmed { deadline: clock::since_boot() + time, previous });
+                self.facts.unconfirmed = Some(Unconfirmed { deadline: clock::since_boot() + time, previous, kernel });
                 self.supervisor.reply_to(applicant, Reply::Done);
             }
             _ => self.record(applicant),
@@ -127,15 +131,17 @@ impl Machine {
         }
         let Some(waiting) = self.facts.unconfirmed.take() else { return };
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
+        configuration::put_kernel_parameters_back(&waiting.kernel);
         if let Err(reason) = self.put_in_force(*waiting.previous) {
             log::error!("{reason}");
             self.facts.problems.push(reason);
         }
     }
 
-    /// All of it or nothing.
-    fn put_in_force(&mut self, wanted: Configuration) -> Result<(), String> {
-        configuration::set_kernel_parameters(&self.supervisor.configuration.sysctls, &wanted.sysctls)?;
+    /// All of it or nothing; what the kernel's parameters were before.
+    fn put_in_force(&mut self, wanted: Configuration) -> Result<KernelParameters, String> {
+        let sysctls = &self.supervisor.configuration.sysctls;
+        let kernel = configuration::set_kernel_parameters(sysctls, &wanted.sysctls, Sysctls::path)?;
         self.supervisor.apply(wanted);
         self.configuration = Some(configuration::Report {
             sources: vec![record::SOURCE.to_owned()],
@@ -146,7 +152,7 @@ impl Machine {
         if self.facts.state != MachineState::Booting {
             self.supervisor.machine_changed(self.facts.state);
         }
-        Ok(())
+        Ok(kernel)
     }
 }
 
@@ -172,6 +178,31 @@ fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Configuration>, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One whose configuration is in force; it has the host's name, which stays.
+    fn machine() -> Machine {
+        let mut machine = Machine::new().unwrap();
+        machine.supervisor.configuration = configuration("");
+        machine
+    }
+
+    fn configuration(text: &str) -> Configuration {
+        let hostname = nix::unistd::gethostname().unwrap();
+        let text = format!("hostname = {hostname:?}\n{text}");
+        berth_config::load(&[Source::new("test", text)]).unwrap().configuration
+    }
+
+    #[test]
+    fn what_nobody_confirms_leaves_the_kernel_as_it_was() {
+        let mut machine = machine();
+        let parameter = tempfile::NamedTempFile::new().unwrap();
+        let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
+        let previous = Box::new(configuration(""));
+        machine.facts.unconfirmed = Some(Unconfirmed { deadline: Duration::ZERO, previous, kernel });
+        machine.take_back();
+        assert!(machine.facts.unconfirmed.is_none());
+        assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
+    }
 
     #[test]
     fn a_sheet_with_files_comes_back_with_the_plan() {

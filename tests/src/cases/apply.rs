@@ -90,14 +90,18 @@ fn mistakes(bench: &Bench) -> Result<()> {
 
 fn unconfirmed(bench: &Bench) -> Result<()> {
     let mut machine = start(bench, &configuration(&[("a", "")]))?;
-    let other = configuration(&[("b", "")]);
+    let swappiness = "/proc/sys/vm/swappiness";
+    let before = machine.guest.read(swappiness)?;
+    let other = format!("{}[sysctls]\n\"vm.swappiness\" = 7\n", configuration(&[("b", "")]));
     // Over another program of PID 1 as well.
     let said = apply(&mut machine, &other, "apply --confirm 3s")?;
     ensure!(said.contains("taken back in 3s"), "{said}");
     machine.guest.shell("berth reexec")?;
     machine.guest.shell("until berth inspect a > /dev/null 2>&1 && ! berth inspect b > /dev/null 2>&1; do :; done")?;
     machine.guest.wait_for_state("a", "running")?;
+    ensure!(machine.guest.read(swappiness)? == before, "the kernel keeps what nobody has confirmed");
     apply(&mut machine, &other, "apply --confirm 60s")?;
+    ensure!(machine.guest.read(swappiness)?.trim() == "7", "the kernel's parameter is not in force");
     let again = machine.guest.run(&["/usr/bin/berth", "apply", "/run/new.toml"])?;
     ensure!(again.code == 1 && again.stderr.contains("berth confirm"), "{again:?}");
     machine.guest.shell("berth confirm; berth inspect b")?;
