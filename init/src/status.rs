@@ -93,11 +93,13 @@ impl Machine {
         let sysctls = &self.supervisor.configuration.sysctls;
         let set = |(name, value)| set_kernel_parameter(&Sysctls::path(name), name, value);
         report.problems.extend(sysctls.iter().filter_map(|setting| set(setting).err()));
-        report.problems.extend(self.set_watchdog().err());
+        let watchdog = self.supervisor.configuration.watchdog.clone();
+        report.problems.extend(self.set_watchdog(&watchdog).err());
         self.configuration = Some(report);
         self.configuration_changed = true;
         self.supervisor.facts.configured = true;
         self.set_hostname();
+        self.tell_console();
         if self.facts.state != MachineState::Booting {
             self.supervisor.machine_changed(self.facts.state);
         }

@@ -168,12 +168,16 @@ fn stop(mut device: File) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A timer of 60 s whose device swallows everything.
     fn watchdog() -> Watchdog {
-        let device = OpenOptions::new().write(true).open("/dev/null").unwrap();
+        running(OpenOptions::new().write(true).open("/dev/null").unwrap())
+    }
+
+    /// A timer of 60 s with this device.
+    pub fn running(device: File) -> Watchdog {
         let timeout = Duration::from_secs(60);
         let (has_reset, silent_since, asked) = (false, None, false);
         Watchdog { device, identity: "test".into(), timeout, has_reset, due: Duration::ZERO, silent_since, asked }

@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
-use berth_config::{Configuration, Plan, Source, Sysctls};
+use berth_config::{Configuration, Plan, Source, Sysctls, Watchdog};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +18,13 @@ use super::work::Work;
 use crate::configuration::{self, KernelParameters, record};
 use crate::supervisor::Applicant;
 use crate::task::Task;
-use crate::{chain, clock};
+use crate::{chain, clock, files};
 
 /// The longest sheet, in bytes: several files of the longest kind.
 const MAXIMUM_SHEET: u64 = 8 << 20;
+
+/// See [`Machine::tell_console`].
+const CONSOLE: &str = "/run/berth/console.toml";
 
 /// What is to be done with a configuration that is without mistakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +146,10 @@ impl Machine {
     fn put_in_force(&mut self, wanted: Configuration) -> Result<KernelParameters, String> {
         let sysctls = &self.supervisor.configuration.sysctls;
         let kernel = configuration::set_kernel_parameters(sysctls, &wanted.sysctls, Sysctls::path)?;
+        if let Err(reason) = self.change_watchdog(&wanted.watchdog) {
+            configuration::put_kernel_parameters_back(&kernel);
+            return Err(reason);
+        }
         self.supervisor.apply(wanted);
         self.configuration = Some(configuration::Report {
             sources: vec![record::SOURCE.to_owned()],
@@ -149,10 +157,38 @@ impl Machine {
         });
         self.configuration_changed = true;
         self.set_hostname();
+        self.tell_console();
         if self.facts.state != MachineState::Booting {
             self.supervisor.machine_changed(self.facts.state);
         }
         Ok(kernel)
+    }
+
+    /// Goes over to other settings of the watchdog, or stays with those that are.
+    fn change_watchdog(&mut self, wanted: &Watchdog) -> Result<(), String> {
+        let before = self.supervisor.configuration.watchdog.clone();
+        if before == *wanted {
+            return Ok(());
+        }
+        let result = self.set_watchdog(wanted);
+        if result.is_err()
+            && let Err(second) = self.set_watchdog(&before)
+        {
+            log::error!("{second}");
+        }
+        result
+    }
+
+    /// Leaves what the configuration in force says of consoles where `console` reads it, which is there before the control
+    /// API is. The rest of it has secrets.
+    pub(crate) fn tell_console(&self) {
+        let console = self.supervisor.configuration.console.clone();
+        let configuration = Configuration { console, ..Configuration::default() };
+        let text = configuration.to_toml().map_err(|error| chain(&error));
+        let write = |text: String| files::replace(Path::new(CONSOLE), text.as_bytes()).map_err(|error| chain(&error));
+        if let Err(reason) = text.and_then(write) {
+            log::warn!("write {CONSOLE}: {reason}");
+        }
     }
 }
 
@@ -190,6 +226,22 @@ mod tests {
         let hostname = nix::unistd::gethostname().unwrap();
         let text = format!("hostname = {hostname:?}\n{text}");
         berth_config::load(&[Source::new("test", text)]).unwrap().configuration
+    }
+
+    #[test]
+    fn another_watchdog_is_in_force_at_once() {
+        let mut machine = machine();
+        let (mut device, theirs) = std::io::pipe().unwrap();
+        machine.facts.watchdog = Some(crate::watchdog::tests::running(OwnedFd::from(theirs).into()));
+        // This device is no timer, so it takes no other time.
+        let refused = machine.put_in_force(configuration("watchdog = { timeout = '30s' }")).unwrap_err();
+        assert!(refused.contains("set a time-out of 30 s"), "{refused}");
+        assert_eq!(machine.supervisor.configuration, configuration(""), "all of it or nothing");
+        machine.put_in_force(configuration("watchdog = { device = 'off' }")).unwrap();
+        assert!(machine.facts.watchdog.is_none());
+        let mut letters = String::new();
+        device.read_to_string(&mut letters).unwrap();
+        assert_eq!(letters, "V", "the timer is stopped");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use berth_config::Watchdog as Settings;
 use berth_control::message::{Boot, MachineState, PowerAction, Reply};
 
 use super::Machine;
@@ -19,9 +20,8 @@ impl Machine {
         Ok(self.facts.watchdog.as_ref().map_or_else(|| "none".to_owned(), Watchdog::describe))
     }
 
-    /// Puts the configuration's settings in force.
-    pub(crate) fn set_watchdog(&mut self) -> Result<(), String> {
-        let settings = &self.supervisor.configuration.watchdog;
+    /// Puts settings in force.
+    pub(crate) fn set_watchdog(&mut self, settings: &Settings) -> Result<(), String> {
         match self.facts.watchdog.take_if(|watchdog| !watchdog.suits(settings)) {
             Some(other) => other.stop()?,
             None => {
@@ -30,7 +30,8 @@ impl Machine {
                 }
             }
         }
-        self.start_watchdog().map(drop)
+        self.facts.watchdog = Watchdog::start(settings)?;
+        Ok(())
     }
 
     /// Winds it up, if it is time, and looks after the API.

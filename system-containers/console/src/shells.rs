@@ -29,8 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a shell may fail in a row before its console is left alone: a dead line, four minutes of it.
 const ATTEMPTS: u32 = 12;
 
-/// The configuration that PID 1 keeps as the one in force; it is there before the control API is.
-const CONFIGURATION: &str = "/var/lib/berth/configuration/last-good.toml";
+/// What PID 1 says of the configuration in force, and, before it has read one, the last one without mistakes; they are there
+/// before the control API is.
+const CONFIGURATIONS: [&str; 2] = ["/run/berth/console.toml", "/var/lib/berth/configuration/last-good.toml"];
 
 /// The shells of all consoles.
 #[derive(Debug)]
@@ -89,8 +90,15 @@ impl Shells {
 /// Whether the configuration in force allows shells. One that is not there or cannot be read does not forbid them: that
 /// is when a shell is needed.
 fn configured() -> bool {
-    let Ok(text) = std::fs::read(CONFIGURATION) else { return true };
-    match berth_config::load(&[berth_config::Source::new(CONFIGURATION, text)]) {
+    allowed_by(&CONFIGURATIONS)
+}
+
+/// The first of them that is there decides.
+fn allowed_by(paths: &[&str]) -> bool {
+    let Some((path, text)) = paths.iter().find_map(|path| Some((*path, std::fs::read(path).ok()?))) else {
+        return true;
+    };
+    match berth_config::load(&[berth_config::Source::new(path, text)]) {
         Ok(loaded) => loaded.configuration.console.shell,
         Err(_) => true,
     }
@@ -145,6 +153,21 @@ fn pause(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_force_decides_before_what_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (now, before) = (path("console.toml"), path("last-good.toml"));
+        let allowed = || allowed_by(&[&now, &before]);
+        assert!(allowed());
+        std::fs::write(&before, "console = { shell = false }").unwrap();
+        assert!(!allowed());
+        std::fs::write(&now, "").unwrap();
+        assert!(allowed());
+        std::fs::write(&now, "console = { shell = false }").unwrap();
+        assert!(!allowed());
+    }
 
     #[test]
     fn pauses_double_up_to_the_longest() {
