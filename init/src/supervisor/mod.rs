@@ -11,6 +11,7 @@ mod apply;
 mod container;
 mod controllers;
 mod dependencies;
+mod description;
 mod devices;
 mod end;
 mod execution;

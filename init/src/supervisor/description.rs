@@ -1,0 +1,65 @@
+//! A container as clients see it.
+
+use berth_control::message::{self, ContainerState, Port};
+
+use super::container::{Container, State};
+use super::health::Health;
+
+impl Container {
+    /// Its published ports.
+    pub fn ports(&self) -> Vec<Port> {
+        let Some(user) = self.user() else { return Vec::new() };
+        let port = |mapping: berth_config::PortMapping| Port {
+            host_address: mapping.host_address.map(|address| address.to_string()).unwrap_or_default(),
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            protocol: mapping.protocol.name().to_owned(),
+        };
+        user.port_mappings().map(port).collect()
+    }
+
+    /// Its published ports, then those that its image exposes and nothing publishes.
+    fn all_ports(&self) -> Vec<Port> {
+        let mut ports = self.ports();
+        let published = ports.len();
+        let exposed = self.image.iter().flat_map(|image| &image.exposed);
+        for port in exposed {
+            let same = |other: &Port| (other.container_port, &other.protocol) == (port.container_port, &port.protocol);
+            if !ports.iter().take(published).any(same) {
+                ports.push(port.clone());
+            }
+        }
+        ports
+    }
+
+    /// What clients see.
+    pub fn describe(&self) -> message::Container {
+        message::Container {
+            name: self.name.clone(),
+            kind: self.kind(),
+            state: match self.state {
+                State::Declared => ContainerState::Declared,
+                State::Preparing => ContainerState::Preparing,
+                State::Waiting | State::Scheduled(_) => ContainerState::Waiting,
+                State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => ContainerState::Starting,
+                State::Running(_) if self.frozen => ContainerState::Paused,
+                State::Running(_) if self.is_getting_ready() => ContainerState::Starting,
+                State::Running(_) if self.is_unhealthy() => ContainerState::Unhealthy,
+                State::Running(_) => ContainerState::Running,
+                State::Stopping { .. } => ContainerState::Stopping,
+                State::Backoff { .. } => ContainerState::Backoff,
+                State::Stopped => ContainerState::Stopped,
+                State::Failed => ContainerState::Failed,
+            },
+            health: self.health.as_ref().map(Health::status).unwrap_or_default(),
+            image: self.user().map(|user| user.image.to_string()).unwrap_or_default(),
+            reason: self.reason.clone(),
+            pid: self.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+            restarts: self.restarts,
+            started_us: self.started_us,
+            exit_code: self.exit_code,
+            addresses: self.addresses.clone(),
+            ports: self.all_ports(),
+        }
+    }
+}
