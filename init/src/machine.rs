@@ -1,6 +1,7 @@
 //! The machine as PID 1 keeps it, and the loop that everything happens in.
 
 mod apply;
+mod condition;
 mod keep;
 mod program;
 mod rest;
@@ -39,7 +40,7 @@ use crate::uevent::Uevents;
 use crate::watchdog::Watchdog;
 
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
-const BOOT_TIME: Duration = Duration::from_secs(120);
+pub(crate) const BOOT_TIME: Duration = Duration::from_secs(120);
 
 /// How long the console waits for a configuration that may come from a broken disk.
 const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
@@ -95,6 +96,12 @@ pub struct Facts {
     pub problems: Vec<String>,
     /// As `network` last told.
     pub links: Vec<Link>,
+    /// Whether it has told, and there was no network card among them.
+    #[serde(default)]
+    no_card: bool,
+    /// Whether the state partition was full when that was last looked at.
+    #[serde(default)]
+    state_full: bool,
     /// Likewise.
     #[serde(default)]
     pub networks: Vec<Network>,
@@ -143,6 +150,8 @@ impl Machine {
                 storage: storage::Report::default(),
                 problems: Vec::new(),
                 links: Vec::new(),
+                no_card: false,
+                state_full: false,
                 networks: Vec::new(),
                 dhcp_hostname: None,
                 unconfirmed: None,
@@ -332,10 +341,7 @@ impl Machine {
             }
             Outcome::Why { applicant, name } => self.why(applicant, &name),
             Outcome::Confirm(applicant) => self.confirm(applicant),
-            Outcome::Links(links) => {
-                self.facts.links = links;
-                self.supervisor.machine_changed(self.facts.state);
-            }
+            Outcome::Links(links) => self.take_links(links),
             Outcome::Networks(networks) => self.facts.networks = networks,
             Outcome::HostName(name) => {
                 self.facts.dhcp_hostname = Some(name);
@@ -369,30 +375,6 @@ impl Machine {
             self.start_task(|| Task::start(finish).map(Work::Unmount));
         }
         self.facts.shutdown.as_ref().and_then(Shutdown::finished)
-    }
-
-    /// Notices the end of the boot, and whether the machine is well.
-    fn update_state(&mut self) {
-        if self.facts.shutdown.is_some() || self.configuration.is_none() {
-            return;
-        }
-        let late = clock::since_boot() >= BOOT_TIME;
-        if self.facts.state == MachineState::Booting && !self.supervisor.all_tried() && !late {
-            return;
-        }
-        let problems = self.all_problems();
-        let state = if problems.is_empty() { MachineState::Ready } else { MachineState::Degraded };
-        if state == self.facts.state {
-            return;
-        }
-        if state == MachineState::Ready {
-            log::info!("ready");
-        } else {
-            problems.iter().for_each(|problem| log::warn!("{problem}"));
-            log::warn!("degraded: see `berth status`");
-        }
-        self.facts.state = state;
-        self.supervisor.machine_changed(state);
     }
 }
 

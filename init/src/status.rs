@@ -25,6 +25,7 @@ impl Machine {
         problems.extend(self.command_line.complaints.iter().cloned());
         problems.extend(self.facts.storage.problems.iter().cloned());
         problems.extend(self.configuration.iter().flat_map(|report| report.problems.iter().cloned()));
+        problems.extend(self.lacks());
         problems.extend(self.supervisor.problems());
         problems
     }

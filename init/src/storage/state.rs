@@ -3,6 +3,7 @@
 //! The one unforgivable bug is to format a disk that held data. mke2fs runs on a device only if the partition table
 //! gives it Berth's own type and both its ends are zero.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statvfs::statvfs;
 use std::os::fd::AsFd;
 
 use super::Report;
@@ -67,18 +69,60 @@ pub(super) fn prepare(report: &mut Report, in_memory: bool) {
     report.step("look for room in the state", look_for_room);
 }
 
-/// Told at boot, because what follows fails in many ways without saying why.
+/// For the boot's timeline; whether there is enough is [`lack_of_room`]'s.
 fn look_for_room() -> Result<((), String), String> {
-    let statistics =
-        nix::sys::statvfs::statvfs(STATE_PATH).map_err(|error| format!("statvfs {STATE_PATH}: {error}"))?;
-    let mebibytes = |blocks: u64| blocks.saturating_mul(statistics.fragment_size()) >> 20;
-    // Without the reserve of the file system, which is not for containers.
-    let (left, all) = (statistics.blocks_available(), statistics.blocks());
-    let told = format!("{} of {} MiB are free", mebibytes(left), mebibytes(all));
-    if left >= all / 100 {
-        return Ok(((), told));
+    let room = Room::of(Path::new(STATE_PATH)).map_err(|error| format!("statvfs {STATE_PATH}: {error}"))?;
+    Ok(((), room.to_string()))
+}
+
+/// What is wrong if there is no room left, which makes much fail without saying why. What was full before is so until
+/// twice the room is free.
+pub fn lack_of_room(before: bool) -> Option<String> {
+    lack_of_room_at(Path::new(STATE_PATH), before)
+}
+
+fn lack_of_room_at(path: &Path, before: bool) -> Option<String> {
+    Room::of(path).ok()?.lack(&path.display().to_string(), before)
+}
+
+/// How much a file system has, in bytes and files. Without its reserve, which is not for containers.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    free: u64,
+    all: u64,
+    free_files: u64,
+    files: u64,
+}
+
+impl Room {
+    fn of(path: &Path) -> nix::Result<Self> {
+        let found = statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+        Ok(Self {
+            free: bytes(found.blocks_available()),
+            all: bytes(found.blocks()),
+            free_files: found.files_available(),
+            files: found.files(),
+        })
     }
-    Err(format!("{STATE_PATH} is full, {told}: remove what containers keep in their volumes, or use a larger disk"))
+
+    fn lack(self, path: &str, before: bool) -> Option<String> {
+        let least = |all: u64| if before { all / 50 } else { all / 100 };
+        if self.free < least(self.all) {
+            let remedy = "remove what containers keep in their volumes, or use a larger disk";
+            return Some(format!("{path} is full, {self}: {remedy}"));
+        }
+        let files = self.files;
+        (self.free_files < least(files)).then(|| {
+            format!("{path} has no room for further files beside its {files}: remove some, or use a larger disk")
+        })
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of {} MiB are free", self.free >> 20, self.all >> 20)
+    }
 }
 
 /// The device, once it is there.
@@ -256,4 +300,24 @@ fn mount_memory() -> Result<((), String), String> {
         .map_err(|error| format!("mount a file system in memory on {STATE_PATH}: {error}"))?;
     fs::metadata(STATE_PATH).map_err(|error| format!("{STATE_PATH}: {error}"))?;
     Ok(((), String::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_room_is_told() {
+        // What the kernel makes up has neither blocks nor files, so that nothing is missing.
+        assert_eq!(lack_of_room_at(Path::new("/proc"), false), None);
+        assert_eq!(lack_of_room_at(Path::new("/nowhere"), false), None);
+        let full = Room { free: 9, all: 1000, free_files: 500, files: 1000 };
+        assert!(full.lack("/var", false).unwrap().starts_with("/var is full, "));
+        let better = Room { free: 15, ..full };
+        assert_eq!(better.lack("/var", false), None);
+        assert!(better.lack("/var", true).is_some(), "it must not go to and fro");
+        assert_eq!(Room { free: 20, ..full }.lack("/var", true), None);
+        let files = Room { free: 500, free_files: 1, ..full };
+        assert!(files.lack("/var", false).unwrap().contains("no room for further files"));
+    }
 }

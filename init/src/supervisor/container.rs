@@ -175,6 +175,9 @@ pub struct Container {
     pub completed: bool,
     /// Whether it got as far as it will get by itself at least once; the boot is over when all have.
     pub tried: bool,
+    /// Whether it had not when the time for the boot was up: a problem until it has.
+    #[serde(default)]
+    pub late: bool,
     /// Starts after the first.
     pub restarts: u32,
     /// Runs in a row that ended soon, each started again by the policy, for the back-off; a long run ends the row.
@@ -228,6 +231,7 @@ impl Container {
             ready: false,
             completed: false,
             tried: false,
+            late: false,
             restarts: 0,
             attempt: 0,
             failures: 0,

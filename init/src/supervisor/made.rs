@@ -141,7 +141,7 @@ impl Supervisor {
         let Some(made) = container.made.as_mut() else { return };
         made.begun = true;
         container.goal = Goal::Run;
-        container.tried = false;
+        (container.tried, container.late) = (false, false);
         container.reason.clear();
         self.begin_anew(id);
     }

@@ -26,6 +26,10 @@ impl Supervisor {
         if container.keeps_ending() {
             return Some(container.last_end());
         }
+        if container.late && !container.tried {
+            let separator = if container.reason.is_empty() { "" } else { ": " };
+            return Some(format!("has not become ready since the boot{separator}{}", container.reason));
+        }
         let wrong = match &container.state {
             State::Failed => true,
             State::Scheduled(timer) => timer.failure().is_some(),
@@ -35,6 +39,15 @@ impl Supervisor {
             _ => false,
         };
         wrong.then(|| container.reason.clone())
+    }
+
+    /// The time for the boot is up, for those too that have not come as far as they will by themselves.
+    pub fn give_up_boot(&mut self) {
+        for id in self.containers.numbers() {
+            if let Some(container) = self.containers.get_mut(id).filter(|container| !container.tried) {
+                container.late = true;
+            }
+        }
     }
 
     /// A container has run so long that its last ends do not count any more.
@@ -109,6 +122,19 @@ mod tests {
         world.pass(Duration::from_secs(10));
         assert!(world.supervisor.problems().is_empty());
         assert_eq!(world.supervisor.deadline(), None);
+    }
+
+    #[test]
+    fn what_never_got_ready_is_a_problem_once_the_boot_is_given_up() {
+        let mut world = World::new(&format!("{WEB}readiness = 'notify'\n"));
+        assert!(world.supervisor.problems().is_empty());
+        let of_web = |world: &World| {
+            world.supervisor.problems().into_iter().find(|problem| problem.starts_with("container web"))
+        };
+        world.supervisor.give_up_boot();
+        assert_eq!(of_web(&world).as_deref(), Some("container web: has not become ready since the boot"));
+        world.supervisor.find_mut("web").unwrap().tried = true;
+        assert_eq!(of_web(&world), None);
     }
 
     #[test]

@@ -174,7 +174,10 @@ fn no_network_card(bench: &Bench) -> Result<()> {
     let files =
         Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
     let mut machine = bench.machine().nics(Vec::new()).user_data(&files)?.start()?;
-    machine.wait_until_settled()?;
+    let line = machine.wait_until_settled()?;
+    ensure!(line.contains("degraded"), "the machine finds nothing wrong: {line}");
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["problems"].to_string().contains("no network card"), "{status}");
     machine.guest.read_in("a", "/tmp/done")?;
     Ok(())
 }

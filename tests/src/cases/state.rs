@@ -209,7 +209,8 @@ fn full(bench: &Bench) -> Result<()> {
     machine.wait_until_ready()?;
     machine.guest.read_in("a", "/tmp/done")?;
     machine.guest.shell("dd if=/dev/zero of=/var/filled bs=1M 2> /dev/null; sync; true")?;
-    machine.guest.berth(&["status"])?;
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["problems"].to_string().contains("/var is full"), "before a reboot: {status}");
     let mark = machine.console.mark();
     machine.guest.shutdown("reboot")?;
     let line = machine.wait_until_settled_after(mark)?;
@@ -217,7 +218,10 @@ fn full(bench: &Bench) -> Result<()> {
     machine.guest.wait()?;
     let status = machine.guest.berth(&["status"])?;
     ensure!(status["problems"].to_string().contains("/var is full"), "{status}");
-    machine.guest.shell("rm /var/filled; berth ps").map(drop)
+    machine.guest.shell("rm /var/filled; berth ps")?;
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(!status["problems"].to_string().contains("/var is full"), "there is room again: {status}");
+    Ok(())
 }
 
 fn wrong_clock(bench: &Bench, year: u32) -> Result<()> {
