@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
+use crate::printable::printable;
+
 /// syslog's facility `daemon`, for /dev/kmsg's `<facility*8+level>` prefix (kernel Documentation/ABI/testing/dev-kmsg).
 const FACILITY_DAEMON: u8 = 3 << 3;
 
@@ -65,6 +67,7 @@ impl Log for Journal {
         let priority = priority(record.level());
         let seconds = crate::clock::since_boot();
         for line in record.args().to_string().lines() {
+            let line = printable(line);
             if let Some(mut kernel_log) = self.kernel_log.as_ref() {
                 // One write is one record. A log that does not take it drops it: nothing better can be done here.
                 let _ = kernel_log.write_all(format!("<{}>berth: {line}\n", FACILITY_DAEMON | priority).as_bytes());

@@ -20,6 +20,7 @@ mod made;
 pub mod mounts;
 pub mod power_button;
 pub mod pressure;
+mod printable;
 pub mod reactor;
 mod registry;
 pub mod shutdown;

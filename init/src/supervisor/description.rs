@@ -4,6 +4,7 @@ use berth_control::message::{self, ContainerState, Port};
 
 use super::container::{Container, State};
 use super::health::Health;
+use crate::printable::printable;
 
 impl Container {
     /// Its published ports.
@@ -53,7 +54,7 @@ impl Container {
             },
             health: self.health.as_ref().map(Health::status).unwrap_or_default(),
             image: self.user().map(|user| user.image.to_string()).unwrap_or_default(),
-            reason: self.reason.clone(),
+            reason: printable(&self.reason).into_owned(),
             pid: self.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
             restarts: self.restarts,
             started_us: self.started_us,

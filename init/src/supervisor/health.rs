@@ -309,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_check_prints_commands_no_terminal() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("web");
+        world.run("web");
+        let id = world.supervisor.id_of("web").unwrap();
+        world.supervisor.containers.get_mut(id).unwrap().health = Some(health("retries = 1\n"));
+        world.supervisor.checked(id, Err("its program exited with code 1: \x1b]0;x\x07".to_owned()));
+        let told = world.supervisor.problems().remove(0);
+        assert!(told.ends_with("code 1: \\x1b]0;x\\x07"), "{told:?}");
+        let reason = world.supervisor.find("web").unwrap().describe().reason;
+        let causes = world.supervisor.why("web").unwrap();
+        assert!(!causes.iter().map(|cause| &cause.text).chain([&reason]).any(|text| text.contains(char::is_control)));
+    }
+
+    #[test]
     fn what_was_printed_becomes_part_of_a_sentence() {
         let mut file = tempfile::tempfile().unwrap();
         assert_eq!(told(&file), "");

@@ -7,6 +7,7 @@
 use super::Supervisor;
 use super::container::{Container, State};
 use super::end::QUIET_TIME;
+use crate::printable::printable;
 
 /// A series of so many short runs is told as a crash loop.
 const LOOP: u32 = 3;
@@ -19,7 +20,9 @@ impl Supervisor {
         let mut wrong: Vec<(&Container, String)> =
             of_the_machine.filter_map(|container| Some((container, self.problem(container)?))).collect();
         wrong.sort_by_key(|(container, _)| (container.kind(), &container.name));
-        wrong.into_iter().map(|(container, text)| format!("container {}: {text}", container.name)).collect()
+        let told =
+            |(container, text): (&Container, String)| format!("container {}: {}", container.name, printable(&text));
+        wrong.into_iter().map(told).collect()
     }
 
     fn problem(&self, container: &Container) -> Option<String> {

@@ -17,6 +17,7 @@ use super::Supervisor;
 use super::container::{Container, Goal, State};
 use super::output::Output;
 use super::requests::{Applicant, MESSAGES_AT_ONCE};
+use crate::printable::printable;
 use crate::reactor::{Reactor, Token};
 
 /// The exit code of a container that could not be set up, as docker has it.
@@ -73,7 +74,7 @@ impl Container {
         Some(if ran {
             ExecutionEnd { exit_code: code, reason: String::new() }
         } else {
-            ExecutionEnd { exit_code: code.max(NOT_SET_UP), reason: self.reason.clone() }
+            ExecutionEnd { exit_code: code.max(NOT_SET_UP), reason: printable(&self.reason).into_owned() }
         })
     }
 

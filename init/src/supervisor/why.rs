@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::container::{Container, Definition, Goal, State};
 use super::end::QUIET_TIME;
+use crate::printable::printable;
 
 /// How many ends of a container are remembered.
 const REMEMBERED: usize = 8;
@@ -71,7 +72,10 @@ impl Supervisor {
     }
 
     fn explain(&self, container: &Container, depth: u32, seen: &mut BTreeSet<u32>, causes: &mut Vec<Cause>) {
-        let cause = |depth, text, at_us| Cause { depth, subject: container.name.clone(), text, at_us };
+        let cause = |depth, text: String, at_us| {
+            let text = printable(&text).into_owned();
+            Cause { depth, subject: container.name.clone(), text, at_us }
+        };
         let separator = if container.reason.is_empty() { "" } else { ": " };
         let state = format!("{:?}", container.describe().state).to_lowercase();
         causes.push(cause(depth, format!("is {state}{separator}{}", container.reason), 0));
