@@ -76,6 +76,9 @@ impl Supervisor {
             State::Scheduled(_) => (" to complete", true),
             State::Waiting => ("", dependency.tried),
             _ if condition == DependencyCondition::Completed => (" to complete", false),
+            _ if dependency.ready && dependency.health_settings().is_none() => {
+                (", for which neither its configuration nor its image has a health check", true)
+            }
             _ if dependency.ready => (", which is not healthy yet", false),
             State::Running(_) if dependency.is_getting_ready() => (", which is not ready yet", false),
             _ => ("", false),
@@ -109,9 +112,9 @@ fn has_come_to(container: &Container, condition: DependencyCondition) -> bool {
 #[cfg(test)]
 mod tests {
     use berth_control::message::ContainerState::{Backoff, Failed, Running, Starting, Stopped, Waiting};
-    use berth_control::message::{Ending, Request};
+    use berth_control::message::{Ending, PreparedImage, Request};
 
-    use crate::supervisor::world::World;
+    use crate::supervisor::world::{self, World};
 
     fn world(job: &str, condition: &str) -> World {
         let mut world = World::new(&format!(
@@ -237,5 +240,25 @@ mod tests {
         world.end("db-2", 0);
         assert_eq!((id(&world, "db-1"), id(&world, "db-2"), id(&world, "db-3")), (one, None, None));
         assert_eq!(world.state("db-1"), Running);
+    }
+
+    #[test]
+    fn a_health_check_may_be_the_image_s() {
+        let text = "[containers.db]\nimage = 'a'\nnetwork_mode = 'none'\n\
+                    [containers.web]\nimage = 'a'\nnetwork_mode = 'none'\ndepends_on = { db = { condition = 'healthy' } }\n";
+        let health = world::configuration("[containers.x]\nimage = 'a'\nhealth = { tcp = 80 }\n");
+        let health = health.containers.into_values().next().unwrap().health;
+        for (health, reason) in [
+            (health, "waits for db, which is not healthy yet"),
+            (None, "waits for db, for which neither its configuration nor its image has a health check"),
+        ] {
+            let mut world = World::new(text);
+            let (lasts, image) = (health.is_none(), PreparedImage { health, ..PreparedImage::default() });
+            world.ask_as_engine(Request::Prepared { name: "db".into(), image: Box::new(image) });
+            world.prepare("web");
+            world.run("db");
+            assert_eq!(world.reason("web"), reason);
+            assert_eq!(!world.supervisor.problems().is_empty(), lasts, "{:?}", world.supervisor.problems());
+        }
     }
 }

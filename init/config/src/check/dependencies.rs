@@ -49,7 +49,8 @@ fn hopeless(container: &Container, condition: DependencyCondition) -> Option<(&'
         {
             Some(("runs only when its time comes", "wait for \"completed\""))
         }
-        DependencyCondition::Healthy if container.health.as_ref().is_none_or(|health| health.disable) => {
+        // One that says nothing of it may have its image's.
+        DependencyCondition::Healthy if container.health.as_ref().is_some_and(|health| health.disable) => {
             Some(("has no health check", "give it one, or wait for \"started\""))
         }
         DependencyCondition::Completed if for_ever => {

@@ -92,7 +92,10 @@ fn contradictions_within_a_container_are_found() {
         ("every = '10ms'", "10ms is too short"),
         ("schedule = '0 3 * *'", "it has 4 fields, not five"),
         ("depends_on = ['c']\n[containers.c]\nimage = 'x'\nevery = '1h'", "runs only when its time comes"),
-        ("depends_on.c = { condition = 'healthy' }\n[containers.c]\nimage = 'x'", "\"c\" has no health check"),
+        (
+            "depends_on.c = { condition = 'healthy' }\n[containers.c]\nimage = 'x'\nhealth = { disable = true }",
+            "\"c\" has no health check",
+        ),
         (
             "depends_on.c = { condition = 'completed' }\n[containers.c]\nimage = 'x'",
             "is started again whenever it ends",
