@@ -28,6 +28,7 @@ mod listing;
 mod logs;
 mod machine;
 mod past;
+mod places;
 pub mod server;
 mod sheet;
 mod sys;

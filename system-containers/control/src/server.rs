@@ -4,6 +4,7 @@
 //! connection to PID 1 and nothing else, so that one that waits for its client holds up no other.
 
 use std::collections::HashMap;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use berth_control::dbus::{ApiError, Container, OBJECT_PATH};
 use berth_control::message::Notice;
 use nix::sys::socket::SockType;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Guid, OwnedGuid};
@@ -27,10 +28,11 @@ use crate::images::{Engine, Images1};
 use crate::init::{Grant, Init};
 use crate::logs::Logs;
 use crate::machine::Machine1;
+use crate::places::{Activity, Place, Places};
 use crate::transport::Transport;
 use crate::volumes::Volumes1;
 
-/// The most clients at once; a further one waits in the listen queue. Each can make us hold about 2 MiB by flooding.
+/// The most clients at once; a further one waits for the place of another. Each can make us hold about 2 MiB by flooding.
 const MAXIMUM_CLIENTS: usize = 32;
 
 /// The most clients at once of one container, so that it takes no place from others.
@@ -111,18 +113,15 @@ impl Inner {
     }
 
     async fn accept(self: Arc<Self>, listener: UnixListener, access: Arc<Access>, uid_base: u32, places: usize) {
-        let places = Arc::new(Semaphore::new(places));
+        let places = Places::new(places);
         let mut clients = JoinSet::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             while clients.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (server, access) = (Arc::clone(&self), Arc::clone(&access));
-                    clients.spawn(async move {
-                        server.client(stream, access, uid_base).await;
-                        drop(place);
-                    });
+                    let place = places.take().await;
+                    clients.spawn(async move { server.client(stream, access, uid_base, &place).await });
                 }
                 Err(error) => {
                     eprintln!("berth-control: accept a client: {error}");
@@ -134,7 +133,7 @@ impl Inner {
 
     /// Serves one client until it goes. What goes wrong with it is its own affair and not logged: a client could fill
     /// the log.
-    async fn client(&self, stream: UnixStream, access: Arc<Access>, uid_base: u32) {
+    async fn client(&self, stream: UnixStream, access: Arc<Access>, uid_base: u32, place: &Place) {
         let Ok(credentials) = stream.peer_cred() else { return };
         // As it is in the client's user namespace, where it authenticates itself by it.
         let Some(uid) = credentials.uid().checked_sub(uid_base) else { return };
@@ -144,19 +143,25 @@ impl Inner {
         }
         let caller = Caller::new(Arc::clone(&self.init), access);
         let sees_machine = caller.check(ApiPart::MachineDescribe).is_ok();
-        let (subscription, begun) = Subscription::new(caller.clone());
+        let (subscription, begun) = Subscription::new(caller.clone(), Arc::clone(&place.activity));
         let subscription = Arc::new(subscription);
-        let connecting = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connect(stream, uid, caller, &subscription));
+        let stream = Arc::new(stream);
+        let transport = Transport::new(Arc::clone(&stream), uid, Arc::clone(&place.activity));
+        let connecting = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connect(transport, uid, caller, &subscription));
         let Ok(Ok(connection)) = connecting.await else { return };
         tokio::select! {
             () = connection.closed() => {}
             _ = pass_on(begun, &connection, sees_machine) => {}
+            () = place.activity.is_to_leave() => {
+                // Whatever is under way on it ends with this. ENOTCONN: the client has gone by itself.
+                let _ = nix::sys::socket::shutdown(stream.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+            }
         }
     }
 
     async fn connect(
         &self,
-        stream: UnixStream,
+        transport: Transport,
         uid: u32,
         caller: Caller,
         subscription: &Arc<Subscription>,
@@ -165,7 +170,7 @@ impl Inner {
         let engine = Engine { access: caller.clone(), socket_path: self.engine_socket.clone() };
         let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: Ends::default() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
-        let connection = zbus::connection::Builder::socket(Transport::new(stream, uid))
+        let connection = zbus::connection::Builder::socket(transport)
             .server(&self.guid)
             .p2p()
             .validate_bodies()
@@ -191,19 +196,21 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 /// Whether a client wants signals.
 pub struct Subscription {
     init: Caller,
+    activity: Arc<Activity>,
     sender: Mutex<Option<oneshot::Sender<broadcast::Receiver<Notice>>>>,
 }
 
 impl Subscription {
-    fn new(init: Caller) -> (Self, oneshot::Receiver<broadcast::Receiver<Notice>>) {
+    fn new(init: Caller, activity: Arc<Activity>) -> (Self, oneshot::Receiver<broadcast::Receiver<Notice>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { init, sender: Mutex::new(Some(sender)) }, receiver)
+        (Self { init, activity, sender: Mutex::new(Some(sender)) }, receiver)
     }
 
     /// From now on it does. The notices are kept from this moment, so that nothing is lost between this call and the
     /// client's next one.
     pub fn begin(&self) -> Result<(), ApiError> {
         self.init.check(ApiPart::Events)?;
+        self.activity.subscribes();
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // Nobody takes it when the client is being disconnected.

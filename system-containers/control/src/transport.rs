@@ -19,6 +19,8 @@ use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 use zbus::fdo::ConnectionCredentials;
 
+use crate::places::Activity;
+
 /// The largest message from a client in bytes. zbus queues up to 64 of them a client, so this times 64 is what a
 /// client can make us hold. The largest honest one is a name of 253 bytes and its header.
 const MAXIMUM_REQUEST: usize = 32 * 1024;
@@ -38,12 +40,13 @@ const FIXED_HEADER: usize = 16;
 pub struct Transport {
     stream: Arc<UnixStream>,
     uid: u32,
+    activity: Arc<Activity>,
 }
 
 impl Transport {
-    /// Takes a connection whose peer has this user id.
-    pub fn new(stream: UnixStream, uid: u32) -> Self {
-        Self { stream: Arc::new(stream), uid }
+    /// Takes a connection whose peer has this user id, and notes what it does.
+    pub fn new(stream: Arc<UnixStream>, uid: u32, activity: Arc<Activity>) -> Self {
+        Self { stream, uid, activity }
     }
 }
 
@@ -52,8 +55,9 @@ impl Socket for Transport {
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Bounded, Writer> {
-        let reader = Reader { stream: Arc::clone(&self.stream), uid: self.uid, early: Vec::new() };
-        Split::new(Bounded(reader), Writer { stream: self.stream })
+        let (stream, activity) = (Arc::clone(&self.stream), Arc::clone(&self.activity));
+        let reader = Reader { stream, uid: self.uid, activity, early: Vec::new() };
+        Split::new(Bounded(reader), Writer { stream: self.stream, activity: self.activity })
     }
 }
 
@@ -62,6 +66,7 @@ impl Socket for Transport {
 struct Reader {
     stream: Arc<UnixStream>,
     uid: u32,
+    activity: Arc<Activity>,
     /// Came with the beginning of a message whose rest is not read yet.
     early: Vec<OwnedFd>,
 }
@@ -75,6 +80,7 @@ impl ReadHalf for Reader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => {
                     let (length, descriptors) = read?;
+                    self.activity.sends();
                     let mut all = std::mem::take(&mut self.early);
                     all.extend(descriptors);
                     return Ok((length, all));
@@ -126,7 +132,9 @@ impl ReadHalf for Bounded {
         if message_length(already_received_bytes).is_none_or(|length| length > MAXIMUM_REQUEST) {
             return Err(zbus::Error::ExcessData);
         }
-        self.0.receive_message(seq, already_received_bytes, already_received_fds).await
+        let message = self.0.receive_message(seq, already_received_bytes, already_received_fds).await;
+        self.0.activity.asks();
+        message
     }
 
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
@@ -161,6 +169,7 @@ fn message_length(header: &[u8]) -> Option<usize> {
 #[derive(Debug)]
 pub struct Writer {
     stream: Arc<UnixStream>,
+    activity: Arc<Activity>,
 }
 
 #[async_trait]
@@ -174,7 +183,10 @@ impl WriteHalf for Writer {
             Ok(sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(buffer)], control, flags, None)?)
         });
         match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-            Ok(written) => written,
+            Ok(written) => {
+                self.activity.gets(!fds.is_empty());
+                written
+            }
             Err(_) => {
                 self.close().await?;
                 Err(io::ErrorKind::TimedOut.into())

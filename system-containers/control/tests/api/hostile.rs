@@ -155,6 +155,21 @@ async fn clients_beyond_the_limit_are_served_when_others_go() {
 }
 
 #[tokio::test]
+async fn clients_that_only_stay_lock_nobody_out() {
+    let api = Api::start().await;
+    let (subscriber, _) = api.proxies().await;
+    subscriber.subscribe().await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 1..32 {
+        idle.push(raw(&api).await);
+    }
+    let (machine, _) = tokio::time::timeout(Duration::from_secs(20), api.proxies()).await.expect("locked out");
+    machine.describe().await.unwrap();
+    assert_eq!(idle.remove(0).read(&mut [0; 8]).await.unwrap_or(0), 0, "the longest idle one gives way");
+    subscriber.describe().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_request_that_pid_1_never_answers_holds_up_no_other_client() {
     let api = Api::start().await;
     let (_, containers) = api.proxies().await;
