@@ -345,7 +345,9 @@ impl Machine {
             Outcome::Networks(networks) => self.facts.networks = networks,
             Outcome::HostName(name) => {
                 self.facts.dhcp_hostname = Some(name);
-                self.set_hostname();
+                if self.set_hostname() {
+                    self.supervisor.machine_changed(self.facts.state);
+                }
             }
         }
     }

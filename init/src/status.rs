@@ -53,22 +53,24 @@ impl Machine {
         }
     }
 
-    /// Gives the machine its name: the configuration's, else DHCP's, else `berth`.
-    pub fn set_hostname(&self) {
+    /// Gives the machine its name: the configuration's, else DHCP's, else `berth`. Whether it is another one.
+    pub fn set_hostname(&self) -> bool {
         let configured = self.supervisor.configuration.hostname.as_ref().map(ToString::to_string);
         let name =
             configured.or_else(|| self.facts.dhcp_hostname.clone()).unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
         if name == hostname() {
-            return;
+            return false;
         }
         if let Err(error) = nix::unistd::sethostname(&name) {
-            return log::warn!("set the host name {name}: {error}");
+            log::warn!("set the host name {name}: {error}");
+            return false;
         }
         for (file, text) in [("hostname", format!("{name}\n")), ("hosts", hosts(&name))] {
             if let Err(error) = fs::write(format!("/run/berth/{file}"), text) {
                 log::warn!("write /run/berth/{file}: {error}");
             }
         }
+        true
     }
 
     /// Takes over a configuration that has been read, or notes why there is none.

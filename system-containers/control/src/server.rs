@@ -142,7 +142,7 @@ impl Inner {
             return;
         }
         let caller = Caller::new(Arc::clone(&self.init), access);
-        let sees_machine = caller.check(ApiPart::MachineDescribe).is_ok();
+        let watches = caller.clone();
         let (subscription, begun) = Subscription::new(caller.clone(), Arc::clone(&place.activity));
         let subscription = Arc::new(subscription);
         let stream = Arc::new(stream);
@@ -151,7 +151,7 @@ impl Inner {
         let Ok(Ok(connection)) = connecting.await else { return };
         tokio::select! {
             () = connection.closed() => {}
-            _ = pass_on(begun, &connection, sees_machine) => {}
+            _ = pass_on(begun, &connection, &watches) => {}
             () = place.activity.is_to_leave() => {
                 // Whatever is under way on it ends with this. ENOTCONN: the client has gone by itself.
                 let _ = nix::sys::socket::shutdown(stream.as_raw_fd(), nix::sys::socket::Shutdown::Both);
@@ -224,9 +224,12 @@ impl Subscription {
 async fn pass_on(
     begun: oneshot::Receiver<broadcast::Receiver<Notice>>,
     connection: &Connection,
-    sees_machine: bool,
+    caller: &Caller,
 ) -> zbus::Result<()> {
     let Ok(mut notices) = begun.await else { return Ok(()) };
+    let sees_machine = caller.check(ApiPart::MachineDescribe).is_ok();
+    // Told once more than it changes, rather than once less.
+    let mut hostname = None;
     let emitter = SignalEmitter::new(connection, OBJECT_PATH)?;
     loop {
         match notices.recv().await {
@@ -239,11 +242,22 @@ async fn pass_on(
                     continue;
                 }
                 let machine = connection.object_server().interface::<_, Machine1>(OBJECT_PATH).await?;
-                machine.get().await.state_changed(&emitter).await?;
+                let machine = machine.get().await;
+                machine.state_changed(&emitter).await?;
+                let name = hostname_now(caller).await;
+                if name.is_some() && name != hostname {
+                    machine.hostname_changed(&emitter).await?;
+                    hostname = name;
+                }
             }
             Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(count)) => Machine1::missed(&emitter, count).await?,
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
     }
+}
+
+/// The machine's name, if PID 1 says it.
+async fn hostname_now(caller: &Caller) -> Option<String> {
+    caller.machine().await.ok().map(|machine| machine.hostname)
 }

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 pub struct Api {
     pub directory: TempDir,
     pub asked: Arc<Mutex<Vec<Request>>>,
+    pub hostname: Arc<Mutex<String>>,
     init: Arc<Channel>,
     serving: JoinHandle<()>,
 }
@@ -38,17 +39,18 @@ impl Api {
         let (ours, theirs) = Channel::pair().unwrap();
         let init = Init::start(theirs).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
+        let hostname = Arc::new(Mutex::new(machine().hostname));
         let ours = Arc::new(ours);
         std::thread::spawn({
-            let (ours, asked) = (Arc::clone(&ours), Arc::clone(&asked));
-            move || answer(&ours, &asked)
+            let (ours, asked, hostname) = (Arc::clone(&ours), Arc::clone(&asked), Arc::clone(&hostname));
+            move || answer(&ours, &asked, &hostname)
         });
         let socket = directory.path().join("control.sock");
         let server =
             Server::listen(&socket, directory.path().join("logs.sock"), directory.path().join("engine.sock"), init)
                 .unwrap();
         let serving = tokio::spawn(server.serve());
-        Self { directory, asked, init: ours, serving }
+        Self { directory, asked, hostname, init: ours, serving }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -99,7 +101,7 @@ fn sheet(containers: &[Container]) -> std::fs::File {
 
 /// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then. A container named `stuck` never gets an answer; a session is an open file, and for
 /// a container named `half` there is none.
-fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
+fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<String>) {
     let mut web = container("web", Kind::User);
     loop {
         let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
@@ -111,7 +113,10 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>) {
         };
         asked.lock().unwrap().push(request.clone());
         let reply = match request {
-            Request::Machine => Reply::Machine(Box::new(machine())),
+            Request::Machine => {
+                let hostname = hostname.lock().unwrap().clone();
+                Reply::Machine(Box::new(Machine { hostname, ..machine() }))
+            }
             Request::Timeline => Reply::Timeline(timeline()),
             Request::Containers => {
                 let sheet = sheet(&[container("control", Kind::System), web.clone()]);

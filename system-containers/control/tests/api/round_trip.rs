@@ -1,6 +1,6 @@
 //! What a well-behaved client gets.
 
-use berth_control::dbus::{ApiError, Container, Creation, LogQuery, OBJECT_PATH};
+use berth_control::dbus::{ApiError, Container, Creation, LogQuery, Machine1Proxy, OBJECT_PATH};
 use berth_control::logs::{Answer, Query};
 use berth_control::message::{
     self, ContainerState, Interest, Kind, MachineState, Notice, PowerAction, Request, Stream, TerminalSize,
@@ -130,6 +130,25 @@ async fn signals_come_after_subscribing_and_not_before() {
     // A round trip: had a signal been sent to this client, it would be there before the answer.
     quiet.describe().await.unwrap();
     assert!(futures_util::poll!(none.next()).is_pending());
+}
+
+#[tokio::test]
+async fn another_name_of_the_machine_is_a_changed_property() {
+    let api = Api::start().await;
+    let connection = api.connect().await;
+    let mut messages = zbus::MessageStream::from(&connection);
+    Machine1Proxy::new(&connection).await.unwrap().subscribe().await.unwrap();
+    "dock2".clone_into(&mut api.hostname.lock().unwrap());
+    api.notify(Notice::MachineChanged(MachineState::Ready));
+    let has =
+        |message: &zbus::Message, text: &str| message.data().windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    loop {
+        let message = tokio::time::timeout(std::time::Duration::from_secs(20), messages.next()).await;
+        let message = message.expect("no signal for the name").unwrap().unwrap();
+        if has(&message, "PropertiesChanged") && has(&message, "Hostname") && has(&message, "dock2") {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
