@@ -229,7 +229,13 @@ impl Collector {
         for _ in 0..KERNEL_RECORDS {
             let now = now();
             match kernel.read(now.wall_us) {
-                Ok(Some(Record { log, stream, time_us, payload })) => {
+                Ok(Some(Record { log, stream, time_us, payload, lost })) => {
+                    if lost > 0 {
+                        eprintln!(
+                            "berth-logs: {lost} lines of the kernel's log were overwritten before they were read"
+                        );
+                        self.store.lose(log, Dropped { lines: lost, bytes: 0 });
+                    }
                     let printed = Moment { wall_us: time_us, ..now };
                     if let Err(error) = self.store.append(log, Kind::Record(stream), &payload, printed) {
                         self.lose(log, Dropped { lines: 1, bytes: payload.len() as u64 }, &error);

@@ -58,6 +58,8 @@ pub struct Record {
     pub time_us: u64,
     /// For a frame: its [`Origin`], then its text.
     pub payload: Vec<u8>,
+    /// So many lines before it were overwritten before they were read.
+    pub lost: u64,
 }
 
 /// The kernel's log.
@@ -100,13 +102,15 @@ impl Kernel {
                     if number < self.next {
                         continue;
                     }
+                    let lost = number - self.next;
                     self.next = number.saturating_add(1);
                     let (log, text) = text.strip_prefix(PREFIX).map_or((KERNEL, text), |text| (INIT, text));
                     let time_us = self.boot_us.saturating_add(stamp_us);
                     let payload = Origin { boot: self.boot, number }.encode(&unescaped(text));
-                    return Ok(Some(Record { log, stream, time_us, payload }));
+                    return Ok(Some(Record { log, stream, time_us, payload, lost }));
                 }
-                // EPIPE: records were overwritten before they were read; the next read goes on behind them.
+                // EPIPE: records were overwritten before they were read; the next read goes on behind them, and its number
+                // says how many.
                 Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
@@ -206,6 +210,15 @@ mod tests {
         let record = kernel.read(1).unwrap().unwrap();
         assert_eq!((record.log, &record.payload[Origin::LENGTH..]), (INIT, &b"ready"[..]));
         Origin::decode(&record.payload).map(|origin| origin.number)
+    }
+
+    #[test]
+    fn lines_that_were_overwritten_are_counted() {
+        let mut kmsg = tempfile::tempfile().unwrap();
+        kmsg.write_all(b"6,7,2,-;berth: ready\n").unwrap();
+        let mut kernel = Kernel::new(kmsg, 1, [Origin { boot: 1, number: 3 }]).unwrap();
+        assert_eq!(kernel.read(1).unwrap().unwrap().lost, 3);
+        assert_eq!(kernel.next, 8);
     }
 
     #[test]

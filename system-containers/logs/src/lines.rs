@@ -70,7 +70,11 @@ impl Lines {
             Kind::Dropped => {
                 self.finish_all(records);
                 let Dropped { lines, bytes } = Dropped::decode(frame.payload);
-                let text = format!("berth: {lines} lines were dropped here ({bytes} bytes), the disk had no room");
+                let text = match bytes {
+                    // Nobody has seen them: see `kernel`.
+                    0 => format!("berth: {lines} lines were dropped here, they were overwritten before they were read"),
+                    _ => format!("berth: {lines} lines were dropped here ({bytes} bytes), the disk had no room"),
+                };
                 self.write(Stream::Stderr, time_us, false, text.as_bytes(), records);
             }
         }
@@ -264,6 +268,9 @@ mod tests {
         let dropped = String::from_utf8(Dropped { lines: 3, bytes: 40 }.encode()).unwrap();
         let text = records(&[(OUT, "ha"), (Kind::Dropped, &dropped), (OUT, "lf\n")]);
         assert_eq!(text, "0 o ha\n1 e berth: 3 lines were dropped here (40 bytes), the disk had no room\n2 o lf\n");
+        let dropped = String::from_utf8(Dropped { lines: 3, bytes: 0 }.encode()).unwrap();
+        let text = records(&[(Kind::Dropped, &dropped)]);
+        assert_eq!(text, "0 e berth: 3 lines were dropped here, they were overwritten before they were read\n");
     }
 
     #[test]
