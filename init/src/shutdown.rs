@@ -1,4 +1,5 @@
-//! The way down: user containers, system containers, what is left, file systems, power. Each phase has an end.
+//! The way down: user containers, system containers, `logs` after the others, what is left, file systems, power. Each
+//! phase has an end.
 //!
 //! Within the first two, a container is asked to end once all that depend on it have ended.
 
@@ -19,9 +20,11 @@ use crate::{boots, clock};
 
 /// The longest that user containers are waited for, whatever grace period they name.
 const USER_TIME: Duration = Duration::from_secs(120);
-/// The longest that system containers are waited for: with the 5 s of a user container that does not listen, the
-/// machine is off within 10 s.
+/// The longest that system containers are waited for: with the 5 s of a user container that does not listen, and what `logs`
+/// takes, the machine is off within 10 s.
 const SYSTEM_TIME: Duration = Duration::from_secs(3);
+/// The longest that `logs` may take for the last words of the others, once they have ended.
+const LOGS_TIME: Duration = Duration::from_secs(2);
 /// The longest that the disks may take. What they have not taken by then is lost, which is better than a machine that
 /// hangs at its end for ever.
 const UNMOUNT_TIME: Duration = Duration::from_secs(20);
@@ -31,6 +34,7 @@ const UNMOUNT_TIME: Duration = Duration::from_secs(20);
 enum Phase {
     UserContainers,
     SystemContainers,
+    Logs,
     Unmounting,
     Done,
 }
@@ -90,6 +94,18 @@ impl Shutdown {
                 false
             }
             Phase::SystemContainers => {
+                supervisor.stop_unneeded(Kind::System);
+                if late {
+                    supervisor.kill_all(Kind::System);
+                }
+                if !late && supervisor.any_speaks() {
+                    return false;
+                }
+                self.phase = Phase::Logs;
+                self.deadline = clock::since_boot() + LOGS_TIME;
+                self.advance(supervisor)
+            }
+            Phase::Logs => {
                 supervisor.stop_unneeded(Kind::System);
                 if !late && supervisor.any_alive(Kind::System) {
                     return false;

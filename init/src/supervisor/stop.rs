@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use berth_config::Role;
 use berth_control::message::{Ending, FromInit, Kind, Notice};
 use nix::libc::{SIGKILL, SIGTERM};
 
@@ -146,6 +147,8 @@ impl Supervisor {
         there()
             .filter(|container| !matches!(container.state, State::Stopping { .. }))
             .filter(|container| !needed.contains(&container.name))
+            // Who keeps what the others print ends after them.
+            .filter(|container| !container.keeps_logs() || there().all(Container::keeps_logs))
             .map(|container| container.id)
             .collect()
     }
@@ -155,12 +158,17 @@ impl Supervisor {
         self.containers.values().any(|container| container.kind() == kind && container.pid().is_some())
     }
 
-    /// Kills every container of this kind that still has a process.
+    /// Whether any container but that of the logs still has a process.
+    pub fn any_speaks(&self) -> bool {
+        self.containers.values().any(|container| !container.keeps_logs() && container.pid().is_some())
+    }
+
+    /// Kills every container of this kind that still has a process, but not that of the logs.
     pub fn kill_all(&mut self, kind: Kind) {
         let ids: Vec<u32> = self
             .containers
             .values()
-            .filter(|container| container.kind() == kind)
+            .filter(|container| container.kind() == kind && !container.keeps_logs())
             .map(|container| container.id)
             .collect();
         for id in ids {
@@ -170,6 +178,11 @@ impl Supervisor {
 }
 
 impl Container {
+    /// Whether it is the system container that keeps what the others print.
+    fn keeps_logs(&self) -> bool {
+        self.system().is_some_and(|system| system.role == Some(Role::Logs))
+    }
+
     /// What asks it to end.
     fn stop_signal(&self) -> i32 {
         let declared = self.image.as_ref().map(|image| image.stop_signal).filter(|signal| *signal != 0);

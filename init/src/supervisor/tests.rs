@@ -262,6 +262,24 @@ fn who_is_depended_on_ends_after_those_who_depend() {
 }
 
 #[test]
+fn who_keeps_the_logs_ends_after_those_who_print() {
+    let mut supervisor = supervisor();
+    for role in ["logs", "control", "engine"] {
+        service(&mut supervisor, role);
+        supervisor.find_mut(role).unwrap().state = State::Waiting;
+    }
+    let names = |supervisor: &Supervisor| {
+        let name = |id: &u32| supervisor.containers.get(*id).unwrap().name.clone();
+        supervisor.unneeded(Kind::System).iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&supervisor), ["control", "engine"]);
+    for role in ["control", "engine"] {
+        supervisor.find_mut(role).unwrap().state = State::Stopped;
+    }
+    assert_eq!(names(&supervisor), ["logs"]);
+}
+
+#[test]
 fn only_some_containers_are_set_up_at_once() {
     use super::dependencies::AT_ONCE;
     let names: Vec<String> = (0..AT_ONCE + 3).map(|number| format!("a{number:02}")).collect();

@@ -1,5 +1,6 @@
 //! The loop: pipes in, files, queries, pipes out.
 
+mod ending;
 mod pipes;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use berth_control::logs::{Answer, INIT, KERNEL, Query};
 use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, SockType};
 
 use self::pipes::Pipe;
@@ -47,6 +49,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 const CHANNEL: u64 = 0;
 const LISTENER: u64 = 1;
 const SYNCER: u64 = 2;
+const SIGNALS: u64 = 3;
 
 /// The program's state.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Collector {
     epoll: Epoll,
     channel: Channel,
     listener: OwnedFd,
+    /// Readable when this program is to end.
+    signals: SignalFd,
     store: Store,
     sources: BTreeMap<u64, Source>,
     followers: Vec<u64>,
@@ -89,15 +94,18 @@ impl Collector {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::Events)?;
         epoll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL)).map_err(Error::Events)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(Error::Events)?;
+        // Before the thread of the store begins, which inherits the mask.
+        let signals = ending::signals().map_err(Error::Events)?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(Error::Events)?;
         let store = Store::open(directory).map_err(Error::Store)?;
         epoll.add(store.syncer(), EpollEvent::new(EpollFlags::EPOLLIN, SYNCER)).map_err(Error::Events)?;
         channel.send(&ToInit { id: 1, request: Request::Ready }, &[])?;
         channel.set_nonblocking()?;
         let (sources, followers, discarded) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Ok(Self { epoll, channel, listener, store, sources, followers, next: SYNCER + 1, discarded })
+        Ok(Self { epoll, channel, listener, signals, store, sources, followers, next: SIGNALS + 1, discarded })
     }
 
-    /// Runs until PID 1 closes the channel.
+    /// Runs until PID 1 closes the channel, or lets it end with SIGTERM.
     pub fn run(mut self) -> Result<(), Error> {
         let mut events = [EpollEvent::empty(); 64];
         let mut busy = 0;
@@ -115,6 +123,10 @@ impl Collector {
                     },
                     LISTENER => self.accept(),
                     SYNCER => self.store.synced(now()),
+                    SIGNALS if matches!(self.signals.read_signal(), Ok(Some(_))) => {
+                        self.end();
+                        return Ok(());
+                    }
                     number => self.advance(number, event.events()),
                 }
             }

@@ -220,6 +220,19 @@ impl Store {
         }
     }
 
+    /// Writes what is not on the disk yet, and waits for it: for the program's end.
+    pub fn sync_now(&mut self, now: Moment) {
+        while self.syncer.is_busy() {
+            // What it has was written before; interrupted it is waited for again.
+            self.syncer.wait();
+            self.synced(now);
+        }
+        self.sync();
+        if self.syncer.is_busy() {
+            self.syncer.wait();
+        }
+    }
+
     /// Becomes readable when [`Self::synced`] is to be called.
     pub fn syncer(&self) -> &Syncer {
         &self.syncer

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// The thread, asleep unless it has something to do. It ends with this value.
@@ -34,6 +35,12 @@ impl Syncer {
     /// Writes these files to the disk; its descriptor becomes readable when they are there, or cannot be.
     pub fn start(&mut self, files: Vec<Arc<File>>) {
         self.busy = self.jobs.send(files).is_ok();
+    }
+
+    /// Waits until its descriptor is readable.
+    pub fn wait(&self) {
+        // Interrupted or not, whoever waits looks again.
+        let _ = poll(&mut [PollFd::new(self.done.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
     }
 
     /// Its descriptor is readable.

@@ -259,6 +259,32 @@ fn the_collector_ends_with_its_channel() {
 }
 
 #[test]
+fn who_is_told_to_end_takes_what_is_in_the_pipes_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (init, theirs) = Channel::pair().unwrap();
+    let logs = directory.path().join("logs");
+    let collector = Collector::new(theirs, logs.clone(), &directory.path().join("s")).unwrap();
+    let init = Init::new(init);
+    let mut outputs = Vec::new();
+    // More than epoll tells at once.
+    for number in 0..100 {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        init.offer(&format!("c{number}"), Stream::Stdout, &reader);
+        writer.write_all(format!("the last words of {number}\n").as_bytes()).unwrap();
+        // As PID 1 keeps both ends.
+        outputs.push((reader, writer));
+    }
+    // To this thread alone, which fetches it from a descriptor since the collector was made.
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+    collector.run().unwrap();
+    for number in 0..100 {
+        let files = std::fs::read_dir(logs.join(format!("c{number}"))).unwrap().flatten();
+        let kept: Vec<u8> = files.flat_map(|file| std::fs::read(file.path()).unwrap()).collect();
+        assert!(String::from_utf8_lossy(&kept).contains(&format!("the last words of {number}\n")), "{number}");
+    }
+}
+
+#[test]
 fn a_pipe_that_comes_twice_is_no_trouble() {
     let machine = Machine::start();
     let mut followed = machine.follow("web");
