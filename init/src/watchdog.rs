@@ -10,6 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
@@ -45,6 +46,12 @@ pub struct Watchdog {
     silent_since: Option<Duration>,
     /// Whether the last question has no answer yet.
     asked: bool,
+}
+
+impl AsFd for Watchdog {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
 }
 
 /// What is to be done about the API when the timer's time has come.

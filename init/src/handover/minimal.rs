@@ -1,5 +1,5 @@
-//! What is left of PID 1 when its programs crash one after the other: it reaps, it goes down when it is told to, and a
-//! console says what has happened. Containers run on, and system containers get no answers.
+//! What is left of PID 1 when its programs crash one after the other: it reaps, it goes down when it is told to, it winds
+//! the watchdog up, and a console says what has happened. Containers run on, and system containers get no answers.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
+use serde::Deserialize;
 
 use super::RESUME;
 use super::record::{Batch, Key, Record};
@@ -22,6 +23,7 @@ use crate::command_line::CommandLine;
 use crate::machine::SIGNALS;
 use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
+use crate::watchdog::Watchdog;
 use crate::{clock, journal, shutdown, sys};
 
 /// The shell of the console.
@@ -39,20 +41,26 @@ pub fn run(hopeless: &Hopeless) -> ! {
     if let Err(error) = mask.thread_block() {
         log::error!("block signals: {error}");
     }
+    let mut watchdog = watchdog(&hopeless.entries);
     let watched = watch(&mask).inspect_err(|error| log::error!("watch signals and power buttons: {error}"));
     let mut console = shell.then(Console::start);
     loop {
         let signal = match &watched {
-            Ok((reactor, signals, buttons)) => next_signal(reactor, signals, buttons),
+            Ok((reactor, signals, buttons)) => next_signal(reactor, signals, buttons, watchdog.as_mut()),
             Err(_) => mask.wait(),
         };
         match signal {
             Ok(Signal::SIGINT | Signal::SIGTERM) => go_down(PowerAction::Reboot),
             Ok(Signal::SIGPWR | Signal::SIGUSR2) => go_down(PowerAction::PowerOff),
-            Ok(Signal::SIGUSR1) => go_down(PowerAction::Halt),
+            Ok(Signal::SIGUSR1) => {
+                // Or it starts a machine that is to stand still.
+                let stopped = watchdog.take().map_or(Ok(()), Watchdog::stop);
+                stopped.unwrap_or_else(|error| log::error!("{error}"));
+                go_down(PowerAction::Halt);
+            }
             Ok(Signal::SIGHUP) => {
                 log::warn!("trying again, as SIGHUP says");
-                log::error!("PID 1 cannot execute itself anew: {}", try_again(&hopeless.entries));
+                log::error!("PID 1 cannot execute itself anew: {}", try_again(hopeless, watchdog.as_ref()));
             }
             Ok(_) => {
                 let ended = reap();
@@ -77,9 +85,35 @@ fn watch(mask: &SigSet) -> nix::Result<(Reactor, SignalFd, Vec<PowerButton>)> {
     Ok((reactor, signals, buttons))
 }
 
-/// The next signal; a power button counts as a failure of power.
-fn next_signal(reactor: &Reactor, signals: &SignalFd, buttons: &[PowerButton]) -> nix::Result<Signal> {
+/// The timer that the last program has wound up. Left alone it would reset the machine before anybody can have a look.
+fn watchdog(entries: &BTreeMap<Key, Vec<u8>>) -> Option<Watchdog> {
+    /// Of what the machine's entry says.
+    #[derive(Deserialize)]
+    struct Entry {
+        machine: Facts,
+    }
+    #[derive(Deserialize)]
+    struct Facts {
+        watchdog: Option<Watchdog>,
+    }
+    let entry = serde_json::from_slice::<Entry>(entries.get(&Key::Machine)?);
+    entry.inspect_err(|error| log::error!("take over the watchdog: {error}")).ok()?.machine.watchdog
+}
+
+/// The next signal; a power button counts as a failure of power. Winds the watchdog up meanwhile.
+fn next_signal(
+    reactor: &Reactor,
+    signals: &SignalFd,
+    buttons: &[PowerButton],
+    mut watchdog: Option<&mut Watchdog>,
+) -> nix::Result<Signal> {
     loop {
+        let now = clock::since_boot();
+        let due = watchdog.as_mut().map(|watchdog| {
+            // Nobody answers for the API here.
+            watchdog.tend(now, false);
+            watchdog.due().saturating_sub(now)
+        });
         if let Some(information) = signals.read_signal()? {
             return Signal::try_from(i32::try_from(information.ssi_signo).unwrap_or_default());
         }
@@ -87,7 +121,7 @@ fn next_signal(reactor: &Reactor, signals: &SignalFd, buttons: &[PowerButton]) -
         if buttons.iter().filter(|button| button.was_pressed()).count() > 0 {
             return Ok(Signal::SIGPWR);
         }
-        reactor.wait(None)?;
+        reactor.wait(due)?;
     }
 }
 
@@ -97,7 +131,7 @@ fn explain(hopeless: &Hopeless, shell: bool) {
         log::error!("{:.3} s after the kernel's start: {}", crash.noticed.as_secs_f64(), crash.reason);
     }
     log::error!("containers that run go on, but nobody restarts them, and the API does not answer");
-    log::error!("a watchdog, if the machine has one, is no longer wound up and resets it soon");
+    log::error!("a watchdog, if the machine has one, is wound up while this waits");
     let console = if shell { "here is a shell; " } else { "" };
     log::error!("{console}`kill -HUP 1` lets PID 1 try again, `kill -TERM 1` or Ctrl-Alt-Del starts the machine again");
 }
@@ -111,7 +145,8 @@ fn allows_shell(entries: &BTreeMap<Key, Vec<u8>>) -> bool {
 
 /// Becomes the next program with what the last good one has left, as if nothing had happened since. Returns the reason if
 /// that is not possible.
-fn try_again(entries: &BTreeMap<Key, Vec<u8>>) -> std::io::Error {
+fn try_again(hopeless: &Hopeless, watchdog: Option<&Watchdog>) -> std::io::Error {
+    let entries = &hopeless.entries;
     let exec = || -> std::io::Result<std::convert::Infallible> {
         if entries.is_empty() {
             return Err(std::io::Error::other("there is nothing left to go on with; start the machine again"));
@@ -120,8 +155,11 @@ fn try_again(entries: &BTreeMap<Key, Vec<u8>>) -> std::io::Error {
         entries.iter().for_each(|(key, json)| batch.put_text(*key, json));
         let mut record = Record::new()?;
         record.write(&batch)?;
-        let kept = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
-        nix::fcntl::fcntl(&record, kept)?;
+        // The rest of what the entries name was never taken over, and stays open by itself.
+        for descriptor in [Some(record.as_fd()), watchdog.map(AsFd::as_fd)].into_iter().flatten() {
+            let kept = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
+            nix::fcntl::fcntl(descriptor, kept)?;
+        }
         let arguments = ["init", RESUME, &record.as_fd().as_raw_fd().to_string()].map(CString::new);
         let arguments: Vec<CString> = arguments.into_iter().flatten().collect();
         Ok(nix::unistd::execv(c"/proc/self/exe", &arguments)?)
@@ -206,4 +244,32 @@ fn go_down(action: PowerAction) {
     let reason = format!("{}, from the minimal mode of PID 1 after its defects", action.name());
     shutdown::unmount(&CommandLine::parse(&line).slot, &reason).iter().for_each(|problem| log::warn!("{problem}"));
     shutdown::end(action);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{IntoRawFd, OwnedFd};
+
+    use super::*;
+
+    #[test]
+    fn the_watchdog_of_the_last_program_is_wound_up() {
+        let (_, theirs) = std::io::pipe().unwrap();
+        // As the last program leaves it: open over execve(2), and due long ago.
+        let device = nix::unistd::dup(OwnedFd::from(theirs)).unwrap().into_raw_fd();
+        let mut left = serde_json::to_value(crate::watchdog::tests::running(File::open("/dev/null").unwrap())).unwrap();
+        left["device"] = device.into();
+        let machine = serde_json::json!({ "machine": { "watchdog": left, "more": 1 }, "supervisor": 2 });
+        let entries = BTreeMap::from([(Key::Machine, serde_json::to_vec(&machine).unwrap())]);
+        let mut watchdog = watchdog(&entries).unwrap();
+        assert_eq!(watchdog.as_fd().as_raw_fd(), device);
+
+        let reactor = Reactor::new().unwrap();
+        let mask: SigSet = [Signal::SIGHUP].into_iter().collect();
+        mask.thread_block().unwrap();
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).unwrap();
+        nix::sys::signal::raise(Signal::SIGHUP).unwrap();
+        assert_eq!(next_signal(&reactor, &signals, &[], Some(&mut watchdog)), Ok(Signal::SIGHUP));
+        assert!(watchdog.due() > clock::since_boot(), "it was wound up");
+    }
 }
