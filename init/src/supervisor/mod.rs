@@ -46,6 +46,8 @@ mod made_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) mod world;
