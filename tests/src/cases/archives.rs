@@ -163,7 +163,10 @@ fn layers(bench: &Bench) -> Result<()> {
 /// Archives as people have them: compressed by whatever they know, and layouts as other tools leave them. Whoever has no
 /// name goes by a digest.
 fn forms(bench: &Bench) -> Result<()> {
-    let image = |name: &str| bench.shell_image(&format!("localhost/{name}:1"), REPORT);
+    let image = |name: &str| -> Result<_> {
+        let own = Layer::new().file("own", 0o644, name.as_bytes());
+        Ok(bench.shell_image(&format!("localhost/{name}:1"), REPORT)?.layer(own))
+    };
     let configuration: String =
         ["a", "b", "c"].map(|name| format!("[containers.{name}]\nimage = \"localhost/{name}:1\"\n")).concat();
     let files = Files::new()
