@@ -81,18 +81,21 @@ fn cut_off(bench: &Bench) -> Result<()> {
     }
     registry.push(&image.docker_archive(), "demo/web:1")?;
     let files = Files::new().with("berth.toml", configuration(&registry));
-    let mut machine = bench.machine().user_data(&files)?.forward(8080).start()?;
+    let mut machine = bench.machine().disk_size(512 << 20).user_data(&files)?.forward(8080).start()?;
+    let mut mark = machine.console.mark();
     for there in [1, 4] {
         machine.guest.wait()?;
         let count = "ls /var/lib/berth/images/layers/sha256 | wc -l";
         machine.guest.shell(&format!("until [ $({count}) -ge {there} ]; do :; done"))?;
         let pulled = machine.guest.shell("berth images -q")?;
         ensure!(pulled.is_empty(), "it was pulled before it could be cut off: {pulled}");
+        mark = machine.console.mark();
         machine.qmp.reset()?;
         machine.qmp.wait_for_event("RESET", wait::ANSWER)?;
     }
+    let line = machine.wait_until_settled_after(mark)?;
+    ensure!(line.contains("ready"), "{line}");
     machine.guest.wait()?;
-    machine.guest.wait_for_state("web", "running")?;
     let address = machine.forwarded(8080)?;
     ensure!(page::fetch(address, "/", wait::ANSWER)? == PAGE, "the page is another one");
     let sums =
