@@ -210,13 +210,6 @@ impl Containers {
         done
     }
 
-    /// PID 1 has named all containers that run: the others ended while this program was away.
-    pub async fn detach_unnamed(&mut self) {
-        for name in std::mem::take(&mut self.unnamed) {
-            self.detach(&name).await;
-        }
-    }
-
     /// Whether connections are to be sent to a container.
     pub fn serve(&mut self, name: &str, serving: bool) {
         let present = self.attachments.get(name).filter(|it| it.wanted.serving != serving).cloned();
@@ -298,37 +291,6 @@ impl Containers {
         Ok(inside)
     }
 
-    /// Takes back what a container had. What fails is said; the rest is done all the same.
-    pub async fn detach(&mut self, name: &str) {
-        self.unnamed.remove(name);
-        let Some(attachment) = self.attachments.remove(name) else { return };
-        self.resolvers.directory().remove(name);
-        self.publish_or_refill(&attachment.wanted.service);
-        self.watch_over();
-        for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
-            if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
-                report::failure(&error);
-            }
-            self.remove_service(cable).await;
-        }
-        self.forget(name);
-    }
-
-    /// Takes the address of a service from its bridge if this was its last container there.
-    async fn remove_service(&self, cable: &Cable) {
-        let Some((ipv4, ipv6)) = cable.service else { return };
-        let Some(bridge) = self.networks.get(&cable.network).and_then(|network| network.bridge) else { return };
-        let addresses = [(IpAddr::V4(ipv4), 32), (IpAddr::V6(ipv6), 128)];
-        let is_left = |address| self.attachments.with_address(address).is_none();
-        for (address, length) in addresses.into_iter().filter(|(address, _)| is_left(*address)) {
-            match self.netlink.remove_address(bridge, address, length).await {
-                // Without IPv6 it was never there.
-                Err(error) if error.number() != libc::EADDRNOTAVAIL => report::failure(&error),
-                _ => {}
-            }
-        }
-    }
-
     /// What the host's resolver is made of now. Says whether containers' files are others with it.
     pub fn follow_names(&mut self, upstream: Upstream, search: Vec<String>) -> bool {
         let servers = upstream.servers.iter().map(SocketAddr::ip).collect();
@@ -384,12 +346,6 @@ impl Containers {
             open: true,
         });
         self.resolvers.serve(served.chain(host).collect());
-    }
-
-    fn forget(&self, name: &str) {
-        if let Err(error) = self.store.remove(name) {
-            report::say(format_args!("forget the addresses of {name}: {error}"));
-        }
     }
 }
 
