@@ -1,4 +1,5 @@
 use super::super::message::tests::server_bytes;
+use super::question::LONGEST_WAIT;
 use super::*;
 
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
