@@ -1,5 +1,7 @@
 //! The links as the kernel reports them, and what PID 1 is told of them. Pure: messages in, a table out.
 
+mod routers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,12 +10,10 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
 };
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, Inet6IfaceFlags, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-    LinkMessage, LinkProtoInfoInet6,
-};
-use rtnetlink::packet_core::Nla;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
+pub use self::routers::Routers;
+use self::routers::{described_flags, notified_flags};
 use crate::dhcp::message::Mac;
 use crate::netlink::OWN_PROTOCOL;
 
@@ -64,57 +64,6 @@ pub struct Address {
     pub own: bool,
     /// Whether it has no end.
     pub permanent: bool,
-}
-
-/// What routers say of DHCPv6 (the flags M and O of their advertisements).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Routers {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// There is more to know from it.
-    Other,
-    /// There are addresses to be had from it.
-    Managed,
-}
-
-impl Routers {
-    fn from_flags(flags: Inet6IfaceFlags) -> Self {
-        match flags {
-            flags if flags.contains(Inet6IfaceFlags::RaManaged) => Self::Managed,
-            flags if flags.contains(Inet6IfaceFlags::Otherconf) => Self::Other,
-            _ => Self::Nothing,
-        }
-    }
-}
-
-/// IFLA_INET6_FLAGS
-const INET6_FLAGS: u16 = 1;
-
-/// What the kernel notifies of when a router has changed its mind.
-fn notified_flags(message: &LinkMessage) -> Option<Inet6IfaceFlags> {
-    let flags = |info: &LinkProtoInfoInet6| match info {
-        LinkProtoInfoInet6::Other(attribute) if attribute.kind() == INET6_FLAGS && attribute.value_len() == 4 => {
-            let mut bytes = [0; 4];
-            attribute.emit_value(&mut bytes);
-            Some(Inet6IfaceFlags::from_bits_retain(u32::from_ne_bytes(bytes)))
-        }
-        _ => None,
-    };
-    message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::ProtoInfoInet6(infos) => infos.iter().find_map(flags),
-        _ => None,
-    })
-}
-
-fn described_flags(specification: &[AfSpecUnspec]) -> Option<Inet6IfaceFlags> {
-    specification.iter().find_map(|family| match family {
-        AfSpecUnspec::Inet6(facts) => facts.iter().find_map(|fact| match fact {
-            AfSpecInet6::Flags(flags) => Some(*flags),
-            _ => None,
-        }),
-        _ => None,
-    })
 }
 
 impl Link {
