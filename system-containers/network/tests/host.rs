@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use berth_control::message::{Notice, Request};
 use support::lan::Lan;
-use support::{Machine, Namespace, Program, eventually, networking, possible};
+use support::router::Router;
+use support::{Machine, Namespace, eventually, networking, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 
@@ -167,34 +168,8 @@ fn fixed_addresses_routes_and_names_come_from_the_configuration_and_follow_it() 
     assert!(!routes.contains("192.0.2.1 "), "{routes}");
 }
 
-/// Another machine on the cable `eth0`, which advertises itself.
-struct Router {
-    namespace: Namespace,
-    configuration: tempfile::NamedTempFile,
-}
-
-impl Router {
-    fn new(machine: &Machine) -> Self {
-        let namespace = Namespace::new();
-        machine.namespace.connect("eth0", &namespace, "lan0");
-        namespace.ip("link set lan0 up");
-        namespace.ip("address add fd77::1/64 dev lan0 nodad");
-        namespace.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
-        Self { namespace, configuration: tempfile::NamedTempFile::new().unwrap() }
-    }
-
-    fn start(&self, settings: &str) -> Program {
-        let text = format!(
-            "interface lan0 {{ AdvSendAdvert on; {settings} prefix fd77::/64 {{ }}; RDNSS fd77::53 {{ }}; \
-             DNSSL lab.example.org {{ }}; }};"
-        );
-        fs::write(self.configuration.path(), text).unwrap();
-        let pid_file = self.configuration.path().with_extension("pid");
-        let (configuration, pid_file) = (self.configuration.path().to_str().unwrap(), pid_file.to_str().unwrap());
-        let arguments = ["--nodaemon", "--config", configuration, "--pidfile", pid_file, "--logmethod", "none"];
-        self.namespace.start(&[&["radvd"], &arguments[..]].concat())
-    }
-}
+/// What routers say in these tests.
+const NAMES: &str = "prefix fd77::/64 { }; RDNSS fd77::53 { }; DNSSL lab.example.org { };";
 
 #[test]
 fn what_routers_said_of_names_is_known_again_after_a_restart() {
@@ -204,7 +179,7 @@ fn what_routers_said_of_names_is_known_again_after_a_restart() {
     let machine = Machine::new("");
     let router = Router::new(&machine);
     // It says something only to who asks.
-    let _program = router.start("UnicastOnly on;");
+    let _program = router.advertise(&format!("UnicastOnly on; {NAMES}"));
     for _ in 0..2 {
         let mut service = machine.start();
         service.wait_ready();
@@ -221,7 +196,7 @@ fn router_advertisements_bring_addresses_routes_and_resolvers() {
     let router = Router::new(&machine);
     let mut service = machine.start();
     service.wait_ready();
-    let _program = router.start("MinRtrAdvInterval 3; MaxRtrAdvInterval 4;");
+    let _program = router.advertise(&format!("MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {NAMES}"));
     service.wait_address("eth0", "fd77:");
     let resolv_conf = eventually("the resolver", || {
         Some(service.file("resolv.upstream.conf")).filter(|text| text.contains("fd77::53") && text.contains("search"))
@@ -232,16 +207,6 @@ fn router_advertisements_bring_addresses_routes_and_resolvers() {
     service.attach("web", &Namespace::new(), &[]).unwrap();
     assert_eq!(machine.namespace.run("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "1");
     assert!(machine.namespace.ip("-6 route").contains("default via fe80::"));
-}
-
-/// Waits until PID 1 is told that a link lacks something.
-fn lacks(service: &mut support::Running, part: &str) {
-    service.wait(&format!("\"{part}\" is missing"), |request| match request {
-        Request::Links { links } => {
-            links.iter().any(|link| link.missing.iter().any(|text| text.contains(part))).then_some(())
-        }
-        _ => None,
-    });
 }
 
 #[test]
@@ -265,7 +230,7 @@ fn an_address_that_another_machine_has_is_declined() {
     let _server = lan.serve("10.77.0.50,10.77.0.51,1h", &["--dhcp-sequential-ip"]);
     let mut service = machine.start();
     eventually("the address is declined", || lan.log_text().contains("DHCPDECLINE").then_some(()));
-    lacks(&mut service, "another machine has 10.77.0.50");
+    service.wait_lack("eth0", &["another machine has 10.77.0.50"]);
     service.wait_address("eth0", "10.77.0.51/24");
 }
 
@@ -277,13 +242,13 @@ fn without_a_server_there_is_an_address_of_the_link_until_one_comes() {
     let machine = Machine::new("");
     let lan = Lan::new(&machine);
     let mut service = machine.start();
-    lacks(&mut service, "no DHCP server offers an address, asked 2 times");
+    service.wait_lack("eth0", &["no DHCP server offers an address, asked 2 times"]);
     service.wait_address("eth0", "169.254.");
-    lacks(&mut service, "good on this link only");
+    service.wait_lack("eth0", &["good on this link only"]);
     let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
     // Another cable: the client asks at once.
     lan.namespace.ip("link set lan0 down");
-    lacks(&mut service, "no carrier");
+    service.wait_lack("eth0", &["no carrier"]);
     lan.namespace.ip("link set lan0 up");
     service.wait_address("eth0", "10.77.0.");
     service.wait_no_address("eth0", "169.254.");

@@ -6,6 +6,7 @@ pub mod chrony;
 pub mod kea;
 pub mod lan;
 pub mod name_server;
+pub mod router;
 pub mod sctp;
 pub mod seen;
 pub mod site;
@@ -328,6 +329,21 @@ impl Running {
         }
         self.wait(&format!("no address {begin}… on {link}"), |request| match request {
             Request::Links { links } => gone(links).then_some(()),
+            _ => None,
+        });
+    }
+
+    /// Waits until PID 1 is told that a link lacks something, in words with all these parts.
+    pub fn wait_lack(&mut self, link: &str, parts: &[&str]) {
+        let is_told = |links: &[Link]| {
+            let mut missing = links.iter().filter(|each| each.name == link).flat_map(|each| &each.missing);
+            missing.any(|text| parts.iter().all(|part| text.contains(part)))
+        };
+        if is_told(&self.links) {
+            return;
+        }
+        self.wait(&format!("{parts:?}, which {link} lacks"), |request| match request {
+            Request::Links { links } => is_told(links).then_some(()),
             _ => None,
         });
     }
