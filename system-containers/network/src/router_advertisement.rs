@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 
 use crate::dhcp::message::{compressed_name, is_domain_name};
+use crate::nftables::wire::header;
 use crate::sys;
 
 /// RTNLGRP_ND_USEROPT is group 20 (linux/rtnetlink.h); groups are a bit mask in the address.
@@ -104,12 +105,6 @@ pub fn messages(mut buffer: &[u8]) -> Vec<Advertised> {
         buffer = buffer.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     advertised
-}
-
-fn header(bytes: &[u8]) -> Option<(usize, u16)> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    usize::try_from(length).ok().filter(|length| *length >= NETLINK_HEADER).map(|length| (length, kind))
 }
 
 /// A struct nduseroptmsg (linux/rtnetlink.h) and the options behind it.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::attachment::Cable;
+use super::attachment::{Attachment, Cable};
 use super::{Containers, bridge, services};
 use crate::link::LinkTable;
+use crate::nftables::conntrack::Gone;
 use crate::report;
 
 impl Containers {
@@ -29,7 +30,7 @@ impl Containers {
             }
             self.remove_service(cable).await;
         }
-        self.forget(name);
+        self.forget(&attachment);
     }
 
     /// Takes the address of a service from its bridge if this was its last container there.
@@ -78,7 +79,12 @@ impl Containers {
         }
     }
 
-    pub(super) fn forget(&self, name: &str) {
+    /// Its file, and connections that would go on to where nobody is, or to whoever has the address next.
+    pub(super) fn forget(&self, attachment: &Attachment) {
+        let bridged = attachment.cables.iter().filter(|cable| cable.bridged);
+        let addresses = bridged.flat_map(|cable| [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)]);
+        self.published.forget(addresses.map(Gone::Address));
+        let name = &attachment.wanted.name;
         if let Err(error) = self.store.remove(name) {
             report::say(format_args!("forget the addresses of {name}: {error}"));
         }

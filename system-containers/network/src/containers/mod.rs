@@ -132,8 +132,9 @@ impl Containers {
         let lost = this.attachments.iter().filter(|attachment| is_lost(attachment));
         let lost: Vec<String> = lost.map(|attachment| attachment.wanted.name.clone()).collect();
         for name in lost {
-            this.attachments.remove(&name);
-            this.forget(&name);
+            if let Some(attachment) = this.attachments.remove(&name) {
+                this.forget(&attachment);
+            }
         }
         this.unnamed = this.attachments.iter().map(|attachment| attachment.wanted.name.clone()).collect();
         this.remove_unknown(table).await;

@@ -13,20 +13,56 @@ use berth_control::message::Port;
 
 use super::attachment::Attachment;
 use super::register::Register;
+use super::services;
+use crate::nftables::conntrack::{self, Gone, Way};
 use crate::nftables::element::{Element, Redirection, SLOTS};
 use crate::nftables::guard::{self, Guard};
 use crate::nftables::ruleset::{self, Table};
 use crate::nftables::wire::Connection;
+use crate::report;
 
 /// Is there where the kernel follows associations of SCTP (NF_CT_PROTO_SCTP), without which it changes no port of theirs.
 const SCTP: &str = "/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established";
+
+/// How a service's containers are reached.
+#[derive(Debug, Default)]
+struct Led {
+    /// All that it has in sets and maps.
+    elements: BTreeSet<Element>,
+    /// The same where connections have no end of their own.
+    ways: BTreeSet<Way>,
+}
+
+impl Led {
+    fn of(service: &str, attachments: &Register) -> Self {
+        let ports = redirections(service, attachments);
+        let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp.number());
+        let ways = udp.map(|port| Way {
+            address: port.host_address,
+            port: Some(port.host_port),
+            to: port.to.ip(),
+            to_port: Some(port.to.port()),
+        });
+        let ways = ways.chain(services::ways(service, attachments)).collect();
+        let elements = ports.into_iter().map(Element::from).chain(services::elements(service, attachments)).collect();
+        Self { elements, ways }
+    }
+
+    /// The connections that are not to go on when it is so instead.
+    fn gone(&self, wanted: &Self) -> Vec<Gone> {
+        // What came to a port before it was published went to the machine itself.
+        let is_new = |way: &&Way| way.port.is_some() && !self.ways.iter().any(|other| other.begins_as(way));
+        let begun = wanted.ways.iter().filter(is_new).copied().map(Gone::Beginning);
+        self.ways.difference(&wanted.ways).copied().map(Gone::Way).chain(begun).collect()
+    }
+}
 
 /// What the packet filter has been told.
 #[derive(Debug)]
 pub struct Published {
     filter: Connection,
     /// By service.
-    present: BTreeMap<String, BTreeSet<Element>>,
+    present: BTreeMap<String, Led>,
     guard: Guard,
 }
 
@@ -39,11 +75,22 @@ impl Published {
     /// Makes the whole table anew.
     pub fn replace(&mut self, mut table: Table, attachments: &Register) -> io::Result<()> {
         let services: BTreeSet<&String> = attachments.iter().map(|attachment| &attachment.wanted.service).collect();
-        let wanted = |service: &String| (service.clone(), elements(service, attachments));
-        self.present = services.into_iter().map(wanted).collect();
-        table.elements = self.present.values().flatten().cloned().collect();
+        let wanted = |service: &String| (service.clone(), Led::of(service, attachments));
+        let before = std::mem::replace(&mut self.present, services.into_iter().map(wanted).collect());
+        table.elements = self.present.values().flat_map(|led| &led.elements).cloned().collect();
         self.guard = table.guard.clone();
-        ruleset::replace(&self.filter, &table)
+        ruleset::replace(&self.filter, &table)?;
+        let nothing = Led::default();
+        let after = |service: &String| self.present.get(service).unwrap_or(&nothing);
+        self.forget(before.iter().flat_map(|(service, led)| led.gone(after(service))));
+        Ok(())
+    }
+
+    /// Ends connections in the middle.
+    pub fn forget(&self, gone: impl IntoIterator<Item = Gone>) {
+        if let Err(error) = conntrack::forget(&self.filter, gone) {
+            report::say(format_args!("forget connections to who has gone: {error}"));
+        }
     }
 
     /// Makes the rules about containers these. If that fails it is not known what there is, and [`Self::replace`] is
@@ -59,25 +106,21 @@ impl Published {
     /// Makes a service's ports lead to its containers as they are now. If that fails it is not known what there is, and
     /// [`Self::replace`] is needed.
     pub fn update(&mut self, service: &str, attachments: &Register) -> io::Result<()> {
-        let wanted = elements(service, attachments);
-        let nothing = BTreeSet::new();
+        let wanted = Led::of(service, attachments);
+        let nothing = Led::default();
         let present = self.present.get(service).unwrap_or(&nothing);
-        if *present != wanted {
-            ruleset::change(&self.filter, present.difference(&wanted), wanted.difference(present))?;
+        if present.elements != wanted.elements {
+            let (before, after) = (&present.elements, &wanted.elements);
+            ruleset::change(&self.filter, before.difference(after), after.difference(before))?;
+            self.forget(present.gone(&wanted));
         }
-        if wanted.is_empty() {
+        if wanted.elements.is_empty() {
             self.present.remove(service);
         } else {
             self.present.insert(service.to_owned(), wanted);
         }
         Ok(())
     }
-}
-
-/// All that a service has in sets and maps.
-fn elements(service: &str, attachments: &Register) -> BTreeSet<Element> {
-    let ports = redirections(service, attachments).into_iter().map(Element::from);
-    ports.chain(super::services::elements(service, attachments)).collect()
 }
 
 /// All ports of a service.

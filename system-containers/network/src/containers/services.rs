@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::attachment::Cable;
 use super::bridge;
 use super::register::Register;
+use crate::nftables::conntrack::Way;
 use crate::nftables::element::{Bytes, Element, SLOTS};
 
 /// One of each family.
@@ -34,8 +35,8 @@ pub fn on_bridge(number: u16, attachments: &Register) -> BTreeSet<IpAddr> {
     services.flat_map(|(ipv4, ipv6)| [IpAddr::V4(ipv4), IpAddr::V6(ipv6)]).collect()
 }
 
-/// What the packet filter has to know of a service.
-pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
+/// Of a service in each of its networks, the containers that do their work, or all if none does.
+fn chosen<'a>(service: &str, attachments: &'a Register) -> BTreeMap<(u16, Addresses), Vec<&'a Cable>> {
     let mut networks: BTreeMap<(u16, Addresses), Vec<(bool, &Cable)>> = BTreeMap::new();
     for attachment in attachments.of_service(service) {
         for cable in &attachment.cables {
@@ -44,11 +45,17 @@ pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
             }
         }
     }
-    let mut all = Vec::new();
-    for ((number, (ipv4, ipv6)), replicas) in networks {
+    let chosen = |replicas: Vec<(bool, &'a Cable)>| {
         let any_serves = replicas.iter().any(|(serving, _)| *serving);
-        let chosen: Vec<&Cable> =
-            replicas.into_iter().filter(|(serving, _)| *serving || !any_serves).map(|(_, cable)| cable).collect();
+        replicas.into_iter().filter(|(serving, _)| *serving || !any_serves).map(|(_, cable)| cable).collect()
+    };
+    networks.into_iter().map(|(network, replicas)| (network, chosen(replicas))).collect()
+}
+
+/// What the packet filter has to know of a service.
+pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
+    let mut all = Vec::new();
+    for ((number, (ipv4, ipv6)), chosen) in chosen(service, attachments) {
         for link in [bridge::name(number).as_str(), "lo"] {
             for (set, address) in [("doors4", IpAddr::V4(ipv4)), ("doors6", IpAddr::V6(ipv6))] {
                 all.push(Element::new(set, Bytes::new().link(link).address(address).end()));
@@ -65,4 +72,16 @@ pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
         }
     }
     all
+}
+
+/// From a service's addresses to its containers.
+pub fn ways(service: &str, attachments: &Register) -> Vec<Way> {
+    let of_cable = |(ipv4, ipv6): Addresses, cable: &Cable| {
+        [(IpAddr::V4(ipv4), IpAddr::V4(cable.ipv4)), (IpAddr::V6(ipv6), IpAddr::V6(cable.ipv6))]
+            .map(|(address, to)| Way { address: Some(address), port: None, to, to_port: None })
+    };
+    let networks = chosen(service, attachments).into_iter();
+    networks
+        .flat_map(|((_, addresses), cables)| cables.into_iter().flat_map(move |cable| of_cable(addresses, cable)))
+        .collect()
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use berth_config::{WireGuard, WireGuardKey, WireGuardPeer};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
 
-use crate::nftables::wire::{Attributes, error_of};
+use crate::nftables::wire::{Attributes, attribute, error_of};
 
 /// GENL_ID_CTRL: tells the numbers of the others.
 const CONTROLLER: u16 = 16;
@@ -165,17 +165,5 @@ impl Connection {
             Some(error) => Err(io::Error::from_raw_os_error(error)),
             None => Ok(buffer),
         }
-    }
-}
-
-/// The value of an attribute.
-fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
-        if kind == wanted {
-            return bytes.get(4..length);
-        }
-        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
     }
 }

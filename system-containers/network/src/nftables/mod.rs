@@ -1,6 +1,8 @@
 //! The packet filter: [`wire`] is the encoding, [`expression`] what rules are made of,
-//! [`element`] what sets hold, [`ruleset`] our table, [`quiet`] the one for all bridges.
+//! [`element`] what sets hold, [`ruleset`] our table, [`quiet`] the one for all bridges, [`conntrack`] what becomes of
+//! connections.
 
+pub mod conntrack;
 pub mod element;
 pub mod expression;
 pub mod guard;

@@ -15,10 +15,12 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
+const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
+const DONE: u16 = 3;
 const HEADER: usize = 16;
 /// Room for the rules of thousands of containers in one transaction.
 const SEND_BUFFER: usize = 4 << 20;
@@ -110,9 +112,24 @@ pub struct Batch {
 impl Batch {
     /// An empty one.
     pub fn new() -> Self {
-        let mut batch = Self { bytes: Vec::new(), sequence: 0, family: Family::Inet };
+        let mut batch = Self::loose();
         batch.append(BATCH_BEGIN, REQUEST, 0, SUBSYSTEM, &[]);
         batch
+    }
+
+    /// Messages that are no transaction: each takes effect by itself.
+    pub fn loose() -> Self {
+        Self { bytes: Vec::new(), sequence: 0, family: Family::Inet }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Adds a message to another part of the kernel's packet filter.
+    pub fn request(&mut self, kind: u16, family: u8, attributes: &Attributes) {
+        self.append(kind, REQUEST | ACKNOWLEDGE, family, 0, &attributes.bytes);
     }
 
     /// The messages that follow are about a table of this family; before the first such call of [`Family::Inet`].
@@ -131,6 +148,11 @@ impl Batch {
         };
         self.append(SUBSYSTEM << 8 | kind as u16, flags | ACKNOWLEDGE, self.family as u8, 0, &attributes.bytes);
         self
+    }
+
+    /// Adds a question that has many answers.
+    pub fn dump(&mut self, kind: u16, family: u8, attributes: &Attributes) {
+        self.append(kind, REQUEST | DUMP, family, 0, &attributes.bytes);
     }
 
     fn append(&mut self, kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) {
@@ -166,12 +188,36 @@ impl Connection {
 
     /// Lets the transaction take effect. The kernel does so while it is sent, so this does not wait.
     pub fn commit(&self, mut batch: Batch) -> io::Result<()> {
-        self.drain();
         batch.append(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
+        self.send(&batch)
+    }
+
+    /// Sends messages, and returns the first error of their answers.
+    pub fn send(&self, batch: &Batch) -> io::Result<()> {
+        self.drain();
         socket::send(self.socket.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
         match self.drain() {
             Some(error) => Err(io::Error::from_raw_os_error(error)),
             None => Ok(()),
+        }
+    }
+
+    /// Sends a question and shows the attributes of each of its answers, which the kernel makes while they are read.
+    pub fn read(&self, question: &Batch, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+        self.drain();
+        socket::send(self.socket.as_raw_fd(), &question.bytes, MsgFlags::empty())?;
+        let mut buffer = vec![0; 32 << 10];
+        loop {
+            let length = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            let mut rest = buffer.get(..length).unwrap_or_default();
+            while let Some((length, kind)) = rest.get(..HEADER).and_then(header) {
+                match kind {
+                    ERROR => return error_of(rest).map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error))),
+                    DONE => return Ok(()),
+                    _ => show(rest.get(HEADER + 4..length).unwrap_or_default()),
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
         }
     }
 
@@ -187,6 +233,25 @@ impl Connection {
                 Err(error) => return first.or(Some(error as i32)),
             }
         }
+    }
+}
+
+/// The length and the kind of a netlink message.
+pub fn header(bytes: &[u8]) -> Option<(usize, u16)> {
+    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    usize::try_from(length).ok().filter(|length| *length >= HEADER).map(|length| (length, kind))
+}
+
+/// The value of an attribute.
+pub fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        if kind & !NESTED == wanted {
+            return bytes.get(4..length);
+        }
+        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
     }
 }
 
