@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use berth_control::message::{Notice, Port};
@@ -155,6 +155,47 @@ fn the_ports_of_a_container_on_a_network_of_its_own_are_reached_from_everywhere(
         assert!(is_shut(host, localhost, 8081), "another address");
     }
     assert!(ask(&site.outside, "TCP", HOST[0], 8080).contains("ffff:c000:0201"), "the source is kept");
+}
+
+#[test]
+fn a_port_that_the_machine_has_in_use_is_refused_and_says_by_whom() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[network.links.wg0]\nwireguard = { listen_port = 51820 }\n");
+    let mut service = site.start();
+    let host = &site.machine.namespace;
+    let _servers = [serve(host, "TCP", 9000, "host"), serve(host, "UDP", 9005, "host")];
+    let _local = host.within(|| TcpListener::bind("127.0.0.1:9001").unwrap());
+    // A program that waits for an answer listens to nobody.
+    let asking = host.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    let asking = asking.local_addr().unwrap().port();
+    let refused = [
+        (port("", 9000, 80, "tcp"), "port 9000/tcp of the machine is in use by a program of the machine itself"),
+        (port("127.0.0.1", 9000, 80, "tcp"), "listens on :: (user 0)"),
+        (port("", 9005, 80, "udp"), "9005/udp"),
+        (port("", 9001, 80, "tcp"), "listens on 127.0.0.1"),
+        (port("", 51_820, 80, "udp"), "51820/udp of the machine is in use by the tunnel wg0"),
+        (port("192.0.2.99", 9002, 80, "tcp"), "\"192.0.2.99\" is not an address of the machine"),
+        (port("2001:db8::99", 9002, 80, "tcp"), "\"2001:db8::99\" is not an address of the machine"),
+    ];
+    for (port, part) in refused {
+        let reason = service.attach("web", &container(), std::slice::from_ref(&port)).unwrap_err();
+        assert!(reason.contains(part), "{port:?}: {reason}");
+    }
+    let free = [
+        port("", 9000, 80, "udp"),
+        port("", 9005, 80, "tcp"),
+        port(HOST[0], 9001, 80, "tcp"),
+        port(HOST[1], 9002, 80, "tcp"),
+        port("", 51_820, 80, "tcp"),
+        port("", asking, 80, "udp"),
+    ];
+    let web = container();
+    service.attach("web", &web, &free).unwrap();
+    let _server = serve(&web, "TCP", 80, "web");
+    assert!(ask(&site.outside, "TCP", HOST[0], 9001).starts_with("web sees"));
+    assert!(ask(host, "TCP", "127.0.0.1", 9000).starts_with("host sees"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! No port of the machine leads to two containers.
+//! No port of the machine leads to two containers, or to one where a tunnel has it.
 
 use super::container_path;
 use crate::configuration::Configuration;
-use crate::container::PublishedPorts;
+use crate::container::{Protocol, PublishedPorts};
 use crate::load::Report;
 use crate::names::ContainerName;
 use crate::tree::{Node, Path};
@@ -31,6 +31,15 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
             container.ports.iter().enumerate().map(move |(index, ports)| Entry { name, index, ports })
         })
         .collect();
+    for (link, settings) in &configuration.network.links {
+        let Some(port) = settings.wireguard.as_ref().and_then(|tunnel| tunnel.listen_port) else { continue };
+        for entry in entries.iter().filter(|entry| entry.ports.has_host_port(port, Protocol::Udp)) {
+            let message = format!("the tunnel \"{link}\" already has the machine's port {port}/udp");
+            let mistake = report.about(root, &entry.path(), message).help("publish it at another port");
+            let tunnel = Path::default().key("network").key("links").key(link.as_str()).key("wireguard");
+            report.add(report.relate(mistake, root, &tunnel.key("listen_port"), "listens here"));
+        }
+    }
     entries.sort_unstable_by_key(|entry| entry.ports.first_host_port());
     let mut rest = entries.as_slice();
     while let Some((first, behind)) = rest.split_first() {

@@ -167,6 +167,11 @@ impl PublishedPorts {
         (common && same).then_some(first)
     }
 
+    /// Whether one of them is this port of the machine.
+    pub(crate) fn has_host_port(&self, port: u16, protocol: Protocol) -> bool {
+        self.protocol == protocol && (self.host.first..=self.host.last).contains(&port)
+    }
+
     /// The ports one by one.
     pub fn mappings(&self) -> impl Iterator<Item = PortMapping> + use<> {
         let Self { host_address, host, container, protocol } = *self;

@@ -11,6 +11,7 @@ mod choice;
 mod filter;
 mod guard;
 mod left;
+mod listeners;
 mod namespace;
 mod networks;
 mod parent;
@@ -20,12 +21,12 @@ mod services;
 mod shaping;
 mod subnet;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_config::{Networking, OpenPorts};
+use berth_config::{LinkName, LinkSettings, Networking, OpenPorts};
 use berth_control::message::{self, NETWORKS_AT_MOST};
 
 pub use self::answer::Attached;
@@ -96,6 +97,8 @@ pub struct Containers {
     published: Published,
     /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
     inbound: Option<Vec<OpenPorts>>,
+    /// Tunnels of the machine, by their ports.
+    tunnels: BTreeMap<u16, LinkName>,
     resolvers: Resolvers,
     search: Vec<String>,
     /// The host's name servers, for who is on no bridge.
@@ -119,6 +122,7 @@ impl Containers {
             unnamed: BTreeSet::new(),
             published,
             inbound: None,
+            tunnels: BTreeMap::new(),
             resolvers,
             search: Vec::new(),
             servers: Vec::new(),
@@ -149,6 +153,10 @@ impl Containers {
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
         let changed = self.networks.configure(networking);
+        let links = networking.host.links.iter();
+        let tunnel =
+            |(name, link): (&LinkName, &LinkSettings)| Some((link.wireguard.as_ref()?.listen_port?, name.clone()));
+        self.tunnels = links.filter_map(tunnel).collect();
         let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
         if changed.is_empty() && !inbound_changed {
             return self.watch_over();
@@ -192,6 +200,7 @@ impl Containers {
             self.detach(&name).await;
         }
         check_ports(&wanted.ports, &wanted.service, &self.attachments)?;
+        self.check_machine(&wanted.ports).await?;
         let mut cables = Vec::new();
         let mut way_out = None;
         for (index, (network, membership)) in wanted.networks.iter().enumerate() {

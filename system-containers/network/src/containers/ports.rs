@@ -174,6 +174,14 @@ pub enum PortError {
         /// Who has it.
         owner: String,
     },
+    /// The machine itself has it.
+    #[error("port {port} of the machine is in use by {owner}: choose another")]
+    Listening {
+        /// As `8080/tcp`.
+        port: String,
+        /// Who has it.
+        owner: String,
+    },
     /// Twice in one container's list.
     #[error("port {port} of the machine is published twice")]
     Repeated {
@@ -199,13 +207,13 @@ pub enum PortError {
     },
 }
 
-fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
+pub(super) fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
     let address = port.host_address.as_str();
     let parse = || address.parse().map_err(|_| PortError::Address { address: address.to_owned() });
     if address.is_empty() { Ok(None) } else { parse().map(Some) }
 }
 
-fn protocol_number(port: &Port) -> Result<u8, PortError> {
+pub(super) fn protocol_number(port: &Port) -> Result<u8, PortError> {
     let unknown = |_| PortError::Protocol { protocol: port.protocol.clone() };
     port.protocol.parse::<Protocol>().map(Protocol::number).map_err(unknown)
 }
@@ -230,7 +238,7 @@ pub fn check_ports(ports: &[Port], service: &str, attachments: &Register) -> Res
     Ok(())
 }
 
-fn port_text(port: &Port) -> String {
+pub(super) fn port_text(port: &Port) -> String {
     format!("{}/{}", port.host_port, port.protocol)
 }
 

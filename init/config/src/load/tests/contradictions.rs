@@ -27,6 +27,23 @@ error: containers.b.ports[2]: \"a\" already has the machine's port 8010/tcp
 }
 
 #[test]
+fn the_port_of_a_tunnel_is_not_published() {
+    let text = "\
+[network.links.wg0]
+wireguard = { listen_port = 51820 }
+[containers.a]
+image = 'x'
+ports = ['51820:80', '51819-51821:80-82/udp']
+";
+    let shown = mistake(text);
+    assert!(
+        shown.contains("containers.a.ports[1]: the tunnel \"wg0\" already has the machine's port 51820/udp"),
+        "{shown}"
+    );
+    assert!(shown.contains("berth.toml:5:22") && shown.contains("berth.toml:2:"), "{shown}");
+}
+
+#[test]
 fn elements_keep_their_index_and_place_beside_wrong_ones() {
     let lines = mistakes("[containers.web]\nimage = 'x'\nports = ['80:80', 'x', '81:80', '80:81']\n");
     assert!(lines[0].starts_with("berth.toml:3:19: containers.web.ports[1]: "), "{lines:#?}");

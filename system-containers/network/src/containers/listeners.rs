@@ -1,0 +1,160 @@
+//! What of the machine itself is in the way of a published port: a program that listens there, or a tunnel. Its packets
+//! would come to the container, and it would hear nothing any more.
+//!
+//! The kernel is asked for the listeners of one port (sock_diag(7)), so that it costs the same whatever else there is. Must
+//! not take for a listener who only waits for an answer: over UDP a port of those that the kernel gives away itself counts
+//! only where it is a tunnel's.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use berth_config::Protocol;
+use berth_control::message::Port;
+use netlink_packet_route::address::AddressAttribute;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+
+use super::ports::{PortError, host_address, port_text, protocol_number};
+use super::{AttachError, Containers};
+use crate::nftables::wire;
+use crate::{report, resolver};
+
+/// SOCK_DIAG_BY_FAMILY, with NLM_F_REQUEST and NLM_F_DUMP.
+const BY_FAMILY: u16 = 20;
+const DUMP: u16 = 0x301;
+/// NLMSG_ERROR
+const ERROR: u16 = 2;
+/// TCP_LISTEN, and what a socket of UDP has that is connected to nobody (TCP_CLOSE), as bits.
+const LISTENS: u32 = 1 << 10;
+const UNCONNECTED: u32 = 1 << 7;
+const HEADER: usize = 16;
+/// In struct inet_diag_msg, behind the header: the socket's own address, its user, the end.
+const ADDRESS: usize = HEADER + 8;
+const USER: usize = HEADER + 64;
+const END: usize = HEADER + 72;
+/// The first and the last port that the kernel gives to who names none.
+const GIVEN_AWAY: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// A socket of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    address: IpAddr,
+    user: u32,
+}
+
+impl Containers {
+    /// Finds ports that the machine has in use itself, and addresses that it has not.
+    pub(super) async fn check_machine(&self, ports: &[Port]) -> Result<(), AttachError> {
+        for port in ports {
+            if let Some(address) = host_address(port)?.filter(|it| !it.is_unspecified() && !it.is_loopback())
+                && !self.has_address(address).await?
+            {
+                return Err(PortError::Address { address: address.to_string() }.into());
+            }
+            if let Some(owner) = self.owner(port)? {
+                return Err(PortError::Listening { port: port_text(port), owner }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel: what was noticed of addresses may be of a moment ago.
+    async fn has_address(&self, address: IpAddr) -> Result<bool, AttachError> {
+        let is_it = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(own) | AddressAttribute::Address(own) => *own == address,
+            _ => false,
+        };
+        Ok(self.netlink.addresses().await?.iter().any(|message| message.attributes.iter().any(is_it)))
+    }
+
+    /// Who of the machine has a port.
+    fn owner(&self, port: &Port) -> Result<Option<String>, PortError> {
+        let (number, protocol, wanted) = (port.host_port, protocol_number(port)?, host_address(port)?);
+        let is_udp = protocol == Protocol::Udp.number();
+        if let Some(name) = self.tunnels.get(&number).filter(|_| is_udp) {
+            return Ok(Some(format!("the tunnel {name}")));
+        }
+        if is_udp && is_given_away(number) {
+            return Ok(None);
+        }
+        let found = listeners(protocol, number).unwrap_or_else(|error| {
+            report::say(format_args!("look for who listens on port {number}: {error}"));
+            Vec::new()
+        });
+        let in_the_way =
+            |it: &&Listener| meets(it.address, wanted) && !(number == resolver::PORT && self.is_own(it.address));
+        Ok(found.iter().find(in_the_way).map(|Listener { address, user }| {
+            format!("a program of the machine itself, which listens on {address} (user {user})")
+        }))
+    }
+
+    /// Whether our own resolver listens there, which containers and the machine reach all the same.
+    fn is_own(&self, address: IpAddr) -> bool {
+        let of_network = |subnets: &super::subnet::Subnets| address == subnets.gateway4 || address == subnets.gateway6;
+        address == resolver::LOCAL || self.networks.live().any(|(_, network)| of_network(&network.subnets))
+    }
+}
+
+/// Whether a listener gets packets for what is wanted, `None` for all addresses. One on `::` mostly hears IPv4 as well.
+fn meets(listener: IpAddr, wanted: Option<IpAddr>) -> bool {
+    let Some(wanted) = wanted else { return true };
+    let one_family = listener.is_ipv4() == wanted.is_ipv4();
+    listener == wanted
+        || listener.is_unspecified() && (one_family || listener.is_ipv6())
+        || wanted.is_unspecified() && one_family
+}
+
+fn is_given_away(port: u16) -> bool {
+    let text = std::fs::read_to_string(GIVEN_AWAY).unwrap_or_default();
+    let mut bounds = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
+    bounds.next().zip(bounds.next()).is_some_and(|(first, last)| (first..=last).contains(&port))
+}
+
+/// All that listen on a port, of both families.
+fn listeners(protocol: u8, port: u16) -> io::Result<Vec<Listener>> {
+    let states = if protocol == Protocol::Tcp.number() { LISTENS } else { UNCONNECTED };
+    if ![Protocol::Tcp.number(), Protocol::Udp.number()].contains(&protocol) {
+        return Ok(Vec::new());
+    }
+    let socket =
+        socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        // struct nlmsghdr, and struct inet_diag_req_v2 with nothing but family, protocol, states and the port.
+        let mut request = [&72_u32.to_ne_bytes()[..], &BY_FAMILY.to_ne_bytes(), &DUMP.to_ne_bytes(), &[0; 8]].concat();
+        request.extend([u8::try_from(family).unwrap_or(0), protocol, 0, 0]);
+        request.extend(states.to_ne_bytes());
+        request.extend(port.to_be_bytes());
+        request.resize(72, 0);
+        socket::send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+        read(&socket, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Reads to the end of an answer, which the kernel makes while it is read.
+fn read(socket: &OwnedFd, found: &mut Vec<Listener>) -> io::Result<()> {
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let length = socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while let Some((length, kind)) = rest.get(..HEADER).and_then(wire::header) {
+            match kind {
+                BY_FAMILY => found.extend(rest.get(..length).and_then(listener)),
+                ERROR => return wire::error_of(rest).map_or(Ok(()), |it| Err(io::Error::from_raw_os_error(it))),
+                _ => return Ok(()),
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+fn listener(message: &[u8]) -> Option<Listener> {
+    let message = message.get(..END)?;
+    let address = message.get(ADDRESS..ADDRESS + 16)?;
+    let address = match i32::from(*message.get(HEADER)?) {
+        libc::AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(address.get(..4)?).ok()?).into(),
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)).to_canonical(),
+    };
+    Some(Listener { address, user: u32::from_ne_bytes(message.get(USER..USER + 4)?.try_into().ok()?) })
+}
