@@ -199,6 +199,26 @@ fn a_port_that_the_machine_has_in_use_is_refused_and_says_by_whom() {
 }
 
 #[test]
+fn a_container_may_have_the_port_of_name_servers_and_the_machine_asks_its_own_resolver_all_the_same() {
+    if !possible(&["ip", "nft", "socat", "dig"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let (web, neighbour) = (container(), container());
+    service.attach("neighbour", &neighbour, &[]).unwrap();
+    service.attach("web", &web, &[port("", 53, 53, "udp"), port("", 53, 53, "tcp")]).unwrap();
+    let _servers = [serve(&web, "UDP", 53, "web"), serve(&web, "TCP", 53, "web")];
+    assert!(ask(&site.outside, "UDP", HOST[0], 53).starts_with("web sees"));
+    for (from, server) in [(&site.machine.namespace, "127.0.0.53"), (&neighbour, "172.30.0.1")] {
+        for protocol in ["+notcp", "+tcp"] {
+            let answer = from.run(&format!("dig {protocol} +time=5 +tries=1 @{server} localhost A"));
+            assert!(answer.contains("status:"), "{server}: {answer}");
+        }
+    }
+}
+
+#[test]
 fn sctp_is_published_too() {
     if !possible(TOOLS) {
         return;

@@ -16,7 +16,8 @@
 //! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
 //! prerouting, output   at a door: to the container that has the slot
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
-//!              for this machine: jump publish           output   for this machine: jump publish
+//! output       to 127.0.0.53: accept, that is the resolver too
+//! prerouting, output   for this machine: jump publish
 //! publish      look up address and port, else the port, and redirect
 //! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers, containers' questions to the
 //!              resolver, and what the configuration opens: accept
@@ -227,6 +228,8 @@ fn rules(batch: &mut Batch) {
     let port = |rule: Expressions| rule.payload(Header::Transport, 2, 2, FIRST);
     let to_resolver = port(from_network().for_its_link()).equal(FIRST, &crate::resolver::PORT.to_be_bytes());
     add(batch, "prerouting", to_resolver.verdict(Verdict::Accept));
+    let to_own = of_family(IPV4).payload(Header::Network, 16, 4, FIRST).equal(FIRST, &crate::resolver::LOCAL.octets());
+    add(batch, "output", to_own.verdict(Verdict::Accept));
     for chain in ["prerouting", "output"] {
         add(batch, chain, rule().for_this_machine().verdict(Verdict::Jump("publish")));
     }
