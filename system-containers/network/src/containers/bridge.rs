@@ -25,20 +25,23 @@ pub fn name(number: u16) -> String {
     format!("{OWN_PREFIX}{number}")
 }
 
-/// The IPv4 networks that the host has routes to, without the default route and our own.
-pub async fn host_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<Prefix>, NetlinkError> {
+/// The IPv4 networks that the host has routes to and by which link, without the default route and our own.
+pub async fn host_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<(Prefix, u32)>, NetlinkError> {
     let mut networks = Vec::new();
     for route in netlink.routes(AddressFamily::Inet).await? {
-        let (mut destination, mut own) = (None, false);
+        let (mut destination, mut link, mut own) = (None, 0, false);
         for attribute in &route.attributes {
             match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(*address),
-                RouteAttribute::Oif(index) => own = table.find(*index).is_some_and(crate::link::Link::is_own),
+                RouteAttribute::Oif(index) => {
+                    (link, own) = (*index, table.find(*index).is_some_and(crate::link::Link::is_own));
+                }
                 _ => {}
             }
         }
         let length = route.header.destination_prefix_length;
-        networks.extend(destination.filter(|_| !own).and_then(|address| Prefix::new(address.into(), length)));
+        let network = destination.filter(|_| !own).and_then(|address| Prefix::new(address.into(), length));
+        networks.extend(network.map(|network| (network, link)));
     }
     Ok(networks)
 }

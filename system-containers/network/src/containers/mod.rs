@@ -37,7 +37,7 @@ use self::ports::{PortError, Published, check_ports};
 use self::register::Register;
 use crate::dns::server::{Resolvers, Served};
 use crate::dns::upstream::Upstream;
-use crate::link::LinkTable;
+use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::service::Paths;
 use crate::{report, resolver};
@@ -321,6 +321,11 @@ impl Containers {
     /// The networks as clients are told of them.
     pub fn networks(&self) -> Vec<message::Network> {
         self.networks.all().take(NETWORKS_AT_MOST).map(|(name, network)| network.describe(name)).collect()
+    }
+
+    /// What is wrong with a link of the machine beside them, for people.
+    pub fn overlaps(&self, link: &Link) -> Vec<String> {
+        self.networks.overlaps(link)
     }
 
     /// Every container with what it was given.

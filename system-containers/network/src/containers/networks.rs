@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bridge;
 use super::subnet::Subnets;
-use crate::link::LinkTable;
+use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::{device, files, report};
 
@@ -35,6 +35,20 @@ pub enum NetworkError {
     NoSubnet {
         /// Its name.
         name: String,
+    },
+    /// The machine would not reach one of the two any more.
+    #[error(
+        "network {name} has the subnet {subnet}, which overlaps with {other} of the machine's link {link}: give it another one"
+    )]
+    Overlaps {
+        /// Its name.
+        name: String,
+        /// As declared.
+        subnet: Prefix,
+        /// An address of the machine with its network, or the destination of a route.
+        other: Prefix,
+        /// The link's name.
+        link: String,
     },
     /// Its bridge.
     #[error(transparent)]
@@ -196,12 +210,20 @@ impl Networks {
             before.as_ref().map_or_else(|| self.free_number(name), |it| Some(it.number)).ok_or_else(no_subnet)?;
         // Where containers use it already it stays, whatever the host's routes are now.
         let in_use = table.iter().any(|link| link.name == bridge::name(number));
-        let taken = if in_use { Vec::new() } else { self.taken(name, table).await? };
+        let bridged = settings.driver == NetworkDriver::Bridge;
+        let taken = if in_use {
+            Vec::new()
+        } else {
+            let of_host = bridge::host_networks(&self.netlink, table).await?;
+            if bridged {
+                refuse_overlaps(name, &settings.subnets, table, &of_host)?;
+            }
+            self.taken(name, of_host)
+        };
         let subnets = before.as_ref().map(|it| it.subnets);
         let subnets = Subnets::choose(number, &settings, subnets, &taken, self.kept.random).ok_or_else(no_subnet)?;
         let mut network = Network { number, settings, subnets, bridge: None };
         let changed = before.as_ref() != Some(&network);
-        let bridged = network.settings.driver == NetworkDriver::Bridge;
         if bridged {
             network.bridge = Some(bridge::ensure(&self.netlink, &network).await?);
         }
@@ -221,13 +243,26 @@ impl Networks {
     }
 
     /// The networks that the host or another network uses.
-    async fn taken(&self, name: &str, table: &LinkTable) -> Result<Vec<Prefix>, NetlinkError> {
-        let mut taken = bridge::host_networks(&self.netlink, table).await?;
+    fn taken(&self, name: &str, of_host: Vec<(Prefix, u32)>) -> Vec<Prefix> {
+        let mut taken: Vec<Prefix> = of_host.into_iter().map(|(network, _)| network).collect();
         let others = self.kept.networks.iter().filter(|(other, _)| *other != name);
         taken.extend(others.map(|(_, other)| other.subnets.ipv4));
         let others = self.declared.iter().filter(|(other, _)| *other != name);
         taken.extend(others.flat_map(|(_, other)| other.subnet(true)));
-        Ok(taken)
+        taken
+    }
+
+    /// What is wrong with the addresses that a link of the machine has got, for people.
+    pub fn overlaps(&self, link: &Link) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, network) in self.live() {
+            for subnet in [network.subnets.ipv4, network.subnets.ipv6] {
+                found.extend(of_link(link).find(|own| own.overlaps(subnet)).map(|own| {
+                    format!("its address {own} overlaps with {subnet}, the subnet of the containers' network {name}")
+                }));
+            }
+        }
+        found
     }
 
     fn save(&self) {
@@ -238,4 +273,33 @@ impl Networks {
             report::say(format_args!("containers' networks may be others after a reboot: {error}"));
         }
     }
+}
+
+/// The addresses of a link with their networks.
+fn of_link(link: &Link) -> impl Iterator<Item = Prefix> {
+    let global = link.addresses.iter().filter(|(_, facts)| facts.global);
+    global.filter_map(|(address, facts)| Prefix::new(*address, facts.prefix_length))
+}
+
+/// A subnet may be a part of what a route leads to: it has the longer prefix. Beside an address of the machine, or with a
+/// route into it, some of the two would not be reached.
+fn refuse_overlaps(
+    name: &str,
+    subnets: &[Prefix],
+    table: &LinkTable,
+    routes: &[(Prefix, u32)],
+) -> Result<(), NetworkError> {
+    for subnet in subnets {
+        let links = table.iter().filter(|link| !link.is_own());
+        let mut addresses = links.flat_map(|link| of_link(link).map(move |own| (own, link)));
+        let routed = || {
+            let within = |(route, _): &&(Prefix, u32)| route.overlaps(*subnet) && route.length() >= subnet.length();
+            routes.iter().find(within).and_then(|(route, link)| Some((*route, table.find(*link)?)))
+        };
+        if let Some((other, link)) = addresses.find(|(own, _)| own.overlaps(*subnet)).or_else(routed) {
+            let (name, link) = (name.to_owned(), link.name.clone());
+            return Err(NetworkError::Overlaps { name, subnet: *subnet, other, link });
+        }
+    }
+    Ok(())
 }

@@ -55,7 +55,7 @@ impl Service {
     fn summary(&self) -> Vec<message::Link> {
         let mut links = self.table.summary(|link| {
             let of_link = self.links.get(&link.index).map(|host_link| host_link.missing(link));
-            of_link.unwrap_or_default()
+            of_link.into_iter().flatten().chain(self.containers.overlaps(link)).collect()
         });
         for (name, reason) in &self.missing {
             match links.iter_mut().find(|link| link.name == name.as_str()) {
