@@ -46,9 +46,9 @@ pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_definition, load_system_container};
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, TimeServer, VolumeName};
 pub use network::{
-    AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Ipv6, LacpRate, LinkIdentity,
-    LinkMatch, LinkName, LinkSettings, Made, Mtu, Network, OpenPorts, Pattern, Prefix, PrimaryReselect, Route, Rule,
-    RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
+    AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Hardware, Ipv6, LacpRate,
+    LinkIdentity, LinkMatch, LinkName, LinkSettings, Made, Mtu, Network, OpenPorts, Pattern, Prefix, PrimaryReselect,
+    Route, Rule, RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
 };
 pub use networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
 pub use peers::Peers;

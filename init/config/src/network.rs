@@ -5,6 +5,7 @@
 
 mod address;
 mod bond;
+mod hardware;
 mod inbound;
 mod made;
 mod matching;
@@ -20,6 +21,7 @@ pub use self::address::{AddressError, Mtu, Prefix};
 pub use self::bond::{
     AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, FailOverMac, LacpRate, PrimaryReselect, TransmitHash,
 };
+pub use self::hardware::Hardware;
 pub use self::inbound::OpenPorts;
 pub use self::made::{Bridge, Made, Vlan, VlanProtocol, Vrf};
 pub use self::matching::{LinkIdentity, LinkMatch, Pattern};

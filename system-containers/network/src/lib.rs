@@ -2,7 +2,7 @@
 //!
 //! - [`service`]: the event loop
 //! - `init`: the channel to PID 1
-//! - `link`, `netlink`, `sysctl`, `device`: the kernel's side
+//! - `link`, `netlink`, `sysctl`: the kernel's side
 //! - `made`: links that the configuration makes; `rules`: which routing table is asked
 //! - `host_link`: one link of the host; `dhcp`, `dhcp6`, `router_advertisement`: what other machines tell it; `arp`:
 //!   whether an address is free; `listening`: their sockets
@@ -18,7 +18,6 @@
 mod arp;
 mod clock;
 mod containers;
-mod device;
 mod dhcp;
 mod dhcp6;
 mod dns;
@@ -32,6 +31,7 @@ mod listening;
 mod made;
 mod netlink;
 mod nftables;
+mod random;
 mod report;
 mod resolver;
 mod router_advertisement;

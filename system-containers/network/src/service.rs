@@ -32,7 +32,7 @@ use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::router_advertisement::Listener;
 use crate::time::{self, Correction};
-use crate::{arp, clock, device, dhcp6, report, rules};
+use crate::{arp, clock, dhcp6, random, report, rules};
 
 /// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
 /// busy is better off with DHCP than with nothing.
@@ -133,7 +133,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         heard6: heard6_sender,
         heard_arp: heard_arp_sender,
         host_name,
-        seed: device::random(),
+        seed: random::number(),
     };
     let mut table = LinkTable::default();
     read_links(&means.netlink, &mut table).await?;

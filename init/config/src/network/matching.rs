@@ -14,7 +14,7 @@ pub struct LinkIdentity<'a> {
     pub mac: &'a str,
     /// The kernel driver; empty if there is none.
     pub driver: &'a str,
-    /// Where the device sits, as udev's ID_PATH has it: `pci-0000:00:03.0`; empty if unknown.
+    /// Where the device sits, as [`Hardware`](super::Hardware) has it; empty if unknown.
     pub path: &'a str,
 }
 
@@ -32,7 +32,8 @@ pub struct LinkMatch {
     /// The kernel driver, such as `virtio_net`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<Pattern>,
-    /// Where the device sits, such as `pci-0000:00:03.0`.
+    /// Where the device sits, as udev's ID_PATH has it: `pci-0000:00:03.0`, `pci-0000:00:14.0-usb-0:2:1.0` or
+    /// `platform-fd580000.ethernet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Pattern>,
 }

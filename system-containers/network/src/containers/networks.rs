@@ -16,7 +16,7 @@ use super::bridge;
 use super::subnet::Subnets;
 use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
-use crate::{device, files, report};
+use crate::{files, random, report};
 
 /// Three digits: the names of cables have room for no more.
 const LAST_NUMBER: u16 = 999;
@@ -125,7 +125,7 @@ impl Networks {
     /// Takes up what an earlier run of this program left.
     pub async fn take_up(netlink: Netlink, path: PathBuf, table: &LinkTable) -> Self {
         let kept: Option<Kept> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let kept = kept.unwrap_or_else(|| Kept { random: device::random(), networks: BTreeMap::new() });
+        let kept = kept.unwrap_or_else(|| Kept { random: random::number(), networks: BTreeMap::new() });
         let mut declared: BTreeMap<String, ContainerNetwork> =
             kept.networks.iter().map(|(name, network)| (name.clone(), network.settings.clone())).collect();
         declared.entry(ContainerNetwork::DEFAULT.to_owned()).or_default();

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::message;
-use crate::{clock, device};
+use crate::{clock, random};
 
 /// How long a server may take over UDP: with two rounds of two servers that is what resolvers in containers wait (5 s
 /// and once again, resolv.conf(5)), and less than that for the first answer of the second server.
@@ -78,7 +78,7 @@ async fn over_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     let mut asked = query.to_vec();
-    let [first, second, ..] = device::random().to_ne_bytes();
+    let [first, second, ..] = random::number().to_ne_bytes();
     message::set_id(&mut asked, [first, second]);
     socket.send(&asked).await?;
     let mut buffer = vec![0; LARGEST_DATAGRAM];

@@ -24,7 +24,7 @@ use super::forward;
 use super::message::{self, Code, Kind, Query, Record};
 use super::upstream::Upstream;
 use crate::resolver::PORT;
-use crate::{clock, device, report};
+use crate::{clock, random, report};
 
 /// Questions that go on at the same time. More are answered with an error, which resolvers ask again after.
 const LARGEST_NUMBER_ON_THE_WAY: usize = 256;
@@ -308,7 +308,7 @@ fn records(kind: Kind, addresses: &[(std::net::Ipv4Addr, std::net::Ipv6Addr)]) -
     };
     if records.len() > 1 {
         let count = u64::try_from(records.len()).unwrap_or(1);
-        records.rotate_left(usize::try_from(device::random() % count).unwrap_or(0));
+        records.rotate_left(usize::try_from(random::number() % count).unwrap_or(0));
     }
     records
 }

@@ -11,11 +11,10 @@ mod wireguard;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use berth_config::{LinkIdentity, LinkName, LinkSettings, Made, Network};
+use berth_config::{Hardware, LinkIdentity, LinkName, LinkSettings, Made, Network};
 use netlink_packet_route::link::{InfoBond, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::LinkUnspec;
 
-use crate::device::Device;
 use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::report;
@@ -51,8 +50,8 @@ pub async fn arrange(network: &Network, table: &mut LinkTable, netlink: &Netlink
 
 /// Asks about a link as the configuration knows links.
 pub fn with_identity<T>(link: &Link, ask: impl FnOnce(&LinkIdentity) -> T) -> T {
-    let (mac, device) = (link.identity_text(), Device::of_link(&link.name));
-    ask(&LinkIdentity { name: &link.name, mac: &mac, driver: &device.driver, path: &device.path })
+    let (mac, hardware) = (link.identity_text(), Hardware::of_link(&link.name));
+    ask(&LinkIdentity { name: &link.name, mac: &mac, driver: &hardware.driver, path: &hardware.path })
 }
 
 /// Says what it was made from, without saying what that is: keys are in it.

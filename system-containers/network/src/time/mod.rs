@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use self::message::{PORT, Unusable};
-use crate::{clock, device, report};
+use crate::{clock, random, report};
 
 /// Four outvote one that lies.
 const MOST_SERVERS: usize = 4;
@@ -154,7 +154,7 @@ async fn ask(server: SocketAddr) -> Result<i64, Silence> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
-    let (number, begin) = (device::random(), clock::now());
+    let (number, begin) = (random::number(), clock::now());
     socket.send(&message::question(number)).await?;
     let answered = async {
         let mut buffer = [0; 2 * message::LENGTH];
