@@ -1,9 +1,6 @@
 //! `berth why` of what is no container: a link, or the boot.
 
-use std::fs;
-use std::path::Path;
-
-use berth_config::{LinkIdentity, LinkName, LinkSettings, Network};
+use berth_config::{Hardware, LinkIdentity, LinkName, LinkSettings, Network};
 use berth_control::message::{Cause, ContainerState, Link, MachineState, Reply, Step};
 
 use super::Machine;
@@ -41,13 +38,7 @@ impl Machine {
             let separator = if service.reason.is_empty() { "" } else { ": " };
             cause(1, "network", format!("which sets links up, is not running{separator}{}", service.reason))
         }));
-        if !link.carrier {
-            causes.push(cause(
-                1,
-                &link.name,
-                "nothing is at the other end of its cable, or it is switched off".to_owned(),
-            ));
-        }
+        causes.extend(link.missing.iter().map(|text| cause(1, &link.name, text.clone())));
         let about = self.all_problems().into_iter().filter(|problem| problem.contains(&link.name));
         causes.extend(about.map(|problem| cause(1, &link.name, problem)));
         let log = format!("`berth logs network | grep {}` has what came of it, moment by moment", link.name);
@@ -118,17 +109,12 @@ fn decision(network: &Network, link: &Link) -> String {
 }
 
 fn entry<'a>(network: &'a Network, link: &Link) -> Option<(&'a LinkName, &'a LinkSettings)> {
-    let device = Path::new("/sys/class/net").join(&link.name).join("device");
-    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let driver = fs::canonicalize(device.join("driver")).map(|path| last(&path)).unwrap_or_default();
-    // A virtio device hangs below its PCI function, by which the configuration names its place.
-    let place = fs::canonicalize(&device).unwrap_or_default();
-    let places = place.ancestors().map(|path| format!("pci-{}", last(path))).chain([String::new()]);
-    let found = |path: String| {
-        let identity = LinkIdentity { name: &link.name, mac: &link.mac, driver: &driver, path: &path };
-        network.link_settings(&identity)
-    };
-    places.into_iter().find_map(found)
+    let hardware = Hardware::of_link(&link.name);
+    let identity =
+        LinkIdentity { name: &link.name, mac: &link.mac, driver: &hardware.driver, path: &hardware.path };
+    // What has no card is told of by its entry's name.
+    let without_card = || network.links.get_key_value(link.name.as_str()).filter(|_| link.mac.is_empty());
+    network.link_settings(&identity).or_else(without_card)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{Network, Networking};
+use berth_config::{LinkName, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use futures_util::StreamExt;
@@ -79,6 +79,8 @@ pub struct Service {
     table: LinkTable,
     missing: Missing,
     links: BTreeMap<u32, HostLink>,
+    /// Which entry of the configuration is for which link.
+    entries: BTreeMap<u32, LinkName>,
     containers: Containers,
     /// Who is asked for the time.
     time_servers: watch::Sender<Vec<String>>,
@@ -148,6 +150,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         table,
         missing: Missing::new(),
         links: BTreeMap::new(),
+        entries: BTreeMap::new(),
         containers,
         time_servers,
         told_links: None,

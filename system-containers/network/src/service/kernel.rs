@@ -1,6 +1,6 @@
 //! Links as the kernel has them: who looks after which, from when it is there until it is gone.
 
-use berth_config::{Ipv6, LinkSettings, Made, Network};
+use berth_config::{Ipv6, LinkName, LinkSettings, Made, Network};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
@@ -32,6 +32,7 @@ impl Service {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
                 let gone = self.table.remove(&link).filter(|link| !link.is_own());
                 if let Some(link) = &gone {
+                    self.entries.remove(&link.index);
                     if self.links.remove(&link.index).is_some() {
                         report::say(format_args!("{}: gone", link.name));
                     }
@@ -77,6 +78,7 @@ impl Service {
         read_links(&self.means.netlink, &mut self.table).await?;
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
+        self.entries.retain(|index, _| table.find(*index).is_some());
         self.arrange().await;
         self.adopt_all().await;
         Ok(())
@@ -98,7 +100,11 @@ impl Service {
             }
             return;
         }
-        let settings = settings(self.network.as_ref(), link);
+        let (entry, settings) = settings(self.network.as_ref(), link);
+        match entry {
+            Some(entry) => drop(self.entries.insert(index, entry)),
+            None => drop(self.entries.remove(&index)),
+        }
         let is_known = self.network.is_some();
         match (self.links.get_mut(&index), settings) {
             (Some(host_link), Some(settings)) => {
@@ -136,16 +142,16 @@ pub(super) async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Resu
     Ok(())
 }
 
-/// What is to be done with a link; `None` if nothing.
-fn settings(network: Option<&Network>, link: &Link) -> Option<LinkSettings> {
+/// The entry that is for a link, and what is to be done with it; `None` if nothing.
+fn settings(network: Option<&Network>, link: &Link) -> (Option<LinkName>, Option<LinkSettings>) {
     if link.loopback || link.is_own() {
-        return None;
+        return (None, None);
     }
     let nothing = Network::default();
     let network = network.unwrap_or(&nothing);
     made::with_identity(link, |identity| {
-        let configured = network.link_settings(identity).map(|(_, settings)| settings.clone());
-        match network.controller(identity).and_then(|(_, controller)| controller.made()) {
+        let (entry, configured) = network.link_settings(identity).map(|(name, it)| (name.clone(), it.clone())).unzip();
+        let settings = match network.controller(identity).and_then(|(_, controller)| controller.made()) {
             Some(Made::Vrf(vrf)) => {
                 let settings = configured.unwrap_or_default();
                 Some(LinkSettings { table: settings.table.or(Some(vrf.table)), ..settings })
@@ -156,6 +162,7 @@ fn settings(network: Option<&Network>, link: &Link) -> Option<LinkSettings> {
                 Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
             }
             None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
-        }
+        };
+        (entry, settings)
     })
 }

@@ -4,14 +4,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
+use berth_config::LinkName;
 use berth_control::message::{self, Request};
 
 use super::{Service, ServiceError};
 use crate::containers::Attached;
 use crate::dns::upstream::Upstream;
 use crate::host_link::HostLink;
+use crate::link::Link;
+use crate::made;
 use crate::resolver::{self, Names};
 use crate::{files, report};
+
+/// Of a link.
+const UNKNOWN: &str = "no entry of [network.links] is for it";
 
 impl Service {
     /// Tells PID 1 and writes files, where anything has changed.
@@ -51,25 +57,58 @@ impl Service {
         Ok(())
     }
 
-    /// What PID 1 is told of links, those too that cannot be made yet.
+    /// What PID 1 is told of links, those too that are not there.
     fn summary(&self) -> Vec<message::Link> {
-        let mut links = self.table.summary(|link| {
-            let of_link = self.links.get(&link.index).map(|host_link| host_link.missing(link));
-            of_link.into_iter().flatten().chain(self.containers.overlaps(link)).collect()
-        });
-        for (name, reason) in &self.missing {
+        let mut links = self.table.summary(|link| self.missing_of(link));
+        let not_made = self.missing.iter().map(|(name, reason)| (name, format!("not made yet: {reason}")));
+        for (name, text) in not_made.chain(self.without_card()) {
             match links.iter_mut().find(|link| link.name == name.as_str()) {
-                Some(link) => link.missing.push(reason.clone()),
+                Some(link) => link.missing.push(text),
                 None => links.push(message::Link {
                     name: name.to_string(),
                     mac: String::new(),
                     carrier: false,
                     addresses: Vec::new(),
-                    missing: vec![format!("not made yet: {reason}")],
+                    missing: vec![text],
                 }),
             }
         }
         links
+    }
+
+    fn missing_of(&self, link: &Link) -> Vec<String> {
+        let host_link = self.links.get(&link.index);
+        let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
+        missing.extend(self.containers.overlaps(link));
+        let is_unknown = self.network.is_some() && !self.entries.contains_key(&link.index) && link.controller.is_none();
+        match host_link {
+            None if is_unknown => missing.push(format!("{UNKNOWN}: it is left as it is")),
+            Some(_) if is_unknown && !missing.is_empty() => missing.push(format!("{UNKNOWN}: a card asks DHCP then")),
+            _ => {}
+        }
+        missing
+    }
+
+    /// Entries that are for no link, with what is to be said of them.
+    fn without_card(&self) -> Vec<(&LinkName, String)> {
+        let entries = self.network.iter().flat_map(|network| &network.links);
+        let fits = |name: &LinkName| self.entries.values().any(|entry| entry == name);
+        let lost: Vec<&LinkName> =
+            entries.filter(|(name, settings)| settings.made().is_none() && !fits(name)).map(|(name, _)| name).collect();
+        if lost.is_empty() {
+            return Vec::new();
+        }
+        let described = |link: &Link| {
+            let facts =
+                made::with_identity(link, |identity| [identity.mac, identity.driver, identity.path].map(str::to_owned));
+            let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+            format!("{} ({})", link.name, facts.join(", "))
+        };
+        let cards: Vec<String> =
+            self.table.iter().filter(|link| link.is_card() && !link.is_own()).map(described).collect();
+        let cards =
+            if cards.is_empty() { "there is none".to_owned() } else { format!("there are {}", cards.join("; ")) };
+        lost.into_iter().map(|name| (name, format!("no card fits [network.links.{name}]: {cards}"))).collect()
     }
 
     /// What all sources say of names, in the order of their weight.
