@@ -8,7 +8,7 @@ mod routes;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use berth_config::{Ipv6, LinkSettings};
+use berth_config::{Ipv6, LinkSettings, Mtu};
 use tokio::sync::mpsc::Sender;
 
 use crate::dhcp::client::Event;
@@ -23,6 +23,8 @@ use crate::{arp, report, sysctl};
 
 /// Without carrier on a link, packets take another one that leads to the same place.
 const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
+/// IEEE 802.3, in bytes.
+const ETHERNET_MTU: u32 = 1500;
 /// What of router advertisements is kept at the same time: a hostile router could name new servers with every message.
 const MOST_ADVERTISED: usize = 8;
 
@@ -65,6 +67,9 @@ pub struct HostLink {
     given6: dhcp6::client::Lease,
     advertised: Vec<(Advertised, Duration)>,
     carrier: bool,
+    /// The largest packet now, and that of before anybody gave it another one.
+    mtu: u32,
+    own_mtu: Option<u32>,
     /// Whether what an earlier run of this program left was looked at.
     taken_up: bool,
     /// What the kernel refused last.
@@ -88,6 +93,8 @@ impl HostLink {
             given6: dhcp6::client::Lease::default(),
             advertised: Vec::new(),
             carrier: false,
+            mtu: link.mtu,
+            own_mtu: mtu_before(link, means),
             taken_up: false,
             refused: None,
         };
@@ -111,9 +118,7 @@ impl HostLink {
         if !settings.uses_dhcp() {
             self.end_dhcp(means).await;
         }
-        if !settings.accepts_router_advertisements() {
-            self.advertised.clear();
-        }
+        let is_deaf_now = self.settings.accepts_router_advertisements() && !settings.accepts_router_advertisements();
         // Routes of a lease have the link's metric and table.
         let again = self.lease().cloned().filter(|_| settings.uses_dhcp());
         for route in std::mem::take(&mut self.dhcp_routes) {
@@ -123,6 +128,9 @@ impl HostLink {
         self.refused = None;
         self.carrier = false;
         self.apply(link, means).await;
+        if is_deaf_now {
+            self.forget_routers(means).await;
+        }
         if let Some(lease) = again {
             self.configure(&lease, means).await;
         }
@@ -152,8 +160,9 @@ impl HostLink {
         if let Some(mac) = self.settings.mac.map(|mac| mac.bytes()).filter(|mac| link.mac != Some(*mac)) {
             self.say(means.netlink.set_mac(self.index, &self.name, mac).await);
         }
-        if let Some(mtu) = self.settings.mtu.filter(|mtu| mtu.bytes() != link.mtu) {
-            self.say(means.netlink.set_mtu(self.index, &self.name, mtu.bytes()).await);
+        // What a lease of before has brought holds until its server has been asked.
+        if self.dhcp.is_some() || !self.settings.uses_dhcp() || self.settings.mtu.is_some() {
+            self.arrange_mtu(means).await;
         }
         if !link.up {
             self.say(means.netlink.set_up(self.index, &self.name).await);
@@ -168,9 +177,26 @@ impl HostLink {
         self.begin_dhcp(link, means);
     }
 
+    /// Gives the link the MTU of the configuration, else that of the lease, else the one that it had before either.
+    async fn arrange_mtu(&mut self, means: &Means) {
+        let of_lease = || self.lease().and_then(|lease| lease.mtu).map(u32::from);
+        let mtu = match self.settings.mtu.map(Mtu::bytes).or_else(of_lease) {
+            Some(wanted) => {
+                self.own_mtu.get_or_insert(self.mtu);
+                wanted
+            }
+            None => self.own_mtu.take().unwrap_or(self.mtu),
+        };
+        if mtu != self.mtu {
+            self.mtu = mtu;
+            self.say(means.netlink.set_mtu(self.index, &self.name, mtu).await);
+        }
+    }
+
     /// The link's name, hardware address or carrier may have changed, or what routers say.
     pub async fn follow(&mut self, link: &Link, means: &Means, now: Duration) {
         self.name.clone_from(&link.name);
+        self.mtu = link.mtu;
         // A bond has the address of its first port from then on. Servers know clients by it.
         if self.dhcp.as_ref().is_some_and(|port| link.mac.is_some_and(|mac| mac != port.client().mac())) {
             self.end_dhcp(means).await;
@@ -284,4 +310,10 @@ impl HostLink {
             self.refused = Some(text);
         }
     }
+}
+
+/// What a link had before a lease of an earlier run of this program: that of Ethernet, as nobody has noted it.
+fn mtu_before(link: &Link, means: &Means) -> Option<u32> {
+    let kept = link.mac.and_then(|mac| means.leases.load(mac)).and_then(|lease| lease.mtu);
+    kept.filter(|mtu| u32::from(*mtu) == link.mtu).map(|_| ETHERNET_MTU)
 }

@@ -217,15 +217,7 @@ impl LinkTable {
 
     /// An address is new or has changed.
     pub fn update_address(&mut self, message: &AddressMessage) {
-        if let (Some(link), Some(address)) = (self.links.get_mut(&message.header.index), address_of(message)) {
-            let is_mark =
-                |it: &AddressAttribute| *it == AddressAttribute::Protocol(AddressProtocol::Other(OWN_PROTOCOL));
-            let facts = Address {
-                prefix_length: message.header.prefix_len,
-                global: message.header.scope == AddressScope::Universe,
-                own: message.attributes.iter().any(is_mark),
-                permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
-            };
+        if let (Some(link), Some((address, facts))) = (self.links.get_mut(&message.header.index), read(message)) {
             link.addresses.insert(address, facts);
         }
     }
@@ -273,6 +265,18 @@ pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
         Some(IpAddr::V6(address)) if failed => Some(address),
         _ => None,
     }
+}
+
+/// An address as the kernel describes it.
+pub fn read(message: &AddressMessage) -> Option<(IpAddr, Address)> {
+    let is_mark = |it: &AddressAttribute| *it == AddressAttribute::Protocol(AddressProtocol::Other(OWN_PROTOCOL));
+    let facts = Address {
+        prefix_length: message.header.prefix_len,
+        global: message.header.scope == AddressScope::Universe,
+        own: message.attributes.iter().any(is_mark),
+        permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
+    };
+    Some((address_of(message)?, facts))
 }
 
 /// Ours, not the other end's of a point-to-point link.

@@ -29,6 +29,9 @@ impl HostLink {
                 self.say(means.netlink.remove_address(self.index, *address, facts.prefix_length).await);
             }
         }
+        if !self.settings.accepts_router_advertisements() {
+            self.forget_routers(means).await;
+        }
         // What routers have said of names is forgotten, and they may not repeat it for long.
         if link.carrier
             && self.settings.accepts_router_advertisements()

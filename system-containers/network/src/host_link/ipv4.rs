@@ -158,9 +158,7 @@ impl HostLink {
             let (name, length, seconds) = (&self.name, lease.prefix_length, lease.lease_time);
             report::say(format_args!("{name}: {address}/{length} from {} for {seconds} s", lease.server));
         }
-        if let Some(mtu) = lease.mtu.filter(|_| self.settings.mtu.is_none()) {
-            self.say(means.netlink.set_mtu(self.index, &self.name, u32::from(mtu)).await);
-        }
+        self.arrange_mtu(means).await;
     }
 
     pub(super) async fn unconfigure(&mut self, lease: &Lease, means: &Means) {
@@ -173,6 +171,7 @@ impl HostLink {
         }
     }
 
+        self.arrange_mtu(means).await;
     fn keep(&self, lease: Option<&Lease>, means: &Means) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
         let done = match lease {

@@ -1,12 +1,15 @@
 //! A link's IPv6 addresses that neither the configuration nor the kernel makes: by DHCPv6, where routers say so.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 
 use super::{HostLink, Means};
 use crate::dhcp6::client::{Client, Event, Lease, Wanted};
 use crate::dhcp6::port::{Outcome, Port};
-use crate::link::{Link, Routers};
+use crate::link::{self, Address, Link, Routers};
 use crate::netlink::Lifetime;
 use crate::report;
 
@@ -43,6 +46,38 @@ impl HostLink {
             _ => Event::Want(wanted),
         };
         self.dhcp6_event(event, means, now).await;
+    }
+
+    /// Takes away what routers have brought: nobody listens to them any more, and the kernel would keep it for days.
+    pub(super) async fn forget_routers(&mut self, means: &Means) {
+        self.advertised.clear();
+        // What was noticed of addresses may be of a moment ago.
+        let present = means.netlink.addresses().await.unwrap_or_default();
+        let on_link = present.iter().filter(|message| message.header.index == self.index).filter_map(link::read);
+        // Those that end and are not ours.
+        let by_routers =
+            on_link.filter(|(address, facts)| address.is_ipv6() && facts.global && !facts.own && !facts.permanent);
+        let by_routers: Vec<(IpAddr, Address)> = by_routers.collect();
+        for (address, facts) in by_routers {
+            match means.netlink.remove_address(self.index, address, facts.prefix_length).await {
+                // A temporary one goes with the one that it was made for.
+                Err(error) if error.number() == libc::EADDRNOTAVAIL => {}
+                done => self.say(done),
+            }
+        }
+        let routes = means.netlink.routes(AddressFamily::Inet6).await.unwrap_or_default();
+        // What is on the link is a route of the kernel's own, which ends as only those do.
+        let ends = |fact: &RouteAttribute| matches!(fact, RouteAttribute::CacheInfo(facts) if facts.expires != 0);
+        let by_routers = routes.into_iter().filter(|route| {
+            let protocol = route.header.protocol;
+            let is_from_them =
+                protocol == RouteProtocol::Ra || protocol == RouteProtocol::Kernel && route.attributes.iter().any(ends);
+            is_from_them && route.attributes.contains(&RouteAttribute::Oif(self.index))
+        });
+        let by_routers: Vec<RouteMessage> = by_routers.collect();
+        for route in by_routers {
+            self.say(means.netlink.remove_route_as_it_is(route).await);
+        }
     }
 
     /// Gives its DHCPv6 client an event.

@@ -1,7 +1,8 @@
-//! Requests that change links and rules.
+//! Requests that change links and rules, and what others have made.
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use rtnetlink::{IpVersion, LinkUnspec};
 
@@ -41,6 +42,12 @@ impl Netlink {
             }
             done => done,
         }
+    }
+
+    /// Removes a route that others have made.
+    pub async fn remove_route_as_it_is(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        let text = format!("{:?}", route.header);
+        self.handle.route().del(route).execute().await.map_err(about("remove route", text))
     }
 
     /// Every policy rule.
