@@ -104,6 +104,25 @@ fn a_restart_asks_for_the_same_address_and_a_refused_one_is_given_up() {
 }
 
 #[test]
+fn a_lease_that_has_not_ended_is_used_while_its_server_is_away() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    let server = lan.serve("10.77.0.50,10.77.0.99,1h", &["--dhcp-option=option:router,10.77.0.1"]);
+    let address = machine.start().wait_address("eth0", "10.77.0.");
+    drop(server);
+    machine.namespace.ip("address flush dev eth0");
+    let mut service = machine.start();
+    assert_eq!(service.wait_address("eth0", "10.77.0."), address);
+    service.wait_lack("eth0", &["no DHCP server prolongs the lease"]);
+    let shown = machine.namespace.ip("address show dev eth0");
+    assert!(!shown.contains("valid_lft 3600sec") && !shown.contains("forever"), "{shown}");
+    assert!(machine.namespace.ip("route show default").contains("via 10.77.0.1"));
+}
+
+#[test]
 fn a_card_that_is_plugged_in_later_is_taken_up_and_one_that_goes_is_forgotten() {
     if !possible(SERVER) {
         return;

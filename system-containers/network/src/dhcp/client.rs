@@ -31,6 +31,8 @@ use super::message::{ClientMessage, Kind, Mac, ServerMessage};
 const ALONE_ATTEMPTS: u32 = 3;
 /// How often a kept lease is asked for before looking for any: its server may be another one today.
 const REBOOT_ATTEMPTS: u32 = 2;
+/// By how much the end of a lease may differ from what is kept of it: short ones are not written down with each renewal.
+const SAVED_APART: Duration = Duration::from_secs(600);
 /// How often an offer is asked for before looking again.
 const REQUEST_ATTEMPTS: u32 = 4;
 /// Before another address is looked for when one was declined (RFC 2131, section 3.1, step 5).
@@ -99,6 +101,8 @@ pub struct Client {
     state: State,
     held: Option<Held>,
     kept: Option<Lease>,
+    /// Until when what is kept may be used although nobody answers.
+    kept_until: Duration,
     refusals: u32,
     /// What went wrong last, until something goes well.
     problem: Option<String>,
@@ -108,7 +112,13 @@ pub struct Client {
 impl Client {
     /// Stopped, until there is carrier. `kept` is the lease of the last time, `seed` is anything unpredictable.
     pub fn new(mac: Mac, host_name: Option<String>, kept: Option<Lease>, seed: u64) -> Self {
-        Self { mac, host_name, state: State::Stopped, held: None, kept, refusals: 0, problem: None, random: seed | 1 }
+        let (state, kept_until, random) = (State::Stopped, Duration::ZERO, seed | 1);
+        Self { mac, host_name, state, held: None, kept, kept_until, refusals: 0, problem: None, random }
+    }
+
+    /// The lease of the last time has not ended before this moment.
+    pub fn trust_kept(self, until: Duration) -> Self {
+        Self { kept_until: until, ..self }
     }
 
     /// The link's hardware address.
@@ -156,6 +166,9 @@ impl Client {
     pub fn trouble(&self) -> Option<String> {
         let asked = |what: &str, exchange: &Exchange| format!("{what}, asked {} times", exchange.attempts);
         let now = match &self.state {
+            State::Selecting { exchange } if self.held.is_some() => {
+                asked("no DHCP server prolongs the lease", exchange)
+            }
             State::Selecting { exchange } => asked("no DHCP server offers an address", exchange),
             State::Requesting { exchange, .. } => asked("the DHCP server does not confirm its offer", exchange),
             State::Rebooting { exchange, .. } => asked("no DHCP server confirms the last address", exchange),
@@ -230,6 +243,7 @@ impl Client {
                 self.send(now, actions);
             }
             State::Rebooting { exchange, .. } if exchange.resend_at <= now && exchange.attempts >= REBOOT_ATTEMPTS => {
+                self.use_kept(now, actions);
                 self.select(now, actions);
             }
             State::Requesting { exchange, offer }
@@ -250,6 +264,17 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// What was given the last time holds to its end, with a server or without (RFC 2131, section 3.2, step 4).
+    fn use_kept(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let until = self.kept_until;
+        let Some(lease) = self.kept.clone().filter(|_| self.held.is_none() && until > now) else { return };
+        let left = if until == Duration::MAX { None } else { u32::try_from((until - now).as_secs()).ok() };
+        let lease = Lease { lease_time: left.unwrap_or(FOR_EVER), ..lease };
+        actions.push(Action::Report(format!("no DHCP server answers; the lease of {} goes on", lease.address)));
+        actions.push(Action::Configure(lease.clone()));
+        self.held = Some(Held { lease, renew_at: Duration::MAX, rebind_at: Duration::MAX, expires_at: until });
     }
 
     fn receive(&mut self, now: Duration, message: &ServerMessage, actions: &mut Vec<Action>) {
@@ -301,15 +326,17 @@ impl Client {
             expires_at: after(lease.lease_time),
             lease: lease.clone(),
         };
+        let lags = held.expires_at.saturating_sub(self.kept_until) > SAVED_APART;
+        if lags || !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease)) {
+            actions.push(Action::Save(lease.clone()));
+            self.kept_until = held.expires_at;
+        }
         // The address may be there from an earlier run of the program.
         let before = self.held.replace(held).map(|held| held.lease).or_else(|| self.kept.clone());
         if let Some(before) = before.filter(|before| before.address != lease.address) {
             actions.push(Action::Unconfigure(before));
         }
         actions.push(Action::Configure(lease.clone()));
-        if !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease)) {
-            actions.push(Action::Save(lease.clone()));
-        }
         self.kept = Some(lease);
         self.refusals = 0;
         self.problem = None;

@@ -158,8 +158,70 @@ fn a_lease_is_renewed_at_half_its_time() {
     assert_eq!((request.requested, request.server), (None, None));
     let actions = bench.hear(Kind::Acknowledge, request.transaction, SERVER, ADDRESS);
     assert!(configured(&actions).is_some() && !unconfigured(&actions));
-    assert!(!actions.iter().any(|action| matches!(action, Action::Save(_))), "the same lease is not written again");
+    assert!(actions.iter().any(|action| matches!(action, Action::Save(_))), "it has another end now");
     assert_eq!(bench.wait().0, Duration::from_secs(1800));
+}
+
+#[test]
+fn a_short_lease_is_not_written_down_with_each_renewal() {
+    let options: &[(u8, &[u8])] = &[(54, &SERVER), (51, &[0, 0, 1, 44]), (1, &[255, 255, 255, 0])];
+    let mut bench = Bench::new(None);
+    let discover = sent(&bench.step(Event::CarrierUp));
+    bench.hear_with(Kind::Offer, discover.transaction, ADDRESS, options);
+    bench.hear_with(Kind::Acknowledge, discover.transaction, ADDRESS, options);
+    let saved = |_| {
+        let request = sent(&bench.wait().1);
+        let actions = bench.hear_with(Kind::Acknowledge, request.transaction, ADDRESS, options);
+        actions.iter().any(|action| matches!(action, Action::Save(_)))
+    };
+    assert_eq!((1..=5).map(saved).collect::<Vec<_>>(), [false, false, false, false, true], "150 s apart");
+}
+
+/// A client after a reboot, nobody answers, and what it does when it gives up asking for its last address.
+fn rebooted(left: Duration) -> (Bench, Vec<Action>) {
+    let kept = Bench::new(None).bind();
+    let mut bench = Bench::new(None);
+    bench.client = Client::new(MAC, None, Some(kept), 99).trust_kept(bench.now + left);
+    assert_eq!(sent(&bench.step(Event::CarrierUp)).kind, Kind::Request);
+    assert_eq!(sent(&bench.wait().1).kind, Kind::Request);
+    let actions = bench.wait().1;
+    assert_eq!(sent(&actions).kind, Kind::Discover);
+    (bench, actions)
+}
+
+#[test]
+fn a_kept_lease_that_has_not_ended_is_used_although_nobody_answers() {
+    let (mut bench, actions) = rebooted(Duration::from_secs(1000));
+    let lease = configured(&actions).unwrap();
+    assert_eq!(lease.address, Ipv4Addr::from(ADDRESS));
+    assert!((990..1000).contains(&lease.lease_time), "{}", lease.lease_time);
+    assert!(bench.client.trouble().unwrap().contains("no DHCP server prolongs the lease"));
+    let end = loop {
+        assert!(!bench.client.is_alone());
+        let actions = bench.wait().1;
+        if unconfigured(&actions) {
+            break bench.now;
+        }
+    };
+    assert_eq!(end, Duration::from_secs(2000));
+    assert!(bench.client.lease().is_none());
+}
+
+#[test]
+fn a_server_that_comes_later_has_the_last_word_about_a_kept_lease() {
+    let (mut bench, actions) = rebooted(Duration::from_secs(1000));
+    let number = sent(&actions).transaction;
+    let other = [10, 0, 0, 77];
+    assert_eq!(sent(&bench.hear(Kind::Offer, number, OTHER_SERVER, other)).kind, Kind::Request);
+    let actions = bench.hear(Kind::Acknowledge, number, OTHER_SERVER, other);
+    assert!(unconfigured(&actions));
+    assert_eq!(configured(&actions).unwrap().address, Ipv4Addr::from(other));
+}
+
+#[test]
+fn a_kept_lease_that_has_ended_is_not_used() {
+    let (bench, actions) = rebooted(Duration::ZERO);
+    assert_eq!((configured(&actions), bench.client.lease()), (None, None));
 }
 
 #[test]

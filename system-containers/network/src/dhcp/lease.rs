@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct Lease {
     pub renewal_time: u32,
     /// When to ask any server, in seconds; less than `lease_time`.
     pub rebinding_time: u32,
+    /// Of one that is kept: when it ends, in seconds since 1970; 0 if that is not known.
+    #[serde(default)]
+    pub ends: u64,
 }
 
 impl Lease {
@@ -86,12 +90,27 @@ impl Lease {
             lease_time,
             renewal_time,
             rebinding_time,
+            ends: 0,
         })
+    }
+
+    /// The same with its end, for a machine whose clock says `wall`, in seconds since 1970.
+    pub fn ending(&self, wall: u64) -> Self {
+        Self { ends: wall.saturating_add(self.lease_time.into()), ..self.clone() }
+    }
+
+    /// For how long it goes on; nothing if it has ended, or if it would be longer than it ever was: the clock is wrong then.
+    pub fn left(&self, wall: u64) -> Duration {
+        match self.ends.saturating_sub(wall) {
+            _ if self.ends > 0 && self.lease_time == FOR_EVER => Duration::MAX,
+            left if left <= self.lease_time.into() => Duration::from_secs(left),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether two leases come to the same addresses, routes and names; their times may differ.
     pub fn configures_the_same(&self, other: &Self) -> bool {
-        let times = |lease: &Self| Self { lease_time: 0, renewal_time: 0, rebinding_time: 0, ..lease.clone() };
+        let times = |lease: &Self| Self { lease_time: 0, renewal_time: 0, rebinding_time: 0, ends: 0, ..lease.clone() };
         times(self) == times(other)
     }
 }
@@ -212,6 +231,18 @@ mod tests {
         let routes: (u8, &[u8]) = (121, &[8, 10, 10, 0, 0, 2]);
         let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK, (3, &[10, 0, 0, 1]), routes]).unwrap();
         assert_eq!(lease.routes.iter().map(|route| route.prefix_length).collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
+    fn a_lease_has_an_end_that_a_wrong_clock_does_not_move() {
+        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK]).unwrap();
+        assert_eq!(lease.left(1000), Duration::ZERO, "nobody knows when it began");
+        let kept = lease.ending(1000);
+        assert_eq!((kept.left(1000), kept.left(4599)), (Duration::from_secs(3600), Duration::from_secs(1)));
+        assert_eq!((kept.left(4600), kept.left(9999), kept.left(0)), (Duration::ZERO, Duration::ZERO, Duration::ZERO));
+        let endless = offer([10, 0, 0, 9], &[SERVER, (51, &[255; 4]), MASK]).unwrap().ending(1000);
+        assert_eq!((endless.left(0), endless.left(u64::MAX)), (Duration::MAX, Duration::MAX));
+        assert!(kept.configures_the_same(&lease));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::dhcp::lease::{FOR_EVER, Lease};
 use crate::dhcp::port::{Outcome, Port};
 use crate::link::Link;
 use crate::netlink::Lifetime;
-use crate::report;
+use crate::{clock, report};
 
 /// Of 169.254.0.0/16.
 const LINK_LOCAL_LENGTH: u8 = 16;
@@ -24,7 +24,9 @@ impl HostLink {
         if let Some(mac) = link.mac.filter(|_| self.settings.uses_dhcp() && self.dhcp.is_none()) {
             let name = Some(means.host_name.clone()).filter(|name| !name.is_empty());
             let seed = mac.iter().fold(means.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
-            let client = Client::new(mac, name, means.leases.load(mac), seed);
+            let kept = means.leases.load(mac);
+            let left = kept.as_ref().map_or(Duration::ZERO, |kept| kept.left(clock::wall()));
+            let client = Client::new(mac, name, kept, seed).trust_kept(clock::now().saturating_add(left));
             self.dhcp = Some(Port::new(self.index, client, means.heard.clone()));
         }
     }
@@ -169,13 +171,13 @@ impl HostLink {
             Err(error) if error.number() == libc::EADDRNOTAVAIL => {}
             done => self.say(done),
         }
+        self.arrange_mtu(means).await;
     }
 
-        self.arrange_mtu(means).await;
     fn keep(&self, lease: Option<&Lease>, means: &Means) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
         let done = match lease {
-            Some(lease) => means.leases.save(mac, lease),
+            Some(lease) => means.leases.save(mac, &lease.ending(clock::wall())),
             None => means.leases.forget(mac),
         };
         if let Err(error) = done {
