@@ -144,6 +144,50 @@ fn link_number() -> u32 {
 }
 
 #[test]
+fn rules_about_ports_decide_about_datagrams_in_fragments() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    let db = container();
+    let addresses =
+        service.attach_as(db_wanted("allow = [{ container = 'web', ports = ['7001/udp'] }]\n"), &db).unwrap();
+    let web = joined(&mut service, "web", "front");
+    let listen = |namespace: &Namespace, port| {
+        let socket = namespace.within(|| UdpSocket::bind(("::", port)).unwrap());
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let (open, shut) = (listen(&db, 7001), listen(&db, 7002));
+    shut.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 8000];
+    for address in &addresses {
+        let any = if address.contains(':') { "::" } else { "0.0.0.0" };
+        let socket = web.within(|| UdpSocket::bind((any, 7003)).unwrap());
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(&[2; 6000], (address.as_str(), 7002)).unwrap();
+        socket.send_to(&[1; 5000], (address.as_str(), 7001)).unwrap();
+        let (length, from) = open.recv_from(&mut buffer).unwrap();
+        assert_eq!((length, from.port()), (5000, 7003), "{address}");
+        // What was sent before has not come.
+        assert!(shut.recv(&mut buffer).is_err(), "{address}");
+        // The answer to what it asks itself.
+        open.send_to(&[3; 16], from).unwrap();
+        assert_eq!(socket.recv(&mut buffer).unwrap(), 16);
+    }
+    // An answer in fragments to a container that nobody may reach.
+    service.attach_as(db_wanted("allow = [{ address = '192.0.2.99/32' }]\n"), &db).unwrap();
+    for address in service.attach_as(on(wanted("web", &[]), &[("front", "")]), &web).unwrap() {
+        let server = listen(&web, 7004);
+        open.send_to(&[4; 16], (address.as_str(), 7004)).unwrap();
+        let (_, from) = server.recv_from(&mut buffer).unwrap();
+        server.send_to(&[5; 7000], from).unwrap();
+        assert_eq!(open.recv(&mut buffer).unwrap(), 7000, "{address}");
+    }
+}
+
+#[test]
 fn a_network_lets_in_other_networks_that_it_allows() {
     if !possible(TOOLS) {
         return;

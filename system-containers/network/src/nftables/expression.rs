@@ -108,6 +108,13 @@ impl Expressions {
         })
     }
 
+    /// Loads a part of an IPv6 extension header; goes on if there is one.
+    pub fn extension(self, header: u8, offset: u32, length: u32, to: Register) -> Self {
+        self.expression("exthdr", |data| {
+            data.number(1, to.0).bytes(2, &[header]).number(3, offset).number(4, length);
+        })
+    }
+
     /// Goes on if the register holds the bytes.
     pub fn equal(self, register: Register, value: &[u8]) -> Self {
         self.compare(register, 0, value)

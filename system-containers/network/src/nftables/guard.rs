@@ -12,8 +12,8 @@
 //! set flows4, flows6 of the bridge's table: what containers with rules have sent over UDP and the like, for its answers;
 //!                    not every kernel tracks connections on bridges
 //!
-//! forward (bridge)   ICMP, all of TCP but the first packet of a connection, what answers a flow: accept; note what
-//!                    containers with rules send; look up the link
+//! forward (bridge)   later fragments, ICMP, all of TCP but the first packet of a connection, what answers a flow: accept;
+//!                    note what containers with rules send; look up the link
 //! ```
 
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ const MOST_FLOWS: u32 = 65_536;
 /// ICMP, ICMPv6: neighbours, and what is wrong with packets.
 const CONTROL: [u8; 2] = [1, 58];
 const TCP: u8 = 6;
+/// The extension header of IPv6 fragments (RFC 8200, section 4.5).
+const FRAGMENT: u8 = 44;
 /// SYN and ACK; a connection's first packet has only SYN.
 const SYN_ACK: u8 = 0x12;
 const SYN: u8 = 0x02;
@@ -246,8 +248,13 @@ fn make_bridge(batch: &mut Batch) {
         chain.number(5, 1);
     });
     let protocol = |number: u8| Expressions::new().meta(Meta::Protocol, FIRST).equal(FIRST, &[number]);
+    // They have no ports. Without the first, about which the rules decide, nobody can make anything of them. What is routed
+    // is put together before (nf_defrag).
+    let later4 = of_family(Family::Bridge, true).payload(Header::Network, 6, 2, FIRST).mask(FIRST, &[0x1f, 0xff]);
+    let later6 = Expressions::new().extension(FRAGMENT, 2, 2, FIRST).mask(FIRST, &[0xff, 0xf8]);
     let mut rules: Vec<Expressions> =
-        CONTROL.into_iter().map(|number| protocol(number).verdict(Verdict::Accept)).collect();
+        [later4, later6].map(|later| later.differ(FIRST, &[0, 0]).verdict(Verdict::Accept)).into();
+    rules.extend(CONTROL.into_iter().map(|number| protocol(number).verdict(Verdict::Accept)));
     let later = protocol(TCP).payload(Header::Transport, 13, 1, FIRST).mask(FIRST, &[SYN_ACK, 0, 0, 0]);
     rules.push(later.differ(FIRST, &[SYN, 0, 0, 0]).verdict(Verdict::Accept));
     // What is neither IPv4 nor IPv6 passes: neighbours.
