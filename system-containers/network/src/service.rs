@@ -1,8 +1,9 @@
 //! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
-//! nothing here needs a lock; no event waits for another machine. [`kernel`] follows the links, [`tell`] says what has become
-//! of all.
+//! nothing here needs a lock; no event waits for another machine. [`sources`] has the events, [`kernel`] follows the links, [`tell`]
+//! says what has become of all.
 
 mod kernel;
+mod sources;
 mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,32 +15,25 @@ use std::time::Duration;
 use berth_config::{LinkName, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
-use futures_util::StreamExt;
-use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
-use tokio::sync::{mpsc, watch};
+use rtnetlink::new_connection;
+use tokio::sync::watch;
 
 use self::kernel::read_links;
+use self::sources::Happening;
 use crate::containers::{Attached, Containers};
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
-use crate::dhcp::port::Heard;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
 use crate::link::LinkTable;
 use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
-use crate::router_advertisement::Listener;
-use crate::time::{self, Correction};
-use crate::{arp, clock, dhcp6, random, report, rules};
+use crate::time::Correction;
+use crate::{clock, dhcp6, report, rules};
 
 /// How long PID 1's configuration is waited for before the links are set up without one: a machine whose PID 1 is
 /// busy is better off with DHCP than with nothing.
 const CONFIGURATION_WAIT: Duration = Duration::from_secs(2);
-/// DHCP messages that wait to be handled. More are left in the sockets, which drop what does not fit.
-const HEARD_LIMIT: usize = 64;
-
 /// Where files are.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -90,74 +84,19 @@ pub struct Service {
     written: BTreeMap<&'static str, String>,
 }
 
-/// One thing that happened.
-enum Happening {
-    Init(Message),
-    Kernel(Box<NetlinkMessage<RouteNetlinkMessage>>),
-    Heard(Heard),
-    Heard6(dhcp6::port::Heard),
-    HeardArp(arp::port::Heard),
-    Advertised(Vec<crate::router_advertisement::Advertised>),
-    Corrected(Correction),
-    Tick,
-}
-
 /// Runs until PID 1 closes the channel.
 pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let mut init = Init::new(channel)?;
     init.send(Request::NetworkConfiguration, "to tell the configuration").await?;
-    let groups = [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        // What routers say of DHCPv6.
-        MulticastGroup::Ipv6Ifinfo,
-    ];
-    let (listening, _, mut kernel) = new_multicast_connection(&groups).map_err(ServiceError::Kernel)?;
-    tokio::spawn(listening);
+    let (networking, early) = configuration(&mut init).await?;
     // Requests go through a socket of their own: the kernel marks what it tells everyone about a change with the
     // number of the request that made it, and on one socket rtnetlink would take that for the request's answer.
     let (asking, handle, _) = new_connection().map_err(ServiceError::Kernel)?;
     tokio::spawn(asking);
-    let listener = Listener::open().map_err(ServiceError::Kernel)?;
-    let (heard_sender, mut heard) = mpsc::channel(HEARD_LIMIT);
-    let (heard6_sender, mut heard6) = mpsc::channel(HEARD_LIMIT);
-    let (heard_arp_sender, mut heard_arp) = mpsc::channel(HEARD_LIMIT);
-    let (time_servers, mut corrections) = time::start();
-    let (networking, early) = configuration(&mut init).await?;
-    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let leases = LeaseStore::new(&paths.state);
     let netlink = Netlink::new(handle);
-    let means = Means {
-        netlink,
-        leases,
-        heard: heard_sender,
-        heard6: heard6_sender,
-        heard_arp: heard_arp_sender,
-        host_name,
-        seed: random::number(),
-    };
-    let mut table = LinkTable::default();
-    read_links(&means.netlink, &mut table).await?;
-    let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
-    let containers = containers.map_err(ServiceError::Kernel)?;
-    let mut service = Service {
-        init,
-        early,
-        paths,
-        means,
-        network: None,
-        table,
-        missing: Missing::new(),
-        links: BTreeMap::new(),
-        entries: BTreeMap::new(),
-        containers,
-        time_servers,
-        told_links: None,
-        told_networks: Vec::new(),
-        told_host_name: None,
-        written: BTreeMap::new(),
-    };
+    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state))?;
+    let mut service = Service::take_up(init, paths, means, time_servers).await?;
+    service.early = early;
     match networking {
         Some(networking) => service.configure(networking).await,
         None => {
@@ -170,16 +109,10 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     loop {
         let happening = match service.early.pop_front() {
             Some((notice, descriptors)) => Happening::Init(Message::Notice(notice, descriptors)),
-            None => tokio::select! {
-                message = service.init.receive() => Happening::Init(message?),
-                message = kernel.next() => Happening::Kernel(Box::new(message.ok_or(ServiceError::Ended)?.0)),
-                Some(heard) = heard.recv() => Happening::Heard(heard),
-                Some(heard) = heard6.recv() => Happening::Heard6(heard),
-                Some(heard) = heard_arp.recv() => Happening::HeardArp(heard),
-                advertised = listener.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
-                Some(correction) = corrections.recv() => Happening::Corrected(correction),
-                () = until(service.links.values().filter_map(HostLink::deadline).min()) => Happening::Tick,
-            },
+            None => {
+                let deadline = service.links.values().filter_map(HostLink::deadline).min();
+                sources.next(&mut service.init, deadline).await?
+            }
         };
         if service.handle(happening).await? {
             service.settle().await?;
@@ -211,15 +144,37 @@ async fn configuration(init: &mut Init) -> Result<(Option<Networking>, Notices),
     Ok((network, early))
 }
 
-async fn until(deadline: Option<Duration>) {
-    match deadline {
-        // A little late rather than early: an event that comes too early would come again at once.
-        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::now()) + Duration::from_millis(1)).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Service {
+    /// With what is there: the links of the machine, and what an earlier run of this program left of containers.
+    async fn take_up(
+        init: Init,
+        paths: Paths,
+        means: Means,
+        time_servers: watch::Sender<Vec<String>>,
+    ) -> Result<Self, ServiceError> {
+        let mut table = LinkTable::default();
+        read_links(&means.netlink, &mut table).await?;
+        let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
+        let containers = containers.map_err(ServiceError::Kernel)?;
+        Ok(Self {
+            init,
+            early: VecDeque::new(),
+            paths,
+            means,
+            network: None,
+            table,
+            missing: Missing::new(),
+            links: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            containers,
+            time_servers,
+            told_links: None,
+            told_networks: Vec::new(),
+            told_host_name: None,
+            written: BTreeMap::new(),
+        })
+    }
+
     /// Whether anything may be different that others are told.
     async fn handle(&mut self, happening: Happening) -> Result<bool, ServiceError> {
         let now = clock::now();
