@@ -125,7 +125,8 @@ impl Link {
     }
 }
 
-fn text_of(mac: Mac) -> String {
+/// A hardware address in the usual notation.
+pub fn text_of(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

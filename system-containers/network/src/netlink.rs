@@ -278,8 +278,10 @@ impl Netlink {
             (times.ifa_valid, times.ifa_preferred) = (lifetime.valid, lifetime.preferred);
             attributes.push(AddressAttribute::CacheInfo(times));
         }
-        if checked && address.is_ipv6() {
-            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        if address.is_ipv6() {
+            // The kernel drops the second one where the link does not ask for it.
+            let flags = if checked { AddressFlags::Nodad } else { AddressFlags::Optimistic };
+            attributes.push(AddressAttribute::Flags(flags));
         }
         request.execute().await.map_err(about("add address", address))
     }

@@ -30,17 +30,17 @@ pub fn set_link(family: &str, link: &str, key: &str, value: &str) -> Result<(), 
     set(PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(key), value)
 }
 
-/// The same for some keys of one link of the namespace that this thread is in.
+/// The same for some keys and values of one link of the namespace that this thread is in.
 ///
 /// The kernel finds the folders of all namespaces in one list of each /proc (proc_sys_compare), which would be searched longer for
 /// every container that was looked into. So this goes by a /proc of its own, which ends with it.
-pub fn set_link_inside(family: &str, link: &str, keys: &[&str], value: &str) -> Result<(), SysctlError> {
+pub fn set_link_inside(family: &str, link: &str, switches: &[(&str, &str)]) -> Result<(), SysctlError> {
     let own = proc();
     let root = own.as_ref().map(|own| format!("/proc/self/fd/{}", own.as_raw_fd()));
     // Where there can be none, the machine's does as well, if slower.
     let folder =
         PathBuf::from(root.unwrap_or_else(|_| "/proc".to_owned())).join("sys/net").join(family).join("conf").join(link);
-    keys.iter().try_for_each(|key| set(folder.join(key), value))
+    switches.iter().try_for_each(|(key, value)| set(folder.join(key), value))
 }
 
 /// A new /proc, which is nowhere in the tree.

@@ -31,8 +31,8 @@ fn containers_of_an_isolated_network_reach_what_is_outside_and_not_each_other() 
 /// A site whose uplink has a second address for containers of its own, and `false` if the kernel has no such links.
 fn lan(driver: &str, mode: &str) -> Option<Site> {
     let probe = Namespace::new();
-    probe.ip("link add up type veth peer name down");
-    if !try_run(&format!("ip -n {} link add test0 link up type {driver}", probe.name)).status.success() {
+    probe.ip("link add probe0 type veth peer name probe1");
+    if !try_run(&format!("ip -n {} link add test0 link probe0 type {driver}", probe.name)).status.success() {
         support::skip(&format!("this kernel has no {driver}"));
         return None;
     }
@@ -70,6 +70,8 @@ fn containers_are_machines_of_their_parents_network(driver: &str, mode: &str, ap
     let mut service = site.start();
     assert_eq!(service.attach_as(web_wanted(), &web).unwrap(), ["192.0.2.77", "2001:db8::77"]);
     assert!(ask(&site.outside, "TCP", "192.0.2.77", 80).starts_with("web sees"));
+    // As with its namespace.
+    other.ip("link del eth0");
     service.notify(Notice::AllAttached, &[]);
     eventually("the one that was not named is forgotten", || {
         (!service.run.join("network/other.json").exists()).then_some(())
@@ -101,6 +103,35 @@ fn private_macvlan_containers_do_not_reach_each_other() {
 #[test]
 fn ipvlan_containers_are_machines_of_their_parents_network() {
     containers_are_machines_of_their_parents_network("ipvlan", "l2", false);
+}
+
+#[test]
+fn an_address_that_a_machine_outside_has_is_not_given() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(site) = lan("macvlan", "bridge") else { return };
+    let mut service = site.start();
+    let free = service.attach_as(on(wanted("web", &[]), &[("lan", "")]), &container()).unwrap();
+    service.notify(Notice::DetachNetwork { name: "web".into() }, &[]);
+    site.outside.ip(&format!("address add {}/24 dev up0", free[0]));
+    site.outside.ip("address add 2001:db8::77/64 dev up0 nodad");
+    let link = site.outside.ip("-o link show up0");
+    let mac = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    let fixed = format!("ipv4_address = '{}'", free[0]);
+    let reason = service.attach_as(on(wanted("web", &[]), &[("lan", &fixed)]), &container()).unwrap_err();
+    assert!(reason.contains(&free[0]) && reason.contains(mac), "{reason}");
+    let reason = service.attach_as(on(wanted("web", &[]), &[("lan", "ipv4_address = '192.0.2.2'")]), &container());
+    assert!(reason.unwrap_err().contains("the machine itself"));
+    let web = container();
+    let given = service.attach_as(on(wanted("web", &[]), &[("lan", "ipv6_address = '2001:db8::77'")]), &web).unwrap();
+    assert_ne!(given[0], free[0]);
+    // The kernel looks for others with an address of IPv6, and does not use it then.
+    let shown = eventually("what became of it", || {
+        let shown = web.ip("-6 address show dev eth0 scope global");
+        (!shown.contains("tentative") || shown.contains("dadfailed")).then_some(shown)
+    });
+    assert!(shown.contains("dadfailed"), "{shown}");
 }
 
 #[test]

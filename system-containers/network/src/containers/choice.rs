@@ -1,5 +1,8 @@
 //! Which addresses a container gets in a network, and its service with it.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use berth_config::{Membership, NetworkDriver};
 use berth_control::message;
 
@@ -10,7 +13,14 @@ use crate::dhcp::message::mask_of;
 
 impl Containers {
     /// Chooses a container's addresses in a network.
-    pub(super) fn cable(&self, container: &str, network: &str, membership: &Membership) -> Result<Cable, AttachError> {
+    /// `outside`: what others have who are no containers.
+    pub(super) fn cable(
+        &self,
+        container: &str,
+        network: &str,
+        membership: &Membership,
+        outside: &BTreeSet<IpAddr>,
+    ) -> Result<Cable, AttachError> {
         let unknown = || NetworkError::Unknown { name: network.to_owned() };
         let settings = self.networks.get(network).ok_or_else(unknown)?;
         let owner = |address| self.attachments.with_address(address);
@@ -20,7 +30,8 @@ impl Containers {
             }
         }
         let fixed = (membership.ipv4_address, membership.ipv6_address);
-        let is_taken = |address| self.networks.is_reserved(address) || owner(address).is_some();
+        let is_taken =
+            |address| outside.contains(&address) || self.networks.is_reserved(address) || owner(address).is_some();
         let no_address = || AttachError::NoAddress { network: network.to_owned() };
         let (ipv4, ipv6) = settings.subnets.addresses(container, fixed, is_taken).ok_or_else(no_address)?;
         Ok(Cable {

@@ -14,6 +14,7 @@ mod left;
 mod listeners;
 mod namespace;
 mod networks;
+mod outside;
 mod parent;
 mod ports;
 mod register;
@@ -60,6 +61,14 @@ pub enum AttachError {
     /// A fixed address that somebody got who has none.
     #[error("{address} is the address of container {owner}: restart {owner}, and it gets another one")]
     AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        owner: String,
+    },
+    /// An address that somebody has who is no container.
+    #[error("{address} is the address of {owner}: give the container another one")]
+    Outside {
         /// The address.
         address: IpAddr,
         /// Who has it.
@@ -210,7 +219,7 @@ impl Containers {
             }
             let internal = self.networks.get(network.as_str()).is_some_and(|network| network.settings.internal);
             way_out = way_out.or((!internal).then_some(index));
-            let cable = self.cable(&name, network.as_str(), membership)?;
+            let cable = self.free_cable(&name, network.as_str(), membership, table).await?;
             cables.push(self.with_service(cable, &wanted)?);
         }
         let done = self.set_up(Attachment { wanted, namespace: inode, cables, way_out, whole: false }, namespace).await;

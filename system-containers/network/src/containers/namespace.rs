@@ -127,10 +127,14 @@ async fn configure(netlink: &Netlink, inside: &[Inside]) -> Result<(), Namespace
 
 async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result<(), NamespaceError> {
     // A neighbour on the bridge is no router, and nobody else there has our addresses: the question whether somebody
-    // does, for the link's own one as well, would go to all containers. Without /proc/sys/net the container has its
-    // addresses all the same.
-    let off: &[&str] = if inside.bridged { &["accept_ra", "accept_dad"] } else { &["accept_ra"] };
-    if let Err(error) = sysctl::set_link_inside("ipv6", &inside.name, off, "0") {
+    // does, for the link's own one as well, would go to all containers. Elsewhere it is asked, and the address used meanwhile
+    // (RFC 4429): what a container does first must not fail. Without /proc/sys/net it has its addresses all the same.
+    let switches: &[(&str, &str)] = if inside.bridged {
+        &[("accept_ra", "0"), ("accept_dad", "0")]
+    } else {
+        &[("accept_ra", "0"), ("optimistic_dad", "1"), ("use_optimistic", "1")]
+    };
+    if let Err(error) = sysctl::set_link_inside("ipv6", &inside.name, switches) {
         crate::report::failure(&error);
     }
     if let Some(rate) = inside.egress {
@@ -138,7 +142,7 @@ async fn configure_link(netlink: &Netlink, link: u32, inside: &Inside) -> Result
     }
     netlink.set_up(link, &inside.name).await?;
     for (index, (address, prefix)) in inside.addresses.into_iter().enumerate() {
-        match netlink.add_address(link, address, prefix, Lifetime::FOR_EVER, true).await {
+        match netlink.add_address(link, address, prefix, Lifetime::FOR_EVER, inside.bridged).await {
             // IPv6 is switched off in this kernel or for this container.
             Err(error) if address.is_ipv6() && matches!(error.number(), libc::EACCES | libc::EOPNOTSUPP) => continue,
             done => done?,
