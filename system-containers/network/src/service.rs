@@ -1,5 +1,6 @@
 //! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
-//! nothing here needs a lock; no event waits for another machine. [`sources`] has the events, [`kernel`] follows the links, [`tell`]
+//! nothing here needs a lock; no event waits for another machine, but for a moment where a container comes to a card's
+//! network. [`sources`] has the events, [`kernel`] follows the links, [`tell`]
 //! says what has become of all.
 
 mod kernel;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use berth_control::message::Notice;
+use berth_control::message::{Notice, Request};
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
 use support::{Namespace, Running, eventually, on, possible, wanted};
 
@@ -199,4 +199,25 @@ fn a_subnet_that_overlaps_with_the_machines_own_networks_is_named() {
     // An address may come later, such as that of a lease.
     site.machine.namespace.ip("address add 10.91.7.9/16 dev eth0");
     service.wait_lack("eth0", &["10.91.7.9/16 overlaps with 10.91.7.0/24, the subnet of the containers' network part"]);
+}
+
+#[test]
+fn a_pid_1_that_was_executed_anew_is_told_everything_again() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    attach(&mut service, "web", &container(), &[("default", "")]);
+    service.notify(Notice::Resumed, &[]);
+    let (mut asked, mut links, mut networks) = (false, false, false);
+    service.wait("all of it", |request| {
+        match request {
+            Request::NetworkConfiguration => asked = true,
+            Request::Links { links: told } => links = told.iter().any(|link| link.name == "eth0"),
+            Request::Networks { networks: told } => networks = told.iter().any(|network| network.name == "default"),
+            _ => {}
+        }
+        (asked && links && networks).then_some(())
+    });
 }
