@@ -323,11 +323,8 @@ impl Machine {
                 self.supervisor.reply_to(applicant, Reply::Timeline(steps));
             }
             Outcome::Configuration(applicant) => {
-                let reply = match self.supervisor.configuration.to_toml() {
-                    Ok(text) => Reply::Text(text),
-                    Err(error) => Reply::Refused { reason: error.to_string() },
-                };
-                self.supervisor.reply_to(applicant, reply);
+                let text = self.supervisor.configuration.to_toml().map_err(|error| error.to_string());
+                self.supervisor.answer_with(applicant, text);
             }
             Outcome::Power(action) => self.go_down(action, "a client of the control API"),
             Outcome::Boots(applicant) => self.read_boots(applicant),

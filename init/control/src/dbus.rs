@@ -89,6 +89,9 @@ pub trait Containers1 {
     fn list(&self) -> Result<Vec<Container>, ApiError>;
     /// One of them.
     fn inspect(&self, name: &str) -> Result<Container, ApiError>;
+    /// What one is to be, and what it was prepared from: JSON of a table with `definition`, as in a configuration file, and
+    /// `prepared`, a [`crate::message::PreparedImage`] or null.
+    fn definition(&self, name: &str) -> Result<String, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
     /// Waits until the present run of a container is over: a pipe that brings one line of JSON then, a

@@ -88,11 +88,18 @@ pub enum Request {
         /// Its name; `boot` for the boot.
         name: String,
     },
-    /// [control] The configuration in force, as TOML; answered by [`Reply::Text`].
+    /// [control] The configuration in force, as TOML: a file in memory with it comes with [`Reply::Done`], however long it
+    /// is.
     Configuration,
     /// [control] What the configuration in force and the containers made beside it loosen: a [`berth_config::Audit`] in
-    /// JSON; answered by [`Reply::Text`].
+    /// JSON, in a file in memory likewise.
     Audit,
+    /// [control] What a container is to be and what it was prepared from: in a file in memory likewise, JSON of a table with
+    /// `definition`, as in a configuration, and `prepared`, a [`PreparedImage`] or null.
+    Definition {
+        /// Its name.
+        name: String,
+    },
     /// [control] Start a stopped container; answered by [`Reply::Done`] as soon as it is under way.
     Start {
         /// Its name.
@@ -296,8 +303,6 @@ pub enum Reply {
         /// The name to go on after; absent at the end.
         next: Option<String>,
     },
-    /// To [`Request::Configuration`] and [`Request::Audit`].
-    Text(String),
     /// To [`Request::Declared`]: as many as a message holds.
     Declared {
         /// Each with its name.

@@ -220,15 +220,13 @@ impl Supervisor {
     }
 
     /// What the configuration and the containers made beside it loosen.
-    pub(super) fn audit(&self) -> Reply {
+    pub(super) fn audit(&self) -> Result<String, String> {
         let made = self.containers.values().filter(|container| container.made.is_some());
         let mut made: Vec<_> =
             made.filter_map(|container| Some((container.name.as_str(), container.user()?))).collect();
         made.sort_unstable_by_key(|(name, _)| *name);
-        match serde_json::to_string(&self.configuration.audit(made)) {
-            Ok(text) => Reply::Text(text),
-            Err(error) => Reply::Refused { reason: format!("the audit has no JSON form: {error}") },
-        }
+        let audit = serde_json::to_string(&self.configuration.audit(made));
+        audit.map_err(|error| format!("the audit has no JSON form: {error}"))
     }
 
     /// The containers that a name stands for: itself, or all replicas of what is declared under it.

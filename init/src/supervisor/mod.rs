@@ -34,6 +34,7 @@ mod requests;
 mod resume;
 mod services;
 mod session;
+mod sheets;
 mod statistics;
 mod stop;
 pub mod system_spec;

@@ -114,7 +114,7 @@ mod tests {
         let mut peer = Peer::new(ours);
         let mut sent = 0;
         while !peer.is_waiting() || sent % 50 != 0 {
-            peer.send(FromInit::Reply { id: sent, reply: Reply::Text("x".repeat(2000)) }, &[]).unwrap();
+            peer.send(FromInit::Reply { id: sent, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[]).unwrap();
             sent += 1;
         }
         for expected in 0..sent {
@@ -130,13 +130,13 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         theirs.set_nonblocking().unwrap();
         let mut peer = Peer::new(ours);
-        let long = || Reply::Text("x".repeat(MAXIMUM_MESSAGE));
+        let long = || Reply::Refused { reason: "x".repeat(MAXIMUM_MESSAGE) };
         peer.send(FromInit::Reply { id: 3, reply: long() }, &[]).unwrap();
         let (message, _): (FromInit, _) = theirs.receive().unwrap();
         assert!(matches!(message, FromInit::Reply { id: 3, reply: Reply::Refused { .. } }), "{message:?}");
         // The same behind others.
         while !peer.is_waiting() {
-            peer.send(FromInit::Reply { id: 4, reply: Reply::Text("x".repeat(2000)) }, &[]).unwrap();
+            peer.send(FromInit::Reply { id: 4, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[]).unwrap();
         }
         peer.send(FromInit::Reply { id: 5, reply: long() }, &[]).unwrap();
         let mut last = 0;

@@ -1,17 +1,13 @@
 //! What system containers ask of PID 1 and tell it, each as far as its role allows.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
-use berth_control::listing;
 use berth_control::message::{
     CONTAINERS_AT_ONCE, FromInit, Kind, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::container::{Goal, State};
@@ -43,7 +39,7 @@ pub enum Outcome {
     Boots(Applicant),
     /// The control API answers.
     Alive,
-    /// Answer with [`Reply::Text`].
+    /// Answer by [`Supervisor::answer_with`].
     Configuration(Applicant),
     /// See [`Request::Plan`].
     Plan {
@@ -163,7 +159,16 @@ impl Supervisor {
                 let (declarations, next) = self.tell_declarations_after(&after);
                 Reply::Declared { declarations, next }
             }
-            Request::Audit => self.audit(),
+            Request::Audit => {
+                let audit = self.audit();
+                self.answer_with(applicant, audit);
+                return None;
+            }
+            Request::Definition { name } => {
+                let definition = self.definition(&name);
+                self.answer_with(applicant, definition);
+                return None;
+            }
             Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
@@ -286,16 +291,6 @@ impl Supervisor {
         self.notify(Role::Control, Notice::MachineChanged(state));
     }
 
-    /// All containers as a file in memory: however many there are, that is one message and one round of the loop, and who
-    /// asks sees all of them in the same moment.
-    fn listing(&self) -> Result<OwnedFd, String> {
-        let bytes = listing::write(self.list().into_iter().map(super::Container::describe));
-        let sheet = memfd_create("containers", MFdFlags::MFD_CLOEXEC).map_err(std::io::Error::from);
-        // At a place, so that the reader finds the file's offset at its beginning.
-        let written = sheet.map(File::from).and_then(|sheet| sheet.write_all_at(&bytes, 0).map(|()| sheet.into()));
-        written.map_err(|error| format!("list the containers: {error}"))
-    }
-
     /// The next containers in the order of their names.
     fn some_after(&self, name: &str) -> Vec<&super::Container> {
         let mut some: Vec<_> = self.containers.values().filter(|container| container.name.as_str() > name).collect();
@@ -351,6 +346,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Why { .. }
         | Request::Configuration
         | Request::Audit
+        | Request::Definition { .. }
         | Request::Start { .. }
         | Request::Stop { .. }
         | Request::Restart { .. }

@@ -113,10 +113,21 @@ impl Caller {
 
     /// Every container as it is now, system containers first, by name, as PID 1 has written them: a [`listing`].
     pub async fn listing(&self) -> Result<Vec<u8>, ApiError> {
-        let sheet = self.descriptor(Request::Containers).await?;
+        self.sheet(Request::Containers).await
+    }
+
+    /// Asks for a text.
+    pub async fn text(&self, request: Request) -> Result<String, ApiError> {
+        let bytes = self.sheet(request).await?;
+        String::from_utf8(bytes).map_err(|_| unavailable("PID 1 answered with what is no text"))
+    }
+
+    /// Asks for what comes in a file in memory.
+    async fn sheet(&self, request: Request) -> Result<Vec<u8>, ApiError> {
+        let sheet = self.descriptor(request).await?;
         let mut bytes = Vec::new();
         let read = File::from(sheet).read_to_end(&mut bytes);
-        read.map_err(|error| unavailable(&format!("read the list of containers: {error}")))?;
+        read.map_err(|error| unavailable(&format!("read PID 1's answer: {error}")))?;
         Ok(bytes)
     }
 
@@ -161,7 +172,8 @@ fn part(request: &Request) -> Option<ApiPart> {
     Some(match request {
         Request::Machine => ApiPart::MachineDescribe,
         Request::Timeline | Request::Boots => ApiPart::MachineTimeline,
-        Request::Configuration | Request::Audit => ApiPart::MachineConfiguration,
+        // Environments have secrets, and a definition is a part of the configuration.
+        Request::Configuration | Request::Audit | Request::Definition { .. } => ApiPart::MachineConfiguration,
         Request::Plan | Request::Apply { .. } | Request::Confirm => ApiPart::MachineApply,
         Request::Power(_) => ApiPart::MachinePower,
         Request::Reexecute => ApiPart::MachineReexecute,

@@ -41,6 +41,10 @@ impl Containers1 {
         ends::find(&self.init, name).await.map(Container::from)
     }
 
+    async fn definition(&self, name: String) -> Result<String, ApiError> {
+        self.init.text(Request::Definition { name }).await
+    }
+
     async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
         Ok(self.init.statistics().await?.into_iter().map(Statistics::from).collect())
     }

@@ -27,13 +27,6 @@ impl Machine1 {
         self.init.machine().await.map_err(|error| zbus::fdo::Error::Failed(error.to_string()))
     }
 
-    async fn text(&self, request: Request) -> Result<String, ApiError> {
-        match self.init.call(request).await? {
-            Reply::Text(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     async fn power(&self, action: PowerAction) -> Result<(), ApiError> {
         self.init.done(Request::Power(action)).await
     }
@@ -61,11 +54,11 @@ impl Machine1 {
     }
 
     async fn configuration(&self) -> Result<String, ApiError> {
-        self.text(Request::Configuration).await
+        self.init.text(Request::Configuration).await
     }
 
     async fn audit(&self) -> Result<String, ApiError> {
-        self.text(Request::Audit).await
+        self.init.text(Request::Audit).await
     }
 
     async fn power_off(&self) -> Result<(), ApiError> {

@@ -93,10 +93,26 @@ impl Api {
     }
 }
 
-fn sheet(containers: &[Container]) -> std::fs::File {
+fn sheet(bytes: &[u8]) -> std::fs::File {
     let sheet = tempfile::tempfile().unwrap();
-    sheet.write_all_at(&berth_control::listing::write(containers), 0).unwrap();
+    sheet.write_all_at(bytes, 0).unwrap();
     sheet
+}
+
+/// The configuration in force, longer than a message of the channel.
+pub fn configuration() -> String {
+    format!("hostname = \"dock1\"\n{}", "# nothing\n".repeat(30_000))
+}
+
+/// What a request is answered with in a file of memory.
+fn answer_in_memory(request: &Request, web: &Container) -> Option<Vec<u8>> {
+    Some(match request {
+        Request::Containers => berth_control::listing::write(&[container("control", Kind::System), web.clone()]),
+        Request::Configuration => configuration().into_bytes(),
+        Request::Audit => b"{}".to_vec(),
+        Request::Definition { name } => format!("{{\"definition\":{{\"image\":\"{name}\"}}}}").into_bytes(),
+        _ => return None,
+    })
 }
 
 /// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then. A container named `stuck` never gets an answer; a session is an open file, and for
@@ -112,25 +128,23 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<Strin
             Err(_) => return,
         };
         asked.lock().unwrap().push(request.clone());
+        if let Some(bytes) = answer_in_memory(&request, &web) {
+            let sheet = sheet(&bytes);
+            if channel.send(&FromInit::Reply { id, reply: Reply::Done }, &[sheet.as_fd()]).is_err() {
+                return;
+            }
+            continue;
+        }
         let reply = match request {
             Request::Machine => {
                 let hostname = hostname.lock().unwrap().clone();
                 Reply::Machine(Box::new(Machine { hostname, ..machine() }))
             }
             Request::Timeline => Reply::Timeline(timeline()),
-            Request::Containers => {
-                let sheet = sheet(&[container("control", Kind::System), web.clone()]);
-                if channel.send(&FromInit::Reply { id, reply: Reply::Done }, &[sheet.as_fd()]).is_err() {
-                    return;
-                }
-                continue;
-            }
             Request::Stop { name, .. } if name == "web" => {
                 (web.state, web.exit_code) = (ContainerState::Stopped, 3);
                 Reply::Done
             }
-            Request::Configuration => Reply::Text("hostname = \"dock1\"\n".into()),
-            Request::Audit => Reply::Text("{}".into()),
             Request::Start { name } if name == "stuck" => continue,
             Request::Start { name } if name != "web" => {
                 Reply::Refused { reason: format!("there is no container named '{name}'") }

@@ -40,6 +40,7 @@ async fn a_container_may_do_what_its_configuration_names_and_nothing_else() {
     refusal(machine.describe().await, "machine.describe");
     refusal(machine.configuration().await, "machine.configuration");
     refusal(machine.audit().await, "machine.configuration");
+    refusal(containers.definition("web").await, "machine.configuration");
     refusal(machine.plan(&[("a", "")]).await, "machine.apply");
     refusal(machine.reboot().await, "machine.power");
     refusal(machine.subscribe().await, "events");

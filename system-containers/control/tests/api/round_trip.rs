@@ -18,7 +18,9 @@ async fn a_client_sees_what_pid_1_says() {
     assert_eq!(message::Machine::from(machine_proxy.describe().await.unwrap()), machine());
     let steps: Vec<message::Step> = machine_proxy.timeline().await.unwrap().into_iter().map(Into::into).collect();
     assert_eq!(steps, timeline());
-    assert_eq!(machine_proxy.configuration().await.unwrap(), "hostname = \"dock1\"\n");
+    let configuration = machine_proxy.configuration().await.unwrap();
+    assert!(configuration == crate::machine::configuration(), "{} bytes of it", configuration.len());
+    assert_eq!(containers.definition("web").await.unwrap(), "{\"definition\":{\"image\":\"web\"}}");
     assert_eq!(machine_proxy.audit().await.unwrap(), "{}");
     let listed: Vec<message::Container> = containers.list().await.unwrap().into_iter().map(Into::into).collect();
     assert_eq!(listed, [container("control", Kind::System), container("web", Kind::User)]);
