@@ -350,7 +350,9 @@ impl Container {
             State::Running(_) if self.frozen => self.quiet_at(),
             State::Running(_) => {
                 let look = self.awaited.as_ref().and_then(Awaited::deadline);
-                look.into_iter().chain(self.health.as_ref().map(Health::deadline)).chain(self.quiet_at()).min()
+                let client = self.session.as_ref().and_then(Session::deadline);
+                let check = self.health.as_ref().map(Health::deadline);
+                look.into_iter().chain(check).chain(client).chain(self.quiet_at()).min()
             }
             _ => None,
         }

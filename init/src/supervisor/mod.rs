@@ -229,6 +229,10 @@ impl Supervisor {
                 self.quiet(id);
                 true
             }
+            State::Running(_) if !container.frozen && container.has_client_to_look_after(now) => {
+                self.look_after_client(id);
+                true
+            }
             State::Stopping { deadline: Some(deadline), .. } if *deadline <= now => {
                 self.kill_now(id);
                 true

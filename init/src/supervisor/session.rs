@@ -3,14 +3,20 @@
 //! A container has one at most. It has the container's own pipes or terminal, so PID 1 never sees a byte; while it is
 //! there `logs` does not read them, and gets from the client what is to be kept. When the client goes, however it goes,
 //! `logs` reads them again, and the container notices nothing.
+//!
+//! One that stands still, such as a command that was stopped with Ctrl-Z, would hold the container up as soon as a pipe is
+//! full. So PID 1 looks whether it still takes what it is told while output lies there, and takes its leave if not.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{
     ExecutionEnd, FromClient, FromInit, Interest, Kind, Notice, Reply, SessionStream, Stream, ToClient,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -19,6 +25,11 @@ use super::output::Output;
 use super::requests::{Applicant, MESSAGES_AT_ONCE};
 use crate::printable::printable;
 use crate::reactor::{Reactor, Token};
+use crate::sys;
+
+/// How often PID 1 looks after a client that has streams: one that stands still holds its container up for twice that, and
+/// only if it prints more than a pipe holds.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The exit code of a container that could not be set up, as docker has it.
 pub(super) const NOT_SET_UP: u8 = 125;
@@ -33,12 +44,23 @@ pub struct Session {
     forward: Option<Output>,
     /// Whether the program has run since it began.
     ran: bool,
+    /// When PID 1 looks after the client, on [`crate::clock`].
+    #[serde(default)]
+    look: Duration,
+    /// Whether the client was told something at the last look.
+    #[serde(default)]
+    asked: bool,
 }
 
 impl Session {
     /// Whether the client has the container's streams.
     pub fn has_streams(&self) -> bool {
         self.interest == Interest::Streams
+    }
+
+    /// When its client is to be looked after.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.has_streams().then_some(self.look)
     }
 }
 
@@ -87,6 +109,19 @@ impl Container {
             }
             _ => both(&self.output),
         }
+    }
+
+    /// Whether the time has come for [`Supervisor::look_after_client`].
+    pub(super) fn has_client_to_look_after(&self, now: Duration) -> bool {
+        self.session.as_ref().and_then(Session::deadline).is_some_and(|look| look <= now)
+    }
+
+    /// Whether something that it has printed lies where its client is to read it.
+    fn has_unread_output(&self) -> bool {
+        let terminal = self.interaction.terminal.iter().map(AsFd::as_fd);
+        let pipes = both(&self.output).into_iter().map(|(_, reader)| reader);
+        let mut polled: Vec<_> = terminal.chain(pipes).map(|reader| PollFd::new(reader, PollFlags::POLLIN)).collect();
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     fn has_terminal(&self) -> bool {
@@ -160,7 +195,8 @@ impl Supervisor {
         };
         let ran = matches!(container.state, State::Running(_));
         let name = container.name.clone();
-        container.session = Some(Session { channel: ours, interest, forward, ran });
+        let look = self.now + LOOK;
+        container.session = Some(Session { channel: ours, interest, forward, ran, look, asked: false });
         if interest == Interest::Streams {
             self.notify(Role::Logs, Notice::LogRelease { container: name });
             self.send_output(id);
@@ -236,6 +272,26 @@ impl Supervisor {
         }
     }
 
+    /// The time has come to look after a client: one that has not read what it was told at the last look, while there was
+    /// output for it all the time, has to go.
+    pub(super) fn look_after_client(&mut self, id: u32) {
+        let now = self.now;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let waits = container.has_unread_output();
+        let Some(session) = container.session.as_mut() else { return };
+        let stands_still = waits && session.asked && sys::unread_by_peer(&session.channel).is_ok_and(|bytes| bytes > 0);
+        (session.look, session.asked) = (now + LOOK, waits);
+        if stands_still {
+            log::warn!("container {}: its client does not read what it prints and is cut off", container.name);
+            self.tell_client(id, &ToClient::Replaced, &[]);
+            self.close_session(id);
+            self.offer_pipes(id);
+        } else if waits {
+            // It knows that; what counts is whether it takes it.
+            self.tell_client(id, &ToClient::Running, &[]);
+        }
+    }
+
     /// A container is at rest: its client learns how it has ended.
     pub(super) fn end_session(&mut self, id: u32) {
         let Some(end) = self.containers.get(id).and_then(Container::end_for_client) else { return };
@@ -269,5 +325,66 @@ fn both(output: &Output) -> Vec<(Stream, BorrowedFd<'_>)> {
 impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use berth_control::message::Request;
+
+    use super::super::world::World;
+    use super::*;
+
+    /// A container with a client that has read all it was told, and that has printed a word since.
+    fn attached() -> (World, Channel) {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("web");
+        world.run("web");
+        let (_, descriptors) = world.ask_for(Request::Attach { name: "web".into(), start: false });
+        let client = Channel::from(descriptors.into_iter().next().unwrap());
+        client.set_nonblocking().unwrap();
+        while client.receive::<ToClient>().is_ok() {}
+        let writer = world.supervisor.find("web").unwrap().output.writer(Stream::Stdout);
+        File::from(writer.try_clone_to_owned().unwrap()).write_all(b"word\n").unwrap();
+        (world, client)
+    }
+
+    fn has_session(world: &World) -> bool {
+        world.supervisor.find("web").unwrap().session.is_some()
+    }
+
+    #[test]
+    fn a_client_that_stands_still_while_there_is_output_has_to_go() {
+        let (mut world, client) = attached();
+        world.pass(LOOK);
+        assert!(has_session(&world), "it may be about to read");
+        world.pass(LOOK);
+        assert!(!has_session(&world));
+        let told: Vec<_> = std::iter::from_fn(|| client.receive::<ToClient>().ok().map(|(told, _)| told)).collect();
+        assert_eq!(told, [ToClient::Running, ToClient::Replaced]);
+    }
+
+    #[test]
+    fn a_client_that_only_prints_slowly_stays() {
+        let (mut world, client) = attached();
+        for _ in 0..5 {
+            world.pass(LOOK);
+            assert_eq!(client.receive::<ToClient>().unwrap().0, ToClient::Running);
+        }
+        assert!(has_session(&world));
+    }
+
+    #[test]
+    fn a_client_without_output_is_not_bothered() {
+        let (mut world, client) = attached();
+        let reader = world.supervisor.find("web").unwrap().output.reader(Stream::Stdout);
+        nix::unistd::read(reader, &mut [0; 16]).unwrap();
+        for _ in 0..5 {
+            world.pass(LOOK);
+        }
+        assert!(has_session(&world) && matches!(client.receive::<ToClient>(), Err(ChannelError::WouldBlock)));
     }
 }

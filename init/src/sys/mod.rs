@@ -105,6 +105,19 @@ pub fn has_disc(drive: impl AsFd) -> bool {
     unsafe { nix::libc::ioctl(drive.as_fd().as_raw_fd(), CDROM_DRIVE_STATUS as _, CDSL_CURRENT) == CDS_DISC_OK }
 }
 
+mod socket {
+    nix::ioctl_read_bad!(unread, nix::libc::TIOCOUTQ, nix::libc::c_int);
+}
+
+/// How much of what was sent over a UNIX socket its other end has not read, in bytes: SIOCOUTQ (unix(7)), by the name that its
+/// number has for terminals.
+pub fn unread_by_peer(socket: impl AsFd) -> nix::Result<i32> {
+    let mut bytes = 0;
+    // SAFETY: SIOCOUTQ writes one int through its argument, which outlives the call.
+    unsafe { socket::unread(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes)
+}
+
 /// Closes all descriptors above this one: close_range(2).
 pub fn close_above(last: u32) {
     // SAFETY: close_range(2) touches no memory. Whoever owns one of these descriptors in this process is cut off from it,

@@ -59,6 +59,9 @@ pub fn resize(master: impl AsFd, (rows, columns): (u16, u16)) -> Result<(), Errn
     rustix::termios::tcsetwinsize(master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
 }
 
+/// Not to wait at all.
+const NOW: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// Copies between this command's own terminal and the container's.
 #[derive(Debug)]
 pub struct Proxy {
@@ -67,6 +70,8 @@ pub struct Proxy {
     input: bool,
     output: bool,
     log: Option<OwnedFd>,
+    /// Nothing is read before the log has room: what is read waits nowhere.
+    waits_for_log: bool,
     keys: Keys,
     detached: bool,
 }
@@ -84,7 +89,7 @@ impl Proxy {
             let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw);
         }
         let (log, keys) = (None, Keys::default());
-        let this = Self { master, before, input, output: true, log, keys, detached: false };
+        let this = Self { master, before, input, output: true, log, waits_for_log: false, keys, detached: false };
         this.resize();
         this
     }
@@ -122,7 +127,7 @@ impl Proxy {
     pub fn polled(&self) -> Vec<PollFd<'_>> {
         let mut polled = Vec::new();
         if self.output {
-            polled.push(PollFd::new(&self.master, PollFlags::IN));
+            polled.push(self.source());
         }
         if self.input {
             polled.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
@@ -141,8 +146,22 @@ impl Proxy {
         }
     }
 
+    /// The container's terminal, or the log that has to have room first.
+    fn source(&self) -> PollFd<'_> {
+        match &self.log {
+            Some(log) if self.waits_for_log => PollFd::new(log, PollFlags::OUT),
+            _ => PollFd::new(&self.master, PollFlags::IN),
+        }
+    }
+
     fn print(&mut self) -> bool {
-        let mut buffer = [0; 8192];
+        let full = |log: &OwnedFd| rustix::event::poll(&mut [PollFd::new(log, PollFlags::OUT)], Some(&NOW)) != Ok(1);
+        self.waits_for_log = self.log.as_ref().is_some_and(full);
+        if self.waits_for_log {
+            return true;
+        }
+        // A pipe with room takes this much at once (PIPE_BUF).
+        let mut buffer = [0; 4096];
         let text = read_some(&self.master, &mut buffer);
         if self.log.as_ref().is_some_and(|log| !write_all(log, text)) {
             self.log = None;
@@ -161,9 +180,8 @@ impl Proxy {
     /// What was printed before the end: the other side is closed, so this ends.
     pub fn drain(&mut self) {
         while self.output {
-            let mut polled = [PollFd::new(&self.master, PollFlags::IN)];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            if rustix::event::poll(&mut polled, Some(&now)) != Ok(1) {
+            let time = if self.waits_for_log { None } else { Some(&NOW) };
+            if rustix::event::poll(&mut [self.source()], time) != Ok(1) {
                 return;
             }
             self.output = self.print();

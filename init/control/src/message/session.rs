@@ -46,13 +46,15 @@ pub enum Interest {
 #[serde(rename_all = "snake_case")]
 pub enum ToClient {
     /// The client's end of this stream comes with the message; it takes the place of one that came before. For an output
-    /// that is to be kept there is a second descriptor: the client writes there what it has read, for `logs`.
+    /// that is to be kept there is a second descriptor: the client writes there what it reads, for `logs`, and best so that
+    /// nothing is only with the client in between (splice(2)).
     Stream(SessionStream),
-    /// The program runs.
+    /// The program runs. Comes again while output waits for the client: one that reads neither is cut off, so that it does
+    /// not hold the container up.
     Running,
     /// The container has ended and is not started again by itself. The last message.
     Ended(ExecutionEnd),
-    /// Another client has attached to the container. The last message.
+    /// Another client has attached to the container, or this one did not read. The last message.
     Replaced,
 }
 

@@ -95,7 +95,7 @@ async fn run_it(socket: &Path, arguments: Arguments, json: bool) -> Result<Strin
     let api = Api::connect(socket).await?;
     let call = async |definition: String, options| api.containers.run(&definition, options, !detach).await;
     let (name, session) = new.make(&api, call).await?;
-    let session = Session::new(session.into());
+    let session = Session::of_a_start(session.into(), &name);
     if detach {
         return match session.wait_until_it_runs()? {
             Some(end) if !end.reason.is_empty() => Err(could_not_run(&name, &end)),
@@ -123,7 +123,7 @@ pub async fn start(api: &Api, arguments: Start, json: bool) -> Result<String, Er
             "only one container at a time can be attached to; start the others without -a and -i".into(),
         ));
     };
-    let session = Session::new(api.containers.start_attached(name).await?.into());
+    let session = Session::of_a_start(api.containers.start_attached(name).await?.into(), name);
     outcome(name, session.attend(leaving.manner(interactive))?)
 }
 
@@ -136,7 +136,10 @@ fn outcome(name: &str, left: Left) -> Result<String, Error> {
             eprintln!("{name} runs on; `berth attach {name}` comes back to it");
             Ok(String::new())
         }
-        Left::Replaced => Err(Error::Refused(format!("another client has attached to {name}, which runs on"))),
+        Left::Replaced => Err(Error::Refused(format!(
+            "another client has attached to {name}, or this one did not read for too long; the container runs on, and `berth \
+             attach {name}` comes back to it"
+        ))),
     }
 }
 

@@ -1,18 +1,23 @@
 //! A session with a container: between its streams and this command's own until it ends, or this command leaves.
 //!
 //! Everything is one loop over descriptors that PID 1 has sent; bytes go through this command and nobody else. What is to
-//! be kept goes to `logs` from here, as long as this command has the container's output.
+//! be kept goes to `logs` from here, as long as this command has the container's output: see [`output`].
+
+mod output;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{ExecutionEnd, FromClient, SessionStream, ToClient};
-use berth_terminal::{Keys, Proxy, read_some, write_all};
+use std::time::{Duration, Instant};
+
+use berth_terminal::{Keys, Proxy, read_some};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
+use self::output::Output;
 use super::error::Error;
 
 /// What this command does not pass on: its own affairs, and what cannot be caught.
@@ -61,6 +66,29 @@ pub enum Left {
 #[derive(Debug)]
 pub struct Session {
     channel: Channel,
+    late: Option<Late>,
+}
+
+/// A container that is to run, and may be long in coming.
+#[derive(Debug)]
+struct Late {
+    name: String,
+    /// When the person is told where to look.
+    since: Instant,
+}
+
+impl Late {
+    /// Longer than a start takes whose image is here.
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    fn left(&self) -> Duration {
+        self.since.saturating_duration_since(Instant::now())
+    }
+
+    fn tell(&self) {
+        let name = &self.name;
+        eprintln!("{name} does not run yet; `berth why {name}` says what it waits for");
+    }
 }
 
 /// A terminal for the container needs one here.
@@ -74,11 +102,24 @@ pub fn require_terminal() -> Result<(), Error> {
 impl Session {
     /// With what the API has returned.
     pub fn new(end: OwnedFd) -> Self {
-        Self { channel: Channel::from(end) }
+        Self { channel: Channel::from(end), late: None }
+    }
+
+    /// The same with a container that is about to be started.
+    pub fn of_a_start(end: OwnedFd, name: &str) -> Self {
+        let late = Late { name: name.to_owned(), since: Instant::now() + Late::PATIENCE };
+        Self { late: Some(late), ..Self::new(end) }
     }
 
     /// The end of a container that has ended before it ran, or `None` when it runs.
     pub fn wait_until_it_runs(&self) -> Result<Option<ExecutionEnd>, Error> {
+        if let Some(late) = &self.late {
+            let ready =
+                poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(late.left())).map_err(Error::Output)?;
+            if !ready {
+                late.tell();
+            }
+        }
         loop {
             match self.channel.receive::<ToClient>().map_err(broken)?.0 {
                 ToClient::Running | ToClient::Replaced => return Ok(None),
@@ -89,7 +130,7 @@ impl Session {
     }
 
     /// Stands between the container and this command's streams until one of them goes.
-    pub fn attend(self, manner: Manner) -> Result<Left, Error> {
+    pub fn attend(mut self, manner: Manner) -> Result<Left, Error> {
         let mask = signals(manner.signals);
         let caught = mask
             .thread_block()
@@ -98,7 +139,10 @@ impl Session {
         let mut streams = Streams::new(manner);
         let mut interrupted = 0;
         loop {
-            let ready = wait(&self.channel, &caught, &streams).map_err(Error::Output)?;
+            let ready = wait(&self, &caught, &streams).map_err(Error::Output)?;
+            if self.late.as_ref().is_some_and(|late| late.left().is_zero()) {
+                self.late.take().iter().for_each(Late::tell);
+            }
             streams.copy(&ready[2..], &self.channel);
             if streams.is_detached() {
                 return Ok(Left::Detached);
@@ -116,8 +160,10 @@ impl Session {
             }
             if ready[0] {
                 match self.channel.receive::<ToClient>().map_err(broken)? {
-                    (ToClient::Stream(stream), descriptors) => streams.take(stream, descriptors),
-                    (ToClient::Running, _) => {}
+                    (ToClient::Stream(stream), descriptors) => {
+                        streams.take(stream, descriptors).map_err(Error::Output)?;
+                    }
+                    (ToClient::Running, _) => self.late = None,
                     (ToClient::Replaced, _) => return Ok(Left::Replaced),
                     (ToClient::Ended(end), _) => {
                         streams.drain();
@@ -153,38 +199,21 @@ fn signals(passed_on: bool) -> SigSet {
 }
 
 /// What is ready: the channel, the signals, then what the streams asked for.
-fn wait(channel: &Channel, signals: &SignalFd, streams: &Streams) -> io::Result<Vec<bool>> {
-    let mut polled = vec![PollFd::new(channel, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+fn wait(session: &Session, signals: &SignalFd, streams: &Streams) -> io::Result<Vec<bool>> {
+    let mut polled = vec![PollFd::new(&session.channel, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
     polled.extend(streams.polled());
-    match rustix::event::poll(&mut polled, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let left = streams.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    poll(&mut polled, left.into_iter().chain(session.late.as_ref().map(Late::left)).min())?;
     Ok(polled.iter().map(|polled| !polled.revents().is_empty()).collect())
 }
 
-/// An output of the container.
-#[derive(Debug)]
-struct Output {
-    reader: OwnedFd,
-    log: Option<OwnedFd>,
-    is_error: bool,
-}
-
-impl Output {
-    /// Copies what there is; says whether there was anything.
-    fn copy(&mut self) -> bool {
-        let mut buffer = [0; 65_536];
-        let text = read_some(&self.reader, &mut buffer);
-        if self.log.as_ref().is_some_and(|log| !write_all(log, text)) {
-            self.log = None;
-        }
-        // Nobody to print for is no reason to let the container wait.
-        match self.is_error {
-            true => write_all(rustix::stdio::stderr(), text),
-            false => write_all(rustix::stdio::stdout(), text),
-        };
-        !text.is_empty()
+/// Waits, at most for this time; whether something is ready.
+fn poll(polled: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<bool> {
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    match rustix::event::poll(polled, time.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -204,12 +233,12 @@ impl Streams {
         Self { manner, outputs: Vec::new(), input: None, typed: Vec::new(), terminal: None }
     }
 
-    fn take(&mut self, stream: SessionStream, descriptors: Vec<OwnedFd>) {
+    fn take(&mut self, stream: SessionStream, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let mut descriptors = descriptors.into_iter();
-        let (Some(first), log) = (descriptors.next(), descriptors.next()) else { return };
+        let (Some(first), log) = (descriptors.next(), descriptors.next()) else { return Ok(()) };
         match stream {
-            SessionStream::Output => self.outputs.push(Output { reader: first, log, is_error: false }),
-            SessionStream::Error => self.outputs.push(Output { reader: first, log, is_error: true }),
+            SessionStream::Output => self.outputs.push(Output::new(first, log, false)?),
+            SessionStream::Error => self.outputs.push(Output::new(first, log, true)?),
             SessionStream::Input => self.input = Some(first).filter(|_| self.manner.input),
             SessionStream::Terminal => {
                 // What the last run has printed before this one began.
@@ -219,12 +248,17 @@ impl Streams {
                 self.terminal = Some(proxy.with_log(log).with_keys(self.manner.keys.clone()));
             }
         }
+        Ok(())
+    }
+
+    /// When something has to be done though nothing is ready.
+    fn deadline(&self) -> Option<Instant> {
+        self.outputs.iter().filter_map(Output::deadline).min()
     }
 
     /// In the order of [`Self::copy`].
     fn polled(&self) -> Vec<PollFd<'_>> {
-        let mut polled: Vec<PollFd<'_>> =
-            self.outputs.iter().map(|output| PollFd::new(&output.reader, PollFlags::IN)).collect();
+        let mut polled: Vec<PollFd<'_>> = self.outputs.iter().map(Output::polled).collect();
         if let Some(input) = &self.input {
             let source: (BorrowedFd<'_>, _) = match self.typed.is_empty() {
                 true => (rustix::stdio::stdin(), PollFlags::IN),
@@ -238,9 +272,11 @@ impl Streams {
 
     fn copy(&mut self, ready: &[bool], channel: &Channel) {
         let mut ready = ready.iter().copied();
+        let now = Instant::now();
         for output in &mut self.outputs {
-            if ready.next() == Some(true) {
-                output.copy();
+            let is_late = output.deadline().is_some_and(|deadline| deadline <= now);
+            if ready.next() == Some(true) || is_late {
+                output.advance();
             }
         }
         if self.input.is_some() && ready.next() == Some(true) {
@@ -249,6 +285,7 @@ impl Streams {
         if let Some(terminal) = &mut self.terminal {
             terminal.copy(&ready.collect::<Vec<_>>());
         }
+        self.outputs.retain(|output| !output.is_over());
     }
 
     /// Reads what was typed, or writes what has waited for room.
@@ -281,9 +318,7 @@ impl Streams {
 
     /// What was printed before the end: nobody is left who could add to it.
     fn drain(&mut self) {
-        for output in &mut self.outputs {
-            while output.copy() {}
-        }
+        self.outputs.iter_mut().for_each(Output::drain);
         self.terminal.iter_mut().for_each(Proxy::drain);
     }
 }
