@@ -1,5 +1,8 @@
 //! The connection to the control API. The only place that knows how it is reached.
 
+#[cfg(test)]
+pub mod peer;
+
 use std::io;
 use std::path::Path;
 
@@ -34,18 +37,37 @@ impl Api {
             }
             stream => stream.and_then(UnixStream::into_std).map_err(|error| failed(error.into()))?,
         };
-        let connection = zbus::connection::Builder::unix_stream(stream).p2p().build().await.map_err(failed)?;
+        Self::over(stream).await.map_err(failed)
+    }
+
+    /// Speaks to whoever is at the other end.
+    async fn over(stream: std::os::unix::net::UnixStream) -> zbus::Result<Self> {
+        let connection = zbus::connection::Builder::unix_stream(stream).p2p().build().await?;
         Ok(Self {
-            machine: Machine1Proxy::new(&connection).await.map_err(failed)?,
-            containers: Containers1Proxy::new(&connection).await.map_err(failed)?,
-            images: Images1Proxy::new(&connection).await.map_err(failed)?,
-            volumes: Volumes1Proxy::new(&connection).await.map_err(failed)?,
+            machine: Machine1Proxy::new(&connection).await?,
+            containers: Containers1Proxy::new(&connection).await?,
+            images: Images1Proxy::new(&connection).await?,
+            volumes: Volumes1Proxy::new(&connection).await?,
         })
     }
 
     /// The machine as it is now.
     pub async fn describe(&self) -> Result<Machine, Error> {
         Ok(self.machine.describe().await?.into())
+    }
+
+    /// One container as it is now.
+    pub async fn inspect(&self, name: &str) -> Result<Container, Error> {
+        Ok(self.containers.inspect(name).await?.into())
+    }
+
+    /// The containers that names stand for: themselves, or all replicas of those that have them.
+    pub async fn instances(&self, names: &[String]) -> Result<Vec<String>, Error> {
+        let mut all = Vec::new();
+        for name in names {
+            all.extend(self.containers.instances(name).await?);
+        }
+        Ok(all)
     }
 
     /// Every container as it is now.

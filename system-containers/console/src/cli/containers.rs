@@ -7,11 +7,11 @@ use std::str::FromStr;
 use berth_control::dbus::Ending;
 use berth_control::message::{Container, ContainerState};
 use clap::Args;
-use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 
 use super::api::Api;
 use super::error::Error;
+use super::follow::Changes;
 use super::{format, json_text};
 
 /// Which containers.
@@ -101,9 +101,9 @@ pub async fn restart(api: &Api, end: &End, json: bool) -> Result<String, Error> 
 pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Result<String, Error> {
     let mut done = Vec::new();
     let mut failed = false;
-    api.machine.subscribe().await?;
+    let mut changes = Changes::begin(api).await?;
     for name in &names.names {
-        let instances = match api.containers.instances(name).await {
+        let instances = match changes.during(api.containers.instances(name)).await {
             Ok(instances) => instances,
             Err(error) => {
                 eprintln!("Error: {}", Error::from(error));
@@ -112,7 +112,7 @@ pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Resul
             }
         };
         for name in &instances {
-            match one(api, &action, name).await {
+            match one(api, &mut changes, &action, name).await {
                 Ok(container) => done.push(container),
                 Err(error) => {
                     eprintln!("Error: {error}");
@@ -156,33 +156,47 @@ fn told(containers: &[Container], json: bool) -> Result<String, Error> {
     Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect())
 }
 
-/// Asks, and waits until it has come to an end, one or the other.
-async fn one(api: &Api, action: &Action, name: &str) -> Result<Container, Error> {
-    let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
-    let before: Container = api.containers.inspect(name).await?.into();
-    match action {
-        Action::Start => api.containers.start(name).await?,
-        Action::Stop(ending) => api.containers.stop_with(name, ending.clone()).await?,
-        Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await?,
-        Action::Pause => api.containers.pause(name).await?,
-        Action::Unpause => api.containers.unpause(name).await?,
-    }
-    let mut container: Container = api.containers.inspect(name).await?.into();
+/// Asks, and waits until it has come to an end, one or the other. What holds it up is told as soon as it is known.
+async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> Result<Container, Error> {
+    let before = changes.during(api.inspect(name)).await?;
+    let asking = async {
+        match action {
+            Action::Start => api.containers.start(name).await,
+            Action::Stop(ending) => api.containers.stop_with(name, ending.clone()).await,
+            Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await,
+            Action::Pause => api.containers.pause(name).await,
+            Action::Unpause => api.containers.unpause(name).await,
+        }
+    };
+    changes.during(asking).await?;
+    let mut container = changes.during(api.inspect(name)).await?;
+    let mut told = None;
     loop {
         if let Some(end) = end(action, &before, &container) {
             return end.map(|()| container);
         }
-        container = loop {
-            let gone = || {
-                Error::Refused("the control API went away while this waited; `berth ps` shows what came of it".into())
-            };
-            let change = changes.next().await.ok_or_else(gone)?;
-            let changed = change.args().map_err(Error::Broken)?.container;
-            if changed.name == name {
-                break changed.into();
-            }
+        let obstacle = obstacle(action, &container);
+        if obstacle.is_some() && obstacle != told {
+            obstacle.iter().for_each(|text| eprintln!("{text}"));
+            told = obstacle;
+        }
+        container = match changes.next_of(api, name).await {
+            // One that was made to be removed is gone with its end.
+            Err(Error::Refused(_)) if matches!(action, Action::Stop(_)) => return Ok(container),
+            next => next?,
         };
     }
+}
+
+/// What a container that is to run waits for, if that is known.
+fn obstacle(action: &Action, container: &Container) -> Option<String> {
+    let waits = matches!(container.state, ContainerState::Waiting | ContainerState::Preparing);
+    let starts = matches!(action, Action::Start | Action::Restart(_));
+    let Container { name, reason, state, .. } = container;
+    (waits && starts && !reason.is_empty()).then(|| {
+        let state = format::container_state(*state);
+        format!("{name} is {state}: {reason} (Ctrl-C leaves it to that; `berth why {name}` says more)")
+    })
 }
 
 /// Whether this is the end of what was asked for, and which.
@@ -207,9 +221,9 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
 
 /// Everything about each, as a list.
 pub async fn inspect(api: &Api, names: &Names) -> Result<String, Error> {
-    let mut found: Vec<Container> = Vec::new();
-    for name in &names.names {
-        found.push(api.containers.inspect(name).await?.into());
+    let mut found = Vec::new();
+    for name in api.instances(&names.names).await? {
+        found.push(api.inspect(&name).await?);
     }
     json_text(&found)
 }
@@ -220,7 +234,7 @@ pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Err
     for name in &arguments.names.names {
         for name in api.containers.instances(name).await? {
             api.containers.kill(&name, arguments.signal).await?;
-            done.push(api.containers.inspect(&name).await?.into());
+            done.push(api.inspect(&name).await?);
         }
     }
     told(&done, json)
@@ -239,24 +253,11 @@ fn signal(text: &str) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::peer;
     use super::*;
-    use berth_control::message::Kind;
 
     fn container(state: ContainerState, started_us: u64) -> Container {
-        Container {
-            name: "web".into(),
-            kind: Kind::User,
-            state,
-            health: berth_control::message::Health::None,
-            image: String::new(),
-            reason: String::new(),
-            pid: 0,
-            restarts: 0,
-            started_us,
-            exit_code: 1,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-        }
+        Container { started_us, exit_code: 1, ..peer::container("web", state) }
     }
 
     #[test]
@@ -302,5 +303,33 @@ mod tests {
         let ends = |state| end(&Action::Stop(Ending::default()), &before, &container(state, 5));
         assert!(ends(ContainerState::Stopping).is_none() && ends(ContainerState::Running).is_none());
         assert!(ends(ContainerState::Failed).is_some() && ends(ContainerState::Stopped).is_some());
+    }
+
+    #[test]
+    fn a_start_says_what_it_waits_for() {
+        let waiting =
+            Container { reason: "waits for db, which failed".into(), ..container(ContainerState::Waiting, 0) };
+        let text = obstacle(&Action::Start, &waiting).unwrap();
+        assert!(text.starts_with("web is waiting: waits for db, which failed ("), "{text}");
+        assert_eq!(obstacle(&Action::Stop(Ending::default()), &waiting), None);
+        let running = Container { state: ContainerState::Running, ..waiting };
+        assert_eq!(obstacle(&Action::Start, &running), None);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_also_if_its_change_was_left_out() {
+        let (api, mut peer) = peer::pair().await;
+        let names = Names { names: vec!["web".into()] };
+        let stopped = tokio::spawn(async move { each(&api, Action::Stop(Ending::default()), &names, false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["web"]).await;
+        let running = berth_control::dbus::Container::from(container(ContainerState::Running, 5));
+        peer.answer("Inspect", &running).await;
+        peer.answer("StopWith", &()).await;
+        peer.answer("Inspect", &running).await;
+        peer.tell_missed(3).await;
+        let asked = tokio::time::timeout(std::time::Duration::from_secs(10), peer.call("Inspect")).await;
+        peer.refuse(&asked.expect("nobody asks anew"), "there is no such container").await;
+        assert_eq!(stopped.await.unwrap().unwrap(), "web\n");
     }
 }

@@ -34,6 +34,9 @@ pub enum Error {
         "the control API stopped answering: {0}\nThe system container `control` may be starting again; try once more."
     )]
     Broken(zbus::Error),
+    /// The connection has ended.
+    #[error("the control API went away while this waited; `berth ps` shows what came of it")]
+    Gone,
     /// A file cannot be read.
     #[error("read {}: {source}", path.display())]
     Read {

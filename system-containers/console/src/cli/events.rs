@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use berth_control::message::Container;
 use clap::Args;
-use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::api::Api;
 use super::error::Error;
-use super::follow::gone;
+use super::follow::{Change, Changes};
 use super::{format, logs};
 
 /// Which changes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// Also what has happened since a moment (2026-11-22T10:30, UTC) or within a time (90s, 10m, 2h, 1d), as far as it is
     /// remembered: the last 256 changes
@@ -55,6 +54,11 @@ impl Arguments {
             && fits(Key::Image, &container.image)
     }
 
+    /// The same, with containers in place of names that stand for several. An error if one does not exist.
+    async fn with_instances(&self, api: &Api) -> Result<Self, Error> {
+        Ok(Self { names: api.instances(&self.names).await?, ..self.clone() })
+    }
+
     /// Whether what is remembered is wanted, at this time.
     fn looks_back(&self, now_us: u64) -> Option<u64> {
         self.since.or(self.until.filter(|until| *until <= now_us).map(|_| 0))
@@ -71,15 +75,12 @@ struct Event<'a> {
 
 /// Prints changes of states, as they happen, until it is interrupted or its time is up.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
-    let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
-    for name in &arguments.names {
-        api.containers.inspect(name).await?;
-    }
     let begun_us = format::now_us();
-    api.machine.subscribe().await?;
+    let mut changes = Changes::begin(api).await?;
+    let arguments = &changes.during(arguments.with_instances(api)).await?;
     let mut told = Told::default();
     if let Some(since_us) = arguments.looks_back(begun_us) {
-        for change in api.containers.changes_since(since_us).await? {
+        for change in changes.during(api.containers.changes_since(since_us)).await? {
             let container = change.container.into();
             if arguments.until.is_none_or(|until| change.at_us <= until) {
                 print(arguments, &container, change.at_us, json)?;
@@ -101,11 +102,16 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
         let change = tokio::select! {
             biased;
             () = &mut end => return Ok(()),
-            change = changes.next() => change.ok_or_else(gone)?,
+            change = changes.next() => change?,
         };
-        let container: Container = change.args().map_err(Error::Broken)?.container.into();
-        if !told.knows(&container) {
-            print(arguments, &container, format::now_us(), json)?;
+        match change {
+            Change::Container(container) if told.knows(&container) => {}
+            Change::Container(container) => print(arguments, &container, format::now_us(), json)?,
+            Change::Missed(count) => {
+                eprintln!(
+                    "{count} changes are missing here: the output was not read in time; `berth ps --all` shows the states"
+                );
+            }
         }
     }
 }

@@ -1,34 +1,113 @@
-//! `berth wait`: follows what happens to containers until they have ended.
+//! What happens to containers, heard without a gap; and `berth wait`, which follows it until they have ended.
+//!
+//! zbus queues a few signals and then reads nothing more, answers neither, until somebody takes them. So whoever asks
+//! while it listens does so by [`Changes::during`]. The API leaves signals out for a client that is slow all the same, and
+//! says so: then the state has to be asked for anew.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
 
 use berth_control::message::{Container, ContainerState};
-use futures_util::StreamExt;
+use futures_util::stream::select;
+use futures_util::{Stream, StreamExt};
 
 use super::api::Api;
 use super::containers::Names;
 use super::error::Error;
 
-/// Waits until each has ended and prints their exit codes in the order of the names, a line each, as docker's does.
-pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error> {
-    let mut changes = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
-    api.machine.subscribe().await?;
-    let mut ended = Vec::new();
-    for name in &names.names {
-        let mut container: Container = api.containers.inspect(name).await?.into();
-        let run = container.started_us;
-        while !has_ended(&container, run) {
-            let change = changes.next().await.ok_or_else(gone)?.args().map_err(Error::Broken)?.container;
-            // A change of it that was told meanwhile may be older than what is known; asking again is always right, as long
-            // as it is there: one that was made to be removed is gone with its end.
-            if change.name == *name {
-                container = api.containers.inspect(name).await.map_or_else(|_| change.into(), Into::into);
+/// What is heard.
+#[derive(Debug)]
+pub enum Change {
+    /// A container is like this now.
+    Container(Box<Container>),
+    /// So many changes were left out.
+    Missed(u64),
+}
+
+/// The changes from the moment of [`Self::begin`], in their order.
+pub struct Changes {
+    signals: Pin<Box<dyn Stream<Item = zbus::Result<Change>> + Send>>,
+    heard: VecDeque<zbus::Result<Change>>,
+}
+
+impl Changes {
+    /// Listens.
+    pub async fn begin(api: &Api) -> Result<Self, Error> {
+        let changed = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
+        let missed = api.machine.receive_missed().await.map_err(Error::Broken)?;
+        let changed = changed.map(|signal| Ok(Change::Container(Box::new(signal.args()?.container.into()))));
+        let missed = missed.map(|signal| Ok(Change::Missed(signal.args()?.count)));
+        let mut changes = Self { signals: Box::pin(select(changed, missed)), heard: VecDeque::new() };
+        changes.during(api.machine.subscribe()).await?;
+        Ok(changes)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Result<Change, Error> {
+        let next = match self.heard.pop_front() {
+            Some(heard) => heard,
+            None => self.signals.next().await.ok_or(Error::Gone)?,
+        };
+        next.map_err(Error::Broken)
+    }
+
+    /// Waits for an answer, and listens meanwhile.
+    pub async fn during<T>(&mut self, answer: impl Future<Output = T>) -> T {
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                Some(heard) = self.signals.next() => self.heard.push_back(heard),
             }
         }
-        ended.push(container);
+    }
+
+    /// The container, as it is after the next change that may be one of it. What was told may be older than what is known;
+    /// asking again is always right, as long as it is there: one that was made to be removed is gone with its end.
+    pub async fn next_of(&mut self, api: &Api, name: &str) -> Result<Container, Error> {
+        loop {
+            let told = match self.next().await? {
+                Change::Container(told) if told.name == name => Some(*told),
+                Change::Container(_) => continue,
+                Change::Missed(_) => None,
+            };
+            return match (self.during(api.inspect(name)).await, told) {
+                (Err(Error::Refused(_)), Some(told)) => Ok(told),
+                (container, _) => container,
+            };
+        }
+    }
+}
+
+/// Waits until each has ended and prints their exit codes in the order of the names, a line each, as docker's does.
+pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error> {
+    let mut changes = Changes::begin(api).await?;
+    let mut containers = Vec::new();
+    // All of them before any is waited for: one that ends meanwhile may be gone then.
+    for name in changes.during(api.instances(&names.names)).await? {
+        containers.push(changes.during(api.inspect(&name)).await?);
+    }
+    let runs: Vec<u64> = containers.iter().map(|container| container.started_us).collect();
+    let runs_on = |(container, run): &(&mut Container, &u64)| !has_ended(container, **run);
+    while containers.iter_mut().zip(&runs).any(|one| runs_on(&one)) {
+        let change = changes.next().await?;
+        for (container, _) in containers.iter_mut().zip(&runs).filter(runs_on) {
+            let told = match &change {
+                Change::Container(told) if told.name == container.name => Some(told),
+                Change::Container(_) => continue,
+                Change::Missed(_) => None,
+            };
+            *container = match (changes.during(api.inspect(&container.name)).await, told) {
+                (Err(Error::Refused(_)), Some(told)) => (**told).clone(),
+                (now, _) => now?,
+            };
+        }
     }
     if json {
-        return super::json_text(&ended);
+        return super::json_text(&containers);
     }
-    Ok(ended.iter().map(|container| format!("{}\n", container.exit_code)).collect())
+    Ok(containers.iter().map(|container| format!("{}\n", container.exit_code)).collect())
 }
 
 /// Whether that run is over: it does not run, or it is another run by now.
@@ -37,38 +116,74 @@ fn has_ended(container: &Container, run: u64) -> bool {
     matches!(container.state, Stopped | Failed | Backoff) || container.started_us != run
 }
 
-/// The answer of a connection that has ended.
-pub fn gone() -> Error {
-    Error::Refused("the control API went away while this waited; `berth ps` shows what came of it".into())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use berth_control::message::Kind;
+    use std::time::Duration;
 
-    fn container(state: ContainerState, started_us: u64) -> Container {
-        Container {
-            name: "job".into(),
-            kind: Kind::User,
-            state,
-            health: berth_control::message::Health::None,
-            image: String::new(),
-            reason: "exited with code 3".into(),
-            pid: 0,
-            restarts: 0,
-            started_us,
-            exit_code: 3,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-        }
+    use super::super::api::peer::{self, container};
+    use super::*;
+
+    fn names(names: &[&str]) -> Names {
+        Names { names: names.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    fn dictionary(container: &Container) -> berth_control::dbus::Container {
+        container.clone().into()
     }
 
     #[test]
     fn a_run_is_over_when_it_has_ended_or_another_has_begun() {
+        let container = |state, started_us| Container { started_us, ..container("job", state) };
         assert!(!has_ended(&container(ContainerState::Running, 5), 5));
         assert!(!has_ended(&container(ContainerState::Stopping, 5), 5));
         assert!(has_ended(&container(ContainerState::Running, 6), 5));
         assert!(has_ended(&container(ContainerState::Backoff, 5), 5));
+    }
+
+    #[tokio::test]
+    async fn an_end_among_changes_that_were_left_out_is_found() {
+        let (api, mut peer) = peer::pair().await;
+        let waited = tokio::spawn(async move { wait(&api, &names(&["job"]), false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["job"]).await;
+        peer.answer("Inspect", &dictionary(&container("job", ContainerState::Running))).await;
+        peer.tell_missed(7).await;
+        let answer = dictionary(&container("job", ContainerState::Stopped));
+        let answered = tokio::time::timeout(Duration::from_secs(10), peer.answer("Inspect", &answer)).await;
+        answered.expect("nobody asks anew");
+        assert_eq!(waited.await.unwrap().unwrap(), "3\n");
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_through_however_many_changes_are_before_it() {
+        let (api, mut peer) = peer::pair().await;
+        let waited = tokio::spawn(async move { wait(&api, &names(&["job"]), false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["job"]).await;
+        let call = peer.call("Inspect").await;
+        for _ in 0..200 {
+            peer.tell(&container("web", ContainerState::Running)).await;
+        }
+        peer.reply(&call, &dictionary(&container("job", ContainerState::Stopped))).await;
+        let waited = tokio::time::timeout(Duration::from_secs(10), waited).await;
+        assert_eq!(waited.expect("the answer is behind changes that nobody takes").unwrap().unwrap(), "3\n");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_gone_with_its_end_is_waited_for_beside_others() {
+        let (api, mut peer) = peer::pair().await;
+        let waited = tokio::spawn(async move { wait(&api, &names(&["web", "job"]), false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["web"]).await;
+        peer.answer("Instances", &vec!["job"]).await;
+        for name in ["web", "job"] {
+            peer.answer("Inspect", &dictionary(&container(name, ContainerState::Running))).await;
+        }
+        for name in ["job", "web"] {
+            peer.tell(&Container { exit_code: 4, ..container(name, ContainerState::Stopped) }).await;
+            let call = peer.call("Inspect").await;
+            peer.refuse(&call, "there is no such container").await;
+        }
+        assert_eq!(waited.await.unwrap().unwrap(), "4\n4\n");
     }
 }
