@@ -16,8 +16,8 @@ use super::{format, logs};
 /// Which changes.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Also what has happened since a moment (2026-11-22T10:30, UTC) or within a time (90s, 10m, 2h, 1d), as far as it is
-    /// remembered: the last 256 changes
+    /// Also what has happened since a moment (2026-11-22T10:30, UTC without a zone) or within a time (90s, 1h30m, 1d), as far
+    /// as it is remembered: the last 256 changes
     #[arg(long, value_name = "TIME", value_parser = logs::since)]
     since: Option<u64>,
     /// End at a moment; one that is past shows what is remembered from before

@@ -117,14 +117,21 @@ pub fn moment(us: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
 }
 
-/// The opposite, as far as people type it: `2026-11-22`, `2026-11-22T10:30`, `2026-11-22T10:30:05Z`; UTC.
+/// The opposite, as far as people type it: RFC 3339, whose time, seconds, fraction and zone may be left out; UTC without
+/// a zone.
 pub fn parse_moment(text: &str) -> Option<u64> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "0:0"));
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+    const DATE: usize = "2026-11-22".len();
+    let (text, ahead) = match text.rfind(['+', '-']).filter(|at| *at > DATE) {
+        Some(at) => (text.get(..at)?, zone(text.get(at..)?)?),
+        None => (text.strip_suffix(['Z', 'z']).unwrap_or(text), 0),
+    };
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "0"));
+    let mut date = date.splitn(3, '-').map(number);
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.splitn(3, ':').map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next().unwrap_or(Some(0))?);
+    let (time, us) = time.split_once('.').map_or(Some((time, 0)), |(time, digits)| Some((time, fraction(digits)?)))?;
+    let mut time = time.splitn(3, ':').map(number);
+    let (hour, minute) = (time.next()??, time.next().unwrap_or(Some(0))?);
+    let second = time.next().unwrap_or(Some(0))?;
     let in_range = (1970..=9999).contains(&year)
         && (1..=12).contains(&month)
         && (1..=31).contains(&day)
@@ -140,7 +147,59 @@ pub fn parse_moment(text: &str) -> Option<u64> {
     let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
     let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
     let days = era * 146_097 + of_era - 719_468;
-    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000)
+    let local = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(local.checked_add_signed(-ahead)? * 1_000_000 + us)
+}
+
+/// `+02:00` in seconds.
+fn zone(text: &str) -> Option<i64> {
+    let (sign, text) = text.split_at_checked(1)?;
+    let (hours, minutes) = text.split_once(':')?;
+    let seconds = i64::try_from(number(hours)? * 3_600 + number(minutes)? * 60).ok()?;
+    (seconds < 86_400).then_some(if sign == "-" { -seconds } else { seconds })
+}
+
+/// Nothing but digits, unlike the standard library, which takes a sign.
+fn number(digits: &str) -> Option<u64> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// What stands behind the point of a number of seconds, in microseconds; more digits than that are cut off.
+fn fraction(digits: &str) -> Option<u64> {
+    number(digits)?;
+    digits
+        .bytes()
+        .chain(std::iter::repeat(b'0'))
+        .take(6)
+        .try_fold(0, |sum: u64, digit| Some(sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Seconds since 1970, `1795343400` or `1795343400.25`, in microseconds.
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let (seconds, digits) = text.split_once('.').unwrap_or((text, "0"));
+    number(seconds)?.checked_mul(1_000_000)?.checked_add(fraction(digits)?)
+}
+
+/// A length of time, `90s` or `1h30m`, in microseconds.
+pub fn parse_span(text: &str) -> Option<u64> {
+    const UNITS: [(&str, f64); 6] =
+        [("d", 86_400e6), ("h", 3_600e6), ("m", 60e6), ("s", 1e6), ("ms", 1e3), ("us", 1.0)];
+    // What a floating point number holds exactly: 285 years.
+    const LONGEST: f64 = 9e15;
+    let (mut total, mut rest) = (0.0, text);
+    loop {
+        let end = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+        let (count, behind) = rest.split_at_checked(end)?;
+        let end = behind.find(|character: char| !character.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, next) = behind.split_at_checked(end)?;
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        total += count.parse::<f64>().ok()? * factor;
+        if next.is_empty() {
+            break;
+        }
+        rest = next;
+    }
+    (total < LONGEST).then_some(total as u64)
 }
 
 #[cfg(test)]
@@ -190,8 +249,44 @@ mod tests {
         assert_eq!(moment(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(parse_moment("1970-01-01"), Some(0));
         assert_eq!(parse_moment("2100-03-01 00:00"), Some(4_107_542_400_000_000));
-        for wrong in ["", "yesterday", "2024-13-01", "2024-02-01T25:00", "1969-12-31", "2024"] {
+        assert_eq!(parse_moment(&moment(us + 7)), Some(us + 7));
+        for same in ["2024-02-29T12:34:56", "2024-02-29t14:34:56.000+02:00", "2024-02-29 05:04:56.0000009-07:30"] {
+            assert_eq!(parse_moment(same), Some(us), "{same}");
+        }
+        assert_eq!(parse_moment("2024-02-29T12"), parse_moment("2024-02-29T13:00+01:00"));
+        for wrong in [
+            "",
+            "yesterday",
+            "2024-13-01",
+            "2024-02-01T25:00",
+            "1969-12-31",
+            "2024",
+            "2024-02-01T",
+            "2024-02-01T10:+5",
+            "2024-02-01T10:00:00.",
+            "2024-02-01T10:00:00.x",
+            "2024-02-01T10:00+2",
+            "1970-01-01T00:00+01:00",
+        ] {
             assert_eq!(parse_moment(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_length_of_time_and_a_number_of_seconds_are_read() {
+        for (text, us) in
+            [("90s", 90_000_000), ("1h30m", 5_400_000_000), ("1.5s", 1_500_000), ("2d1ms", 172_800_001_000)]
+        {
+            assert_eq!(parse_span(text), Some(us), "{text}");
+        }
+        for (text, us) in [("7", 7_000_000), ("7.25", 7_250_000), ("7.123456789", 7_123_456)] {
+            assert_eq!(parse_seconds(text), Some(us), "{text}");
+        }
+        for wrong in ["", "s", "5", "5x", "1h30", "-5s", "1..5s", "9999999999d"] {
+            assert_eq!(parse_span(wrong), None, "{wrong}");
+        }
+        for wrong in ["", ".5", "7.", "-7", "7.x", "99999999999999999999"] {
+            assert_eq!(parse_seconds(wrong), None, "{wrong}");
         }
     }
 }

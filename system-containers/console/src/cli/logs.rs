@@ -29,7 +29,8 @@ pub struct Arguments {
     /// Only the last so many lines of each container; `all` for all
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
     tail: Tail,
-    /// Only what was printed since a moment (2026-11-22T10:30, UTC) or within a time (90s, 10m, 2h, 1d)
+    /// Only what was printed since a moment (as --timestamps prints it, or shorter: 2026-11-22T10:30, UTC without a zone; or
+    /// seconds since 1970), or within a time (90s, 1h30m, 1d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<u64>,
     /// Only what was printed until a moment, or until so long ago
@@ -57,22 +58,15 @@ fn tail(text: &str) -> Result<Tail, String> {
 /// In microseconds since 1970.
 pub fn since(text: &str) -> Result<u64, String> {
     since_from(text, format::now_us()).ok_or_else(|| {
-        "neither a moment like 2026-11-22T10:30 (UTC) or 1795343400 nor a time like 90s, 10m, 2h, 1d".to_owned()
+        "neither a moment like 2026-11-22T10:30 (UTC), 2026-11-22T10:30:05.25+01:00 or 1795343400 nor a time like 90s, \
+         1h30m, 1d"
+            .to_owned()
     })
 }
 
 fn since_from(text: &str, now_us: u64) -> Option<u64> {
-    let unit = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        // As docker has it: seconds since 1970.
-        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => return text.parse::<u64>().ok()?.checked_mul(1_000_000),
-        _ => return format::parse_moment(text),
-    };
-    let count: u64 = text.get(..text.len() - 1)?.parse().ok()?;
-    Some(now_us.saturating_sub(count.checked_mul(unit)?.checked_mul(1_000_000)?))
+    let ago = || format::parse_span(text).map(|us| now_us.saturating_sub(us));
+    ago().or_else(|| format::parse_seconds(text)).or_else(|| format::parse_moment(text))
 }
 
 /// How a line is printed.
@@ -284,6 +278,10 @@ mod tests {
         assert_eq!(since_from("2h", now), Some(now - 7_200_000_000));
         assert_eq!(since_from("2024-02-29T12:34:56Z", 0), Some(now));
         assert_eq!(since_from("1709210096", 0), Some(now));
+        assert_eq!(since_from("1h30m", now), Some(now - 5_400_000_000));
+        // What `logs -t` prints.
+        assert_eq!(since_from(&format::moment(now + 5), 0), Some(now + 5));
+        assert_eq!(since_from("1709210096.5", 0), Some(now + 500_000));
         assert_eq!(since_from("99999999999999999999d", now), None);
         assert_eq!(since_from("99999999999999999", now), None);
         assert_eq!(since_from("soon", now), None);
