@@ -61,13 +61,23 @@ impl Api {
         Ok(self.containers.inspect(name).await?.into())
     }
 
-    /// The containers that names stand for: themselves, or all replicas of those that have them.
+    /// The containers that names stand for: themselves, or all replicas of those that have them. A name that this client
+    /// may not ask about, or that is unknown, stands for itself: what is done with it says what is wrong.
     pub async fn instances(&self, names: &[String]) -> Result<Vec<String>, Error> {
         let mut all = Vec::new();
         for name in names {
-            all.extend(self.containers.instances(name).await?);
+            match self.containers.instances(name).await {
+                Err(ApiError::Refused(_)) => all.push(name.clone()),
+                instances => all.extend(instances?),
+            }
         }
         Ok(all)
+    }
+
+    /// The one container that a command is for; of several replicas the first, as Compose has it.
+    pub async fn first_instance(&self, name: &str) -> Result<String, Error> {
+        let instances = self.instances(&[name.to_owned()]).await?;
+        Ok(instances.into_iter().next().unwrap_or_default())
     }
 
     /// Every container as it is now.

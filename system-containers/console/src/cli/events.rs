@@ -56,7 +56,11 @@ impl Arguments {
 
     /// The same, with containers in place of names that stand for several. An error if one does not exist.
     async fn with_instances(&self, api: &Api) -> Result<Self, Error> {
-        Ok(Self { names: api.instances(&self.names).await?, ..self.clone() })
+        let names = api.instances(&self.names).await?;
+        for name in &names {
+            api.inspect(name).await?;
+        }
+        Ok(Self { names, ..self.clone() })
     }
 
     /// Whether what is remembered is wanted, at this time.

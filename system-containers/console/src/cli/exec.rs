@@ -1,7 +1,8 @@
 //! `berth exec`: a further program in a running container, on this command's own streams.
 //!
-//! Detached, it returns at once, and nobody learns how the program ends. Otherwise PID 1 gives the streams to the program itself, so this command only waits. With a terminal it gets the master and
-//! stands between it and the terminal it was typed on.
+//! Detached, it returns at once, and nobody learns how the program ends. Otherwise PID 1 gives the streams to the program
+//! itself, so this command only waits. With a terminal it gets the master and stands between it and the terminal it was
+//! typed on.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,7 +41,7 @@ pub struct Arguments {
     /// Where the program starts
     #[arg(short = 'w', long = "workdir", value_name = "PATH")]
     directory: Option<String>,
-    /// The container
+    /// The container; of several replicas it is the first, unless one is named
     #[arg(value_name = "NAME")]
     name: String,
     /// The program and its arguments
@@ -62,7 +63,7 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
         rows: size.map(|size| size.rows),
         columns: size.map(|size| size.columns),
     };
-    let name = arguments.name.as_str();
+    let name = &api.first_instance(&arguments.name).await?;
     let end = if arguments.detach {
         let streams = vec![null()?.into(), null()?.into(), null()?.into()];
         api.containers.execute(name, execution, streams).await?;
@@ -136,6 +137,20 @@ mod tests {
     struct Line {
         #[command(flatten)]
         arguments: Arguments,
+    }
+
+    #[tokio::test]
+    async fn a_program_runs_in_the_first_of_several_replicas() {
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let arguments = Line::try_parse_from(["exec", "-d", "web", "true"]).unwrap().arguments;
+        let answers = async {
+            peer.answer("Instances", &vec!["web-1", "web-2"]).await;
+            let call = peer.call("Execute").await;
+            let (name, ..): (String, Execution, Vec<zbus::wire::OwnedFd>) = call.body().deserialize().unwrap();
+            assert_eq!(name, "web-1");
+            peer.reply(&call, &zbus::wire::OwnedFd::from(null().unwrap())).await;
+        };
+        tokio::join!(run(&api, arguments), answers).0.unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
 use berth_control::dbus::LogQuery;
-use berth_control::logs::Line;
+use berth_control::logs::{INIT, KERNEL, Line};
 use berth_control::message::Stream;
 use clap::Args;
 
@@ -20,7 +20,7 @@ use super::format;
 /// Which lines.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The containers; `kernel` is the kernel's log, `init` that of PID 1
+    /// The containers, or what is declared with replicas; `kernel` is the kernel's log, `init` that of PID 1
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Go on with new lines until interrupted
@@ -87,9 +87,16 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
         follow: Some(arguments.follow),
     };
     let mut readers = Vec::new();
+    let mut names = Vec::new();
     for name in &arguments.names {
-        let pipe = api.containers.logs(name, query.clone()).await?;
-        readers.push((name.clone(), BufReader::new(File::from(OwnedFd::from(pipe)))));
+        match [KERNEL, INIT].contains(&name.as_str()) {
+            true => names.push(name.clone()),
+            false => names.extend(api.instances(std::slice::from_ref(name)).await?),
+        }
+    }
+    for name in names {
+        let pipe = api.containers.logs(&name, query.clone()).await?;
+        readers.push((name, BufReader::new(File::from(OwnedFd::from(pipe)))));
     }
     let form = Form { json, names: readers.len() > 1, timestamps: arguments.timestamps };
     let (mut output, mut errors) = (io::stdout().lock(), io::stderr().lock());
@@ -218,6 +225,33 @@ fn print(name: &str, record: &[u8], form: Form, output: &mut impl Write, errors:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[tokio::test]
+    async fn the_logs_of_all_replicas_are_asked_for_and_that_of_the_kernel_as_it_is() {
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let words = ["logs", "kernel", "web", "secret"];
+        let arguments = <Command as clap::Parser>::try_parse_from(words).unwrap().arguments;
+        let answers = async {
+            peer.answer("Instances", &vec!["web-1", "web-2"]).await;
+            // Who may only see logs is told nothing of replicas.
+            let call = peer.call("Instances").await;
+            peer.refuse(&call, "add containers.list").await;
+            for name in ["kernel", "web-1", "web-2", "secret"] {
+                let call = peer.call("Logs").await;
+                assert_eq!(call.body().deserialize::<(String, LogQuery)>().unwrap().0, name);
+                let (reader, mut writer) = std::io::pipe().unwrap();
+                writer.write_all(b"\n").unwrap();
+                peer.reply(&call, &zbus::wire::OwnedFd::from(OwnedFd::from(reader))).await;
+            }
+        };
+        tokio::join!(run(&api, &arguments, false), answers).0.unwrap();
+    }
 
     const PLAIN: Form = Form { json: false, names: false, timestamps: false };
 

@@ -35,7 +35,7 @@ pub struct Attach {
     no_stdin: bool,
     #[command(flatten)]
     leaving: Leaving,
-    /// The container
+    /// The container; of several replicas it is the first, unless one is named
     #[arg(value_name = "NAME")]
     name: String,
 }
@@ -108,6 +108,7 @@ async fn run_it(socket: &Path, arguments: Arguments, json: bool) -> Result<Strin
 /// Attaches to a container that runs, and returns when it has ended or this command has left.
 pub async fn attach(api: &Api, arguments: Attach) -> Result<String, Error> {
     let Attach { no_stdin, leaving, name } = arguments;
+    let name = api.first_instance(&name).await?;
     let session = Session::new(api.containers.attach(&name).await?.into());
     outcome(&name, session.attend(leaving.manner(!no_stdin))?)
 }
@@ -146,4 +147,32 @@ fn outcome(name: &str, left: Left) -> Result<String, Error> {
 fn could_not_run(name: &str, end: &ExecutionEnd) -> Error {
     eprintln!("Error: {name}: {}", end.reason);
     Error::Ended(end.exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use berth_control::channel::Channel;
+    use berth_control::message::ToClient;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_of_several_replicas_is_attached_to() {
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let leaving = Leaving { detach_keys: Keys::default(), sig_proxy: false };
+        let arguments = Attach { no_stdin: true, leaving, name: "web".into() };
+        let (init, client) = Channel::pair().unwrap();
+        let end = ExecutionEnd { exit_code: 3, reason: String::new() };
+        init.send(&ToClient::Ended(end), &[]).unwrap();
+        let answers = async {
+            peer.answer("Instances", &vec!["web-1", "web-2"]).await;
+            let call = peer.call("Attach").await;
+            assert_eq!(call.body().deserialize::<String>().unwrap(), "web-1");
+            peer.reply(&call, &zbus::wire::OwnedFd::from(OwnedFd::from(client))).await;
+        };
+        let (attached, ()) = tokio::join!(attach(&api, arguments), answers);
+        assert!(matches!(attached, Err(Error::Ended(3))), "{attached:?}");
+    }
 }

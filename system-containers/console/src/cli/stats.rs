@@ -51,11 +51,12 @@ struct Row {
 pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> Result<(), Error> {
     let mut output = io::stdout().lock();
     let live = !arguments.no_stream && !json && output.is_terminal();
+    let arguments = &Arguments { names: api.instances(&arguments.names).await?, ..*arguments };
     let mut before = look(api, arguments).await?;
     for name in &arguments.names {
         if !before.1.contains_key(name) {
             // Says that there is none, or else it does not run.
-            api.containers.inspect(name).await?;
+            api.inspect(name).await?;
             return Err(Error::Refused(format!("container {name} is not running; `-a` shows it all the same")));
         }
     }

@@ -27,7 +27,11 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
     let mut causes = Vec::new();
     match arguments.names.as_slice() {
         [kind, name] if kind == "link" => causes = of_link(&machine.links, name)?,
-        [name] => causes = chain(name).await?,
+        [_] => {
+            for name in api.instances(&arguments.names).await? {
+                causes.extend(chain(&name).await?);
+            }
+        }
         [_, second, ..] => return Err(Error::Refused(format!("one name at a time, or `link {second}`"))),
         [] => {
             let (of_containers, others): (Vec<&String>, Vec<&String>) =
