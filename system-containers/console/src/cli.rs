@@ -230,9 +230,9 @@ fn run(arguments: Arguments) -> Result<(), Error> {
 async fn ask(command: Command, options: &Options) -> Result<String, Error> {
     let api = match command {
         Command::Run(arguments) => return run::run(&options.socket, *arguments, options.json).await,
-        Command::Reboot(_) => return power::run(&options.socket, PowerAction::Reboot).await,
-        Command::PowerOff(_) => return power::run(&options.socket, PowerAction::PowerOff).await,
-        Command::Halt(_) => return power::run(&options.socket, PowerAction::Halt).await,
+        Command::Reboot(_) => return power::run(&options.socket, PowerAction::Reboot, options.json).await,
+        Command::PowerOff(_) => return power::run(&options.socket, PowerAction::PowerOff, options.json).await,
+        Command::Halt(_) => return power::run(&options.socket, PowerAction::Halt, options.json).await,
         _ => Api::connect(&options.socket).await?,
     };
     let json = options.json;
@@ -245,7 +245,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Plan(files) => apply::plan(&api, &files, json).await,
         Command::Apply(arguments) => apply::run(&api, &arguments, json).await,
         Command::Network(arguments) => network::run(&api, &arguments, json).await,
-        Command::Confirm => apply::confirm(&api).await,
+        Command::Confirm => apply::confirm(&api, json).await,
         Command::Start(arguments) => run::start(&api, arguments, json).await,
         Command::Stop(end) => containers::stop(&api, &end, json).await,
         Command::Restart(end) => containers::restart(&api, &end, json).await,
@@ -270,12 +270,12 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Images(arguments) => images::list::run(&api, &arguments, json).await,
         Command::Image(image::Image::Inspect(arguments)) => image::inspect(&api, &arguments).await,
         Command::Push(push) => images::push(&api, &push, json).await,
-        Command::Login(arguments) => login::login(&api, &arguments).await,
-        Command::Logout(arguments) => login::logout(&api, &arguments).await,
-        Command::Save(arguments) => image::save(&api, &arguments).await,
-        Command::Import(arguments) => image::import(&api, &arguments).await,
-        Command::Tag(arguments) => image::tag(&api, &arguments).await,
-        Command::Rmi(arguments) => image::remove(&api, &arguments).await,
+        Command::Login(arguments) => login::login(&api, &arguments, json).await,
+        Command::Logout(arguments) => login::logout(&api, &arguments, json).await,
+        Command::Save(arguments) => image::save(&api, &arguments, json).await,
+        Command::Import(arguments) => image::import(&api, &arguments, json).await,
+        Command::Tag(arguments) => image::tag(&api, &arguments, json).await,
+        Command::Rmi(arguments) => image::remove(&api, &arguments, json).await,
         Command::Pull(pull) => images::pull(&api, &pull, json).await,
         Command::Reexec(arguments) => power::reexecute(&api, &arguments, json).await,
         Command::Prune(arguments) => prune::run(&api, &arguments, json).await,
@@ -291,6 +291,11 @@ fn json_text<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?;
     text.push('\n');
     Ok(text)
+}
+
+/// What a command that has no answer of its own says: its text to people, what was done to programs.
+fn told(json: bool, done: serde_json::Value, text: String) -> Result<String, Error> {
+    if json { json_text(&done) } else { Ok(text) }
 }
 
 #[cfg(test)]

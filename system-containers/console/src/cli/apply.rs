@@ -12,7 +12,7 @@ use zbus::wire::OwnedFd;
 
 use super::api::Api;
 use super::error::Error;
-use super::json_text;
+use super::{json_text, told};
 
 /// Configuration files.
 #[derive(Debug, Args)]
@@ -81,9 +81,9 @@ fn beside_networks(plan: &Plan) -> Option<&str> {
 }
 
 /// Lets what was applied on trial stay.
-pub async fn confirm(api: &Api) -> Result<String, Error> {
+pub async fn confirm(api: &Api, json: bool) -> Result<String, Error> {
     api.machine.confirm().await?;
-    Ok(String::new())
+    told(json, serde_json::json!({ "confirmed": true }), String::new())
 }
 
 impl Files {
@@ -184,6 +184,15 @@ fn write_change(text: &mut String, indent: &str, change: &Change) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_confirmation_is_told_to_programs() {
+        for (json, told) in [(true, "{\n  \"confirmed\": true\n}\n"), (false, "")] {
+            let (api, mut peer) = crate::cli::api::peer::pair().await;
+            let (confirmed, ()) = tokio::join!(confirm(&api, json), peer.answer("Confirm", &()));
+            assert_eq!(confirmed.unwrap(), told);
+        }
+    }
 
     #[test]
     fn a_plan_says_what_happens_to_whom_and_why() {

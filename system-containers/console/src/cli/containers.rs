@@ -125,7 +125,7 @@ pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Resul
 }
 
 /// What is printed in any case, and whether that was all.
-fn end_with(text: String, failed: bool) -> Result<String, Error> {
+pub fn end_with(text: String, failed: bool) -> Result<String, Error> {
     if failed {
         print!("{text}");
         return Err(Error::Told);

@@ -11,7 +11,7 @@ use zbus::wire::OwnedFd as Passed;
 
 use super::api::Api;
 use super::error::Error;
-use super::{answers, json_text};
+use super::{answers, containers, json_text, told};
 
 /// What about an image.
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,7 @@ pub struct Remove {
 }
 
 /// Writes an archive that is an OCI layout and what `docker save` writes at once.
-pub async fn save(api: &Api, arguments: &Save) -> Result<String, Error> {
+pub async fn save(api: &Api, arguments: &Save, json: bool) -> Result<String, Error> {
     let target = match &arguments.output {
         Some(path) => OwnedFd::from(create(path)?),
         None if io::stdout().is_terminal() => {
@@ -84,7 +84,10 @@ pub async fn save(api: &Api, arguments: &Save) -> Result<String, Error> {
         // Half an archive is worse than none; the error that counts is the first.
         let _ = std::fs::remove_file(path);
     }
-    saved.map(|_| String::new())
+    saved?;
+    // Without a file the archive is the output.
+    let json = json && arguments.output.is_some();
+    told(json, serde_json::json!({ "images": arguments.images, "output": arguments.output }), String::new())
 }
 
 /// As somebody who had the file before has it; what is inside is not for all.
@@ -94,7 +97,7 @@ fn create(path: &Path) -> Result<File, Error> {
 }
 
 /// Prints the names and digests of what came in.
-pub async fn import(api: &Api, arguments: &Import) -> Result<String, Error> {
+pub async fn import(api: &Api, arguments: &Import, json: bool) -> Result<String, Error> {
     let file = arguments.file.as_ref().filter(|file| file.as_os_str() != "-");
     let (source, name) = match file {
         Some(path) => {
@@ -104,32 +107,31 @@ pub async fn import(api: &Api, arguments: &Import) -> Result<String, Error> {
         None => (io::stdin().as_fd().try_clone_to_owned().map_err(Error::Output)?, String::new()),
     };
     let texts = end(api.images.import(source.into(), &name).await?)?;
-    Ok(texts.iter().map(|text| format!("{text}\n")).collect())
+    let text = texts.iter().map(|text| format!("{text}\n")).collect();
+    told(json, texts.into(), text)
 }
 
 /// Gives an image a further name.
-pub async fn tag(api: &Api, arguments: &Tag) -> Result<String, Error> {
-    end(api.images.tag(&arguments.source, &arguments.target).await?).map(|_| String::new())
+pub async fn tag(api: &Api, arguments: &Tag, json: bool) -> Result<String, Error> {
+    let Tag { source, target } = arguments;
+    end(api.images.tag(source, target).await?)?;
+    told(json, serde_json::json!({ "source": source, "target": target }), String::new())
 }
 
 /// Prints each name that is gone.
-pub async fn remove(api: &Api, arguments: &Remove) -> Result<String, Error> {
-    let mut printed = String::new();
-    let mut failed = false;
+pub async fn remove(api: &Api, arguments: &Remove, json: bool) -> Result<String, Error> {
+    let (mut gone, mut failed) = (Vec::new(), false);
     for image in &arguments.images {
         match async { end(api.images.remove(image, arguments.force).await?) }.await {
-            Ok(_) => printed.push_str(&format!("{image}\n")),
+            Ok(_) => gone.push(image.as_str()),
             Err(error) => {
                 failed = true;
                 eprintln!("Error: {error}");
             }
         }
     }
-    if !failed {
-        return Ok(printed);
-    }
-    print!("{printed}");
-    Err(Error::Told)
+    let text = gone.iter().map(|image| format!("{image}\n")).collect();
+    containers::end_with(told(json, gone.into(), text)?, failed)
 }
 
 /// As JSON, a list.
@@ -158,6 +160,24 @@ fn read_end(pipe: impl BufRead) -> Result<Vec<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_is_told_what_was_named_and_removed() {
+        let done = || -> Passed {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let line = serde_json::to_string(&End::Done(Vec::new())).unwrap();
+            std::io::Write::write_all(&mut writer, line.as_bytes()).unwrap();
+            OwnedFd::from(reader).into()
+        };
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let (tagged, removed) = (done(), done());
+        let arguments = Tag { source: "a:1".into(), target: "b:1".into() };
+        let (told, ()) = tokio::join!(tag(&api, &arguments, true), peer.answer("Tag", &tagged));
+        assert_eq!(told.unwrap(), "{\n  \"source\": \"a:1\",\n  \"target\": \"b:1\"\n}\n");
+        let arguments = Remove { force: false, images: vec!["b:1".into()] };
+        let (told, ()) = tokio::join!(remove(&api, &arguments, true), peer.answer("Remove", &removed));
+        assert_eq!(told.unwrap(), "[\n  \"b:1\"\n]\n");
+    }
 
     #[test]
     fn the_end_that_the_engine_tells_is_that_of_the_command() {

@@ -9,6 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::api::Api;
 use super::error::Error;
 use super::image::end;
+use super::told;
 
 /// Where to, and as whom.
 #[derive(Debug, Args)]
@@ -33,16 +34,18 @@ pub struct Logout {
 }
 
 /// Asks the registry first, and keeps what it takes.
-pub async fn login(api: &Api, arguments: &Login) -> Result<String, Error> {
+pub async fn login(api: &Api, arguments: &Login, json: bool) -> Result<String, Error> {
     let Login { username, registry, password_stdin } = arguments;
     let password = if *password_stdin { line(io::stdin().lock())? } else { ask()? };
     end(api.images.login(registry, username, &password).await?)?;
-    Ok(format!("{username} is logged in to {registry}\n"))
+    let done = serde_json::json!({ "username": username, "registry": registry });
+    told(json, done, format!("{username} is logged in to {registry}\n"))
 }
 
 /// Forgets what was kept.
-pub async fn logout(api: &Api, arguments: &Logout) -> Result<String, Error> {
-    end(api.images.logout(&arguments.registry).await?).map(|_| String::new())
+pub async fn logout(api: &Api, arguments: &Logout, json: bool) -> Result<String, Error> {
+    end(api.images.logout(&arguments.registry).await?)?;
+    told(json, serde_json::json!({ "registry": arguments.registry }), String::new())
 }
 
 fn line(mut input: impl BufRead) -> Result<String, Error> {

@@ -42,7 +42,7 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
             if json { json_text(&links) } else { Ok(render(&links)) }
         }
         Some(Command::Apply(arguments)) => apply::run_for_network(api, arguments, json).await,
-        Some(Command::Confirm) => apply::confirm(api).await,
+        Some(Command::Confirm) => apply::confirm(api, json).await,
     }
 }
 

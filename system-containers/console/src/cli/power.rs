@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::api::Api;
 use super::error::Error;
-use super::json_text;
+use super::{json_text, told};
 
 /// What busybox's commands of these names take. All of it means what happens anyway or is not needed: containers are
 /// stopped in order, file systems are always synced.
@@ -28,7 +28,12 @@ pub struct Arguments {
 }
 
 /// Asks for it and returns when it is under way.
-pub async fn run(socket: &Path, action: PowerAction) -> Result<String, Error> {
+pub async fn run(socket: &Path, action: PowerAction, json: bool) -> Result<String, Error> {
+    let text = ask(socket, action).await?;
+    told(json, serde_json::json!({ "action": action }), text)
+}
+
+async fn ask(socket: &Path, action: PowerAction) -> Result<String, Error> {
     let api = match Api::connect(socket).await {
         Ok(api) => api,
         Err(error @ Error::Connect { .. }) => return by_signal(action, error),
