@@ -20,6 +20,7 @@ mod follow;
 mod format;
 mod image;
 mod images;
+mod inspect;
 mod login;
 mod logs;
 mod network;
@@ -32,6 +33,7 @@ mod snapshot;
 mod stats;
 mod status;
 mod table;
+mod template;
 mod terminal;
 mod volumes;
 mod why;
@@ -80,8 +82,8 @@ enum Command {
     Status,
     /// List the containers
     Ps(ps::Arguments),
-    /// Everything about containers, as JSON
-    Inspect(Names),
+    /// Everything about containers, as JSON or as a template says
+    Inspect(inspect::Arguments),
     /// Say why a container, a link or the boot is as it is, or what is wrong with the machine
     Why(why::Arguments),
     /// List what the configuration loosens, and what images must show
@@ -249,7 +251,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Start(arguments) => run::start(&api, arguments, json).await,
         Command::Stop(end) => containers::stop(&api, &end, json).await,
         Command::Restart(end) => containers::restart(&api, &end, json).await,
-        Command::Inspect(names) => containers::inspect(&api, &names).await,
+        Command::Inspect(arguments) => inspect::run(&api, &arguments).await,
         Command::Why(arguments) => why::run(&api, &arguments, json).await,
         Command::Audit => audit::run(&api, json).await,
         Command::Stats(arguments) => {

@@ -219,15 +219,6 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
     }
 }
 
-/// Everything about each, as a list.
-pub async fn inspect(api: &Api, names: &Names) -> Result<String, Error> {
-    let mut found = Vec::new();
-    for name in api.instances(&names.names).await? {
-        found.push(api.inspect(&name).await?);
-    }
-    json_text(&found)
-}
-
 /// Sends the signal; there is nothing to wait for.
 pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
     let mut done = Vec::new();

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
+use super::template::Template;
 use super::{format, json_text, table};
 
 /// Which containers, and how much of them.
@@ -22,6 +23,16 @@ pub struct Arguments {
     /// Cut nothing off to fit the terminal
     #[arg(long)]
     no_trunc: bool,
+    /// Only so many, those that were started last, whatever came of them
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// Only the one that was started last
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
+    /// Print this of each: {{.name}}, {{.state}}, {{.Status}}, {{.Ports}}; names are those of --json, and docker's; with
+    /// `table` before it under a heading
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<Template>,
 }
 
 /// What a filter looks at; docker's words.
@@ -39,9 +50,15 @@ fn filter(text: &str) -> Result<(Key, String), String> {
 }
 
 impl Arguments {
+    fn last(&self) -> Option<usize> {
+        if self.latest { Some(1) } else { self.last }
+    }
+
     fn shows(&self, container: &Container) -> bool {
         // Who asks for a state wants to see it, also that of the stopped ones.
-        let all = self.all || self.filters.iter().any(|(key, _)| *key == Key::Status);
+        let all = self.all
+            || (self.last().is_some() && is_users(container))
+            || self.filters.iter().any(|(key, _)| *key == Key::Status);
         let state = format::container_state(container.state);
         let fits = |key, fits: &dyn Fn(&str) -> bool| super::filter::fits(&self.filters, &key, fits);
         (all || (is_users(container) && container.state != ContainerState::Stopped))
@@ -55,6 +72,10 @@ impl Arguments {
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     let mut containers = api.list().await?;
     containers.retain(|container| arguments.shows(container));
+    if let Some(count) = arguments.last() {
+        containers.sort_by_key(|container| std::cmp::Reverse(container.started_us));
+        containers.truncate(count);
+    }
     if json {
         return json_text(&containers);
     }
@@ -63,7 +84,38 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
     }
     let uptime_ms = api.describe().await?.uptime_ms;
     let width = if arguments.no_trunc { None } else { table::terminal_width() };
+    if let Some(template) = &arguments.format {
+        return by_template(template, &containers, uptime_ms, width);
+    }
     Ok(render(&containers, uptime_ms, arguments.all, width))
+}
+
+/// As the template says, a line each; or a table.
+fn by_template(
+    template: &Template,
+    containers: &[Container],
+    uptime_ms: u64,
+    width: Option<usize>,
+) -> Result<String, Error> {
+    let line = |container: &Container| {
+        let ours = serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?;
+        let dockers = serde_json::json!({
+            "ID": container.name,
+            "Names": container.name,
+            "Status": format::condition(container, uptime_ms),
+            "Ports": ports(container),
+        });
+        template.render(&[&dockers, &ours]).map_err(Error::Refused)
+    };
+    let lines = containers.iter().map(line).collect::<Result<Vec<String>, Error>>()?;
+    let Some(heading) = &template.heading else { return Ok(lines.iter().map(|line| format!("{line}\n")).collect()) };
+    let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+    Ok(table::render(&heading, &rows, width))
+}
+
+fn ports(container: &Container) -> String {
+    container.ports.iter().map(format::port).collect::<Vec<_>>().join(", ")
 }
 
 /// What docker calls exited.
@@ -87,13 +139,12 @@ pub fn render(containers: &[Container], uptime_ms: u64, all: bool, width: Option
         heading.insert(1, "KIND");
     }
     let rows = containers.iter().map(|container| {
-        let ports: Vec<String> = container.ports.iter().map(format::port).collect();
         let mut row = vec![
             container.name.clone(),
             format::condition(container, uptime_ms),
             container.image.clone(),
             container.addresses.join(", "),
-            ports.join(", "),
+            ports(container),
             container.restarts.to_string(),
         ];
         if all {
@@ -176,6 +227,20 @@ job   failed: images/job.tar is not an archive  nginx:1.27                      
         let (few, all) = (line("ps"), line("ps -a"));
         assert!(few.shows(&web()) && !few.shows(&stopped) && !few.shows(&system));
         assert!(all.shows(&stopped) && all.shows(&system));
+    }
+
+    #[test]
+    fn a_template_has_dockers_names_and_ours() {
+        let shown = |text: &str| by_template(&text.parse().unwrap(), &[web()], 105_000, None).unwrap();
+        assert_eq!(shown("{{.Names}} {{.Status}} {{.exit_code}} {{.Ports}}"), "web running 1m 35s 1 8080->80/tcp\n");
+        assert_eq!(shown("table {{.ID}}\\t{{.State}}"), "ID   STATE\nweb  running\n");
+    }
+
+    #[test]
+    fn the_last_ones_are_shown_whatever_came_of_them() {
+        let stopped = Container { state: ContainerState::Stopped, ..web() };
+        assert!(line("ps -l").shows(&stopped) && line("ps -n 3").shows(&stopped) && !line("ps").shows(&stopped));
+        assert_eq!((line("ps -l").last(), line("ps -n 3").last()), (Some(1), Some(3)));
     }
 
     #[test]
