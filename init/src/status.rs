@@ -89,6 +89,7 @@ impl Machine {
         }
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
+            self.supervisor.locations = report.locations.clone();
         }
         if first {
             self.supervisor.restore_made(made);

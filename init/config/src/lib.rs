@@ -17,6 +17,7 @@ mod configuration;
 mod container;
 mod diagnostic;
 mod load;
+mod locations;
 mod names;
 mod network;
 mod networks;
@@ -44,6 +45,7 @@ pub use container::{
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_definition, load_system_container};
+pub use locations::Locations;
 pub use names::{AbsolutePath, ContainerName, HostName, ImageName, NameError, TimeServer, VolumeName};
 pub use network::{
     AdSelect, ArpAllTargets, ArpValidate, Bond, BondMode, Bridge, Endpoint, FailOverMac, Hardware, Ipv6, LacpRate,

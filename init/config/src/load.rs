@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::check;
 use crate::configuration::Configuration;
 use crate::diagnostic::{Diagnostic, Related, quoted};
+use crate::locations::Locations;
 use crate::source::{Place, Source};
 use crate::suggestion::{elsewhere, nearest};
 use crate::system_container::SystemContainer;
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub configuration: Configuration,
     /// The names of the sources, in the order of merging.
     pub sources: Vec<String>,
+    /// Where in them what decides about containers stands.
+    pub locations: Locations,
 }
 
 /// Reads the sources, each on top of those before it: tables are merged key by key, every other value is replaced.
@@ -60,8 +63,9 @@ fn load_with(mut report: Report) -> Result<Loaded, Vec<Diagnostic>> {
     if let Some(configuration) = report.read::<Configuration>(&mut root) {
         check::run(&configuration, &declared, &root, &mut report);
         if report.mistakes.is_empty() {
+            let locations = Locations::of(&root, sources);
             let sources = sources.iter().map(|source| source.name.clone()).collect();
-            return Ok(Loaded { configuration, sources });
+            return Ok(Loaded { configuration, sources, locations });
         }
     }
     Err(report.finish())

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use berth_config::{Configuration, Source, Sysctls};
+use berth_config::{Configuration, Loaded, Locations, Source, Sysctls};
 use berth_control::message::Creation;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Report {
     pub configuration: Option<Configuration>,
     /// The files that it came from.
     pub sources: Vec<String>,
+    /// Where in them what decides about containers stands.
+    #[serde(default)]
+    pub locations: Locations,
     /// What is wrong and what to do; some of several lines.
     pub problems: Vec<String>,
     /// The containers that stay stopped: see [`crate::stopped`].
@@ -92,7 +95,8 @@ fn read_user_data(none: bool) -> Report {
         return report;
     }
     match read_files(&files).and_then(parse) {
-        Ok(configuration) => {
+        Ok(Loaded { configuration, locations, .. }) => {
+            report.locations = locations;
             report.sources = files.iter().map(|file| name_of(file)).collect();
             report.outcome = report.sources.join(", ");
             if let Err(problem) = keep(&configuration) {
@@ -147,8 +151,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-pub(crate) fn parse(sources: Vec<Source>) -> Result<Configuration, Vec<String>> {
-    berth_config::load(&sources).map(|loaded| loaded.configuration).map_err(|diagnostics| {
+pub(crate) fn parse(sources: Vec<Source>) -> Result<Loaded, Vec<String>> {
+    berth_config::load(&sources).map_err(|diagnostics| {
         diagnostics.iter().map(|diagnostic| diagnostic.render(berth_config::Style::Plain)).collect()
     })
 }
@@ -162,7 +166,8 @@ fn use_last_good(report: &mut Report) {
     }
     let source = read_file(path).map_err(|reason| vec![format!("{LAST_GOOD}: {reason}")]);
     match source.and_then(|bytes| parse(vec![Source::new(LAST_GOOD.to_owned(), bytes)])) {
-        Ok(configuration) => {
+        Ok(Loaded { configuration, locations, .. }) => {
+            report.locations = locations;
             report.outcome = "the last good one is in force".to_owned();
             report
                 .problems

@@ -43,8 +43,9 @@ pub(super) fn use_applied(report: &mut Report) {
     match serde_json::from_slice::<Applied>(&bytes) {
         Ok(applied) if applied.over == over => {
             match parse(vec![Source::new(SOURCE.to_owned(), applied.configuration)]) {
-                Ok(configuration) => {
-                    report.configuration = Some(configuration);
+                Ok(applied) => {
+                    report.configuration = Some(applied.configuration);
+                    report.locations = applied.locations;
                     report.sources = vec![SOURCE.to_owned()];
                     SOURCE.clone_into(&mut report.outcome);
                 }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use berth_config::{Configuration, Plan, Source, Sysctls, Watchdog};
+use berth_config::{Configuration, Locations, Plan, Source, Sysctls, Watchdog};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub enum Purpose {
     /// To be put in force and, if nobody confirms it in this time, to be taken back.
     Try(Duration),
 }
+
+/// A configuration that is without mistakes, and where what decides about containers stands in its files.
+pub type Wanted = (Configuration, Locations);
 
 /// Why nothing is put in force while another configuration waits for its confirmation.
 const UNCONFIRMED: &str =
@@ -67,13 +70,8 @@ impl Machine {
     }
 
     /// The task has looked.
-    pub(super) fn looked_at(
-        &mut self,
-        applicant: Applicant,
-        purpose: Purpose,
-        outcome: Result<Box<Configuration>, String>,
-    ) {
-        let wanted = match outcome {
+    pub(super) fn looked_at(&mut self, applicant: Applicant, purpose: Purpose, outcome: Result<Box<Wanted>, String>) {
+        let (wanted, locations) = match outcome {
             Ok(wanted) => *wanted,
             Err(reason) => return self.supervisor.refuse(applicant, reason),
         };
@@ -88,7 +86,7 @@ impl Machine {
             return self.supervisor.reply_to(applicant, Reply::Done);
         }
         let previous = Box::new(self.supervisor.configuration.clone());
-        let kernel = match self.put_in_force(wanted) {
+        let kernel = match self.put_in_force(wanted, locations) {
             Ok(kernel) => kernel,
             Err(reason) => return self.supervisor.refuse(applicant, reason),
         };
@@ -136,14 +134,15 @@ impl Machine {
         let Some(waiting) = self.facts.unconfirmed.take() else { return };
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
-        if let Err(reason) = self.put_in_force(*waiting.previous) {
+        // Where that one stood is not kept.
+        if let Err(reason) = self.put_in_force(*waiting.previous, Locations::default()) {
             log::error!("{reason}");
             self.facts.problems.push(reason);
         }
     }
 
     /// All of it or nothing; what the kernel's parameters were before.
-    fn put_in_force(&mut self, wanted: Configuration) -> Result<KernelParameters, String> {
+    fn put_in_force(&mut self, wanted: Configuration, locations: Locations) -> Result<KernelParameters, String> {
         let sysctls = &self.supervisor.configuration.sysctls;
         let kernel = configuration::set_kernel_parameters(sysctls, &wanted.sysctls, Sysctls::path)?;
         if let Err(reason) = self.change_watchdog(&wanted.watchdog) {
@@ -151,8 +150,10 @@ impl Machine {
             return Err(reason);
         }
         self.supervisor.apply(wanted);
+        self.supervisor.locations = locations.clone();
         self.configuration = Some(configuration::Report {
             sources: vec![record::SOURCE.to_owned()],
+            locations,
             ..self.configuration.take().unwrap_or_default().without_problems()
         });
         self.configuration_changed = true;
@@ -193,7 +194,7 @@ impl Machine {
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.
-fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Configuration>, String> {
+fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Wanted>, String> {
     let mut text = Vec::new();
     let failed = |error: std::io::Error| format!("read what is to be applied: {error}");
     (&sheet).take(MAXIMUM_SHEET).read_to_end(&mut text).map_err(failed)?;
@@ -201,14 +202,14 @@ fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Configuration>, Stri
         serde_json::from_slice(&text).map_err(|error| format!("read what is to be applied: {error}"))?;
     let sources: Vec<Source> = files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
     let wanted = configuration::parse(sources).map_err(|mistakes| mistakes.join("\n"))?;
-    let plan = Plan::between(old, &wanted).map_err(|error| chain(&error))?;
+    let plan = Plan::between(old, &wanted.configuration).map_err(|error| chain(&error))?;
     let mut write = || {
         sheet.rewind()?;
         sheet.set_len(0)?;
         sheet.write_all(&serde_json::to_vec(&plan)?)
     };
     write().map_err(|error: std::io::Error| format!("write the plan: {error}"))?;
-    Ok(Box::new(wanted))
+    Ok(Box::new((wanted.configuration, wanted.locations)))
 }
 
 #[cfg(test)]
@@ -234,10 +235,10 @@ mod tests {
         let (mut device, theirs) = std::io::pipe().unwrap();
         machine.facts.watchdog = Some(crate::watchdog::tests::running(OwnedFd::from(theirs).into()));
         // This device is no timer, so it takes no other time.
-        let refused = machine.put_in_force(configuration("watchdog = { timeout = '30s' }")).unwrap_err();
+        let refused = machine.put_in_force(configuration("watchdog = { timeout = '30s' }"), Locations::default()).unwrap_err();
         assert!(refused.contains("set a time-out of 30 s"), "{refused}");
         assert_eq!(machine.supervisor.configuration, configuration(""), "all of it or nothing");
-        machine.put_in_force(configuration("watchdog = { device = 'off' }")).unwrap();
+        machine.put_in_force(configuration("watchdog = { device = 'off' }"), Locations::default()).unwrap();
         assert!(machine.facts.watchdog.is_none());
         let mut letters = String::new();
         device.read_to_string(&mut letters).unwrap();
@@ -263,7 +264,8 @@ mod tests {
         sheet.write_all(&serde_json::to_vec(&files).unwrap()).unwrap();
         sheet.rewind().unwrap();
         let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default()).unwrap();
-        assert_eq!(wanted.containers.len(), 1);
+        assert_eq!(wanted.0.containers.len(), 1);
+        assert_eq!(wanted.1.find("web", "image").unwrap(), "a.toml:2");
         sheet.rewind().unwrap();
         let plan: Plan = serde_json::from_reader(sheet).unwrap();
         assert_eq!((plan.containers[0].name.as_str(), plan.settings[0].key.as_str()), ("web", "hostname"));

@@ -72,6 +72,8 @@ impl Machine {
         let steps = entry(Key::Timeline).ok();
         if let Some((report, wanted)) = configuration.and_then(|json| read(Key::Configuration, &json)) {
             (self.configuration, self.supervisor.configuration) = (report, wanted);
+            let locations = self.configuration.as_ref().map(|report| report.locations.clone());
+            self.supervisor.locations = locations.unwrap_or_default();
         }
         for step in steps.and_then(|json| read::<Vec<_>>(Key::Timeline, &json)).unwrap_or_default() {
             self.timeline.restore(step);

@@ -3,13 +3,12 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use berth_config::Configuration;
 use berth_control::message::Boot;
 use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use super::apply::Purpose;
+use super::apply::{Purpose, Wanted};
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
@@ -31,7 +30,7 @@ pub(super) enum Work {
     /// Reading the list of boots.
     Boots { task: Task<Result<Vec<Boot>, String>>, applicant: Applicant },
     /// Looking at another configuration.
-    Plan { task: Task<Result<Box<Configuration>, String>>, applicant: Applicant, purpose: Purpose },
+    Plan { task: Task<Result<Box<Wanted>, String>>, applicant: Applicant, purpose: Purpose },
     /// Recording what was applied; the reason if that fails.
     Record { task: Task<Option<String>>, applicant: Applicant },
     /// Looking at the program that is to take PID 1's place.

@@ -38,6 +38,9 @@ pub struct Health {
     status: message::Health,
     /// Failed checks in a row.
     failures: u32,
+    /// Why the last one failed, if it did.
+    #[serde(default)]
+    last_failure: Option<String>,
     /// Until then failures do not count, on [`crate::clock`].
     grace: Duration,
     stage: Stage,
@@ -66,6 +69,7 @@ impl Health {
             settings: settings.clone(),
             status: message::Health::Starting,
             failures: 0,
+            last_failure: None,
             grace: now + settings.start_period().duration(),
             stage: Stage::Pause { until: now + first },
         }
@@ -74,6 +78,16 @@ impl Health {
     /// How many have failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// How many make it unhealthy.
+    pub fn retries(&self) -> u32 {
+        self.settings.retries()
+    }
+
+    /// Why the last one failed, if it did.
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
     }
 
     /// What they have found so far.
@@ -216,10 +230,11 @@ impl Supervisor {
         self.checked(id, result);
     }
 
-    fn checked(&mut self, id: u32, result: Result<(), String>) {
+    pub(super) fn checked(&mut self, id: u32, result: Result<(), String>) {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(health) = container.health.as_mut() else { return };
         let changed = health.count(result.is_ok(), self.now);
+        health.last_failure = result.as_ref().err().cloned();
         let unhealthy = health.status == message::Health::Unhealthy;
         match result {
             Err(reason) if unhealthy => container.reason = format!("{FAILS}{reason}"),

@@ -81,6 +81,8 @@ pub struct Supervisor {
     pub facts: Facts,
     /// What is wanted.
     pub configuration: berth_config::Configuration,
+    /// Where what decides about containers stands in the configuration's files.
+    pub locations: berth_config::Locations,
     /// When the present round of events began, on [`crate::clock`]. Everything that is decided in a round is decided by it.
     pub now: Duration,
     /// What the wall clock said then, since 1970 in UTC.
@@ -133,6 +135,7 @@ impl Supervisor {
             executions: Registry::default(),
             facts: Facts::default(),
             configuration: berth_config::Configuration::default(),
+            locations: berth_config::Locations::default(),
             now: clock::since_boot(),
             wall: clock::wall(),
             replacing: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use berth_config::DependencyCondition;
+use berth_config::{ContainerName, DependencyCondition};
 use berth_control::message::{Cause, Health};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,8 @@ impl Supervisor {
             return;
         }
         causes.extend(self.decision(container).map(|text| cause(depth + 1, text, 0)));
-        causes.extend(check(container).map(|text| cause(depth + 1, text, 0)));
+        causes.extend(self.settings(container).into_iter().map(|text| cause(depth + 1, text, 0)));
+        causes.extend(self.check(container).map(|text| cause(depth + 1, text, 0)));
         for end in container.ends.iter().rev() {
             let at_us = u64::try_from(end.at.as_micros()).unwrap_or(u64::MAX);
             let ran = end.ran.map(|ran| format!("ran for {ran:.1?} and ")).unwrap_or_default();
@@ -102,7 +103,10 @@ impl Supervisor {
 
     /// What in the configuration, or who, has decided that a container does not run, or runs again.
     fn decision(&self, container: &Container) -> Option<String> {
-        let policy = container.user().map(|user| format!("restart = \"{}\"", user.restart));
+        let policy = container.user().map(|user| {
+            let place = self.place(container, "restart");
+            format!("restart = \"{}\"{}", user.restart, place.unwrap_or_else(|| " (by default)".to_owned()))
+        });
         let policy = policy.unwrap_or_else(|| "a system container is always started again".to_owned());
         match (&container.state, container.goal) {
             (State::Backoff { until }, _) => {
@@ -118,6 +122,73 @@ impl Supervisor {
             (State::Stopped, Goal::Stop) => Some(format!("was stopped; `berth start {}` starts it", container.name)),
             _ => None,
         }
+    }
+
+    /// ` (berth.toml:7)`, where a key of a container stands in the configuration.
+    fn place(&self, container: &Container, key: &str) -> Option<String> {
+        let declared = self.configuration.declared_name(&container.name).filter(|_| container.made.is_none())?;
+        self.locations.find(declared.as_str(), key).map(|place| format!(" ({place})"))
+    }
+
+    /// The lines of the configuration that have brought a container where it is.
+    fn settings(&self, container: &Container) -> Vec<String> {
+        let Some(user) = container.user() else { return Vec::new() };
+        let place = |key| self.place(container, key).unwrap_or_default();
+        let mut lines = Vec::new();
+        if container.made.is_some() {
+            lines.push("no configuration declares it: `berth run` or `berth create` has made it".to_owned());
+        }
+        match &container.state {
+            State::Declared | State::Preparing => lines.push(format!("image = \"{}\"{}", user.image, place("image"))),
+            State::Failed if container.image.is_none() => {
+                lines.push(format!("image = \"{}\"{}", user.image, place("image")));
+            }
+            State::Waiting => {
+                let unmet = self.unmet_dependencies(container);
+                let is_unmet = |name: &&ContainerName| {
+                    self.instances_of(name.as_str()).iter().any(|instance| unmet.contains(instance))
+                };
+                let names = user.depends_on.iter().map(|(name, _)| name).filter(is_unmet);
+                let names: Vec<&str> = names.map(ContainerName::as_str).collect();
+                if !names.is_empty() {
+                    lines.push(format!("depends_on = {names:?}{}", place("depends_on")));
+                }
+                let targets = user.targets().filter(|(_, name)| is_unmet(name));
+                lines.extend(targets.map(|(key, name)| format!("{key} = \"container:{name}\"{}", place(key))));
+            }
+            State::Scheduled(_) => {
+                let keys = [("schedule", user.schedule.is_some()), ("every", user.every.is_some())];
+                let set = keys.into_iter().filter(|(_, is_set)| *is_set);
+                lines.extend(set.map(|(key, _)| format!("its {key} says when it runs{}", place(key))));
+            }
+            State::Attaching { .. } => {
+                let names: Vec<String> = user.networks.iter().map(|(name, _)| name.to_string()).collect();
+                lines.push(format!("networks = {names:?}{}", place("networks")));
+            }
+            _ => {}
+        }
+        lines
+    }
+
+    /// What the health check says, if that is not good.
+    fn check(&self, container: &Container) -> Option<String> {
+        let health = container.health.as_ref()?;
+        let place = self.place(container, "health").unwrap_or_else(|| match container.user() {
+            Some(user) if user.health.is_some() => String::new(),
+            _ => " (of its image)".to_owned(),
+        });
+        let last = health.last_failure().map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some(match (health.status(), health.failures()) {
+            (Health::Starting, 0) => format!("its health check has not passed yet{place}{last}"),
+            (Health::Unhealthy, failures) => {
+                format!("its health check{place} has failed {failures} times in a row")
+            }
+            (_, 0) => return None,
+            (_, failures) => {
+                let retries = health.retries();
+                format!("its health check{place} has failed {failures} of {retries} times that make it unhealthy{last}")
+            }
+        })
     }
 
     /// The containers that a waiting one waits for.
@@ -140,16 +211,6 @@ impl Supervisor {
                 each.chain(targets.filter_map(|name| unmet(name, DependencyCondition::Started))).collect()
             }
         }
-    }
-}
-
-/// What the health check says, if that is not good.
-fn check(container: &Container) -> Option<String> {
-    let health = container.health.as_ref()?;
-    match health.status() {
-        Health::Starting => Some("its health check has not passed yet".to_owned()),
-        Health::Unhealthy => Some(format!("its health check has failed {} times in a row", health.failures())),
-        _ => None,
     }
 }
 
@@ -176,10 +237,11 @@ mod tests {
             .map(|cause| format!("{} {} {}", cause.depth, cause.subject, cause.text))
             .collect();
         assert_eq!(texts[0], "0 web is waiting: waits for db, which failed");
-        assert_eq!(texts[1], "1 db is failed: a test says so");
-        assert_eq!(texts[2], "2 db restart = \"no\": it is not started again");
-        assert_eq!(texts[3], "2 db a test says so");
-        assert_eq!(texts.len(), 4);
+        assert_eq!(texts[1], "1 web depends_on = [\"db\"] (test.toml:8)");
+        assert_eq!(texts[2], "1 db is failed: a test says so");
+        assert_eq!(texts[3], "2 db restart = \"no\" (test.toml:4): it is not started again");
+        assert_eq!(texts[4], "2 db a test says so");
+        assert_eq!(texts.len(), 5);
         assert!(world.supervisor.why("wep").is_none());
         let causes = world.supervisor.why_not_up().into_iter().map(|cause| (cause.depth, cause.subject));
         let first: Vec<(u32, String)> = causes.filter(|(_, subject)| subject == "db").take(2).collect();
@@ -199,5 +261,32 @@ mod tests {
         assert_eq!((last.text.as_str(), last.at_us > 0), ("ran for 0.0ns and exited with code 19", true));
         let ends: Vec<_> = world.supervisor.find("a").unwrap().ends.iter().map(|end| end.how.clone()).collect();
         assert_eq!((ends.len(), ends[7].as_str()), (REMEMBERED, "exited with code 19"));
+    }
+
+    fn texts(world: &World, name: &str) -> Vec<String> {
+        world.supervisor.why(name).unwrap().into_iter().map(|cause| cause.text).collect()
+    }
+
+    #[test]
+    fn the_line_of_an_image_that_does_not_come_is_named() {
+        let world = World::new("[containers.web]\nnetwork_mode = 'none'\nimage = 'a'\n");
+        assert_eq!(texts(&world, "web")[1], "image = \"a\" (test.toml:3)");
+    }
+
+    #[test]
+    fn checks_that_fail_are_told_before_there_are_too_many() {
+        let mut world = World::new(
+            "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n[containers.web.health]\nexec = 'x'\nretries = 3\n",
+        );
+        world.prepare("web");
+        world.run("web");
+        assert_eq!(texts(&world, "web")[1], "its health check has not passed yet (test.toml:4)");
+        let id = world.supervisor.id_of("web").unwrap();
+        world.supervisor.checked(id, Err("its program exited with code 1: no database".to_owned()));
+        let failed = "its health check (test.toml:4) has failed 1 of 3 times that make it unhealthy: its program exited with \
+            code 1: no database";
+        assert_eq!(texts(&world, "web")[1], failed);
+        world.supervisor.checked(id, Ok(()));
+        assert_eq!(texts(&world, "web").len(), 1);
     }
 }

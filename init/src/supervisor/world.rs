@@ -91,6 +91,7 @@ impl World {
 
     pub fn apply(&mut self, text: &str) {
         self.supervisor.apply(configuration(text));
+        self.supervisor.locations = berth_config::load(&[Source::new("test.toml", text)]).unwrap().locations;
         self.supervisor.settle();
     }
 

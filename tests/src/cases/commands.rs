@@ -27,6 +27,11 @@ fn follow(bench: &Bench) -> Result<()> {
     machine.wait_until_ready()?;
     let inspected = machine.guest.berth(&["inspect", "job", "engine"])?;
     ensure!(inspected[0]["state"] == "running" && inspected[1]["kind"] == "system", "{inspected}");
+    let (definition, prepared) = (&inspected[0]["definition"], &inspected[0]["prepared"]);
+    ensure!(definition["image"] == "localhost/job:1" && definition["restart"] == "no", "{definition}");
+    ensure!(prepared["arguments"].is_array() && inspected[1]["definition"].is_object(), "{inspected}");
+    let status = machine.guest.shell("berth inspect -f '{{.State.Status}} {{.definition.restart}}' job")?;
+    ensure!(status == "running no\n", "{status}");
     // The job's end is told to those who listen, so something happens until the first event has come.
     let script = "berth events --json > /run/events & events=$!; berth wait job > /run/code & wait=$!; \
         until [ -s /run/events ]; do berth restart other > /dev/null; done; \
@@ -45,7 +50,7 @@ fn follow(bench: &Bench) -> Result<()> {
     states.dedup();
     ensure!(states == ["running", "failed"] && past.iter().all(|event| event["time"].is_string()), "{past:?}");
     let why = machine.guest.shell("berth why job")?;
-    ensure!(why.contains("restart = \"no\"") && why.contains("and exited with code 3"), "{why}");
+    ensure!(why.contains("restart = \"no\" (berth.toml:3)") && why.contains("and exited with code 3"), "{why}");
     // One that has ended is not waited for.
     ensure!(machine.guest.shell("berth wait job")?.trim() == "3", "another code");
     Ok(())
