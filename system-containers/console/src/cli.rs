@@ -4,6 +4,7 @@
 //! default, `--json` for scripts. Exit codes are docker's where the word is docker's: 0, 1 for an error, 125 for a
 //! command line that cannot be understood.
 
+mod advice;
 mod answers;
 mod api;
 mod apply;
@@ -184,6 +185,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // There is nobody left to tell if this cannot be written.
             let _ = error.print();
+            advice::on(&error).iter().for_each(|advice| eprintln!("\n{advice}"));
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
@@ -321,6 +323,20 @@ mod tests {
     #[test]
     fn the_name_of_the_file_is_not_a_command_otherwise() {
         assert_eq!(by_name(vec!["/usr/bin/berth".into(), "ps".into()]).len(), 2);
+    }
+
+    #[test]
+    fn a_flag_that_only_docker_has_is_answered_with_berths_way() {
+        for (line, part) in [
+            ("berth run -P nginx", "-p HOST:CONTAINER"),
+            ("berth run --dns=1.1.1.1 nginx", "[network]"),
+            ("berth create --add-host a:1.1.1.1 nginx", "--network-alias"),
+            ("berth ps -s", "berth volume ls"),
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(advice::on(&error).unwrap().contains(part), "{line}");
+        }
+        assert_eq!(advice::on(&Arguments::try_parse_from(["berth", "ps", "--nonsense"]).unwrap_err()), None);
     }
 
     fn completion(shell: clap_complete::Shell) -> String {

@@ -1,6 +1,10 @@
 //! What `berth run` and `berth create` make: flags as docker's, on top of what a configuration says of a container.
 
 mod health;
+mod image;
+mod mounts;
+mod network;
+mod security;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,9 +12,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use berth_config::{
-    AbsolutePath, CapabilityChoice, Command, Configuration, Container, ContainerName, Cpus, Device, HostName,
-    ImageName, IpcMode, NetworkMode, Networks, PidMode, PublishedPorts, RestartPolicy, Signal, Size, TemporaryMount,
-    TimeSpan, User, Volume,
+    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Device, HostName, ImageName, IpcMode,
+    PidMode, RestartPolicy, Signal, Size, TimeSpan, User,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
@@ -41,18 +44,10 @@ pub struct Arguments {
     /// A file with variables, one a line
     #[arg(long = "env-file", value_name = "FILE")]
     environment_files: Vec<PathBuf>,
-    /// A volume, or a directory of the machine
-    #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]")]
-    volumes: Vec<Volume>,
-    /// A directory in memory
-    #[arg(long, value_name = "PATH")]
-    tmpfs: Vec<TemporaryMount>,
-    /// Ports of the machine that lead to ports of the container
-    #[arg(short, long = "publish", value_name = "[ADDRESS:]PORT:PORT[/tcp]")]
-    ports: Vec<PublishedPorts>,
-    /// What it sees of networks: bridge, host, none, container:NAME, or networks of the configuration by name
-    #[arg(long, visible_alias = "net")]
-    network: Vec<String>,
+    #[command(flatten)]
+    mounts: mounts::Arguments,
+    #[command(flatten)]
+    network: network::Arguments,
     /// With whom it shares memory and message queues: private, shareable or container:NAME
     #[arg(long, default_value_t)]
     ipc: IpcMode,
@@ -109,15 +104,17 @@ pub struct Arguments {
     /// Let it write nothing to its root
     #[arg(long)]
     read_only: bool,
-    /// A capability on top of the default ones
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<CapabilityChoice>,
-    /// A capability to take away
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<CapabilityChoice>,
+    #[command(flatten)]
+    security: security::Arguments,
     /// Free text for tools
     #[arg(short, long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// When the image is brought from its registry: missing, always or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: image::Pull,
+    /// Write its name, which is its ID, to a file that is not there yet
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
     /// Print help; -h is the host name, as it is docker's
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -148,6 +145,9 @@ pub struct New {
     name: Option<String>,
     container: Container,
     options: Creation,
+    pull: image::Pull,
+    /// Where its name is written to.
+    id_file: Option<PathBuf>,
 }
 
 impl New {
@@ -163,7 +163,13 @@ impl New {
             columns: size.map(|size| size.columns),
         };
         let name = arguments.name.as_ref().map(ToString::to_string);
-        Ok(Self { name, container: container(arguments)?, options })
+        let id_file = arguments.cidfile.clone();
+        if id_file.as_ref().is_some_and(|path| path.exists()) {
+            return Err(Error::Refused(
+                "the file of --cidfile is there already: remove it, or name another one".into(),
+            ));
+        }
+        Ok(Self { name, options, pull: arguments.pull, id_file, container: container(arguments)? })
     }
 
     /// Makes it by this call, which gets the definition. A made-up name that is taken is replaced by another one.
@@ -172,10 +178,16 @@ impl New {
         api: &Api,
         call: impl AsyncFn(String, Creation) -> Result<T, ApiError>,
     ) -> Result<(String, T), Error> {
+        self.pull.carry_out(api, self.container.image.as_ref()).await?;
         loop {
             let name = self.name.clone().unwrap_or_else(made_up_name);
             match call(self.definition(&name)?, self.options.clone()).await {
-                Ok(made) => return Ok((name, made)),
+                Ok(made) => {
+                    if let Some(path) = &self.id_file {
+                        std::fs::write(path, &name).map_err(|source| Error::Write { path: path.clone(), source })?;
+                    }
+                    return Ok((name, made));
+                }
                 Err(ApiError::Refused(_)) if self.name.is_none() && api.containers.instances(&name).await.is_ok() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -196,7 +208,11 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         arguments.entrypoint.map(|program| words([program].into_iter().filter(|it| !it.is_empty()).collect()));
     let command = (!arguments.command.is_empty()).then(|| words(arguments.command));
     let variables = exec::variables(&arguments.environment_files, arguments.environment)?;
-    let (network_mode, networks) = networks(&arguments.network)?;
+    let ports = arguments.network.ports.clone();
+    let (network_mode, networks) = arguments.network.choice()?;
+    let (volumes, tmpfs) = arguments.mounts.all();
+    let cap_drop = arguments.security.cap_drop.clone();
+    let (cap_add, security) = arguments.security.choice();
     let pair = |text: String| {
         let (key, value) = text.split_once('=').unwrap_or((&text, ""));
         (key.to_owned(), value.to_owned())
@@ -224,16 +240,17 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         shm_size: arguments.shm_size,
         ulimits: serde_json::from_value(ulimits(&arguments.ulimit)?).map_err(refused)?,
         sysctls: serde_json::from_value(sysctls).map_err(refused)?,
-        ports: arguments.ports,
-        volumes: arguments.volumes,
-        tmpfs: arguments.tmpfs,
+        ports,
+        volumes,
+        tmpfs,
         read_only: arguments.read_only,
         memory: arguments.memory,
         storage: arguments.storage,
         cpus: arguments.cpus,
         pids_limit: arguments.pids_limit,
-        cap_add: arguments.cap_add,
-        cap_drop: arguments.cap_drop,
+        cap_add,
+        cap_drop,
+        security,
         labels: arguments.labels.into_iter().map(pair).collect(),
         ..Container::new(arguments.image)
     })
@@ -245,18 +262,6 @@ fn seconds(count: u64) -> Result<TimeSpan, Error> {
 
 fn refused(error: impl std::fmt::Display) -> Error {
     Error::Refused(error.to_string())
-}
-
-/// What is no network mode are names of networks, which docker has in the same flag.
-fn networks(words: &[String]) -> Result<(NetworkMode, Networks), Error> {
-    match words {
-        [] => Ok((NetworkMode::default(), Networks::default())),
-        [word] if word.parse::<NetworkMode>().is_ok() => Ok((word.parse().map_err(refused)?, Networks::default())),
-        names => {
-            let names = names.iter().map(|name| name.parse().map_err(refused));
-            Ok((NetworkMode::Bridge, Networks::List(names.collect::<Result<_, _>>()?)))
-        }
-    }
 }
 
 /// `NAME=SOFT[:HARD]` as the configuration has it.
@@ -290,90 +295,4 @@ pub fn made_up_name() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    #[command(disable_help_flag = true)]
-    struct Line {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    fn definition(line: &str) -> Result<String, Error> {
-        let words = ["run"].into_iter().chain(line.split_whitespace());
-        New::of(Line::try_parse_from(words).unwrap().arguments)?.definition("job")
-    }
-
-    fn read(text: &str) -> Container {
-        let loaded = berth_config::load(&[berth_config::Source::new("line", text)]).unwrap();
-        loaded.configuration.containers.into_values().next().unwrap()
-    }
-
-    #[test]
-    fn flags_become_the_keys_of_a_configuration() {
-        let line = "-it -e A=1=2 -v data:/d:ro -v /srv:/s -p 127.0.0.1:8080:80 -w /tmp -u 7:8 -m 64m --cpus 1.5 \
-            --restart on-failure:3 --entrypoint sh --network none --hostname h --cap-drop ALL -l x=y a:1 -c true";
-        // A published port needs a network; it is only about the flags here.
-        let text = definition(&line.replace("--network none ", "")).unwrap();
-        let container = read(&text);
-        assert!(container.tty && container.stdin_open);
-        assert_eq!(container.environment.variables()["A"], "1=2");
-        assert_eq!(container.volumes.len(), 2);
-        assert_eq!(container.port_mappings().next().map(|port| port.host_port), Some(8080));
-        assert_eq!(container.memory, Some(Size::from_bytes(64 << 20)));
-        assert_eq!(container.entrypoint.unwrap().words(), ["sh"]);
-        assert_eq!(container.command.unwrap().words(), ["-c", "true"]);
-        assert_eq!(container.labels["x"], "y");
-        assert_eq!(
-            read(&definition(&line.replace("-p 127.0.0.1:8080:80 ", "")).unwrap()).network_mode,
-            NetworkMode::None
-        );
-    }
-
-    #[test]
-    fn without_flags_a_container_runs_once_as_its_image_says() {
-        let wanted = Container { restart: RestartPolicy::No, ..Container::new("a:1".parse().unwrap()) };
-        assert_eq!(read(&definition("a:1").unwrap()), wanted);
-    }
-
-    #[test]
-    fn more_flags_that_docker_has() {
-        let line = "--device /dev/null:/dev/x:r --ulimit nofile=10:20 --ulimit core=0 --sysctl net.core.somaxconn=9 \
-            --shm-size 1m --stop-timeout 3 --health-cmd true --health-interval 2s -h name a:1";
-        let container = read(&definition(line).unwrap());
-        assert_eq!(container.devices.len(), 1);
-        assert_eq!(container.ulimits.len(), 2);
-        assert_eq!(container.sysctls.iter().next(), Some(("net.core.somaxconn", "9")));
-        assert_eq!(container.shm_size, Some(Size::from_bytes(1 << 20)));
-        assert_eq!(container.stop_grace_period().to_string(), "3s");
-        assert_eq!(container.health.unwrap().exec.unwrap().words(), ["/bin/sh", "-c", "true"]);
-        assert_eq!(container.hostname.unwrap().as_str(), "name");
-        assert!(read(&definition("--no-healthcheck a:1").unwrap()).health.unwrap().disable);
-        assert_eq!(read(&definition("--net host a:1").unwrap()).network_mode, NetworkMode::Host);
-        assert!(definition("--ulimit nofile a:1").unwrap_err().to_string().contains("nofile=1024"));
-        let text = definition("--network front --network back a:1").unwrap();
-        assert!(text.contains("networks = [\"front\", \"back\"]"), "{text}");
-        let text = definition("--network container:db a:1").unwrap();
-        assert!(text.contains("network_mode = \"container:db\""), "{text}");
-        let container = read(&definition("--ipc shareable --pid private a:1").unwrap());
-        assert_eq!((container.ipc, container.pid), (IpcMode::Shareable, PidMode::Private));
-        let text = definition("--ipc container:db --pid container:db a:1").unwrap();
-        assert!(text.contains("ipc = \"container:db\"\npid = \"container:db\""), "{text}");
-    }
-
-    #[test]
-    fn what_is_removed_is_not_started_again() {
-        let error = definition("--rm --restart always a").unwrap_err().to_string();
-        assert!(error.contains("--rm"), "{error}");
-    }
-
-    #[test]
-    fn a_made_up_name_is_a_name() {
-        for _ in 0..100 {
-            let name = made_up_name();
-            assert!(name.parse::<ContainerName>().is_ok(), "{name}");
-        }
-    }
-}
+mod tests;

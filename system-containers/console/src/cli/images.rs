@@ -46,7 +46,8 @@ pub async fn push(api: &Api, arguments: &Push, json: bool) -> Result<String, Err
     show(api.images.push(&arguments.image).await?, arguments.quiet, json)
 }
 
-fn show(pipe: zbus::wire::OwnedFd, quiet: bool, json: bool) -> Result<String, Error> {
+/// Shows how it goes on to its end, and returns the image's name and digest.
+pub fn show(pipe: zbus::wire::OwnedFd, quiet: bool, json: bool) -> Result<String, Error> {
     let events = BufReader::new(File::from(OwnedFd::from(pipe)));
     if json {
         return follow(events, &mut JsonLines(io::stdout().lock()));

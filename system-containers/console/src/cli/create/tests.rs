@@ -1,0 +1,121 @@
+use super::*;
+use berth_config::{NetworkMode, Seccomp, UserNamespace};
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct Line {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+fn definition(line: &str) -> Result<String, Error> {
+    let words = ["run"].into_iter().chain(line.split_whitespace());
+    New::of(Line::try_parse_from(words).unwrap().arguments)?.definition("job")
+}
+
+fn read(text: &str) -> Container {
+    let loaded = berth_config::load(&[berth_config::Source::new("line", text)]).unwrap();
+    loaded.configuration.containers.into_values().next().unwrap()
+}
+
+#[test]
+fn flags_become_the_keys_of_a_configuration() {
+    let line = "-it -e A=1=2 -v data:/d:ro -v /srv:/s -p 127.0.0.1:8080:80 -w /tmp -u 7:8 -m 64m --cpus 1.5 \
+        --restart on-failure:3 --entrypoint sh --network none --hostname h --cap-drop ALL -l x=y a:1 -c true";
+    // A published port needs a network; it is only about the flags here.
+    let text = definition(&line.replace("--network none ", "")).unwrap();
+    let container = read(&text);
+    assert!(container.tty && container.stdin_open);
+    assert_eq!(container.environment.variables()["A"], "1=2");
+    assert_eq!(container.volumes.len(), 2);
+    assert_eq!(container.port_mappings().next().map(|port| port.host_port), Some(8080));
+    assert_eq!(container.memory, Some(Size::from_bytes(64 << 20)));
+    assert_eq!(container.entrypoint.unwrap().words(), ["sh"]);
+    assert_eq!(container.command.unwrap().words(), ["-c", "true"]);
+    assert_eq!(container.labels["x"], "y");
+    assert_eq!(read(&definition(&line.replace("-p 127.0.0.1:8080:80 ", "")).unwrap()).network_mode, NetworkMode::None);
+}
+
+#[test]
+fn without_flags_a_container_runs_once_as_its_image_says() {
+    let wanted = Container { restart: RestartPolicy::No, ..Container::new("a:1".parse().unwrap()) };
+    assert_eq!(read(&definition("a:1").unwrap()), wanted);
+}
+
+#[test]
+fn more_flags_that_docker_has() {
+    let line = "--device /dev/null:/dev/x:r --ulimit nofile=10:20 --ulimit core=0 --sysctl net.core.somaxconn=9 \
+        --shm-size 1m --stop-timeout 3 --health-cmd true --health-interval 2s -h name a:1";
+    let container = read(&definition(line).unwrap());
+    assert_eq!(container.devices.len(), 1);
+    assert_eq!(container.ulimits.len(), 2);
+    assert_eq!(container.sysctls.iter().next(), Some(("net.core.somaxconn", "9")));
+    assert_eq!(container.shm_size, Some(Size::from_bytes(1 << 20)));
+    assert_eq!(container.stop_grace_period().to_string(), "3s");
+    assert_eq!(container.health.unwrap().exec.unwrap().words(), ["/bin/sh", "-c", "true"]);
+    assert_eq!(container.hostname.unwrap().as_str(), "name");
+    assert!(read(&definition("--no-healthcheck a:1").unwrap()).health.unwrap().disable);
+    assert_eq!(read(&definition("--net host a:1").unwrap()).network_mode, NetworkMode::Host);
+    assert!(definition("--ulimit nofile a:1").unwrap_err().to_string().contains("nofile=1024"));
+    let text = definition("--network front --network back a:1").unwrap();
+    assert!(text.contains("networks = [\"front\", \"back\"]"), "{text}");
+    let text = definition("--network container:db a:1").unwrap();
+    assert!(text.contains("network_mode = \"container:db\""), "{text}");
+    let container = read(&definition("--ipc shareable --pid private a:1").unwrap());
+    assert_eq!((container.ipc, container.pid), (IpcMode::Shareable, PidMode::Private));
+    let text = definition("--ipc container:db --pid container:db a:1").unwrap();
+    assert!(text.contains("ipc = \"container:db\"\npid = \"container:db\""), "{text}");
+}
+
+#[test]
+fn flags_of_networks_are_of_the_first_one() {
+    let text = definition("--ip 10.0.0.7 --network-alias db --mac-address 02:42:ac:11:00:02 a:1").unwrap();
+    assert!(text.contains("networks.default]") && text.contains("ipv4_address = \"10.0.0.7\""), "{text}");
+    let text = definition("--network front --network back --network-alias db a:1").unwrap();
+    assert!(text.contains("networks.front]\naliases = [\"db\"]") && text.contains("networks.back]"), "{text}");
+    let error = definition("--network host --ip 10.0.0.7 a:1").unwrap_err().to_string();
+    assert!(error.contains("--network host"), "{error}");
+}
+
+#[test]
+fn what_a_container_may_is_loosened_as_docker_has_it() {
+    let container = read(&definition("--privileged a:1").unwrap());
+    let security = &container.security;
+    assert_eq!((security.seccomp, security.user_namespace), (Seccomp::Unconfined, UserNamespace::Host));
+    assert!(!security.no_new_privileges && container.capabilities().len() > 30);
+    let container =
+        read(&definition("--security-opt seccomp=unconfined --security-opt no-new-privileges a:1").unwrap());
+    assert!(container.security.no_new_privileges && container.security.seccomp == Seccomp::Unconfined);
+    let error = Line::try_parse_from(["run", "--security-opt", "seccomp=x.json", "a"]).unwrap_err().to_string();
+    assert!(error.contains("profile of its own"), "{error}");
+    let container = read(&definition("--mount type=tmpfs,target=/t --mount source=data,target=/d a:1").unwrap());
+    assert_eq!((container.tmpfs.len(), container.volumes.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_name_goes_to_the_file_of_the_id() {
+    let (api, mut peer) = crate::cli::api::peer::pair().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("id");
+    let words = ["run", "--name", "job", "--cidfile", path.to_str().unwrap(), "a:1"];
+    let line = || Line::try_parse_from(words).unwrap().arguments;
+    let (made, ()) = tokio::join!(run(&api, line(), false), peer.answer("Create", &()));
+    assert_eq!(made.unwrap(), "job\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "job");
+    assert!(New::of(line()).unwrap_err().to_string().contains("--cidfile"));
+}
+
+#[test]
+fn what_is_removed_is_not_started_again() {
+    let error = definition("--rm --restart always a").unwrap_err().to_string();
+    assert!(error.contains("--rm"), "{error}");
+}
+
+#[test]
+fn a_made_up_name_is_a_name() {
+    for _ in 0..100 {
+        let name = made_up_name();
+        assert!(name.parse::<ContainerName>().is_ok(), "{name}");
+    }
+}
