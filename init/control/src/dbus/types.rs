@@ -144,6 +144,8 @@ pub struct Statistics {
     pub tasks: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
 }
 
 /// Which lines of a log are wanted. Keys that are left out do not restrict.
@@ -266,7 +268,8 @@ same_fields!(Container {
     name, kind, state, health, image, reason, pid, restarts, started_us, exit_code, addresses; ports
 });
 same_fields!(Statistics {
-    name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes;
+    name, cpu_us, memory_bytes, memory_reclaimable_bytes, memory_limit_bytes, tasks, read_bytes, written_bytes,
+    received_bytes, sent_bytes;
 });
 same_fields!(Ending { signal, grace_ms; });
 same_fields!(Cause { depth, subject, text, at_us; });

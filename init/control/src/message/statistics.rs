@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Of one container, as the kernel counts it for the container's cgroup (cgroup-v2.rst). What the kernel does not say is
+/// Of one container, as the kernel counts it for the container's cgroup (cgroup-v2.rst) and links. What the kernel does not say is
 /// absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
@@ -22,4 +22,10 @@ pub struct Statistics {
     pub read_bytes: u64,
     /// Bytes written to disks.
     pub written_bytes: u64,
+    /// Bytes received over its own networks.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// Bytes sent over them.
+    #[serde(default)]
+    pub sent_bytes: u64,
 }

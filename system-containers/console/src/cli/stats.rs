@@ -125,9 +125,11 @@ fn render(rows: &[Row], width: Option<usize>) -> String {
             one.tasks.to_string(),
             format::bytes(one.read_bytes),
             format::bytes(one.written_bytes),
+            format::bytes(one.received_bytes),
+            format::bytes(one.sent_bytes),
         ]
     });
-    let heading = ["NAME", "CPU", "MEMORY", "LIMIT", "TASKS", "READ", "WRITTEN"];
+    let heading = ["NAME", "CPU", "MEMORY", "LIMIT", "TASKS", "READ", "WRITTEN", "RECEIVED", "SENT"];
     table::render(&heading, &cells.collect::<Vec<_>>(), width)
 }
 
@@ -142,6 +144,8 @@ mod tests {
             memory_bytes: 3 << 20,
             memory_reclaimable_bytes: 1 << 20,
             tasks: 2,
+            received_bytes: 1024,
+            sent_bytes: 5,
             ..Statistics::default()
         };
         (at, containers.iter().map(|container| (container.0.to_owned(), one(container))).collect())
@@ -153,8 +157,8 @@ mod tests {
         let later = begin + Duration::from_secs(2);
         let rows = rows(&look(&[("web", 1_000_000)], begin), &look(&[("web", 1_500_000)], later), Order::Name);
         let expected = "\
-NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN
-web   25.0%  2.0 MiB  none   2      0 B   0 B
+NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN  RECEIVED  SENT
+web   25.0%  2.0 MiB  none   2      0 B   0 B      1.0 KiB   5 B
 ";
         assert_eq!(render(&rows, None), expected);
     }
