@@ -10,6 +10,7 @@ mod api;
 mod apply;
 mod audit;
 mod boot;
+mod completion;
 mod config;
 mod containers;
 mod create;
@@ -46,7 +47,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use berth_control::message::PowerAction;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use api::Api;
 use containers::Names;
@@ -162,7 +163,7 @@ enum Command {
     Restart(containers::End),
     /// Send a signal to a container's first process
     Kill(containers::Kill),
-    /// Print a script for a shell that completes this command's words
+    /// Print a script for a shell that completes this command's words, and names of containers, images, volumes and networks
     Completion {
         /// Whose language it is in
         shell: clap_complete::Shell,
@@ -217,10 +218,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         return config::check(&check, options.json, &mut io::stdout().lock());
     }
     if let Command::Completion { shell } = command {
-        // To memory first: the library panics where it cannot write.
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Arguments::command(), "berth", &mut script);
-        return io::stdout().lock().write_all(&script).map_err(Error::Output);
+        return io::stdout().lock().write_all(completion::script(shell).as_bytes()).map_err(Error::Output);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Output)?;
     // As a pointer to a trait, or the largest function of the image would be compiled into each caller of its poll.
@@ -308,6 +306,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 
@@ -337,30 +336,5 @@ mod tests {
             assert!(advice::on(&error).unwrap().contains(part), "{line}");
         }
         assert_eq!(advice::on(&Arguments::try_parse_from(["berth", "ps", "--nonsense"]).unwrap_err()), None);
-    }
-
-    fn completion(shell: clap_complete::Shell) -> String {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Arguments::command(), "berth", &mut script);
-        String::from_utf8(script).unwrap()
-    }
-
-    #[test]
-    fn three_shells_learn_the_words() {
-        use clap_complete::Shell::{Bash, Fish, Zsh};
-        for shell in [Bash, Zsh, Fish] {
-            let script = completion(shell);
-            for word in ["status", "reexec", "no-stream", "detach-keys"] {
-                assert!(script.contains(word), "{shell} has no {word}");
-            }
-        }
-    }
-
-    #[test]
-    fn bash_completes_a_command() {
-        let words = "COMP_WORDS=(berth st); COMP_CWORD=1; _berth berth st berth; echo ${COMPREPLY[@]}";
-        let script = format!("{}\n{words}", completion(clap_complete::Shell::Bash));
-        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "status stats start stop\n", "{output:?}");
     }
 }

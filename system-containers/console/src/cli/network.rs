@@ -23,7 +23,11 @@ enum Command {
     Links,
     /// List the networks of containers
     #[command(alias = "ls")]
-    List,
+    List {
+        /// Only the names
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Tell everything about networks of containers, as JSON
     Inspect(networks::Names),
     /// Put a configuration in force that changes nothing but networks
@@ -35,7 +39,7 @@ enum Command {
 /// Does it.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     match &arguments.command {
-        Some(Command::List) => networks::list(api, json).await,
+        Some(Command::List { quiet }) => networks::list(api, *quiet, json).await,
         Some(Command::Inspect(names)) => networks::inspect(api, names).await,
         None | Some(Command::Links) => {
             let links = api.describe().await?.links;

@@ -30,9 +30,13 @@ struct Occupied {
 }
 
 /// A line for each.
-pub async fn list(api: &Api, json: bool) -> Result<String, Error> {
+pub async fn list(api: &Api, quiet: bool, json: bool) -> Result<String, Error> {
     let all = all(api).await?;
-    if json { json_text(&all) } else { Ok(render(&all)) }
+    match (json, quiet) {
+        (true, _) => json_text(&all),
+        (false, true) => Ok(all.iter().map(|each| format!("{}\n", each.network.name)).collect()),
+        (false, false) => Ok(render(&all)),
+    }
 }
 
 /// Everything about some.
