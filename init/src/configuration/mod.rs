@@ -244,7 +244,8 @@ mod tests {
         for (name, value) in [("vm.a", "1\n"), ("vm.b", "2\n")] {
             fs::write(path(name), value).unwrap();
         }
-        let sysctls = |text: &str| parse(vec![Source::new("test", format!("[sysctls]\n{text}"))]).unwrap().sysctls;
+        let sysctls =
+            |text: &str| parse(vec![Source::new("test", format!("[sysctls]\n{text}"))]).unwrap().configuration.sysctls;
         let (old, new) = (sysctls("'vm.a' = 1\n"), sysctls("'vm.a' = 1\n'vm.b' = 5\n"));
         let before = set_kernel_parameters(&old, &new, path).unwrap();
         assert_eq!((read("vm.a"), read("vm.b")), ("1\n".to_owned(), "5".to_owned()));

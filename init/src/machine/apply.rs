@@ -235,7 +235,8 @@ mod tests {
         let (mut device, theirs) = std::io::pipe().unwrap();
         machine.facts.watchdog = Some(crate::watchdog::tests::running(OwnedFd::from(theirs).into()));
         // This device is no timer, so it takes no other time.
-        let refused = machine.put_in_force(configuration("watchdog = { timeout = '30s' }"), Locations::default()).unwrap_err();
+        let refused =
+            machine.put_in_force(configuration("watchdog = { timeout = '30s' }"), Locations::default()).unwrap_err();
         assert!(refused.contains("set a time-out of 30 s"), "{refused}");
         assert_eq!(machine.supervisor.configuration, configuration(""), "all of it or nothing");
         machine.put_in_force(configuration("watchdog = { device = 'off' }"), Locations::default()).unwrap();

@@ -110,8 +110,7 @@ fn decision(network: &Network, link: &Link) -> String {
 
 fn entry<'a>(network: &'a Network, link: &Link) -> Option<(&'a LinkName, &'a LinkSettings)> {
     let hardware = Hardware::of_link(&link.name);
-    let identity =
-        LinkIdentity { name: &link.name, mac: &link.mac, driver: &hardware.driver, path: &hardware.path };
+    let identity = LinkIdentity { name: &link.name, mac: &link.mac, driver: &hardware.driver, path: &hardware.path };
     // What has no card is told of by its entry's name.
     let without_card = || network.links.get_key_value(link.name.as_str()).filter(|_| link.mac.is_empty());
     network.link_settings(&identity).or_else(without_card)

@@ -124,7 +124,9 @@ impl Supervisor {
     fn running(&self, name: &str) -> Result<(&Container, &Running), String> {
         let container = self.find(name).ok_or_else(|| unknown(name))?;
         let State::Running(running) = &container.state else {
-            return Err(format!("container {name} is not running"));
+            return Err(format!(
+                "container {name} is not running; `berth start {name}` starts it, `berth why {name}` says why it does not"
+            ));
         };
         if container.frozen {
             return Err(format!("container {name} is paused; `berth unpause {name}` lets it go on"));

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use berth_config::{ContainerName, PortMapping, RestartPolicy, Role};
-use berth_control::message::{Creation, Interest, Kind, Notice, Reply, TerminalSize};
+use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;

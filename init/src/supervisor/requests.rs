@@ -330,7 +330,7 @@ fn done(result: Result<(), String>) -> Reply {
 }
 
 pub(super) fn unknown(name: &str) -> String {
-    format!("there is no container {name}; `berth ps` lists them")
+    format!("there is no container {name}; `berth ps --all` lists what there is")
 }
 
 /// Whether a role includes a request: message.rs has the list.

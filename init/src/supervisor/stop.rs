@@ -85,7 +85,7 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(id) else { return Err("the container is gone".to_owned()) };
         let name = container.name.clone();
         let (State::Running(running) | State::Stopping { running, .. }) = &container.state else {
-            return Err(format!("container {name} is not running"));
+            return Err(format!("container {name} is not running; `berth why {name}` says why"));
         };
         running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))?;
         let ends = signal == SIGKILL || signal == container.stop_signal();
