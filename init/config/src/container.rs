@@ -4,6 +4,7 @@ mod api;
 mod bandwidth;
 mod capability;
 mod command;
+mod cpuset;
 mod dependencies;
 mod device;
 mod endpoint_mode;
@@ -24,6 +25,7 @@ mod user;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,7 @@ pub use self::api::{ApiPart, ApiPartError};
 pub use self::bandwidth::{Bandwidth, BitRate};
 pub use self::capability::{Capability, CapabilityChoice};
 pub use self::command::Command;
+pub use self::cpuset::{Cpuset, CpusetError};
 pub use self::dependencies::{Dependencies, Dependency, DependencyCondition};
 pub use self::device::Device;
 pub use self::endpoint_mode::EndpointMode;
@@ -75,6 +78,9 @@ pub struct Container {
     /// Who the process runs as. The image's choice if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
+    /// Further groups that the process is in, by number, beside those of the image's /etc/group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<u16>,
     /// Where the process starts. The image's choice if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<AbsolutePath>,
@@ -127,6 +133,9 @@ pub struct Container {
     /// not internal.
     #[serde(default, skip_serializing_if = "Networks::is_empty")]
     pub networks: Networks,
+    /// Names and their addresses, for its /etc/hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<HostName, IpAddr>,
     /// Ports of the machine that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPorts>,
@@ -165,6 +174,9 @@ pub struct Container {
     /// The most processor time it may use, in processors; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
+    /// The processors it runs on; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<Cpuset>,
     /// The most processes and threads it may have; 2,048 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<NonZeroU32>,
@@ -216,6 +228,7 @@ impl Container {
             entrypoint: None,
             environment: Environment::default(),
             user: None,
+            group_add: Vec::new(),
             working_dir: None,
             hostname: None,
             tty: false,
@@ -232,6 +245,7 @@ impl Container {
             stop_grace_period: None,
             network_mode: NetworkMode::default(),
             networks: Networks::default(),
+            extra_hosts: BTreeMap::new(),
             ports: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
@@ -244,6 +258,7 @@ impl Container {
             memory: None,
             storage: None,
             cpus: None,
+            cpuset: None,
             pids_limit: None,
             ulimits: BTreeMap::new(),
             cap_add: Vec::new(),

@@ -46,7 +46,7 @@ fn distance(one: &str, two: &str) -> usize {
 
 /// Keys that people bring along from Compose, Docker and other systems, and what Berth has for them. Only keys that
 /// the edit distance would not find, or would find wrongly.
-const ELSEWHERE: [(&str, &str); 30] = [
+const ELSEWHERE: [(&str, &str); 29] = [
     ("blkio_config", "there is no limit for disks yet"),
     ("build", "Berth runs images, it does not build them: name one with `image`"),
     ("cgroup_parent", "Berth chooses the cgroup"),
@@ -58,7 +58,6 @@ const ELSEWHERE: [(&str, &str); 30] = [
     ("env", "it is `environment` here"),
     ("env_file", "write the variables into `environment`"),
     ("expose", "containers reach each other without it; `ports` publishes to the outside"),
-    ("extra_hosts", "there is no key for it yet"),
     ("gateway4", "it is `gateways` here, a list"),
     ("gateway", "it is `gateways` here, a list"),
     ("healthcheck", "it is `health` here: [containers.<name>.health]"),

@@ -162,9 +162,19 @@ fn confinement(container: Container) -> impl Strategy<Value = Container> {
         security,
         one_of(&["{}", "{ 'net.a/b.c' = 1, 'kernel.sem' = '1 2 3' }", "{ 'fs.mqueue.x' = true }"]),
         btree_map(any::<String>(), any::<String>(), 0..3),
+        (
+            option::of(of("[0-9]|[0-3]-[4-9](,1[0-9])?")),
+            vec(any::<u16>(), 0..3),
+            one_of(&["{}", "{ db = '192.0.2.7', 'a.example' = '2001:db8::7' }"]),
+        ),
     );
-    values.prop_map(move |((network_mode, (ipc, pid)), networks, cap_add, cap_drop, security, sysctls, labels)| {
+    values.prop_map(move |values| {
+        let ((network_mode, (ipc, pid)), networks, cap_add, cap_drop, security, sysctls, labels, more) = values;
+        let (cpuset, group_add, extra_hosts) = more;
         Container {
+            cpuset,
+            group_add,
+            extra_hosts,
             network_mode,
             ipc,
             pid,

@@ -250,10 +250,6 @@ pub(super) fn write_files(container: &Container) -> Result<(), String> {
     let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
     let folder = user_spec::files_folder(&container.name);
     crate::mounts::make_folder(&folder, 0o755)?;
-    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    for address in &container.addresses {
-        hosts.push_str(&format!("{address}\t{hostname}\n"));
-    }
     let write = |file: &str, text: &str| {
         let path = folder.join(file);
         fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
@@ -261,6 +257,27 @@ pub(super) fn write_files(container: &Container) -> Result<(), String> {
     if user.network_mode == NetworkMode::Bridge {
         write("resolv.conf", &container.resolv_conf)?;
     }
-    write("hosts", &hosts)?;
+    write("hosts", &hosts(&container.addresses, &hostname, user))?;
     write("hostname", &format!("{hostname}\n"))
+}
+
+fn hosts(addresses: &[String], hostname: &str, user: &berth_config::Container) -> String {
+    let own = addresses.iter().map(|address| format!("{address}\t{hostname}\n"));
+    let others = user.extra_hosts.iter().map(|(name, address)| format!("{address}\t{name}\n"));
+    let loopback = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    std::iter::once(loopback).chain(own).chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_knows_its_own_name_and_those_it_is_told() {
+        let text = "[containers.a]\nimage = 'x'\nextra_hosts = { nas = '192.0.2.7' }\n";
+        let user = crate::supervisor::world::configuration(text).containers.into_values().next().unwrap();
+        let text = hosts(&["10.0.0.2".to_owned()], "web", &user);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
+        assert!(text.ends_with("\n10.0.0.2\tweb\n192.0.2.7\tnas\n"), "{text}");
+    }
 }

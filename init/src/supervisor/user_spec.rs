@@ -128,8 +128,10 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
     let capabilities = capability_names(container);
     // Without root nothing is effective until a program with file capabilities runs, as with Docker.
     let effective = if image.uid == 0 { capabilities.clone() } else { Vec::new() };
+    let more_groups = container.group_add.iter().map(|group| u32::from(*group));
+    let additional_gids = image.additional_gids.iter().copied().chain(more_groups).collect();
     Process {
-        user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids: image.additional_gids.clone() },
+        user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids },
         args: image.arguments.clone(),
         env: environment(container, image),
         cwd: image.working_directory.clone(),
@@ -283,9 +285,10 @@ fn resources(container: &Container, devices: &[berth_runtime::spec::Device]) -> 
         devices: device_rules(&container.devices, devices),
         // No swap on top: `memory` is what the container may use, wherever it lies.
         memory: limit.map(|limit| Memory { limit: Some(limit), swap: Some(limit), ..Memory::default() }),
-        cpu: container.cpus.map(|cpus| Cpu {
-            quota: i64::try_from(cpus.quota(PERIOD)).ok(),
-            period: Some(u64::from(PERIOD)),
+        cpu: (container.cpus.is_some() || container.cpuset.is_some()).then(|| Cpu {
+            quota: container.cpus.and_then(|cpus| i64::try_from(cpus.quota(PERIOD)).ok()),
+            period: container.cpus.map(|_| u64::from(PERIOD)),
+            cpus: container.cpuset.as_ref().map(ToString::to_string),
             ..Cpu::default()
         }),
         pids: Some(Pids { limit: Some(i64::from(container.pids_limit().get())) }),
@@ -340,5 +343,16 @@ mod tests {
             assert_eq!(hidden, None, "{place} is mounted over it");
         }
         assert!(places.contains(&"/run/app") && places.contains(&berth_control::SOCKET_PATH));
+    }
+
+    #[test]
+    fn groups_and_processors_are_added() {
+        let text = r#"{ "image": "x", "group_add": [44], "cpuset": "0-1" }"#;
+        let container: Container = serde_json::from_str(text).unwrap();
+        let image = PreparedImage { additional_gids: vec![7], ..PreparedImage::default() };
+        let spec = build("a", &container, &image, Place::default()).unwrap();
+        assert_eq!(spec.process.unwrap().user.additional_gids, [7, 44]);
+        let cpu = spec.linux.unwrap().resources.unwrap().cpu.unwrap();
+        assert_eq!((cpu.cpus.as_deref(), cpu.quota, cpu.period), (Some("0-1"), None, None));
     }
 }

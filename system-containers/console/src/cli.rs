@@ -329,7 +329,7 @@ mod tests {
         for (line, part) in [
             ("berth run -P nginx", "-p HOST:CONTAINER"),
             ("berth run --dns=1.1.1.1 nginx", "[network]"),
-            ("berth create --add-host a:1.1.1.1 nginx", "--network-alias"),
+            ("berth create --init nginx", "tini"),
             ("berth ps -s", "berth volume ls"),
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();

@@ -2,15 +2,12 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-const INSTEAD: [(&str, &str); 19] = [
+const INSTEAD: [(&str, &str); 16] = [
     ("--publish-all", "publish each port with -p HOST:CONTAINER; `berth ps` shows those that the image exposes"),
     ("-P", "publish each port with -p HOST:CONTAINER; `berth ps` shows those that the image exposes"),
     ("--init", "let the image's entrypoint be an init such as tini, if its program leaves processes behind"),
-    ("--add-host", "give the container that is to have the name --network-alias NAME"),
     ("--dns", "containers ask the machine's name servers: `dns` in [network] of the configuration"),
     ("--dns-search", "containers search where the machine does: `dns_search` in [network] of the configuration"),
-    ("--group-add", "name the group with -u USER:GROUP; further groups come from the image's /etc/group"),
-    ("--cpuset-cpus", "--cpus limits processor time; which processors it is does not matter then"),
     ("--cpu-shares", "--cpus limits processor time"),
     ("--memory-swap", "-m limits memory and swap together"),
     ("--gpus", "name the device nodes with --device"),

@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use berth_config::{
-    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Device, HostName, ImageName, IpcMode,
+    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Cpuset, Device, HostName, ImageName, IpcMode,
     PidMode, RestartPolicy, Signal, Size, TimeSpan, User,
 };
 use berth_control::dbus::{ApiError, Creation};
@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Who its program runs as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<User>,
+    /// A further group of its program, by number
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<u16>,
     /// The program, in place of the image's
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -75,6 +78,9 @@ pub struct Arguments {
     /// The most processors it may use
     #[arg(long)]
     cpus: Option<Cpus>,
+    /// The processors it runs on, by number
+    #[arg(long, value_name = "0-2,4")]
+    cpuset_cpus: Option<Cpuset>,
     /// The most processes and threads it may have
     #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<NonZeroU32>,
@@ -209,6 +215,7 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
     let command = (!arguments.command.is_empty()).then(|| words(arguments.command));
     let variables = exec::variables(&arguments.environment_files, arguments.environment)?;
     let ports = arguments.network.ports.clone();
+    let extra_hosts = arguments.network.add_host.iter().cloned().collect();
     let (network_mode, networks) = arguments.network.choice()?;
     let (volumes, tmpfs) = arguments.mounts.all();
     let cap_drop = arguments.security.cap_drop.clone();
@@ -224,6 +231,7 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         entrypoint: entrypoint.transpose()?,
         environment: variables.into_iter().map(pair).collect(),
         user: arguments.user,
+        group_add: arguments.group_add,
         working_dir: arguments.directory,
         hostname: arguments.hostname,
         tty: arguments.tty,
@@ -241,12 +249,14 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         ulimits: serde_json::from_value(ulimits(&arguments.ulimit)?).map_err(refused)?,
         sysctls: serde_json::from_value(sysctls).map_err(refused)?,
         ports,
+        extra_hosts,
         volumes,
         tmpfs,
         read_only: arguments.read_only,
         memory: arguments.memory,
         storage: arguments.storage,
         cpus: arguments.cpus,
+        cpuset: arguments.cpuset_cpus,
         pids_limit: arguments.pids_limit,
         cap_add,
         cap_drop,

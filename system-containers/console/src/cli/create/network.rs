@@ -1,6 +1,6 @@
 //! The flags of `berth run` and `berth create` about networks, as docker has them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use berth_config::{ContainerNetwork, HostName, MacAddress, Membership, NetworkMode, Networks, PublishedPorts};
 use clap::Args;
@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Ports of the machine that lead to ports of the container
     #[arg(short, long = "publish", value_name = "[ADDRESS:]PORT:PORT[/tcp]")]
     pub ports: Vec<PublishedPorts>,
+    /// A name and its address, for its /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
+    pub add_host: Vec<(HostName, IpAddr)>,
     /// What it sees of networks: bridge, host, none, container:NAME, or networks of the configuration by name
     #[arg(long, visible_alias = "net")]
     network: Vec<String>,
@@ -30,6 +33,19 @@ pub struct Arguments {
     /// A further name that others on the first network find it by
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<HostName>,
+}
+
+/// `NAME:ADDRESS`, or with `=` between them; an address of IPv6 may stand in brackets.
+fn host(text: &str) -> Result<(HostName, IpAddr), String> {
+    let (name, address) = text.split_once(['=', ':']).ok_or("write it like db:192.0.2.7")?;
+    let address = address.trim_matches(['[', ']']);
+    if address == "host-gateway" {
+        return Err(
+            "name the machine's address on the container's network; `berth network ls` lists networks".to_owned()
+        );
+    }
+    let name = name.parse().map_err(|error: berth_config::NameError| error.to_string())?;
+    Ok((name, address.parse().map_err(|_| format!("{address:?} is no address"))?))
 }
 
 impl Arguments {
