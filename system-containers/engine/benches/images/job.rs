@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use berth_config::{Configuration, Source};
 use berth_control::message::Registries;
 use berth_engine::compression::{Compression, Decoder, MAGIC_BYTES};
-use berth_engine::import;
 use berth_engine::pull::Pulling;
 use berth_engine::registry::{Patience, Settings, Shared};
 use berth_engine::store::Store;
+use berth_engine::{archive, import};
 
 /// A job as a command.
 pub fn command(words: &[&str]) -> Result<Command> {
@@ -69,7 +69,7 @@ fn pull(state: &Path, registry: &str, image: &str, durable: bool) -> Result<()> 
 
 fn import(state: &Path, archive: &Path) -> Result<()> {
     let store = Store::open(&state.join("images"), "bench")?;
-    let report = import::archive(&store, archive, "bench.tar", import::identity(archive)?);
+    let report = import::archive(&store, archive, "bench.tar", archive::identity(archive)?);
     ensure!(report.problems.is_empty() && report.unpacked > 0, "{report:?}");
     store.record_archive("bench.tar", report.record);
     // The catalogue of the jobs that follow; syncing is measured with pulls.
