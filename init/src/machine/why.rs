@@ -139,6 +139,8 @@ mod tests {
         assert_eq!(decision(&by_mac, &link()), expected);
         assert!(decision(&network("[network.links.eth7]\n"), &link()).ends_with("it asks DHCP"));
         assert!(decision(&network("[network.links.eth8]\n"), &link()).starts_with("no entry"));
+        let without_card = Link { name: "lan".into(), mac: String::new(), ..link() };
+        assert_eq!(decision(&by_mac, &without_card), expected);
     }
 
     #[test]
