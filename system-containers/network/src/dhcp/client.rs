@@ -162,25 +162,6 @@ impl Client {
         }
     }
 
-    /// What is missing, for people; `None` if nothing is.
-    pub fn trouble(&self) -> Option<String> {
-        let asked = |what: &str, exchange: &Exchange| format!("{what}, asked {} times", exchange.attempts);
-        let now = match &self.state {
-            State::Selecting { exchange } if self.held.is_some() => {
-                asked("no DHCP server prolongs the lease", exchange)
-            }
-            State::Selecting { exchange } => asked("no DHCP server offers an address", exchange),
-            State::Requesting { exchange, .. } => asked("the DHCP server does not confirm its offer", exchange),
-            State::Rebooting { exchange, .. } => asked("no DHCP server confirms the last address", exchange),
-            State::Renewing { exchange } | State::Rebinding { exchange } if exchange.attempts > 1 => {
-                asked("no DHCP server prolongs the lease", exchange)
-            }
-            State::Waiting { .. } => "waits before DHCP is tried again".to_owned(),
-            _ => return None,
-        };
-        Some(self.problem.as_ref().map_or(now.clone(), |problem| format!("{now}; {problem}")))
-    }
-
     /// Takes an event that happened at `now`, a time since any fixed moment that does not stand still in sleep
     /// (CLOCK_BOOTTIME), and returns what to do.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {

@@ -1,4 +1,4 @@
-//! What the client asks in each of its states, when it asks again, and how often.
+//! What the client asks in each of its states, when it asks again, and what it lacks as long as nobody answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -25,6 +25,25 @@ pub(super) struct Exchange {
 }
 
 impl Client {
+    /// What is missing, for people; `None` if nothing is.
+    pub fn trouble(&self) -> Option<String> {
+        let asked = |what: &str, exchange: &Exchange| format!("{what}, asked {} times", exchange.attempts);
+        let now = match &self.state {
+            State::Selecting { exchange } if self.held.is_some() => {
+                asked("no DHCP server prolongs the lease", exchange)
+            }
+            State::Selecting { exchange } => asked("no DHCP server offers an address", exchange),
+            State::Requesting { exchange, .. } => asked("the DHCP server does not confirm its offer", exchange),
+            State::Rebooting { exchange, .. } => asked("no DHCP server confirms the last address", exchange),
+            State::Renewing { exchange } | State::Rebinding { exchange } if exchange.attempts > 1 => {
+                asked("no DHCP server prolongs the lease", exchange)
+            }
+            State::Waiting { .. } => "waits before DHCP is tried again".to_owned(),
+            _ => return None,
+        };
+        Some(self.problem.as_ref().map_or(now.clone(), |problem| format!("{now}; {problem}")))
+    }
+
     /// Sends the question of the present state and sets when to repeat it.
     pub(super) fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let ours = self.held.as_ref().map(|held| held.lease.address);
