@@ -61,6 +61,20 @@ impl Machine {
         self.console.wait_for_line(mark, wait::BOOT, |line| line.contains(READY) || line.contains(DEGRADED))
     }
 
+    /// Reboots through the guest agent, and waits until everything was tried again and the agent answers; what PID 1 says is
+    /// the result. What it says before its end is another boot's.
+    ///
+    /// # Errors
+    /// If the machine does not reset, ends, or the time is up.
+    pub fn reboot(&mut self) -> Result<String> {
+        let mark = self.console.mark();
+        self.guest.shutdown("reboot")?;
+        self.console.wait_for(mark, wait::BOOT, "reboot: Restarting system")?;
+        let line = self.wait_until_settled_after(self.console.mark())?;
+        self.guest.wait()?;
+        Ok(line)
+    }
+
     /// Waits until everything runs.
     ///
     /// # Errors

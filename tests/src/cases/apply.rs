@@ -113,10 +113,7 @@ fn unconfirmed(bench: &Bench) -> Result<()> {
 fn survives(bench: &Bench) -> Result<()> {
     let mut machine = start(bench, &configuration(&[("a", "")]))?;
     apply(&mut machine, &configuration(&[("b", "")]), "apply")?;
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    machine.wait_until_settled_after(mark)?;
-    machine.guest.wait()?;
+    machine.reboot()?;
     machine.guest.wait_for_state("b", "running")?;
     ensure!(machine.guest.container("a").is_err(), "what was on the user data is in force");
     let sources = machine.guest.berth(&["status"])?["configuration_sources"].to_string();

@@ -116,10 +116,7 @@ fn two_of_one_name(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.wait_until_settled()?;
     let chosen = machine.guest.read_in("a", "/dev/shm/report")?;
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    machine.wait_until_settled_after(mark)?;
-    machine.guest.wait()?;
+    machine.reboot()?;
     let again = machine.guest.read_in("a", "/dev/shm/report")?;
     ensure!(chosen == again, "first {chosen:?}, then {again:?}");
     Ok(())

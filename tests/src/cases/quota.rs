@@ -44,10 +44,7 @@ fn limited(bench: &Bench) -> Result<()> {
     let refused = fill(&mut machine, "large", "/more", 40)?;
     ensure!(refused.is_some(), "large wrote 48 MiB");
     // What it removes is room again, also in a later boot, which keeps the limit.
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    machine.wait_until_settled_after(mark)?;
-    machine.guest.wait()?;
+    machine.reboot()?;
     machine.guest.wait_for_state("small", "running")?;
     ensure!(fill(&mut machine, "small", "/more", 2)?.is_some(), "small wrote more after a reboot");
     machine.guest.shell("berth exec small rm /filled /more")?;

@@ -89,9 +89,9 @@ fn cut_off(bench: &Bench) -> Result<()> {
         machine.guest.shell(&format!("until [ $({count}) -ge {there} ]; do :; done"))?;
         let pulled = machine.guest.shell("berth images -q")?;
         ensure!(pulled.is_empty(), "it was pulled before it could be cut off: {pulled}");
-        mark = machine.console.mark();
         machine.qmp.reset()?;
         machine.qmp.wait_for_event("RESET", wait::ANSWER)?;
+        mark = machine.console.mark();
     }
     let line = machine.wait_until_settled_after(mark)?;
     ensure!(line.contains("ready"), "{line}");

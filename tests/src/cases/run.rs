@@ -293,10 +293,7 @@ fn survives_a_reboot(bench: &Bench) -> Result<()> {
             ),
         ],
     )?;
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    machine.wait_until_settled_after(mark)?;
-    machine.guest.wait()?;
+    machine.reboot()?;
     machine.guest.wait_for_state("stays", "running")?;
     check(
         &mut machine,

@@ -48,11 +48,8 @@ fn survives_a_reboot(bench: &Bench) -> Result<()> {
     let before = machine.guest.shell(unpacked)?;
     ensure!(!before.is_empty(), "the layer is nowhere");
 
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    let line = machine.wait_until_settled_after(mark)?;
+    let line = machine.reboot()?;
     ensure!(line.contains("ready"), "{line}");
-    machine.guest.wait()?;
     machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = 2 ]; do usleep 100000; done"))?;
     ensure!(machine.guest.shell(unpacked)? == before, "the layer was unpacked again");
     Ok(())
@@ -68,10 +65,7 @@ fn stopped_by_hand(bench: &Bench) -> Result<()> {
     machine.wait_until_ready()?;
     machine.guest.wait()?;
     machine.guest.shell("berth stop kept again")?;
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    machine.wait_until_settled_after(mark)?;
-    machine.guest.wait()?;
+    machine.reboot()?;
     machine.guest.wait_for_state("again", "running")?;
     let kept = machine.guest.container("kept")?;
     ensure!(kept["state"] == "stopped" && kept["reason"].to_string().contains("berth start kept"), "{kept}");
@@ -211,11 +205,9 @@ fn full(bench: &Bench) -> Result<()> {
     machine.guest.shell("dd if=/dev/zero of=/var/filled bs=1M 2> /dev/null; sync; true")?;
     let status = machine.guest.berth(&["status"])?;
     ensure!(status["problems"].to_string().contains("/var is full"), "before a reboot: {status}");
-    let mark = machine.console.mark();
-    machine.guest.shutdown("reboot")?;
-    let line = machine.wait_until_settled_after(mark)?;
+    // It may say so before its end, too.
+    let line = machine.reboot()?;
     ensure!(line.contains("degraded"), "the machine finds nothing wrong");
-    machine.guest.wait()?;
     let status = machine.guest.berth(&["status"])?;
     ensure!(status["problems"].to_string().contains("/var is full"), "{status}");
     machine.guest.shell("rm /var/filled; berth ps")?;
