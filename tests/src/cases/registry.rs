@@ -76,7 +76,7 @@ fn cut_off(bench: &Bench) -> Result<()> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state.to_be_bytes()[0]
         });
-        let noise: Vec<u8> = noise.take(4 << 20).collect();
+        let noise: Vec<u8> = noise.take(2 << 20).collect();
         image = image.layer(Layer::new().file(&format!("noise{number}"), 0o644, &noise));
     }
     registry.push(&image.docker_archive(), "demo/web:1")?;
@@ -100,7 +100,7 @@ fn cut_off(bench: &Bench) -> Result<()> {
     ensure!(page::fetch(address, "/", wait::ANSWER)? == PAGE, "the page is another one");
     let sums =
         machine.guest.shell("berth exec web sh -c 'cat /noise* | wc -c'; find /var/lib/berth/images/tmp -type f")?;
-    ensure!(sums.trim() == (usize::from(LAYERS) * (4 << 20)).to_string(), "{sums}");
+    ensure!(sums.trim() == (usize::from(LAYERS) * (2 << 20)).to_string(), "{sums}");
     Ok(())
 }
 
