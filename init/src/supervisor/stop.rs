@@ -222,7 +222,7 @@ mod tests {
 
     use berth_control::message::ContainerState::{Backoff, Running, Stopped};
     use berth_control::message::Request;
-    use nix::libc::SIGHUP;
+    use nix::libc::SIGUSR1;
 
     use super::super::world::World;
     use super::*;
@@ -254,7 +254,7 @@ mod tests {
             world.ask(Request::Start { name: "web".into() });
         }
         let mut child = killable(&mut world);
-        kill(&mut world, &mut child, SIGHUP);
+        kill(&mut world, &mut child, SIGUSR1);
         assert_eq!(world.state("web"), Backoff, "another signal is between the two of them");
     }
 
