@@ -116,6 +116,7 @@ pub struct Facts {
     reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
     /// The timer that runs, if the machine has one.
+    #[serde(default, deserialize_with = "crate::handover::if_there")]
     pub watchdog: Option<Watchdog>,
 }
 

@@ -36,12 +36,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub fn run(hopeless: &Hopeless) -> ! {
     journal::start();
     let shell = allows_shell(&hopeless.entries);
-    explain(hopeless, shell);
+    let mut watchdog = watchdog(&hopeless.entries);
+    explain(hopeless, shell, watchdog.as_ref());
     let mask: SigSet = SIGNALS.into_iter().collect();
     if let Err(error) = mask.thread_block() {
         log::error!("block signals: {error}");
     }
-    let mut watchdog = watchdog(&hopeless.entries);
     let watched = watch(&mask).inspect_err(|error| log::error!("watch signals and power buttons: {error}"));
     let mut console = shell.then(Console::start);
     loop {
@@ -125,13 +125,17 @@ fn next_signal(
     }
 }
 
-fn explain(hopeless: &Hopeless, shell: bool) {
+fn explain(hopeless: &Hopeless, shell: bool, watchdog: Option<&Watchdog>) {
     log::error!("{}: it stays in its minimal mode", hopeless.reason);
     for crash in &hopeless.crashes {
         log::error!("{:.3} s after the kernel's start: {}", crash.noticed.as_secs_f64(), crash.reason);
     }
     log::error!("containers that run go on, but nobody restarts them, and the API does not answer");
-    log::error!("a watchdog, if the machine has one, is wound up while this waits");
+    if watchdog.is_some() {
+        log::error!("the watchdog is wound up while this waits");
+    } else if hopeless.entries.is_empty() {
+        log::error!("a watchdog that the last program has started will start the machine again");
+    }
     let console = if shell { "here is a shell; " } else { "" };
     log::error!("{console}`kill -HUP 1` lets PID 1 try again, `kill -TERM 1` or Ctrl-Alt-Del starts the machine again");
 }

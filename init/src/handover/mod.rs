@@ -18,7 +18,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use self::record::{Batch, Key, Record};
 use crate::sys::crash::{self, Way};
@@ -48,6 +49,24 @@ pub struct Crash {
     pub noticed: Duration,
     /// A signal's name, or what the panic said.
     pub reason: String,
+}
+
+/// Reads what has descriptors and may have closed them in the round that the defect has ended, which the record does not know
+/// of: what cannot be taken over is not there any more, and nothing else is lost with it. For `deserialize_with`.
+pub fn if_there<'de, D: Deserializer<'de>, T: DeserializeOwned>(written: D) -> Result<Option<T>, D::Error> {
+    let written = Option::<serde_json::Value>::deserialize(written)?;
+    Ok(written.and_then(|value| serde_json::from_value(value).ok()))
+}
+
+/// The same of several.
+pub fn those_there<'de, D, T>(written: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let written = BTreeMap::<String, serde_json::Value>::deserialize(written)?;
+    let there = written.into_iter().filter_map(|(name, value)| Some((name, serde_json::from_value(value).ok()?)));
+    Ok(there.collect())
 }
 
 /// Whether these defects follow so close on one another that the next program would have the same.
@@ -142,7 +161,33 @@ pub fn leave(program: Option<OwnedFd>) -> nix::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd;
+
+    use berth_runtime::handover::Descriptor;
+
     use super::*;
+
+    #[test]
+    fn what_was_closed_in_the_round_of_a_defect_takes_nothing_else_along() {
+        #[derive(Deserialize)]
+        struct Facts {
+            #[serde(deserialize_with = "those_there")]
+            waiting: BTreeMap<String, Descriptor>,
+            #[serde(default, deserialize_with = "if_there")]
+            timer: Option<Descriptor>,
+            more: u32,
+        }
+        // As the last program leaves them: one is open over execve(2), one is not there any more.
+        let open = || nix::unistd::dup(std::io::pipe().unwrap().0).unwrap().into_raw_fd();
+        let closed = i32::MAX;
+        let written = serde_json::json!({ "waiting": { "a": open(), "b": closed }, "timer": closed, "more": 1 });
+        let facts: Facts = serde_json::from_value(written).unwrap();
+        assert_eq!((facts.waiting.into_keys().collect::<Vec<_>>(), facts.more), (vec!["a".to_owned()], 1));
+        assert!(facts.timer.is_none());
+        let facts: Facts =
+            serde_json::from_value(serde_json::json!({ "waiting": {}, "timer": open(), "more": 2 })).unwrap();
+        assert!(facts.timer.is_some());
+    }
 
     #[test]
     fn defects_that_are_far_apart_are_no_loop() {

@@ -122,7 +122,7 @@ pub struct Facts {
     #[serde(default)]
     forgotten: BTreeMap<String, bool>,
     /// Those who wait until it has.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::handover::those_there")]
     farewells: BTreeMap<String, farewell::Farewell>,
 }
 

@@ -60,7 +60,7 @@ impl Supervisor {
     /// with.
     pub(super) fn image_prepared(&mut self, name: &str, image: Box<PreparedImage>) -> Result<(), String> {
         // The engine does one after the other.
-        self.facts.forgotten.remove(name);
+        self.forgotten(name);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         if matches!(container.state, State::Declared | State::Preparing) {
             for remark in &image.remarks {
