@@ -93,6 +93,10 @@ impl Machine {
         }
         if first {
             self.supervisor.restore_made(made);
+            if crate::clock::since_boot() >= crate::machine::BOOT_TIME {
+                // Its containers have not been tried, and the machine is not ready before they have.
+                self.supervisor.give_up_boot();
+            }
         }
         let sysctls = &self.supervisor.configuration.sysctls;
         let set = |(name, value)| set_kernel_parameter(&Sysctls::path(name), name, value);
