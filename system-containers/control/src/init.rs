@@ -24,6 +24,9 @@ use crate::sys;
 /// replaced under us.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a removal may take: of PID 1 it is answered when the engine has removed all files, behind what that does already.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How many notices a client may be behind before it is told that it has missed some: a start of 256 containers at
 /// once for a client that does not read at all.
 const NOTICES: usize = 256;
@@ -123,10 +126,11 @@ impl Init {
     /// Sends a request and waits for its answer; a refusal is an error.
     pub(crate) async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let within = if matches!(request, Request::Remove { .. }) { REMOVAL_TIMEOUT } else { ANSWER_TIMEOUT };
         let (answered, answer) = oneshot::channel();
         self.waiting().insert(id, answered);
         let waiting = Waiting { init: self, id };
-        let reply = tokio::time::timeout(ANSWER_TIMEOUT, async {
+        let reply = tokio::time::timeout(within, async {
             self.send(&ToInit { id, request }, descriptors).await?;
             answer
                 .await
@@ -137,7 +141,12 @@ impl Init {
         match reply {
             Ok(Ok((Reply::Refused { reason }, _))) => Err(ApiError::Refused(reason)),
             Ok(reply) => reply,
-            Err(_) => Err(unavailable("PID 1 did not answer within 10 s; the kernel log says what it is doing")),
+            Err(_) => {
+                let seconds = within.as_secs();
+                Err(unavailable(&format!(
+                    "PID 1 did not answer within {seconds} s; the kernel log says what it is doing"
+                )))
+            }
         }
     }
 
