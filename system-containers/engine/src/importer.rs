@@ -152,7 +152,12 @@ fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         }
         let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() && !archive::is_folder(&path)? {
+        let is_layout = kind.is_dir()
+            && archive::is_folder(&path).unwrap_or_else(|error| {
+                eprintln!("engine: look into {path:?}: {error}");
+                false
+            });
+        if kind.is_dir() && !is_layout {
             eprintln!(
                 "engine: {path:?} is a folder without an index.json: it is no image layout, and its files are not looked at"
             );

@@ -173,6 +173,36 @@ fn refused(replace: impl Fn(&Path, &Path)) -> String {
 }
 
 #[test]
+fn a_folder_that_cannot_be_read_stops_nothing_else() {
+    let Some(machine) = Machine::new() else { return };
+    for (name, make) in [
+        ("fifo", (|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap()) as fn(&Path)),
+        ("loop", |path| symlink("index.json", path).unwrap()),
+        ("outside", |path| symlink("/etc/passwd", path).unwrap()),
+    ] {
+        let folder = machine.path("user-data/images").join(name);
+        std::fs::create_dir(&folder).unwrap();
+        make(&folder.join("index.json"));
+    }
+    machine.archive("web.tar", &oci_archive(&[Image::new("web", vec![layer()])]));
+    let init = Init::start(&machine, &[("web", r#"{"image":"web"}"#)]);
+    assert!(content(&init.prepared("web"), "etc/passwd").is_some());
+    init.shut_down(&machine);
+}
+
+#[test]
+fn what_docker_saved_into_a_folder_and_was_cut_short_is_read_again_too() {
+    let Some(machine) = Machine::new() else { return };
+    let path = folder(&machine, "saved", &docker_archive(&[Image::new("old:1", vec![layer()])]));
+    let file = path.join("old-10/layer.tar");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let before = berth_engine::archive::identity(&path).unwrap();
+    std::fs::write(&file, whole).unwrap();
+    assert_ne!(berth_engine::archive::identity(&path).unwrap(), before);
+}
+
+#[test]
 fn a_folder_gives_nothing_of_the_machine_and_makes_nobody_wait() {
     if !support::is_root() {
         support::skip("it needs root");

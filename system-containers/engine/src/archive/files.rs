@@ -1,7 +1,6 @@
 //! The files of an archive, wherever they are: in a tar file, or in a folder.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,9 +54,10 @@ impl Files {
 }
 
 /// Whether a folder looks like an archive of images.
-pub fn is_folder(path: &Path) -> io::Result<bool> {
+pub fn is_folder(path: &Path) -> Result<bool, ArchiveError> {
+    let folder = Files::Folder(File::open(path).map_err(ArchiveError::Read)?);
     for document in DOCUMENTS {
-        if path.join(document).try_exists()? {
+        if folder.open(document)?.is_some() {
             return Ok(true);
         }
     }

@@ -1,12 +1,12 @@
 //! How an archive is known again without reading it.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use super::files::DOCUMENTS;
+use super::files::{DOCUMENTS, Files};
 use crate::digest::Hasher;
 use crate::store::Identity;
 
@@ -19,18 +19,18 @@ pub fn identity(path: &Path) -> io::Result<Identity> {
     let metadata = file.metadata()?;
     let mut hasher = Hasher::default();
     let (size, modified_ns) = if metadata.is_dir() {
+        let folder = Files::Folder(file);
         for document in DOCUMENTS {
-            match File::open(path.join(document)) {
-                Ok(file) => add_ends(&file, file.metadata()?.len(), &mut hasher)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            // A link that leads out of the folder is none of its documents, and nobody waits at a FIFO.
+            if let Some(mut section) = folder.open(document).map_err(io::Error::other)? {
+                let mut start = Vec::new();
+                section.by_ref().take(END_BYTES).read_to_end(&mut start)?;
+                hasher.update(&start);
             }
         }
         // A layout that was cut short while it was copied is another one when it is whole.
         let (mut size, mut modified_ns) = (0, i128::MIN);
-        for folder in [path, &path.join("blobs/sha256")] {
-            add_files(folder, &mut size, &mut modified_ns)?;
-        }
+        add_files(path, 2, &mut size, &mut modified_ns)?;
         (size, modified_ns)
     } else {
         add_ends(&file, metadata.len(), &mut hasher)?;
@@ -59,15 +59,15 @@ fn add_ends(file: &File, size: u64, hasher: &mut Hasher) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds up the sizes of the files in a folder, if there is one, and finds the last time that one was modified.
-fn add_files(folder: &Path, size: &mut u64, modified_ns: &mut i128) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
-        let metadata = entry?.metadata()?;
-        if metadata.is_file() {
+/// Adds up the sizes of the files in a folder and in those so deep below it (blobs/sha256 in a layout, a layer's in what
+/// `docker save` wrote before version 25), and finds the last time that one was modified.
+fn add_files(folder: &Path, depth: u32, size: &mut u64, modified_ns: &mut i128) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() && depth > 0 {
+            add_files(&entry.path(), depth - 1, size, modified_ns)?;
+        } else if metadata.is_file() {
             *size += metadata.len();
             *modified_ns = (*modified_ns).max(modified(&metadata)?);
         }

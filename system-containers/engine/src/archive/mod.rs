@@ -322,6 +322,8 @@ fn decompress_within(
 
 #[cfg(test)]
 mod tests {
+    use berth_tests::archive::compressed_by;
+
     use super::*;
 
     #[test]
@@ -330,9 +332,15 @@ mod tests {
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
         let gzip = encoder.finish().unwrap();
         let zstd = zstd::encode_all(&*vec![0; 1 << 20], 1).unwrap();
+        let [xz, bzip2] = ["xz", "bzip2"].map(|program| compressed_by(program, &vec![0; 1 << 20]).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let spool = File::open(folder.path()).unwrap();
-        for (method, bytes) in [(Compression::Gzip, &gzip), (Compression::Zstd, &zstd)] {
+        for (method, bytes) in [
+            (Compression::Gzip, &gzip),
+            (Compression::Zstd, &zstd),
+            (Compression::Xz, &xz),
+            (Compression::Bzip2, &bzip2),
+        ] {
             let within = |most| decompress_within(&**bytes, method, spool.as_fd(), Room::new(Some(0)), most);
             assert!(matches!(within((1 << 20) - 1), Err(ArchiveError::TooLarge)), "{method:?}");
             assert_eq!(within(1 << 20).unwrap().metadata().unwrap().len(), 1 << 20);
