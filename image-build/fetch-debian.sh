@@ -13,6 +13,10 @@ flock "$lock"
 if [[ ! -e $root ]]; then
     # shellcheck disable=SC2016 # apt fills these in
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep --max-count=1 '/debian/$' || true)
+    # A list of mirrors, as Debian's cloud images have one, is no index target's address.
+    [[ -n $mirror ]] || mirror=$(grep --recursive --no-filename --only-matching --extended-regexp \
+        '(mirror\+[a-z]+|https?|file)://[^][:space:]]*debian[^][:space:]]*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
+        grep --invert-match --max-count=1 security || true)
     [[ -n $mirror ]] || { echo "the system's apt sources name no mirror of Debian" >&2; exit 1; }
     rm --recursive --force "$cache"
     mkdir --parents "$cache"/{lists/partial,archives/partial,new}

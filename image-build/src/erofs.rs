@@ -9,13 +9,13 @@ use crate::command::{output, tool};
 use crate::workspace::Workspace;
 
 /// Where it comes from: the suite, the folder in the cache, the package.
-const PROGRAM: [&str; 3] = ["trixie", "erofs-utils", "erofs-utils"];
+const PROGRAM: [&str; 3] = ["trixie", "erofs-utils-trixie", "erofs-utils"];
 
 /// Clusters of 128 KiB: a page that is read costs no more than that much unpacking, and the kernel keeps as much for each
 /// processor. 1 MiB would save another 0.3 MiB.
 const COMPRESSION: [&str; 3] = ["-zzstd,level=22", "-C131072", "-Eztailpacking"];
 
-/// Packs `folder` into `image`. The same tree and UUID give the same bytes.
+/// Packs `folder` into `image`. The same tree and UUID give the same bytes, with the same version of Debian's package.
 ///
 /// # Errors
 /// If mkfs.erofs cannot be fetched, or fails.
