@@ -91,7 +91,9 @@ impl Now {
     fn may_go(self, at: Instant, waited: Duration) -> bool {
         let idle = at.saturating_duration_since(self.last);
         let enough = if self.asks || self.engaged { ENGAGED } else { IDLE };
-        idle >= enough || waited >= if self.engaged { ENGAGED } else { BUSY }
+        // Who has asked long ago waits for one answer, and is not one that only calls.
+        let stays = self.engaged || (self.asks && idle >= BUSY);
+        idle >= enough || waited >= if stays { ENGAGED } else { BUSY }
     }
 }
 
@@ -182,5 +184,16 @@ mod tests {
         assert!(!is_sent_away(&listens).await);
         places.send_away(Instant::now(), ENGAGED);
         assert!(is_sent_away(&listens).await);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_answer_is_not_one_that_only_calls() {
+        let places = Places::new(1);
+        let waits = places.take().await;
+        waits.activity.asks();
+        places.send_away(Instant::now() + BUSY, BUSY);
+        assert!(!is_sent_away(&waits).await);
+        places.send_away(Instant::now() + ENGAGED, BUSY);
+        assert!(is_sent_away(&waits).await);
     }
 }
