@@ -237,8 +237,8 @@ impl Streams {
         let mut descriptors = descriptors.into_iter();
         let (Some(first), log) = (descriptors.next(), descriptors.next()) else { return Ok(()) };
         match stream {
-            SessionStream::Output => self.outputs.push(Output::new(first, log, false)?),
-            SessionStream::Error => self.outputs.push(Output::new(first, log, true)?),
+            SessionStream::Output => self.outputs.push(Output::new(first, log, rustix::stdio::stdout())?),
+            SessionStream::Error => self.outputs.push(Output::new(first, log, rustix::stdio::stderr())?),
             SessionStream::Input => self.input = Some(first).filter(|_| self.manner.input),
             SessionStream::Terminal => {
                 // What the last run has printed before this one began.

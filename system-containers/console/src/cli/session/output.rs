@@ -50,7 +50,8 @@ enum Showing {
 pub struct Output {
     reader: OwnedFd,
     log: Option<Log>,
-    is_error: bool,
+    /// Where it is shown.
+    target: BorrowedFd<'static>,
     /// Not taken yet.
     shown: Vec<u8>,
     /// Since when nothing was.
@@ -60,12 +61,12 @@ pub struct Output {
 }
 
 impl Output {
-    /// A container's pipe, and the one to `logs` if what it prints is kept.
-    pub fn new(reader: OwnedFd, log: Option<OwnedFd>, is_error: bool) -> std::io::Result<Self> {
+    /// A container's pipe, the one to `logs` if what it prints is kept, and where it is shown.
+    pub fn new(reader: OwnedFd, log: Option<OwnedFd>, target: BorrowedFd<'static>) -> std::io::Result<Self> {
         let log = log.map(|pipe| Ok::<_, Errno>(Log { pipe, copy: pipe_with(PipeFlags::CLOEXEC)?, rest: 0 }));
         let log = log.transpose()?;
         let (shown, showing) = (Vec::new(), Showing::Shows);
-        Ok(Self { reader, log, is_error, shown, waits_since: None, showing, is_over: false })
+        Ok(Self { reader, log, target, shown, waits_since: None, showing, is_over: false })
     }
 
     /// Whether nobody can print there any more.
@@ -77,7 +78,7 @@ impl Output {
     pub fn polled(&self) -> PollFd<'_> {
         let (descriptor, flags) = match &self.log {
             Some(log) if log.rest > 0 => (log.pipe.as_fd(), PollFlags::OUT),
-            _ if !self.shown.is_empty() => (self.target(), PollFlags::OUT),
+            _ if !self.shown.is_empty() => (self.target, PollFlags::OUT),
             _ => (self.reader.as_fd(), PollFlags::IN),
         };
         PollFd::from_borrowed_fd(descriptor, flags)
@@ -91,7 +92,7 @@ impl Output {
     /// Goes on as far as it can without waiting, after [`Self::polled`] or [`Self::deadline`]; says whether anything moved.
     pub fn advance(&mut self) -> bool {
         let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
-        if is_late && !has_room(self.target()) {
+        if is_late && !has_room(self.target) {
             self.leave_out();
         }
         if self.log.as_ref().is_some_and(|log| log.rest > 0) {
@@ -120,10 +121,6 @@ impl Output {
         }
     }
 
-    fn target(&self) -> BorrowedFd<'static> {
-        if self.is_error { rustix::stdio::stderr() } else { rustix::stdio::stdout() }
-    }
-
     /// Takes what there is.
     fn take(&mut self) -> bool {
         let mut buffer = [0; ROOM];
@@ -147,7 +144,7 @@ impl Output {
         }
         match self.showing {
             Showing::Shows => self.shown.extend_from_slice(text),
-            Showing::LeavesOut(bytes) if has_room(self.target()) => {
+            Showing::LeavesOut(bytes) if has_room(self.target) => {
                 self.show_again(bytes);
                 self.shown.extend_from_slice(text);
             }
@@ -166,7 +163,8 @@ impl Output {
         while log.rest > 0 {
             match splice(&self.reader, None, &log.pipe, None, log.rest, SpliceFlags::NONBLOCK) {
                 Ok(moved) if moved > 0 => log.rest -= moved,
-                Err(Errno::AGAIN) if !has_room(log.pipe.as_fd()) => break,
+                // There is no room for it, or was none: `logs` may have made some since, so that is not asked.
+                Err(Errno::AGAIN) if has_something(self.reader.as_fd()) => break,
                 // `logs` had not let go of the pipe yet, and has it already.
                 Ok(_) | Err(Errno::AGAIN) => log.rest = 0,
                 Err(Errno::INTR) => {}
@@ -183,9 +181,9 @@ impl Output {
 
     fn show(&mut self) -> bool {
         let mut moved = false;
-        while !self.shown.is_empty() && has_room(self.target()) {
+        while !self.shown.is_empty() && has_room(self.target) {
             let piece = &self.shown[..self.shown.len().min(PIECE)];
-            match rustix::io::write(self.target(), piece) {
+            match rustix::io::write(self.target, piece) {
                 Ok(written) => drop(self.shown.drain(..written)),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => {
@@ -218,8 +216,21 @@ impl Output {
 
 /// Whether writing a piece does not wait.
 fn has_room(target: BorrowedFd<'_>) -> bool {
+    !answer(target, PollFlags::OUT).is_empty()
+}
+
+/// Whether there is something to read.
+fn has_something(reader: BorrowedFd<'_>) -> bool {
+    answer(reader, PollFlags::IN).contains(PollFlags::IN)
+}
+
+/// What poll(2) says at once.
+fn answer(descriptor: BorrowedFd<'_>, flags: PollFlags) -> PollFlags {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(target, PollFlags::OUT)], Some(&now)) == Ok(1)
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, flags)];
+    // What cannot be asked says nothing.
+    let _ = poll(&mut polled, Some(&now));
+    polled[0].revents()
 }
 
 #[cfg(test)]
@@ -228,9 +239,21 @@ mod tests {
     use std::fs::File;
     use std::io::{Read, Write};
 
+    use rustix::pipe::fcntl_setpipe_size;
+    use rustix::stdio::stderr;
+
     fn pipe() -> (OwnedFd, File) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         (reader, File::from(writer))
+    }
+
+    /// An output that is shown in a pipe, which has room for all that a test prints.
+    fn shown_in_a_pipe(reader: OwnedFd, log: File) -> (Output, OwnedFd) {
+        let (shown, writer) = pipe();
+        fcntl_setpipe_size(&writer, 1 << 20).unwrap();
+        // Borrowed for as long as the process lives, as standard output is.
+        let writer: &'static File = Box::leak(Box::new(writer));
+        (Output::new(reader, Some(log.into()), writer.as_fd()).unwrap(), shown)
     }
 
     fn read_all(reader: &OwnedFd) -> String {
@@ -244,7 +267,7 @@ mod tests {
     fn what_the_log_has_no_room_for_stays_in_the_containers_pipe() {
         let ((reader, mut container), (log, mut pipe)) = (pipe(), pipe());
         while pipe.write(&[b'.'; PIECE]).is_ok() {}
-        let mut output = Output::new(reader.try_clone().unwrap(), Some(pipe.into()), true).unwrap();
+        let mut output = Output::new(reader.try_clone().unwrap(), Some(pipe.into()), stderr()).unwrap();
         container.write_all(b"(a test prints this)\n").unwrap();
         assert!(output.advance() && !output.advance());
         // It is killed.
@@ -256,7 +279,7 @@ mod tests {
     #[test]
     fn every_byte_is_kept_once() {
         let ((reader, mut container), (log, pipe)) = (pipe(), pipe());
-        let mut output = Output::new(reader.try_clone().unwrap(), Some(pipe.into()), true).unwrap();
+        let mut output = Output::new(reader.try_clone().unwrap(), Some(pipe.into()), stderr()).unwrap();
         output.showing = Showing::Over;
         let (mut sent, mut kept) = (String::new(), String::new());
         for number in 0..40_000 {
@@ -274,10 +297,41 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_is_shown_once_while_logs_makes_room_at_any_moment() {
+        let ((reader, mut container), (log, pipe)) = (pipe(), pipe());
+        fcntl_setpipe_size(&pipe, PIECE).unwrap();
+        let drained = std::thread::spawn(move || {
+            let mut kept = 0;
+            loop {
+                match rustix::io::read(&log, &mut [0; PIECE]) {
+                    Ok(0) => return kept,
+                    Ok(length) => kept += length,
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        });
+        let (mut output, shown) = shown_in_a_pipe(reader, pipe);
+        let (mut sent, mut seen) = (String::new(), String::new());
+        for number in 0..200_000 {
+            let line = format!("{number}\n");
+            while container.write_all(line.as_bytes()).is_err() {
+                output.advance();
+                seen.push_str(&read_all(&shown));
+            }
+            sent.push_str(&line);
+        }
+        output.drain();
+        seen.push_str(&read_all(&shown));
+        drop(output);
+        assert_eq!(drained.join().unwrap(), sent.len());
+        assert!(seen == sent, "{} bytes are shown of {}", seen.len(), sent.len());
+    }
+
+    #[test]
     fn a_terminal_that_takes_nothing_does_not_hold_a_container_up_whose_output_is_kept() {
         let ((reader, _container), (_log, pipe)) = (pipe(), pipe());
         let late = |log| {
-            let mut output = Output::new(reader.try_clone().unwrap(), log, true).unwrap();
+            let mut output = Output::new(reader.try_clone().unwrap(), log, stderr()).unwrap();
             output.shown = b"old".to_vec();
             output.waits_since = Instant::now().checked_sub(PATIENCE);
             (output.deadline().is_some(), output)
