@@ -95,11 +95,13 @@ impl Output {
         if is_late && !has_room(self.target) {
             self.leave_out();
         }
+        // Also while the log has no room: else the deadline would stay, and this command would turn in a circle.
+        let moved = self.show();
         if self.log.as_ref().is_some_and(|log| log.rest > 0) {
-            return self.feed_log();
+            return self.feed_log() || moved;
         }
-        if !self.shown.is_empty() {
-            return self.show();
+        if moved || !self.shown.is_empty() {
+            return moved;
         }
         self.take()
     }
@@ -325,6 +327,19 @@ mod tests {
         drop(output);
         assert_eq!(drained.join().unwrap(), sent.len());
         assert!(seen == sent, "{} bytes are shown of {}", seen.len(), sent.len());
+    }
+
+    #[test]
+    fn what_has_waited_is_shown_though_the_log_has_no_room() {
+        let ((reader, mut container), (_log, mut pipe)) = (pipe(), pipe());
+        while pipe.write(&[b'.'; PIECE]).is_ok() {}
+        container.write_all(b"old").unwrap();
+        let (mut output, shown) = shown_in_a_pipe(reader, pipe);
+        output.shown = b"old".to_vec();
+        output.waits_since = Instant::now().checked_sub(PATIENCE);
+        output.log.as_mut().unwrap().rest = 3;
+        assert!(output.advance() && !output.advance());
+        assert_eq!((read_all(&shown).as_str(), output.deadline()), ("old", None));
     }
 
     #[test]
