@@ -85,6 +85,15 @@ pub enum Action {
     Pause,
     /// It is to go on.
     Unpause,
+    /// It is to get this signal; there is nothing to wait for.
+    Kill(i32),
+}
+
+impl Action {
+    /// Whether a container may be gone after it: one that was made to be removed goes with its end.
+    fn may_be_the_last(&self) -> bool {
+        matches!(self, Self::Stop(_) | Self::Kill(_))
+    }
 }
 
 /// Stops each.
@@ -95,6 +104,11 @@ pub async fn stop(api: &Api, end: &End, json: bool) -> Result<String, Error> {
 /// Stops each and starts it again.
 pub async fn restart(api: &Api, end: &End, json: bool) -> Result<String, Error> {
     each(api, Action::Restart(end.ending()), &end.names, json).await
+}
+
+/// Sends each the signal.
+pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
+    each(api, Action::Kill(arguments.signal), &arguments.names, json).await
 }
 
 /// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
@@ -166,10 +180,14 @@ async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> R
             Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await,
             Action::Pause => api.containers.pause(name).await,
             Action::Unpause => api.containers.unpause(name).await,
+            Action::Kill(signal) => api.containers.kill(name, *signal).await,
         }
     };
     changes.during(asking).await?;
-    let mut container = changes.during(api.inspect(name)).await?;
+    let mut container = match changes.during(api.inspect(name)).await {
+        Err(Error::Refused(_)) if action.may_be_the_last() => return Ok(before),
+        now => now?,
+    };
     let mut told = None;
     loop {
         if let Some(end) = end(action, &before, &container) {
@@ -181,8 +199,7 @@ async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> R
             told = obstacle;
         }
         container = match changes.next_of(api, name).await {
-            // One that was made to be removed is gone with its end.
-            Err(Error::Refused(_)) if matches!(action, Action::Stop(_)) => return Ok(container),
+            Err(Error::Refused(_)) if action.may_be_the_last() => return Ok(container),
             next => next?,
         };
     }
@@ -209,7 +226,7 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
     let look = format!("`berth logs {}` shows what it has printed.", now.name);
     let anew = *action == Action::Start || now.started_us != before.started_us;
     match (action, now.state) {
-        (Action::Pause | Action::Unpause, _) => Some(Ok(())),
+        (Action::Pause | Action::Unpause | Action::Kill(_), _) => Some(Ok(())),
         (Action::Stop(_), ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
         (Action::Stop(_), _) => None,
         (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Stopped) if anew => Some(Ok(())),
@@ -217,18 +234,6 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
         (_, ContainerState::Backoff) => failed(&format!("It will be tried again. {look}")),
         _ => None,
     }
-}
-
-/// Sends the signal; there is nothing to wait for.
-pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
-    let mut done = Vec::new();
-    for name in &arguments.names.names {
-        for name in api.containers.instances(name).await? {
-            api.containers.kill(&name, arguments.signal).await?;
-            done.push(api.inspect(&name).await?);
-        }
-    }
-    told(&done, json)
 }
 
 /// `TERM`, `SIGTERM`, `15`.
@@ -322,5 +327,56 @@ mod tests {
         let asked = tokio::time::timeout(std::time::Duration::from_secs(10), peer.call("Inspect")).await;
         peer.refuse(&asked.expect("nobody asks anew"), "there is no such container").await;
         assert_eq!(stopped.await.unwrap().unwrap(), "web\n");
+    }
+    #[tokio::test]
+    async fn a_container_that_is_gone_with_its_end_was_stopped() {
+        let (api, mut peer) = peer::pair().await;
+        let names = Names { names: vec!["job".into()] };
+        let stopped = tokio::spawn(async move { each(&api, Action::Stop(Ending::default()), &names, false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["job"]).await;
+        let running = peer::container("job", ContainerState::Running);
+        peer.answer("Inspect", &berth_control::dbus::Container::from(running)).await;
+        peer.answer("StopWith", &()).await;
+        let asked = peer.call("Inspect").await;
+        peer.refuse(&asked, "there is no such container").await;
+        assert_eq!(stopped.await.unwrap().unwrap(), "job\n");
+    }
+    fn kill_each(api: Api, names: [&str; 2]) -> tokio::task::JoinHandle<Result<String, Error>> {
+        let names = Names { names: names.map(str::to_owned).to_vec() };
+        tokio::spawn(async move { kill(&api, &Kill { signal: 9, names }, false).await })
+    }
+
+    async fn kills(peer: &mut peer::Peer, name: &str, is_gone: bool) {
+        let running = berth_control::dbus::Container::from(peer::container(name, ContainerState::Running));
+        peer.answer("Instances", &vec![name]).await;
+        peer.answer("Inspect", &running).await;
+        peer.answer("Kill", &()).await;
+        let asked = peer.call("Inspect").await;
+        match is_gone {
+            true => peer.refuse(&asked, "there is no such container").await,
+            false => peer.reply(&asked, &running).await,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_that_is_gone_with_a_signal_has_got_it() {
+        let (api, mut peer) = peer::pair().await;
+        let sent = kill_each(api, ["job", "web"]);
+        peer.answer("Subscribe", &()).await;
+        kills(&mut peer, "job", true).await;
+        kills(&mut peer, "web", false).await;
+        assert_eq!(sent.await.unwrap().unwrap(), "job\nweb\n");
+    }
+
+    #[tokio::test]
+    async fn a_signal_comes_to_the_others_though_one_does_not_exist() {
+        let (api, mut peer) = peer::pair().await;
+        let sent = kill_each(api, ["no", "web"]);
+        peer.answer("Subscribe", &()).await;
+        let call = peer.call("Instances").await;
+        peer.refuse(&call, "there is no such container").await;
+        kills(&mut peer, "web", false).await;
+        assert!(matches!(sent.await.unwrap(), Err(Error::Told)));
     }
 }
