@@ -233,7 +233,14 @@ job   failed: images/job.tar is not an archive  nginx:1.27                      
     fn a_template_has_dockers_names_and_ours() {
         let shown = |text: &str| by_template(&text.parse().unwrap(), &[web()], 105_000, None).unwrap();
         assert_eq!(shown("{{.Names}} {{.Status}} {{.exit_code}} {{.Ports}}"), "web running 1m 35s 1 8080->80/tcp\n");
+        assert_eq!(shown("{{range .ports}}{{.host_port}}{{end}} {{len .ports}}"), "8080 1\n", "not docker's text");
         assert_eq!(shown("table {{.ID}}\\t{{.State}}"), "ID   STATE\nweb  running\n");
+    }
+
+    #[test]
+    fn a_mistake_in_a_template_is_told_with_dockers_names_and_ours() {
+        let error = by_template(&"{{.nam}}".parse().unwrap(), &[web()], 105_000, None).unwrap_err().to_string();
+        assert!(["Names", "Status", "exit_code", "ports"].iter().all(|name| error.contains(name)), "{error}");
     }
 
     #[test]

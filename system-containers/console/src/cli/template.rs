@@ -32,7 +32,8 @@ struct Call {
     argument: String,
 }
 
-/// Where a path without a beginning of its own looks: the first that has it. The first is the dot itself.
+/// Where a path without a beginning of its own looks: the first that has it, of those that have it by its exact name if
+/// there are any. The first is the dot itself.
 type Views<'a> = &'a [&'a Value];
 
 impl FromStr for Template {
@@ -155,20 +156,21 @@ fn write(parts: &[Part], views: Views<'_>, text: &mut String) -> Result<(), Stri
 
 impl Call {
     fn find<'a>(&self, views: &[&'a Value]) -> Result<Option<&'a Value>, String> {
-        let mut at_top = true;
-        for view in views {
-            let mut found = Some(*view);
-            for (depth, name) in self.path.iter().enumerate() {
-                found = found.and_then(|value| field(value, name));
-                at_top &= depth > 0 || found.is_none();
-            }
-            if found.is_some() {
-                return Ok(found);
+        // A name as it was typed is looked for everywhere before another that is like it.
+        for field in [exact, field] {
+            let in_view = |view: &&'a Value| self.path.iter().try_fold(*view, |value, name| field(value, name));
+            if let Some(found) = views.iter().find_map(in_view) {
+                return Ok(Some(found));
             }
         }
-        match (views.first(), self.path.first()) {
-            (Some(Value::Object(table)), Some(name)) if at_top && views.len() > 1 => {
-                let names: Vec<&str> = table.keys().map(String::as_str).collect();
+        match self.path.first() {
+            Some(name) if views.len() > 1 && views.iter().all(|view| field(view, name).is_none()) => {
+                let names: Vec<&str> = views
+                    .iter()
+                    .filter_map(|view| view.as_object())
+                    .flat_map(|view| view.keys())
+                    .map(String::as_str)
+                    .collect();
                 Err(format!("there is no .{name}; the names are {}", names.join(", ")))
             }
             _ => Ok(None),
@@ -191,17 +193,22 @@ impl Call {
     }
 }
 
-/// By its name as it is, or without regard to case and underscores; by its number in a list.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    let bare = |name: &str| name.chars().filter(|letter| *letter != '_').collect::<String>().to_lowercase();
+/// By its name as it is; by its number in a list.
+fn exact<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
-        Value::Object(table) => table.get(name).or_else(|| {
-            let name = bare(name);
-            table.iter().find(|(key, _)| bare(key) == name).map(|(_, value)| value)
-        }),
+        Value::Object(table) => table.get(name),
         Value::Array(list) => list.get(name.parse::<usize>().ok()?),
         _ => None,
     }
+}
+
+/// The same, or else without regard to case and underscores.
+fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let bare = |name: &str| name.chars().filter(|letter| *letter != '_').collect::<String>().to_lowercase();
+    exact(value, name).or_else(|| {
+        let name = bare(name);
+        value.as_object()?.iter().find(|(key, _)| bare(key) == name).map(|(_, value)| value)
+    })
 }
 
 /// As Go prints it.
