@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+const NO_END: &str = "a range or if has no {{end}}";
+
 /// A template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -84,7 +86,16 @@ fn parse<'a>(rest: &mut &'a str) -> Result<(Vec<Part>, Option<&'a str>), String>
             ("range", of) => parts.push(Part::Range(call(of)?, block(rest)?)),
             ("if", of) => {
                 let (then, end) = parse(rest)?;
-                let otherwise = if end == Some("else") { block(rest)? } else { Vec::new() };
+                let otherwise = match end {
+                    Some("end") => Vec::new(),
+                    Some("else") => block(rest)?,
+                    Some(end) => {
+                        return Err(format!(
+                            "{{{{{end}}}}} is not understood: write {{{{else}}}}, and behind it an if with an {{{{end}}}} of its own"
+                        ));
+                    }
+                    None => return Err(NO_END.to_owned()),
+                };
                 parts.push(Part::If(call(of)?, then, otherwise));
             }
             _ => parts.push(Part::Value(call(inside)?)),
@@ -100,7 +111,7 @@ fn parse<'a>(rest: &mut &'a str) -> Result<(Vec<Part>, Option<&'a str>), String>
 fn block(rest: &mut &str) -> Result<Vec<Part>, String> {
     match parse(rest)? {
         (parts, Some("end")) => Ok(parts),
-        _ => Err("a range or if has no {{end}}".to_owned()),
+        _ => Err(NO_END.to_owned()),
     }
 }
 
@@ -262,6 +273,9 @@ mod tests {
         for (template, part) in [
             ("{{.name", "no }}"),
             ("{{range .ports}}", "no {{end}}"),
+            ("{{if .name}}a", "no {{end}}"),
+            ("{{if .name}}a{{else}}b", "no {{end}}"),
+            ("{{if .name}}a{{else if .state}}b{{end}}", "{{else if .state}}"),
             ("{{end}}", "ends nothing"),
             ("{{split .name}}", "json, join"),
             ("{{name}}", "{{.name}}"),
