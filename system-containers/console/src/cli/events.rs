@@ -165,24 +165,13 @@ fn text(container: &Container, at_us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::peer;
     use super::*;
-    use berth_control::message::{ContainerState, Health, Kind};
+    use berth_control::message::ContainerState;
 
     fn container(state: ContainerState) -> Container {
-        Container {
-            name: "job".into(),
-            kind: Kind::User,
-            state,
-            health: Health::None,
-            image: "web:1".into(),
-            reason: "exited with code 3".into(),
-            pid: 0,
-            restarts: 0,
-            started_us: 5,
-            exit_code: 3,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-        }
+        let (image, reason) = ("web:1".into(), "exited with code 3".into());
+        Container { image, reason, ..peer::container("job", state) }
     }
 
     #[derive(Debug, clap::Parser)]
