@@ -52,6 +52,11 @@ impl Locations {
         let (_, source, line) = keys.iter().find(|(known, ..)| usize::from(*known) == index)?;
         Some(format!("{}:{line}", self.sources.get(usize::from(*source))?))
     }
+
+    /// Whether a container is known at all: which of its keys do not stand anywhere, too.
+    pub fn has(&self, container: &str) -> bool {
+        self.containers.contains_key(container)
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +72,6 @@ mod tests {
         assert_eq!((find("image"), find("restart")), ("more.toml:1".to_owned(), "berth.toml:4".to_owned()));
         assert_eq!((find("health"), find("memory")), ("more.toml:2".to_owned(), String::new()));
         assert_eq!(locations.find("db", "image"), None);
+        assert!(locations.has("web") && !locations.has("db"));
     }
 }

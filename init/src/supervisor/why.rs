@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use berth_config::{ContainerName, DependencyCondition};
+use berth_config::{ContainerName, DependencyCondition, RestartPolicy};
 use berth_control::message::{Cause, Health};
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +104,10 @@ impl Supervisor {
     /// What in the configuration, or who, has decided that a container does not run, or runs again.
     fn decision(&self, container: &Container) -> Option<String> {
         let policy = container.user().map(|user| {
-            let place = self.place(container, "restart");
-            format!("restart = \"{}\"{}", user.restart, place.unwrap_or_else(|| " (by default)".to_owned()))
+            let is_known = self.declared_name(container).is_some_and(|name| self.locations.has(name.as_str()));
+            let is_default = is_known && user.restart == RestartPolicy::default();
+            let unset = || if is_default { " (by default)".to_owned() } else { String::new() };
+            format!("restart = \"{}\"{}", user.restart, self.place(container, "restart").unwrap_or_else(unset))
         });
         let policy = policy.unwrap_or_else(|| "a system container is always started again".to_owned());
         match (&container.state, container.goal) {
@@ -126,8 +128,13 @@ impl Supervisor {
 
     /// ` (berth.toml:7)`, where a key of a container stands in the configuration.
     fn place(&self, container: &Container, key: &str) -> Option<String> {
-        let declared = self.configuration.declared_name(&container.name).filter(|_| container.made.is_none())?;
+        let declared = self.declared_name(container)?;
         self.locations.find(declared.as_str(), key).map(|place| format!(" ({place})"))
+    }
+
+    /// By which name the configuration declares it, if it does.
+    fn declared_name(&self, container: &Container) -> Option<&ContainerName> {
+        self.configuration.declared_name(&container.name).filter(|_| container.made.is_none())
     }
 
     /// The lines of the configuration that have brought a container where it is.
@@ -216,6 +223,9 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use berth_control::message::{Reply, Request};
+
+    use super::super::made_tests::{self, WEB};
     use super::super::world::World;
     use super::*;
 
@@ -265,6 +275,21 @@ mod tests {
 
     fn texts(world: &World, name: &str) -> Vec<String> {
         world.supervisor.why(name).unwrap().into_iter().map(|cause| cause.text).collect()
+    }
+
+    #[test]
+    fn a_policy_that_somebody_has_set_is_none_by_default() {
+        let mut world = made_tests::world(WEB);
+        assert_eq!(made_tests::make(&mut world, made_tests::creation("job", "restart = 'no'")), Reply::Done);
+        world.ask(Request::Start { name: "job".into() });
+        for name in ["web", "job"] {
+            world.complete(name, 1);
+        }
+        assert!(texts(&world, "web")[1].starts_with("restart = \"always\" (by default), and "));
+        assert_eq!(texts(&world, "job")[1], "restart = \"no\": it is not started again");
+        // The configuration before is in force again, and nobody knows its lines.
+        world.supervisor.locations = berth_config::Locations::default();
+        assert!(texts(&world, "web")[1].starts_with("restart = \"always\", and "));
     }
 
     #[test]
