@@ -113,10 +113,11 @@ impl Supervisor {
         match (&container.state, container.goal) {
             (State::Backoff { until }, _) => {
                 let pause = until.saturating_sub(self.now);
-                Some(format!(
-                    "{policy}, and the next start is in {pause:.1?}: {} ended in a row, each within {QUIET_TIME:?}",
-                    container.attempt
-                ))
+                let series = match container.attempt {
+                    0 => String::new(),
+                    ends => format!(": {ends} ended in a row, each within {QUIET_TIME:?}"),
+                };
+                Some(format!("{policy}, and the next start is in {pause:.1?}{series}"))
             }
             (State::Failed | State::Stopped, Goal::Run) if !container.ends.is_empty() => {
                 Some(format!("{policy}: it is not started again"))
@@ -290,6 +291,18 @@ mod tests {
         // The configuration before is in force again, and nobody knows its lines.
         world.supervisor.locations = berth_config::Locations::default();
         assert!(texts(&world, "web")[1].starts_with("restart = \"always\", and "));
+    }
+
+    #[test]
+    fn an_end_after_a_long_run_is_no_series() {
+        let mut world = World::new(WEB);
+        world.complete("web", 1);
+        assert!(texts(&world, "web")[1].ends_with(": 1 ended in a row, each within 10s"));
+        world.pass(Duration::from_secs(1));
+        world.run("web");
+        world.pass(QUIET_TIME);
+        world.end("web", 1);
+        assert_eq!(texts(&world, "web")[1], "restart = \"always\" (by default), and the next start is in 100.0ms");
     }
 
     #[test]
