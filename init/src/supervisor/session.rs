@@ -5,7 +5,8 @@
 //! `logs` reads them again, and the container notices nothing.
 //!
 //! One that stands still, such as a command that was stopped with Ctrl-Z, would hold the container up as soon as a pipe is
-//! full. So PID 1 looks whether it still takes what it is told while output lies there, and takes its leave if not.
+//! full. So PID 1 tells it something while output lies there, and takes its leave if at the next look, [`LOOK`] later, it has
+//! not taken that and an output has as much unread as before.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,7 +17,6 @@ use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{
     ExecutionEnd, FromClient, FromInit, Interest, Kind, Notice, Reply, SessionStream, Stream, ToClient,
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -47,9 +47,9 @@ pub struct Session {
     /// When PID 1 looks after the client, on [`crate::clock`].
     #[serde(default)]
     look: Duration,
-    /// Whether the client was told something at the last look.
+    /// How much each output had unread at the last look, in bytes; the client was told something if any had.
     #[serde(default)]
-    asked: bool,
+    unread: Vec<i32>,
 }
 
 impl Session {
@@ -116,12 +116,12 @@ impl Container {
         self.session.as_ref().and_then(Session::deadline).is_some_and(|look| look <= now)
     }
 
-    /// Whether something that it has printed lies where its client is to read it.
-    fn has_unread_output(&self) -> bool {
-        let terminal = self.interaction.terminal.iter().map(AsFd::as_fd);
+    /// How much of what it has printed lies where its client is to read it, in bytes for each output.
+    fn unread_output(&self) -> Vec<i32> {
         let pipes = both(&self.output).into_iter().map(|(_, reader)| reader);
-        let mut polled: Vec<_> = terminal.chain(pipes).map(|reader| PollFd::new(reader, PollFlags::POLLIN)).collect();
-        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        let readers = pipes.chain(self.interaction.terminal.iter().map(AsFd::as_fd));
+        // Whoever cannot be asked holds nobody up.
+        readers.map(|reader| sys::unread(reader).unwrap_or_default()).collect()
     }
 
     fn has_terminal(&self) -> bool {
@@ -196,7 +196,7 @@ impl Supervisor {
         let ran = matches!(container.state, State::Running(_));
         let name = container.name.clone();
         let look = self.now + LOOK;
-        container.session = Some(Session { channel: ours, interest, forward, ran, look, asked: false });
+        container.session = Some(Session { channel: ours, interest, forward, ran, look, unread: Vec::new() });
         if interest == Interest::Streams {
             self.notify(Role::Logs, Notice::LogRelease { container: name });
             self.send_output(id);
@@ -272,15 +272,18 @@ impl Supervisor {
         }
     }
 
-    /// The time has come to look after a client: one that has not read what it was told at the last look, while there was
-    /// output for it all the time, has to go.
+    /// The time has come to look after a client: one that has not read what it was told at the last look has to go if an
+    /// output has as much unread as then. One that takes output, but less than comes, and never looks at its channel is
+    /// taken for such a one too, because a pipe that is full is as full at every look.
     pub(super) fn look_after_client(&mut self, id: u32) {
         let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
-        let waits = container.has_unread_output();
+        let unread = container.unread_output();
         let Some(session) = container.session.as_mut() else { return };
-        let stands_still = waits && session.asked && sys::unread_by_peer(&session.channel).is_ok_and(|bytes| bytes > 0);
-        (session.look, session.asked) = (now + LOOK, waits);
+        let waits = unread.iter().any(|bytes| *bytes > 0);
+        let is_stuck = session.unread.iter().zip(&unread).any(|(before, bytes)| *bytes > 0 && bytes == before);
+        let stands_still = is_stuck && sys::unread_by_peer(&session.channel).is_ok_and(|bytes| bytes > 0);
+        (session.look, session.unread) = (now + LOOK, unread);
         if stands_still {
             log::warn!("container {}: its client does not read what it prints and is cut off", container.name);
             self.tell_client(id, &ToClient::Replaced, &[]);
@@ -347,9 +350,13 @@ mod tests {
         let client = Channel::from(descriptors.into_iter().next().unwrap());
         client.set_nonblocking().unwrap();
         while client.receive::<ToClient>().is_ok() {}
-        let writer = world.supervisor.find("web").unwrap().output.writer(Stream::Stdout);
-        File::from(writer.try_clone_to_owned().unwrap()).write_all(b"word\n").unwrap();
+        print(&world, Stream::Stdout, b"word\n");
         (world, client)
+    }
+
+    fn print(world: &World, stream: Stream, text: &[u8]) {
+        let writer = world.supervisor.find("web").unwrap().output.writer(stream);
+        File::from(writer.try_clone_to_owned().unwrap()).write_all(text).unwrap();
     }
 
     fn has_session(world: &World) -> bool {
@@ -361,6 +368,8 @@ mod tests {
         let (mut world, client) = attached();
         world.pass(LOOK);
         assert!(has_session(&world), "it may be about to read");
+        // Whoever prints this is not held up yet.
+        print(&world, Stream::Stderr, b"word\n");
         world.pass(LOOK);
         assert!(!has_session(&world));
         let told: Vec<_> = std::iter::from_fn(|| client.receive::<ToClient>().ok().map(|(told, _)| told)).collect();
@@ -373,6 +382,18 @@ mod tests {
         for _ in 0..5 {
             world.pass(LOOK);
             assert_eq!(client.receive::<ToClient>().unwrap().0, ToClient::Running);
+        }
+        assert!(has_session(&world));
+    }
+
+    #[test]
+    fn a_client_that_takes_output_and_leaves_what_it_is_told_stays() {
+        let (mut world, _client) = attached();
+        for length in 1..6 {
+            world.pass(LOOK);
+            let reader = world.supervisor.find("web").unwrap().output.reader(Stream::Stdout);
+            nix::unistd::read(reader, &mut [0; 16]).unwrap();
+            print(&world, Stream::Stdout, &b"words"[..length]);
         }
         assert!(has_session(&world));
     }

@@ -109,6 +109,18 @@ mod socket {
     nix::ioctl_read_bad!(unread, nix::libc::TIOCOUTQ, nix::libc::c_int);
 }
 
+mod stream {
+    nix::ioctl_read_bad!(unread, nix::libc::FIONREAD, nix::libc::c_int);
+}
+
+/// How much there is to read in a pipe or of a terminal, in bytes: FIONREAD (pipe(7), ioctl_tty(2)).
+pub fn unread(stream: impl AsFd) -> nix::Result<i32> {
+    let mut bytes = 0;
+    // SAFETY: FIONREAD writes one int through its argument, which outlives the call.
+    unsafe { stream::unread(stream.as_fd().as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes)
+}
+
 /// How much of what was sent over a UNIX socket its other end has not read, in bytes: SIOCOUTQ (unix(7)), by the name that its
 /// number has for terminals.
 pub fn unread_by_peer(socket: impl AsFd) -> nix::Result<i32> {

@@ -49,8 +49,8 @@ pub enum ToClient {
     /// that is to be kept there is a second descriptor: the client writes there what it reads, for `logs`, and best so that
     /// nothing is only with the client in between (splice(2)).
     Stream(SessionStream),
-    /// The program runs. Comes again while output waits for the client: one that reads neither is cut off, so that it does
-    /// not hold the container up.
+    /// The program runs. Comes again every 5 s while output waits for the client: one that has not read it by the next time
+    /// is cut off if an output has as much unread as before, so that it does not hold the container up.
     Running,
     /// The container has ended and is not started again by itself. The last message.
     Ended(ExecutionEnd),
