@@ -5,19 +5,45 @@
 //! back, and nobody waits for that.
 
 use berth_config::Role;
-use berth_control::message::{Notice, Reply};
+use berth_control::message::{ExecutionEnd, Notice, Reply, ToClient};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::Container;
+use super::output::Output;
 use super::requests::Applicant;
-use super::session::Parting;
+use super::session::Session;
+use crate::reactor::Reactor;
 
 /// Who is told then.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Farewell {
     applicants: Vec<Applicant>,
     client: Option<Parting>,
+}
+
+/// A client that is to be told how its container, which is gone, has ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Parting {
+    session: Session,
+    end: ExecutionEnd,
+    /// Open, or the client finds the end of its streams before.
+    output: Output,
+}
+
+impl Parting {
+    /// Listens to the client no longer.
+    fn begin(reactor: &Reactor, session: Session, end: ExecutionEnd, output: Output) -> Self {
+        reactor.remove(&session.channel);
+        Self { session, end, output }
+    }
+
+    fn tell(self) {
+        let Self { session, end, output } = self;
+        // Whoever has gone does not need it.
+        let _ = session.channel.send(&ToClient::Ended(end), &[]);
+        drop(output);
+    }
 }
 
 impl Supervisor {
@@ -71,7 +97,7 @@ impl Supervisor {
 mod tests {
     use std::process::Command;
 
-    use berth_control::message::{Interest, Request, ToClient};
+    use berth_control::message::{Interest, Request};
 
     use super::super::made_tests::{ended, once, run, told, world};
     use super::*;

@@ -24,7 +24,7 @@ use super::container::{Container, Goal, State};
 use super::output::Output;
 use super::requests::{Applicant, MESSAGES_AT_ONCE};
 use crate::printable::printable;
-use crate::reactor::{Reactor, Token};
+use crate::reactor::Token;
 use crate::sys;
 
 /// How often PID 1 looks after a client that has streams: one that stands still holds its container up for twice that, and
@@ -38,7 +38,7 @@ pub(super) const NOT_SET_UP: u8 = 125;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Session {
     #[serde(with = "berth_runtime::handover")]
-    channel: Channel,
+    pub(super) channel: Channel,
     interest: Interest,
     /// Where the client writes what it has read, for `logs`.
     forward: Option<Output>,
@@ -61,30 +61,6 @@ impl Session {
     /// When its client is to be looked after.
     pub fn deadline(&self) -> Option<Duration> {
         self.has_streams().then_some(self.look)
-    }
-}
-
-/// A client that is to be told how its container, which is gone, has ended.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Parting {
-    session: Session,
-    end: ExecutionEnd,
-    /// Open, or the client finds the end of its streams before.
-    output: Output,
-}
-
-impl Parting {
-    /// Listens to the client no longer.
-    pub(super) fn begin(reactor: &Reactor, session: Session, end: ExecutionEnd, output: Output) -> Self {
-        reactor.remove(&session.channel);
-        Self { session, end, output }
-    }
-
-    pub(super) fn tell(self) {
-        let Self { session, end, output } = self;
-        // Whoever has gone does not need it.
-        let _ = session.channel.send(&ToClient::Ended(end), &[]);
-        drop(output);
     }
 }
 
