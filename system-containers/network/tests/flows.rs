@@ -80,21 +80,30 @@ fn a_flow_goes_on_with_another_replica_when_its_own_is_ill_or_has_gone() {
 }
 
 #[test]
-fn a_flow_that_was_there_before_its_port_was_published_comes_to_the_container() {
+fn a_flow_to_the_machine_of_before_its_port_was_published_comes_to_the_container_and_no_other_ends() {
     if !possible(TOOLS) {
         return;
     }
     // Open, or the kernel would remember nothing.
     let site = Site::with("[network]\ninbound = ['9090/udp']\n");
     let mut service = site.start();
-    let web = container();
+    let (web, neighbour) = (container(), container());
+    service.attach("neighbour", &neighbour, &[]).unwrap();
     let flows = [0, 1].map(|family| flow(&site.outside, family, 9090));
     for flow in &flows {
         flow.send(b"early").unwrap();
     }
+    // Through the machine and from it, to the same port elsewhere.
+    for from in [&neighbour, &site.machine.namespace] {
+        for outside in OUTSIDE {
+            let socket = from.within(|| UdpSocket::bind(("::", 0)).unwrap());
+            socket.send_to(b"elsewhere", (outside, 9090)).unwrap();
+        }
+    }
     let known = || site.machine.namespace.run("cat /proc/net/nf_conntrack").matches("dport=9090").count();
-    eventually("the kernel knows of them", || (known() == 2).then_some(()));
+    eventually("the kernel knows of them", || (known() == 6).then_some(()));
     service.attach("web", &web, &[port("", 9090, 80, "udp")]).unwrap();
+    assert_eq!(known(), 4, "what goes elsewhere is not for the container");
     let server = [listen(&web, 80)];
     for flow in &flows {
         leads_to(flow, &server);

@@ -6,6 +6,9 @@
 use std::io;
 use std::net::IpAddr;
 
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+
 use super::wire::{Attributes, Batch, Connection, attribute};
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET and IPCTNL_MSG_CT_DELETE.
@@ -51,7 +54,7 @@ pub enum Gone {
     Address(IpAddr),
     /// Those that go this way.
     Way(Way),
-    /// Those that begin as this way does, wherever they lead.
+    /// Those to the machine itself that begin as this way does, wherever they lead.
     Beginning(Way),
 }
 
@@ -71,7 +74,15 @@ pub fn forget(connection: &Connection, gone: impl IntoIterator<Item = Gone>) -> 
                 let answers = End { ports: Some((way.to_port, None)), ..from(way.to) };
                 find(connection, way.to.is_ipv4(), &[begins(&way), answers], &mut batch)?;
             }
-            Gone::Beginning(way) => find(connection, way.to.is_ipv4(), &[begins(&way), nothing()], &mut batch)?,
+            Gone::Beginning(way) => {
+                let ipv4 = way.to.is_ipv4();
+                // What goes elsewhere by the same port passes the machine, or comes from it.
+                let to = way.address.map_or_else(own_addresses, |address| Ok(vec![address]))?;
+                for address in to.into_iter().filter(|address| address.is_ipv4() == ipv4) {
+                    let begins = begins(&Way { address: Some(address), ..way });
+                    find(connection, ipv4, &[begins, nothing()], &mut batch)?;
+                }
+            }
         }
     }
     match if batch.is_empty() { Ok(()) } else { connection.send(&batch) } {
@@ -79,6 +90,15 @@ pub fn forget(connection: &Connection, gone: impl IntoIterator<Item = Gone>) -> 
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         done => done,
     }
+}
+
+/// All that the machine has, those of the containers' bridges too.
+fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let address = |storage: SockaddrStorage| {
+        let ipv4 = storage.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+        ipv4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+    };
+    Ok(getifaddrs()?.filter_map(|link| link.address.and_then(address)).collect())
 }
 
 /// What is compared of the packets of one direction.
