@@ -110,6 +110,39 @@ fn a_flow_to_the_machine_of_before_its_port_was_published_comes_to_the_container
     }
 }
 
+/// More than fit into one message to the kernel.
+const MANY: usize = 110_000;
+
+#[test]
+fn as_many_flows_as_the_kernel_follows_are_forgotten() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let most = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap();
+    if most.trim().parse::<usize>().unwrap() < 2 * MANY {
+        support::skip("this kernel does not follow so many connections");
+        return;
+    }
+    let site = Site::with("[network]\ninbound = ['9090/udp']\n");
+    let mut service = site.start();
+    site.outside.ip("address add 192.0.2.3/24 dev up0");
+    let known = || -> usize {
+        let text = site.machine.namespace.run("cat /proc/sys/net/netfilter/nf_conntrack_count");
+        text.trim().parse().unwrap()
+    };
+    site.outside.within(|| {
+        for (number, port) in (0..MANY).zip((5000..60_000_u16).cycle()) {
+            let address = if number < 55_000 { OUTSIDE[0] } else { "192.0.2.3" };
+            let _full = UdpSocket::bind((address, port)).unwrap().send_to(b"early", (HOST[0], 9090));
+        }
+    });
+    let before = known();
+    assert!(before > MANY - 1000, "{before}");
+    service.attach("web", &container(), &[port("", 9090, 80, "udp")]).unwrap();
+    let after = known();
+    assert!(after < 1000, "{after} of {before} are left");
+}
+
 #[test]
 fn connections_of_a_container_are_forgotten_with_it() {
     if !possible(TOOLS) {

@@ -2,7 +2,10 @@
 //!
 //! Where a connection leads is decided with its first packet, and holds as long as packets come: over UDP, which has no end,
 //! for ever. One whose container has gone, or whose port leads elsewhere now, is forgotten; its next packet begins it anew.
+//!
+//! There may be hundreds of thousands: all are read once, whatever is to go, and never kept.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -22,10 +25,16 @@ const FILTER: u16 = 25;
 /// CTA_TUPLE_IP, CTA_TUPLE_PROTO.
 const IP: u16 = 1;
 const PROTOCOL: u16 = 2;
+/// CTA_PROTO_NUM, and what says in CTA_FILTER that it is compared (CTA_FILTER_F_CTA_PROTO_NUM).
+const NUMBER: u16 = 1;
+const BY_NUMBER: u32 = 1 << 3;
 const UDP: u8 = 17;
 /// AF_INET, AF_INET6.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
+/// How many go at a time: of one that has ended by itself the kernel says so, and that for all of them fits into a tenth of
+/// the socket's buffer.
+const AT_ONCE: u32 = 1000;
 
 /// A way of UDP through the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,10 +49,17 @@ pub struct Way {
     pub to_port: Option<u16>,
 }
 
+/// Where one begins: its address and port, and whether it is of IPv4.
+type Beginning = (Option<IpAddr>, Option<u16>, bool);
+
 impl Way {
+    fn beginning(&self) -> Beginning {
+        (self.address, self.port, self.to.is_ipv4())
+    }
+
     /// Whether both begin at the same place.
     pub fn begins_as(&self, other: &Self) -> bool {
-        (self.address, self.port, self.to.is_ipv4()) == (other.address, other.port, other.to.is_ipv4())
+        self.beginning() == other.beginning()
     }
 }
 
@@ -60,40 +76,67 @@ pub enum Gone {
 
 /// Forgets them. The kernel answers while it is asked, so this does not wait.
 pub fn forget(connection: &Connection, gone: impl IntoIterator<Item = Gone>) -> io::Result<()> {
-    let mut batch = Batch::loose();
-    for each in gone {
-        let nothing = End::default;
-        let from = |address| End { source: Some(address), ..End::default() };
-        let begins = |way: &Way| End { destination: way.address, ports: Some((None, way.port)), ..End::default() };
-        match each {
-            Gone::Address(address) => {
-                find(connection, address.is_ipv4(), &[from(address), nothing()], &mut batch)?;
-                find(connection, address.is_ipv4(), &[nothing(), from(address)], &mut batch)?;
-            }
-            Gone::Way(way) => {
-                let answers = End { ports: Some((way.to_port, None)), ..from(way.to) };
-                find(connection, way.to.is_ipv4(), &[begins(&way), answers], &mut batch)?;
-            }
-            Gone::Beginning(way) => {
-                let ipv4 = way.to.is_ipv4();
-                // What goes elsewhere by the same port passes the machine, or comes from it.
-                let to = way.address.map_or_else(own_addresses, |address| Ok(vec![address]))?;
-                for address in to.into_iter().filter(|address| address.is_ipv4() == ipv4) {
-                    let begins = begins(&Way { address: Some(address), ..way });
-                    find(connection, ipv4, &[begins, nothing()], &mut batch)?;
+    let wanted = Wanted::of(gone)?;
+    wanted.families.iter().try_for_each(|family| sweep(connection, *family, &wanted))
+}
+
+/// All that is to go, to be found by what a connection has.
+#[derive(Debug, Default)]
+struct Wanted {
+    families: BTreeSet<u8>,
+    addresses: BTreeSet<IpAddr>,
+    ways: BTreeSet<Way>,
+    beginnings: BTreeSet<Beginning>,
+    /// The machine's addresses, where it matters.
+    own: BTreeSet<IpAddr>,
+}
+
+impl Wanted {
+    fn of(gone: impl IntoIterator<Item = Gone>) -> io::Result<Self> {
+        let mut this = Self::default();
+        for each in gone {
+            let ipv4 = match each {
+                Gone::Address(address) => {
+                    this.addresses.insert(address);
+                    address.is_ipv4()
                 }
-            }
+                Gone::Way(way) => {
+                    this.ways.insert(way);
+                    way.to.is_ipv4()
+                }
+                Gone::Beginning(way) => {
+                    this.beginnings.insert(way.beginning());
+                    way.to.is_ipv4()
+                }
+            };
+            this.families.insert(if ipv4 { IPV4 } else { IPV6 });
         }
+        if this.beginnings.iter().any(|(address, ..)| address.is_none()) {
+            this.own = own_addresses()?;
+        }
+        Ok(this)
     }
-    match if batch.is_empty() { Ok(()) } else { connection.send(&batch) } {
-        // It has ended by itself.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        done => done,
+
+    fn has(&self, original: &Packets, reply: &Packets) -> bool {
+        if self.addresses.contains(&original.source) || self.addresses.contains(&reply.source) {
+            return true;
+        }
+        let (Some((_, port)), Some((to_port, _))) = (original.udp, reply.udp) else { return false };
+        let (address, to) = (original.destination, reply.source);
+        // What goes elsewhere by the same port passes the machine, or comes from it.
+        let to_machine = || address.is_loopback() || self.own.contains(&address);
+        let begins = |it: Option<IpAddr>, port| self.beginnings.contains(&(it, port, address.is_ipv4()));
+        let goes = |address, port, to_port| self.ways.contains(&Way { address, port, to, to_port });
+        [Some(address), None].into_iter().any(|it| {
+            goes(it, Some(port), Some(to_port))
+                || goes(it, None, None)
+                || begins(it, Some(port)) && (it.is_some() || to_machine())
+        })
     }
 }
 
 /// All that the machine has, those of the containers' bridges too.
-fn own_addresses() -> io::Result<Vec<IpAddr>> {
+fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
     let address = |storage: SockaddrStorage| {
         let ipv4 = storage.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
         ipv4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
@@ -101,82 +144,71 @@ fn own_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(getifaddrs()?.filter_map(|link| link.address.and_then(address)).collect())
 }
 
-/// What is compared of the packets of one direction.
-#[derive(Default)]
-struct End {
-    source: Option<IpAddr>,
-    destination: Option<IpAddr>,
-    /// Of UDP: the source's and the destination's.
-    ports: Option<(Option<u16>, Option<u16>)>,
+/// The packets of one direction.
+#[derive(Debug)]
+struct Packets {
+    source: IpAddr,
+    destination: IpAddr,
+    /// Of UDP: the source's port and the destination's.
+    udp: Option<(u16, u16)>,
 }
 
-/// A part of it: in which attribute, as which, its place among CTA_FILTER_F_*, its value.
-type Part = (u16, u16, u32, Vec<u8>);
-
-impl End {
-    fn parts(&self) -> Vec<Part> {
-        let address = |kind: u16, bit, address: Option<IpAddr>| match address? {
-            IpAddr::V4(address) => Some((IP, kind, bit, address.octets().to_vec())),
-            IpAddr::V6(address) => Some((IP, kind + 2, bit, address.octets().to_vec())),
+impl Packets {
+    fn read(message: &[u8], direction: u16) -> Option<Self> {
+        let tuple = attribute(message, direction)?;
+        let (ip, protocol) = (attribute(tuple, IP)?, attribute(tuple, PROTOCOL)?);
+        // CTA_IP_V4_SRC and CTA_IP_V4_DST, or those of IPv6 two further; CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT.
+        let address = |kind| match attribute(ip, kind) {
+            Some(bytes) => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+            None => Some(IpAddr::from(<[u8; 16]>::try_from(attribute(ip, kind + 2)?).ok()?)),
         };
-        let port = |kind, bit, port: Option<u16>| Some((PROTOCOL, kind, bit, port?.to_be_bytes().to_vec()));
-        let (source, destination) = self.ports.unwrap_or_default();
-        let all = [
-            address(1, 1 << 0, self.source),
-            address(2, 1 << 1, self.destination),
-            self.ports.map(|_| (PROTOCOL, 1, 1 << 3, vec![UDP])),
-            port(2, 1 << 4, source),
-            port(3, 1 << 5, destination),
-        ];
-        all.into_iter().flatten().collect()
+        let port = |kind| Some(u16::from_be_bytes(attribute(protocol, kind)?.try_into().ok()?));
+        let udp = attribute(protocol, NUMBER).filter(|number| **number == [UDP]).and_then(|_| port(2).zip(port(3)));
+        Some(Self { source: address(1)?, destination: address(2)?, udp })
     }
 }
 
-/// Adds messages that delete the connections whose directions are both so. The kernel is told what it is to look for, so
-/// that not all of them have to be read, but for addresses of IPv6: Linux 6.18 was seen to take those that differ.
-fn find(connection: &Connection, ipv4: bool, ends: &[End; 2], deletions: &mut Batch) -> io::Result<()> {
-    let family = if ipv4 { IPV4 } else { IPV6 };
-    let both = [(ORIGINAL, &ends[0]), (REPLY, &ends[1])].map(|(kind, end)| (kind, end.parts()));
+/// Reads all connections of a family, and deletes those that are wanted as they come.
+fn sweep(connection: &Connection, family: u8, wanted: &Wanted) -> io::Result<()> {
+    // Its answers would come among those that are read.
+    let deleting = Connection::open()?;
+    // One that has ended by itself is no error.
+    let delete = |batch: &Batch| deleting.send(batch, Some(libc::ENOENT));
+    let (mut deletions, mut done) = (Batch::loose(), Ok(()));
     let mut request = Batch::loose();
-    request.dump(GET, family, &question(ipv4, &both));
+    request.dump(GET, family, &question(wanted));
     connection.read(&request, |message| {
-        let fits = |(kind, parts): &(u16, Vec<Part>)| {
-            let tuple = attribute(message, *kind).unwrap_or_default();
-            let value = |outer, inner| attribute(attribute(tuple, outer)?, inner);
-            parts.iter().all(|(outer, inner, _, wanted)| value(*outer, *inner) == Some(wanted))
-        };
-        if both.iter().all(fits) {
-            let mut found = Attributes::default();
-            for kind in [ORIGINAL, ID] {
-                if let Some(value) = attribute(message, kind) {
-                    found.bytes(kind, value);
-                }
-            }
-            deletions.request(DELETE, family, &found);
+        let both = Packets::read(message, ORIGINAL).zip(Packets::read(message, REPLY));
+        if done.is_err() || !both.is_some_and(|(original, reply)| wanted.has(&original, &reply)) {
+            return;
         }
-    })
+        let mut found = Attributes::default();
+        for kind in [ORIGINAL, ID] {
+            if let Some(value) = attribute(message, kind) {
+                found.bytes(kind, value);
+            }
+        }
+        deletions.request(DELETE, family, &found);
+        if deletions.count() >= AT_ONCE {
+            done = delete(&std::mem::replace(&mut deletions, Batch::loose()));
+        }
+    })?;
+    done?;
+    if deletions.is_empty() { Ok(()) } else { delete(&deletions) }
 }
 
-fn question(ipv4: bool, both: &[(u16, Vec<Part>)]) -> Attributes {
+/// The kernel leaves out what is not UDP where nothing else is wanted.
+fn question(wanted: &Wanted) -> Attributes {
     let mut question = Attributes::default();
-    let mut flags = Vec::new();
-    for (kind, parts) in both {
-        let parts: Vec<&Part> = parts.iter().filter(|(outer, ..)| ipv4 || *outer != IP).collect();
-        flags.push((*kind, parts.iter().fold(0_u32, |flags, (_, _, flag, _)| flags | flag)));
-        question.nested(*kind, |tuple| {
-            for group in [IP, PROTOCOL] {
-                tuple.nested(group, |inner| {
-                    for (_, kind, _, value) in parts.iter().filter(|(outer, ..)| *outer == group) {
-                        inner.bytes(*kind, value);
-                    }
-                });
-            }
+    if wanted.addresses.is_empty() {
+        question.nested(ORIGINAL, |tuple| {
+            tuple.nested(IP, |_| {}).nested(PROTOCOL, |protocol| {
+                protocol.bytes(NUMBER, &[UDP]);
+            });
+        });
+        question.nested(FILTER, |filter| {
+            filter.bytes(ORIGINAL, &BY_NUMBER.to_ne_bytes());
         });
     }
-    question.nested(FILTER, |filter| {
-        for (kind, flags) in flags {
-            filter.bytes(kind, &flags.to_ne_bytes());
-        }
-    });
     question
 }

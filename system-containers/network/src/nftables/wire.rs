@@ -127,9 +127,14 @@ impl Batch {
         self.bytes.is_empty()
     }
 
-    /// Adds a message to another part of the kernel's packet filter.
+    /// How many messages are in it.
+    pub fn count(&self) -> u32 {
+        self.sequence
+    }
+
+    /// Adds a message to another part of the kernel's packet filter, which is answered only if it fails.
     pub fn request(&mut self, kind: u16, family: u8, attributes: &Attributes) {
-        self.append(kind, REQUEST | ACKNOWLEDGE, family, 0, &attributes.bytes);
+        self.append(kind, REQUEST, family, 0, &attributes.bytes);
     }
 
     /// The messages that follow are about a table of this family; before the first such call of [`Family::Inet`].
@@ -189,14 +194,14 @@ impl Connection {
     /// Lets the transaction take effect. The kernel does so while it is sent, so this does not wait.
     pub fn commit(&self, mut batch: Batch) -> io::Result<()> {
         batch.append(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
-        self.send(&batch)
+        self.send(&batch, None)
     }
 
-    /// Sends messages, and returns the first error of their answers.
-    pub fn send(&self, batch: &Batch) -> io::Result<()> {
-        self.drain();
+    /// Sends messages, and returns the first error of their answers that is not the tolerated one.
+    pub fn send(&self, batch: &Batch, tolerated: Option<i32>) -> io::Result<()> {
+        self.drain(None);
         socket::send(self.socket.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
-        match self.drain() {
+        match self.drain(tolerated) {
             Some(error) => Err(io::Error::from_raw_os_error(error)),
             None => Ok(()),
         }
@@ -204,7 +209,7 @@ impl Connection {
 
     /// Sends a question and shows the attributes of each of its answers, which the kernel makes while they are read.
     pub fn read(&self, question: &Batch, mut show: impl FnMut(&[u8])) -> io::Result<()> {
-        self.drain();
+        self.drain(None);
         socket::send(self.socket.as_raw_fd(), &question.bytes, MsgFlags::empty())?;
         let mut buffer = vec![0; 32 << 10];
         loop {
@@ -221,13 +226,16 @@ impl Connection {
         }
     }
 
-    /// Reads what has been answered and returns the first error.
-    fn drain(&self) -> Option<i32> {
+    /// Reads what has been answered and returns the first error that is not the tolerated one.
+    fn drain(&self, tolerated: Option<i32>) -> Option<i32> {
         let mut first = None;
         let mut buffer = [0; 8192];
         loop {
             match socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(length) => first = first.or(error_of(buffer.get(..length).unwrap_or_default())),
+                Ok(length) => {
+                    let error = error_of(buffer.get(..length).unwrap_or_default());
+                    first = first.or(error.filter(|error| Some(*error) != tolerated));
+                }
                 Err(nix::Error::EAGAIN) => return first,
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return first.or(Some(error as i32)),
