@@ -205,7 +205,7 @@ impl LinkSettings {
     }
 
     /// Whether there can be a DHCP server on the link.
-    pub(crate) fn speaks_ethernet(&self) -> bool {
+    pub fn speaks_ethernet(&self) -> bool {
         !matches!(self.made(), Some(Made::Dummy | Made::Vrf(_) | Made::WireGuard(_)))
     }
 

@@ -15,7 +15,7 @@ use crate::dhcp::client::Event;
 use crate::dhcp::lease::{Lease, LeaseStore};
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
-use crate::link::Link;
+use crate::link::{Address, Link};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
 use crate::router_advertisement::Advertised;
@@ -255,6 +255,17 @@ impl HostLink {
     /// The lease in use.
     pub fn lease(&self) -> Option<&Lease> {
         self.dhcp.as_ref()?.client().lease()
+    }
+
+    /// Whether it has not been given an address of the family yet that others give.
+    pub fn awaits(&self, link: &Link, ipv4: bool) -> bool {
+        if ipv4 {
+            return self.dhcp.is_some() && self.lease().is_none();
+        }
+        let is_given = |(address, facts): (&IpAddr, &Address)| {
+            address.is_ipv6() && facts.global && !(facts.own && facts.permanent)
+        };
+        link.ethernet && self.settings.accepts_router_advertisements() && !link.addresses.iter().any(is_given)
     }
 
     /// Whether anybody can be reached by it.

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{LinkName, Network, Networking};
+use berth_config::{LinkName, LinkSettings, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use rtnetlink::new_connection;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use self::kernel::read_links;
 use self::sources::Happening;
-use crate::containers::{Attached, Containers};
+use crate::containers::{Attached, Awaited, Containers};
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::LeaseStore;
 use crate::host_link::{HostLink, Means};
@@ -238,6 +238,23 @@ impl Service {
         self.links.retain(|index, _| table.find(*index).is_some());
     }
 
+    /// Whether the machine may still get an address of the family by itself, on a link that is there or is to come.
+    fn awaits(&self, ipv4: bool) -> bool {
+        let Some(network) = &self.network else { return true };
+        let brings = |settings: &LinkSettings| {
+            let by_itself = if ipv4 { settings.uses_dhcp() } else { settings.accepts_router_advertisements() };
+            by_itself && settings.speaks_ethernet()
+                || settings.addresses.iter().any(|own| own.address().is_ipv4() == ipv4)
+        };
+        let is_to_come = |(entry, settings): (&LinkName, &LinkSettings)| {
+            brings(settings) && !self.entries.values().any(|there| there == entry)
+        };
+        let link_awaits = |(index, link): (&u32, &HostLink)| {
+            self.table.find(*index).is_some_and(|described| link.awaits(described, ipv4))
+        };
+        network.links.iter().any(is_to_come) || self.links.iter().any(link_awaits)
+    }
+
     async fn notice(&mut self, notice: Notice, descriptors: Vec<OwnedFd>) -> Result<(), ServiceError> {
         match notice {
             Notice::NetworkConfigurationChanged => {
@@ -250,8 +267,9 @@ impl Service {
                 }
             }
             Notice::AttachNetwork(wanted) => {
+                let awaited = Awaited { ipv4: self.awaits(true), ipv6: self.awaits(false) };
                 let (namespace, name) = (descriptors.into_iter().next(), wanted.name.clone());
-                let answer = match self.containers.attach(*wanted, namespace, &self.table).await {
+                let answer = match self.containers.attach(*wanted, namespace, &self.table, awaited).await {
                     Ok(Attached { addresses, resolv_conf }) => {
                         Request::NetworkAttached { name, addresses, resolv_conf }
                     }

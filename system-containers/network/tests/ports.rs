@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use berth_control::message::{Notice, Port};
+use support::lan::Lan;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, Program, Running, eventually, on, possible, sctp, wanted};
+use support::{Machine, Namespace, Program, Running, eventually, on, possible, sctp, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -162,7 +163,7 @@ fn a_port_that_the_machine_has_in_use_is_refused_and_says_by_whom() {
     if !possible(TOOLS) {
         return;
     }
-    let site = Site::with("[network.links.wg0]\nwireguard = { listen_port = 51820 }\n");
+    let site = Site::with("ipv6 = 'static'\n[network.links.wg0]\nwireguard = { listen_port = 51820 }\n");
     let mut service = site.start();
     let host = &site.machine.namespace;
     let _servers = [serve(host, "TCP", 9000, "host"), serve(host, "UDP", 9005, "host")];
@@ -196,6 +197,25 @@ fn a_port_that_the_machine_has_in_use_is_refused_and_says_by_whom() {
     let _server = serve(&web, "TCP", 80, "web");
     assert!(ask(&site.outside, "TCP", HOST[0], 9001).starts_with("web sees"));
     assert!(ask(host, "TCP", "127.0.0.1", 9000).starts_with("host sees"));
+}
+
+#[test]
+fn an_address_that_may_still_come_is_not_refused() {
+    if !possible(&["ip", "nft", "socat", "dnsmasq"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    let mut service = machine.start();
+    service.wait_ready();
+    let web = container();
+    // Nobody has answered yet: PID 1 starts containers as soon as the network is ready.
+    service.attach("web", &web, &[port("10.77.0.50", 8080, 80, "tcp"), port("2001:db8::99", 8080, 80, "tcp")]).unwrap();
+    let _answers = (serve(&web, "TCP", 80, "web"), lan.serve("10.77.0.50,10.77.0.50,1h", &[]));
+    service.wait_address("eth0", "10.77.0.50");
+    assert!(ask(&lan.namespace, "TCP", "10.77.0.50", 8080).starts_with("web sees"));
+    let reason = service.attach("other", &container(), &[port("10.77.0.99", 8081, 80, "tcp")]).unwrap_err();
+    assert!(reason.contains("\"10.77.0.99\" is not an address of the machine"), "{reason}");
 }
 
 #[test]

@@ -42,11 +42,27 @@ struct Listener {
     user: u32,
 }
 
+/// Of which families the machine may still get addresses: a container that starts with the machine is there before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Nobody has given some link one yet.
+    pub ipv4: bool,
+    /// Likewise.
+    pub ipv6: bool,
+}
+
+impl Awaited {
+    fn may_be(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
 impl Containers {
-    /// Finds ports that the machine has in use itself, and addresses that it has not.
-    pub(super) async fn check_machine(&self, ports: &[Port]) -> Result<(), AttachError> {
+    /// Finds ports that the machine has in use itself, and addresses that it has not and will not get.
+    pub(super) async fn check_machine(&self, ports: &[Port], awaited: Awaited) -> Result<(), AttachError> {
         for port in ports {
             if let Some(address) = host_address(port)?.filter(|it| !it.is_unspecified() && !it.is_loopback())
+                && !awaited.may_be(address)
                 && !self.has_address(address).await?
             {
                 return Err(PortError::Address { address: address.to_string() }.into());

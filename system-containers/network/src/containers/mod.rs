@@ -32,6 +32,7 @@ use berth_control::message::{self, NETWORKS_AT_MOST};
 
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
+pub use self::listeners::Awaited;
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 use self::ports::{PortError, Published, check_ports};
@@ -190,6 +191,7 @@ impl Containers {
         wanted: message::Attachment,
         namespace: Option<OwnedFd>,
         table: &LinkTable,
+        awaited: Awaited,
     ) -> Result<Attached, AttachError> {
         let namespace = namespace.ok_or(AttachError::NoNamespace)?;
         let inode = inode(&namespace)?;
@@ -209,7 +211,7 @@ impl Containers {
             self.detach(&name).await;
         }
         check_ports(&wanted.ports, &wanted.service, &self.attachments)?;
-        self.check_machine(&wanted.ports).await?;
+        self.check_machine(&wanted.ports, awaited).await?;
         let mut cables = Vec::new();
         let mut way_out = None;
         for (index, (network, membership)) in wanted.networks.iter().enumerate() {
