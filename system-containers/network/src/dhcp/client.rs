@@ -307,7 +307,7 @@ impl Client {
             expires_at: after(lease.lease_time),
             lease: lease.clone(),
         };
-        let lags = held.expires_at.saturating_sub(self.kept_until) > SAVED_APART;
+        let lags = held.expires_at.abs_diff(self.kept_until) > SAVED_APART;
         if lags || !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease)) {
             actions.push(Action::Save(lease.clone()));
             self.kept_until = held.expires_at;

@@ -177,6 +177,16 @@ fn a_short_lease_is_not_written_down_with_each_renewal() {
     assert_eq!((1..=5).map(saved).collect::<Vec<_>>(), [false, false, false, false, true], "150 s apart");
 }
 
+#[test]
+fn a_lease_that_has_become_shorter_is_written_down() {
+    let mut bench = Bench::new(None);
+    bench.bind();
+    let request = sent(&bench.wait().1);
+    let options: &[(u8, &[u8])] = &[(54, &SERVER), (51, &[0, 0, 1, 44]), (1, &[255, 255, 255, 0])];
+    let actions = bench.hear_with(Kind::Acknowledge, request.transaction, ADDRESS, options);
+    assert!(actions.iter().any(|action| matches!(action, Action::Save(_))), "after a reboot it would last too long");
+}
+
 /// A client after a reboot, nobody answers, and what it does when it gives up asking for its last address.
 fn rebooted(left: Duration) -> (Bench, Vec<Action>) {
     let kept = Bench::new(None).bind();
