@@ -62,6 +62,8 @@ pub struct Address {
     pub global: bool,
     /// Whether this program has given it.
     pub own: bool,
+    /// Whether the kernel has made it of what a router said.
+    pub by_router: bool,
     /// Whether it has no end.
     pub permanent: bool,
 }
@@ -270,11 +272,12 @@ pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
 
 /// An address as the kernel describes it.
 pub fn read(message: &AddressMessage) -> Option<(IpAddr, Address)> {
-    let is_mark = |it: &AddressAttribute| *it == AddressAttribute::Protocol(AddressProtocol::Other(OWN_PROTOCOL));
+    let is_by = |protocol| message.attributes.contains(&AddressAttribute::Protocol(protocol));
     let facts = Address {
         prefix_length: message.header.prefix_len,
         global: message.header.scope == AddressScope::Universe,
-        own: message.attributes.iter().any(is_mark),
+        own: is_by(AddressProtocol::Other(OWN_PROTOCOL)),
+        by_router: is_by(AddressProtocol::RouterAnnouncement),
         permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
     };
     Some((address_of(message)?, facts))

@@ -5,6 +5,7 @@ mod links;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use berth_config::Prefix;
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 use netlink_packet_route::link::{InfoBridgePort, LinkMessage};
@@ -336,6 +337,15 @@ impl Netlink {
     pub async fn remove_route(&self, route: &Route) -> Result<(), NetlinkError> {
         self.handle.route().del(route.message()).execute().await.map_err(about("remove route", route.text()))
     }
+}
+
+/// The network that a route leads to; `None` for a default route.
+pub fn destination(route: &RouteMessage) -> Option<Prefix> {
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip_of(address),
+        _ => None,
+    });
+    Prefix::new(address?, route.header.destination_prefix_length)
 }
 
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {

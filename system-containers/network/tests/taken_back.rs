@@ -81,9 +81,16 @@ fn what_routers_brought_is_gone_when_nobody_listens_to_them_any_more() {
     };
     let fixed = "[network.links.eth0]\nipv6 = 'static'\naddresses = ['2001:db8::7/64']\n";
     eventually("all that routers bring", || is_there().then_some(()));
+    // Somebody else's also ends.
+    machine.namespace.ip("address add 2001:db8:1::9/64 dev eth0 valid_lft 3000 preferred_lft 3000 nodad");
+    let others_stay = || {
+        let shown = machine.namespace.ip("-6 address show dev eth0") + &machine.namespace.ip("-6 route show dev eth0");
+        assert!(shown.contains("2001:db8:1::9/64") && shown.contains("2001:db8:1::/64"), "{shown}");
+    };
     service.apply(fixed);
     service.wait_address("eth0", "2001:db8::7");
     eventually("nothing of it", || is_gone().then_some(()));
+    others_stay();
     service.apply("");
     eventually("all that routers bring", || is_there().then_some(()));
     // The configuration has changed while nobody was there.
@@ -93,4 +100,5 @@ fn what_routers_brought_is_gone_when_nobody_listens_to_them_any_more() {
     machine.start().wait_address("eth0", "2001:db8::7");
     let shown = machine.namespace.ip("-6 address show dev eth0") + &machine.namespace.ip("-6 route show dev eth0");
     assert!(!shown.contains("fd77:") && !shown.contains("default via"), "{shown}");
+    assert!(shown.contains("2001:db8:1::9/64") && shown.contains("2001:db8:1::/64"), "{shown}");
 }

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use berth_config::Prefix;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteAttribute, RouteProtocol};
 
 use super::{HostLink, Means};
 use crate::dhcp6::client::{Client, Event, Lease, Wanted};
 use crate::dhcp6::port::{Outcome, Port};
 use crate::link::{self, Address, Link, Routers};
-use crate::netlink::Lifetime;
+use crate::netlink::{self, Lifetime, NetlinkError};
 use crate::report;
 
 /// DHCPv6 says nothing of networks: what is on the link, routers say (RFC 5942).
@@ -51,33 +52,51 @@ impl HostLink {
     /// Takes away what routers have brought: nobody listens to them any more, and the kernel would keep it for days.
     pub(super) async fn forget_routers(&mut self, means: &Means) {
         self.advertised.clear();
-        // What was noticed of addresses may be of a moment ago.
-        let present = means.netlink.addresses().await.unwrap_or_default();
-        let on_link = present.iter().filter(|message| message.header.index == self.index).filter_map(link::read);
-        // Those that end and are not ours.
-        let by_routers =
-            on_link.filter(|(address, facts)| address.is_ipv6() && facts.global && !facts.own && !facts.permanent);
-        let by_routers: Vec<(IpAddr, Address)> = by_routers.collect();
-        for (address, facts) in by_routers {
+        let done = self.forget_addresses(means).await;
+        self.say(done);
+        let done = self.forget_routes(means).await;
+        self.say(done);
+    }
+
+    async fn forget_addresses(&mut self, means: &Means) -> Result<(), NetlinkError> {
+        for (address, facts) in self.addresses6(means).await?.into_iter().filter(|(_, facts)| facts.by_router) {
             match means.netlink.remove_address(self.index, address, facts.prefix_length).await {
                 // A temporary one goes with the one that it was made for.
                 Err(error) if error.number() == libc::EADDRNOTAVAIL => {}
                 done => self.say(done),
             }
         }
-        let routes = means.netlink.routes(AddressFamily::Inet6).await.unwrap_or_default();
+        Ok(())
+    }
+
+    async fn forget_routes(&mut self, means: &Means) -> Result<(), NetlinkError> {
+        // An address that somebody gave for a time has a route of the kernel's own too.
+        let stay = self.addresses6(means).await?.into_iter();
+        let stay: Vec<Prefix> = stay.filter_map(|(address, facts)| Prefix::new(address, facts.prefix_length)).collect();
+        let is_of_them =
+            |network: Prefix| stay.iter().any(|it| it.length() == network.length() && it.overlaps(network));
         // What is on the link is a route of the kernel's own, which ends as only those do.
         let ends = |fact: &RouteAttribute| matches!(fact, RouteAttribute::CacheInfo(facts) if facts.expires != 0);
-        let by_routers = routes.into_iter().filter(|route| {
-            let protocol = route.header.protocol;
-            let is_from_them =
-                protocol == RouteProtocol::Ra || protocol == RouteProtocol::Kernel && route.attributes.iter().any(ends);
-            is_from_them && route.attributes.contains(&RouteAttribute::Oif(self.index))
-        });
-        let by_routers: Vec<RouteMessage> = by_routers.collect();
-        for route in by_routers {
-            self.say(means.netlink.remove_route_as_it_is(route).await);
+        for route in means.netlink.routes(AddressFamily::Inet6).await? {
+            let is_from_them = match route.header.protocol {
+                RouteProtocol::Ra => true,
+                RouteProtocol::Kernel => {
+                    route.attributes.iter().any(ends) && !netlink::destination(&route).is_some_and(is_of_them)
+                }
+                _ => false,
+            };
+            if is_from_them && route.attributes.contains(&RouteAttribute::Oif(self.index)) {
+                self.say(means.netlink.remove_route_as_it_is(route).await);
+            }
         }
+        Ok(())
+    }
+
+    /// Its addresses of IPv6: what was noticed of them may be of a moment ago.
+    async fn addresses6(&self, means: &Means) -> Result<Vec<(IpAddr, Address)>, NetlinkError> {
+        let present = means.netlink.addresses().await?;
+        let on_link = present.iter().filter(|message| message.header.index == self.index).filter_map(link::read);
+        Ok(on_link.filter(|(address, _)| address.is_ipv6()).collect())
     }
 
     /// Gives its DHCPv6 client an event.
