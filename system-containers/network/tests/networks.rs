@@ -181,21 +181,27 @@ fn a_subnet_that_overlaps_with_the_machines_own_networks_is_named() {
     }
     let site = Site::with(
         "routes = [{ destination = '10.90.1.0/24', gateway = '192.0.2.1' }, \
-         { destination = '10.91.0.0/16', gateway = '192.0.2.1' }]\n\
+         { destination = '10.91.0.0/16', gateway = '192.0.2.1' }, \
+         { destination = 'fd90:0:0:1::/64', gateway = '2001:db8::1' }, \
+         { destination = '10.92.1.0/24', gateway = '192.0.2.1', table = 77 }]\n\
          [networks.near]\nsubnets = ['192.0.2.128/25']\n[networks.six]\nsubnets = ['2001:db8::/64']\n\
-         [networks.way]\nsubnets = ['10.90.0.0/16']\n[networks.part]\nsubnets = ['10.91.7.0/24']\n",
+         [networks.way]\nsubnets = ['10.90.0.0/16']\n[networks.part]\nsubnets = ['10.91.7.0/24']\n\
+         [networks.way-six]\nsubnets = ['fd90::/48']\n[networks.other-table]\nsubnets = ['10.92.0.0/16']\n",
     );
     let mut service = site.start();
     for (network, parts) in [
         ("near", ["192.0.2.128/25", "192.0.2.2/24 of the machine's link eth0"]),
         ("six", ["2001:db8::/64", "2001:db8::2/64 of the machine's link eth0"]),
         ("way", ["10.90.0.0/16", "10.90.1.0/24 of the machine's link eth0"]),
+        ("way-six", ["fd90::/48", "fd90:0:0:1::/64 of the machine's link eth0"]),
     ] {
         let reason = try_attach(&mut service, "web", &container(), &[(network, "")]).unwrap_err();
         assert!(parts.iter().all(|part| reason.contains(part)) && reason.contains(network), "{reason}");
     }
     // A part of what a route leads to is the machine's to give.
     attach(&mut service, "web", &container(), &[("part", "")]);
+    // The machine's own packets do not look there.
+    attach(&mut service, "other", &container(), &[("other-table", "")]);
     // An address may come later, such as that of a lease.
     site.machine.namespace.ip("address add 10.91.7.9/16 dev eth0");
     service.wait_lack("eth0", &["10.91.7.9/16 overlaps with 10.91.7.0/24, the subnet of the containers' network part"]);

@@ -6,13 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use berth_config::{Mtu, Prefix};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{InfoData, InfoVeth};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute};
+use netlink_packet_route::route::RouteAttribute;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::attachment::Cable;
 use super::networks::Network;
 use crate::link::{LinkTable, OWN_PREFIX};
-use crate::netlink::{Lifetime, Netlink, NetlinkError};
+use crate::netlink::{self, Lifetime, MAIN_TABLE, Netlink, NetlinkError};
 use crate::nftables::quiet;
 use crate::{report, sysctl};
 
@@ -25,23 +25,29 @@ pub fn name(number: u16) -> String {
     format!("{OWN_PREFIX}{number}")
 }
 
-/// The IPv4 networks that the host has routes to and by which link, without the default route and our own.
+/// The networks that the host has routes to and by which link: those of the main table, without default routes, our own and
+/// what every link has.
 pub async fn host_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<(Prefix, u32)>, NetlinkError> {
     let mut networks = Vec::new();
-    for route in netlink.routes(AddressFamily::Inet).await? {
-        let (mut destination, mut link, mut own) = (None, 0, false);
-        for attribute in &route.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(*address),
-                RouteAttribute::Oif(index) => {
-                    (link, own) = (*index, table.find(*index).is_some_and(crate::link::Link::is_own));
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for route in netlink.routes(family).await? {
+            let (mut link, mut of_table) = (0, u32::from(route.header.table));
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(index) => link = *index,
+                    RouteAttribute::Table(number) => of_table = *number,
+                    _ => {}
                 }
-                _ => {}
             }
+            let own = table.find(link).is_some_and(crate::link::Link::is_own);
+            let network = netlink::destination(&route).filter(|network| network.length() > 0);
+            let is_of_link = |network: &Prefix| match network.address() {
+                IpAddr::V4(address) => address.is_multicast() || address.is_link_local(),
+                IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+            };
+            let network = network.filter(|network| of_table == MAIN_TABLE && !own && !is_of_link(network));
+            networks.extend(network.map(|network| (network, link)));
         }
-        let length = route.header.destination_prefix_length;
-        let network = destination.filter(|_| !own).and_then(|address| Prefix::new(address.into(), length));
-        networks.extend(network.map(|network| (network, link)));
     }
     Ok(networks)
 }

@@ -218,7 +218,7 @@ impl Networks {
             if bridged {
                 refuse_overlaps(name, &settings.subnets, table, &of_host)?;
             }
-            self.taken(name, of_host)
+            self.taken(name, of_host, table)
         };
         let subnets = before.as_ref().map(|it| it.subnets);
         let subnets = Subnets::choose(number, &settings, subnets, &taken, self.kept.random).ok_or_else(no_subnet)?;
@@ -243,8 +243,10 @@ impl Networks {
     }
 
     /// The networks that the host or another network uses.
-    fn taken(&self, name: &str, of_host: Vec<(Prefix, u32)>) -> Vec<Prefix> {
+    fn taken(&self, name: &str, of_host: Vec<(Prefix, u32)>, table: &LinkTable) -> Vec<Prefix> {
         let mut taken: Vec<Prefix> = of_host.into_iter().map(|(network, _)| network).collect();
+        // No route of the main table leads to an address that is alone in its network, or a VRF's.
+        taken.extend(table.iter().filter(|link| !link.is_own()).flat_map(of_link));
         let others = self.kept.networks.iter().filter(|(other, _)| *other != name);
         taken.extend(others.map(|(_, other)| other.subnets.ipv4));
         let others = self.declared.iter().filter(|(other, _)| *other != name);
@@ -294,7 +296,7 @@ fn refuse_overlaps(
         let mut addresses = links.flat_map(|link| of_link(link).map(move |own| (own, link)));
         let routed = || {
             let within = |(route, _): &&(Prefix, u32)| route.overlaps(*subnet) && route.length() >= subnet.length();
-            routes.iter().find(within).and_then(|(route, link)| Some((*route, table.find(*link)?)))
+            routes.iter().filter(within).find_map(|(route, link)| Some((*route, table.find(*link)?)))
         };
         if let Some((other, link)) = addresses.find(|(own, _)| own.overlaps(*subnet)).or_else(routed) {
             let (name, link) = (name.to_owned(), link.name.clone());
