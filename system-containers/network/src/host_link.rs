@@ -82,6 +82,7 @@ impl HostLink {
         let mut this = Self {
             index: link.index,
             name: link.name.clone(),
+            own_mtu: mtu_before(link, &settings, means),
             settings,
             dhcp: None,
             dhcp_routes: Vec::new(),
@@ -94,7 +95,6 @@ impl HostLink {
             advertised: Vec::new(),
             carrier: false,
             mtu: link.mtu,
-            own_mtu: mtu_before(link, means),
             taken_up: false,
             refused: None,
         };
@@ -123,6 +123,9 @@ impl HostLink {
         let again = self.lease().cloned().filter(|_| settings.uses_dhcp());
         for route in std::mem::take(&mut self.dhcp_routes) {
             self.say(means.netlink.remove_route(&route).await);
+        }
+        if !self.taken_up {
+            self.own_mtu = self.own_mtu.or_else(|| mtu_before(link, &settings, means));
         }
         self.settings = settings;
         self.refused = None;
@@ -323,8 +326,10 @@ impl HostLink {
     }
 }
 
-/// What a link had before a lease of an earlier run of this program: that of Ethernet, as nobody has noted it.
-fn mtu_before(link: &Link, means: &Means) -> Option<u32> {
-    let kept = link.mac.and_then(|mac| means.leases.load(mac)).and_then(|lease| lease.mtu);
-    kept.filter(|mtu| u32::from(*mtu) == link.mtu).map(|_| ETHERNET_MTU)
+/// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
+/// noted it.
+fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
+    let kept = link.mac.and_then(|mac| means.leases.load(mac)).and_then(|lease| lease.mtu).map(u32::from);
+    let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));
+    (is_given && link.ethernet).then_some(ETHERNET_MTU)
 }

@@ -60,6 +60,21 @@ fn the_mtu_of_a_lease_goes_with_it_or_with_the_next_one_that_has_none() {
 }
 
 #[test]
+fn the_mtu_of_the_configuration_goes_with_it_although_the_service_has_started_anew() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let machine = Machine::new("[network.links.eth0]\ndhcp = false\nmtu = 1300\n");
+    machine.namespace.connect("eth0", &machine.namespace, "eth1");
+    machine.start().wait_ready();
+    until_mtu(&machine, 1300);
+    let mut service = machine.start();
+    service.wait_ready();
+    service.apply("[network.links.eth0]\ndhcp = false\n");
+    until_mtu(&machine, 1500);
+}
+
+#[test]
 fn what_routers_brought_is_gone_when_nobody_listens_to_them_any_more() {
     if !possible(&["ip", "radvd"]) {
         return;
