@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Hardware {
     /// The kernel's driver; empty if there is none.
     pub driver: String,
-    /// Where it sits, as udev's ID_PATH has it: `pci-0000:00:03.0`, `pci-0000:00:14.0-usb-0:2:1.0`,
+    /// Where it sits, from the nearest PCI or platform device on: `pci-0000:00:03.0`, `pci-0000:00:14.0-usb-0:2:1.0`,
     /// `platform-fd580000.ethernet`; by its bus and name where it hangs on none of these; empty if there is none.
     pub path: String,
 }

@@ -32,8 +32,8 @@ pub struct LinkMatch {
     /// The kernel driver, such as `virtio_net`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<Pattern>,
-    /// Where the device sits, as udev's ID_PATH has it: `pci-0000:00:03.0`, `pci-0000:00:14.0-usb-0:2:1.0` or
-    /// `platform-fd580000.ethernet`.
+    /// Where the device sits, from the nearest PCI or platform device on: `pci-0000:00:03.0`,
+    /// `pci-0000:00:14.0-usb-0:2:1.0` or `platform-fd580000.ethernet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Pattern>,
 }
