@@ -85,14 +85,12 @@ pub enum Action {
     Pause,
     /// It is to go on.
     Unpause,
-    /// It is to get this signal; there is nothing to wait for.
-    Kill(i32),
 }
 
 impl Action {
     /// Whether a container may be gone after it: one that was made to be removed goes with its end.
     fn may_be_the_last(&self) -> bool {
-        matches!(self, Self::Stop(_) | Self::Kill(_))
+        matches!(self, Self::Stop(_))
     }
 }
 
@@ -106,9 +104,32 @@ pub async fn restart(api: &Api, end: &End, json: bool) -> Result<String, Error> 
     each(api, Action::Restart(end.ending()), &end.names, json).await
 }
 
-/// Sends each the signal.
+/// Sends each the signal. There is nothing to wait for, so a client needs no part of the API to listen.
 pub async fn kill(api: &Api, arguments: &Kill, json: bool) -> Result<String, Error> {
-    each(api, Action::Kill(arguments.signal), &arguments.names, json).await
+    let (mut done, mut failed) = (Vec::new(), false);
+    for name in &arguments.names.names {
+        let sent = async {
+            for name in api.containers.instances(name).await? {
+                done.push(send(api, arguments.signal, &name).await?);
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = sent.await {
+            eprintln!("Error: {error}");
+            failed = true;
+        }
+    }
+    end_with(told(&done, json)?, failed)
+}
+
+/// One that was made to be removed may be gone with it.
+async fn send(api: &Api, signal: i32, name: &str) -> Result<Container, Error> {
+    let before = api.inspect(name).await?;
+    api.containers.kill(name, signal).await?;
+    match api.inspect(name).await {
+        Err(Error::Refused(_)) => Ok(before),
+        now => now,
+    }
 }
 
 /// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
@@ -180,7 +201,6 @@ async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> R
             Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await,
             Action::Pause => api.containers.pause(name).await,
             Action::Unpause => api.containers.unpause(name).await,
-            Action::Kill(signal) => api.containers.kill(name, *signal).await,
         }
     };
     changes.during(asking).await?;
@@ -226,7 +246,7 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
     let look = format!("`berth logs {}` shows what it has printed.", now.name);
     let anew = *action == Action::Start || now.started_us != before.started_us;
     match (action, now.state) {
-        (Action::Pause | Action::Unpause | Action::Kill(_), _) => Some(Ok(())),
+        (Action::Pause | Action::Unpause, _) => Some(Ok(())),
         (Action::Stop(_), ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
         (Action::Stop(_), _) => None,
         (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Stopped) if anew => Some(Ok(())),
@@ -342,6 +362,7 @@ mod tests {
         peer.refuse(&asked, "there is no such container").await;
         assert_eq!(stopped.await.unwrap().unwrap(), "job\n");
     }
+
     fn kill_each(api: Api, names: [&str; 2]) -> tokio::task::JoinHandle<Result<String, Error>> {
         let names = Names { names: names.map(str::to_owned).to_vec() };
         tokio::spawn(async move { kill(&api, &Kill { signal: 9, names }, false).await })
@@ -363,7 +384,6 @@ mod tests {
     async fn a_container_that_is_gone_with_a_signal_has_got_it() {
         let (api, mut peer) = peer::pair().await;
         let sent = kill_each(api, ["job", "web"]);
-        peer.answer("Subscribe", &()).await;
         kills(&mut peer, "job", true).await;
         kills(&mut peer, "web", false).await;
         assert_eq!(sent.await.unwrap().unwrap(), "job\nweb\n");
@@ -373,7 +393,6 @@ mod tests {
     async fn a_signal_comes_to_the_others_though_one_does_not_exist() {
         let (api, mut peer) = peer::pair().await;
         let sent = kill_each(api, ["no", "web"]);
-        peer.answer("Subscribe", &()).await;
         let call = peer.call("Instances").await;
         peer.refuse(&call, "there is no such container").await;
         kills(&mut peer, "web", false).await;
