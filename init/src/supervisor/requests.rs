@@ -131,16 +131,15 @@ impl Supervisor {
             self.refuse(applicant, reason);
             return None;
         }
+        let request = match self.hand_out(applicant, request) {
+            Ok(()) => return None,
+            Err(request) => request,
+        };
         let reply = match request {
             Request::Alive => {
                 self.is_alive(from);
                 self.reply_to(applicant, Reply::Done);
                 return Some(Outcome::Alive);
-            }
-            Request::Containers => {
-                let sheet = self.listing().map(Some);
-                self.hand_over(applicant, sheet);
-                return None;
             }
             Request::Statistics { after } => {
                 let some = self.some_after(&after);
@@ -159,16 +158,6 @@ impl Supervisor {
                 let (declarations, next) = self.tell_declarations_after(&after);
                 Reply::Declared { declarations, next }
             }
-            Request::Audit => {
-                let audit = self.audit();
-                self.answer_with(applicant, audit);
-                return None;
-            }
-            Request::Definition { name } => {
-                let definition = self.definition(&name);
-                self.answer_with(applicant, definition);
-                return None;
-            }
             Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
@@ -176,16 +165,6 @@ impl Supervisor {
                 Ok(names) => Reply::Names(names),
                 Err(reason) => Reply::Refused { reason },
             },
-            Request::Create { creation, session } => {
-                let created = self.create(*creation, session);
-                self.hand_over(applicant, created);
-                return None;
-            }
-            Request::Attach { name, start } => {
-                let attached = if start { self.start_attached(&name) } else { self.attach_client(&name) }.map(Some);
-                self.hand_over(applicant, attached);
-                return None;
-            }
             Request::Remove { name, force, volumes } => {
                 // Answered when it is gone.
                 let removed = self.remove_made(applicant, &name, force, volumes);
@@ -209,6 +188,34 @@ impl Supervisor {
         };
         self.reply_to(applicant, reply);
         None
+    }
+
+    /// The requests whose answers come with a descriptor; others are given back.
+    fn hand_out(&mut self, applicant: Applicant, request: Request) -> Result<(), Request> {
+        match request {
+            Request::Containers => {
+                let sheet = self.listing().map(Some);
+                self.hand_over(applicant, sheet);
+            }
+            Request::Audit => {
+                let audit = self.audit();
+                self.answer_with(applicant, audit);
+            }
+            Request::Definition { name } => {
+                let definition = self.definition(&name);
+                self.answer_with(applicant, definition);
+            }
+            Request::Create { creation, session } => {
+                let created = self.create(*creation, session);
+                self.hand_over(applicant, created);
+            }
+            Request::Attach { name, start } => {
+                let attached = if start { self.start_attached(&name) } else { self.attach_client(&name) }.map(Some);
+                self.hand_over(applicant, attached);
+            }
+            other => return Err(other),
+        }
+        Ok(())
     }
 
     /// The requests that are answered by a yes or a no.

@@ -36,6 +36,17 @@ fn repack(machine: &Machine, tag: &str) {
     run("umoci", &["repack", "--refresh-bundle", "--image", &image, &machine.path("bundle").display().to_string()]);
 }
 
+/// A bench with an image of one layer and one of both.
+fn layered() -> Option<Machine> {
+    let machine = bench()?;
+    let root = machine.path("bundle/rootfs");
+    first_layer(&root);
+    repack(&machine, "one");
+    second_layer(&root);
+    repack(&machine, "two");
+    Some(machine)
+}
+
 fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: time, last_modification: time };
@@ -129,12 +140,7 @@ fn archive_layout(machine: &Machine, name: &str) {
 #[test]
 fn an_image_of_umoci_unpacks_to_the_same_tree() {
     let _alone = alone();
-    let Some(machine) = bench() else { return };
-    let root = machine.path("bundle/rootfs");
-    first_layer(&root);
-    repack(&machine, "one");
-    second_layer(&root);
-    repack(&machine, "two");
+    let Some(machine) = layered() else { return };
     archive_layout(&machine, "made.tar");
     import(&machine, "made.tar");
     for tag in ["one", "two"] {
@@ -146,11 +152,7 @@ fn an_image_of_umoci_unpacks_to_the_same_tree() {
 #[test]
 fn archives_of_skopeo_unpack_to_the_same_tree() {
     let _alone = alone();
-    let Some(machine) = bench() else { return };
-    first_layer(&machine.path("bundle/rootfs"));
-    repack(&machine, "one");
-    second_layer(&machine.path("bundle/rootfs"));
-    repack(&machine, "two");
+    let Some(machine) = layered() else { return };
     let expected = tree(&unpack_by_umoci(&machine, "two"));
     let source = format!("oci:{}:two", machine.path("layout").display());
     let images = machine.path("user-data/images").display().to_string();
@@ -172,11 +174,7 @@ fn archives_of_skopeo_unpack_to_the_same_tree() {
 fn an_image_that_is_pulled_is_the_same_tree() {
     let _alone = alone();
     let Some(folder) = folder(&["docker-registry"]) else { return };
-    let Some(machine) = bench() else { return };
-    first_layer(&machine.path("bundle/rootfs"));
-    repack(&machine, "one");
-    second_layer(&machine.path("bundle/rootfs"));
-    repack(&machine, "two");
+    let Some(machine) = layered() else { return };
     let expected = tree(&unpack_by_umoci(&machine, "two"));
     // umoci's layers are compressed, and skopeo lets them be.
     let source = format!("dir:{}", machine.path("plain").display());

@@ -25,6 +25,15 @@ fn wait_for_health(machine: &mut Machine, name: &str, health: &str) -> Result<()
     machine.guest.shell(&script).map(drop)
 }
 
+/// Until `a` is unhealthy, and says why.
+fn wait_for_the_missing_file(machine: &mut Machine) -> Result<()> {
+    machine.guest.wait()?;
+    wait_for_health(machine, "a", "unhealthy")?;
+    let a = machine.guest.container("a")?;
+    ensure!(a["state"] == "unhealthy" && a["reason"].to_string().contains("the file is missing"), "{a}");
+    Ok(())
+}
+
 fn program(bench: &Bench) -> Result<()> {
     let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.docker_archive();
     let configuration = "[containers.a]\nimage = \"localhost/a:1\"\n\
@@ -33,10 +42,7 @@ fn program(bench: &Bench) -> Result<()> {
         [containers.b]\nimage = \"localhost/a:1\"\ndepends_on = [\"a\"]\n";
     let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
     let mut machine = bench.machine().user_data(&files)?.start()?;
-    machine.guest.wait()?;
-    wait_for_health(&mut machine, "a", "unhealthy")?;
-    let a = machine.guest.container("a")?;
-    ensure!(a["state"] == "unhealthy" && a["reason"].to_string().contains("the file is missing"), "{a}");
+    wait_for_the_missing_file(&mut machine)?;
     let b = machine.guest.container("b")?;
     ensure!(b["state"] == "waiting" && b["reason"].to_string().contains("not healthy yet"), "{b}");
     machine.guest.shell("berth exec a touch /tmp/well")?;
@@ -147,10 +153,7 @@ fn of_the_image(bench: &Bench) -> Result<()> {
         [containers.none]\nimage = \"localhost/a:1\"\n[containers.none.health]\ndisable = true\n";
     let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
     let mut machine = bench.machine().user_data(&files)?.start()?;
-    machine.guest.wait()?;
-    wait_for_health(&mut machine, "a", "unhealthy")?;
-    let a = machine.guest.container("a")?;
-    ensure!(a["state"] == "unhealthy" && a["reason"].to_string().contains("the file is missing"), "{a}");
+    wait_for_the_missing_file(&mut machine)?;
     machine.guest.shell("berth exec a touch /tmp/well")?;
     wait_for_health(&mut machine, "a", "healthy")?;
     let none = machine.guest.container("none")?;
