@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use berth_config::Protocol;
 use berth_control::message::Port;
@@ -22,8 +22,6 @@ use crate::{report, resolver};
 /// SOCK_DIAG_BY_FAMILY, with NLM_F_REQUEST and NLM_F_DUMP.
 const BY_FAMILY: u16 = 20;
 const DUMP: u16 = 0x301;
-/// NLMSG_ERROR
-const ERROR: u16 = 2;
 /// TCP_LISTEN, and what a socket of UDP has that is connected to nobody (TCP_CLOSE), as bits.
 const LISTENS: u32 = 1 << 10;
 const UNCONNECTED: u32 = 1 << 7;
@@ -143,26 +141,9 @@ fn listeners(protocol: u8, port: u16) -> io::Result<Vec<Listener>> {
         request.extend(port.to_be_bytes());
         request.resize(72, 0);
         socket::send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
-        read(&socket, &mut found)?;
+        wire::answers(&socket, |message| found.extend(listener(message)))?;
     }
     Ok(found)
-}
-
-/// Reads to the end of an answer, which the kernel makes while it is read.
-fn read(socket: &OwnedFd, found: &mut Vec<Listener>) -> io::Result<()> {
-    let mut buffer = vec![0; 32 << 10];
-    loop {
-        let length = socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some((length, kind)) = rest.get(..HEADER).and_then(wire::header) {
-            match kind {
-                BY_FAMILY => found.extend(rest.get(..length).and_then(listener)),
-                ERROR => return wire::error_of(rest).map_or(Ok(()), |it| Err(io::Error::from_raw_os_error(it))),
-                _ => return Ok(()),
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
 }
 
 fn listener(message: &[u8]) -> Option<Listener> {

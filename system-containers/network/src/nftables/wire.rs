@@ -211,19 +211,7 @@ impl Connection {
     pub fn read(&self, question: &Batch, mut show: impl FnMut(&[u8])) -> io::Result<()> {
         self.drain(None);
         socket::send(self.socket.as_raw_fd(), &question.bytes, MsgFlags::empty())?;
-        let mut buffer = vec![0; 32 << 10];
-        loop {
-            let length = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let mut rest = buffer.get(..length).unwrap_or_default();
-            while let Some((length, kind)) = rest.get(..HEADER).and_then(header) {
-                match kind {
-                    ERROR => return error_of(rest).map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error))),
-                    DONE => return Ok(()),
-                    _ => show(rest.get(HEADER + 4..length).unwrap_or_default()),
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            }
-        }
+        answers(&self.socket, |message| show(message.get(HEADER + 4..).unwrap_or_default()))
     }
 
     /// Reads what has been answered and returns the first error that is not the tolerated one.
@@ -240,6 +228,23 @@ impl Connection {
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return first.or(Some(error as i32)),
             }
+        }
+    }
+}
+
+/// Shows each message of a long answer, which the kernel makes while it is read, to its end.
+pub fn answers(socket: &OwnedFd, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let length = socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while let Some((length, kind)) = rest.get(..HEADER).and_then(header) {
+            match kind {
+                ERROR => return error_of(rest).map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error))),
+                DONE => return Ok(()),
+                _ => show(rest.get(..length).unwrap_or_default()),
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }
