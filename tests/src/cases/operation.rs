@@ -87,16 +87,18 @@ fn poweroff_on_the_console(bench: &Bench) -> Result<()> {
 
 /// The keys start the machine again in order, and the next boot knows.
 fn ctrl_alt_del(bench: &Bench) -> Result<()> {
-    let archive = bench.shell_image("localhost/a:1", "trap 'exit 0' TERM; while true; do usleep 100000; done")?;
+    let archive = bench
+        .shell_image("localhost/a:1", "trap 'exit 0' TERM; echo > /tmp/done; while true; do usleep 100000; done")?;
     let files = Files::new()
         .with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n")
         .with("images/a.tar", archive.docker_archive());
     let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.wait_until_ready()?;
-    machine.guest.wait()?;
+    // Before it has set its trap, its end would be another.
+    machine.guest.read_in("a", "/tmp/done")?;
     let mark = machine.console.mark();
     machine.qmp.press_ctrl_alt_del()?;
-    machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("container a exited"))?;
+    machine.console.wait_for(mark, wait::ANSWER, "container a exited with code 0")?;
     machine.wait_until_settled_after(mark)?;
     machine.guest.wait()?;
     let boots = machine.guest.berth(&["boot", "--list"])?;
