@@ -32,6 +32,9 @@ const WINDOW_BYTES: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How much comes before its turn while nobody waits for it, in bytes; after each [`PATIENCE`] as much again.
 const AHEAD_BYTES: u64 = 1 << 20;
+/// How long a reader waits before it says so: on one processor it waits for the thread that fills the window even if the network
+/// is faster than it.
+const HUNGER: Duration = Duration::from_millis(5);
 /// How much is given back at once, in bytes.
 const PUNCH_BYTES: u64 = 4 << 20;
 /// How much is written between two looks at the free space, in bytes.
@@ -193,6 +196,21 @@ impl Spool {
         self.changed.notify_all();
     }
 
+    /// Waits until there is something to read; for the reader.
+    fn wait_for_more(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.waiting = true;
+        let waited = self.changed.wait_timeout_while(state, HUNGER, |state| !state.is_ready());
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if !state.is_ready() {
+            self.demand.rise();
+            let waited = self.changed.wait_while(state, |state| !state.is_ready());
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+        state
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,13 +236,7 @@ impl Reader {
     }
 
     fn refill(&mut self) -> io::Result<()> {
-        let mut state = self.spool.lock();
-        while !state.is_ready() {
-            state.waiting = true;
-            self.spool.demand.rise();
-            state = self.spool.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.waiting = false;
+        let mut state = self.spool.wait_for_more();
         self.start = 0;
         if !state.window.is_empty() {
             self.buffer.clear();
