@@ -265,6 +265,54 @@ fn absolute_names_and_targets_mean_the_images_root() {
     assert_equal(&tree(&mounted.0), &tree(&unpack_by_umoci(&machine, "two")));
 }
 
+/// Attempts to get out by a symbolic link, and images that were built on one (`/var/run` to `/run`, by tools that write what
+/// they merged as one layer): as seen by a process whose root the image is, with and without the layers below having a part
+/// in it.
+#[test]
+fn links_lead_where_they_do_inside_the_image() {
+    let _alone = alone();
+    let Some(machine) = bench() else { return };
+    let tar = support::Tar::default;
+    let layers = [
+        tar().directory("run", 0o700).directory("var", 0o755).symlink("var/run", "/run").file("var/run/pid", b"1"),
+        tar().symlink("link", "/tmp").file("link/berth-escaped", b"x").directory("link/sub", 0o777),
+        tar().symlink("link", "/tmp").file("link/new/directory/x", b"x").symlink("link/new/up", "/link/../.."),
+        tar().symlink("link", "../../../../outside").file("link/x", b"x").file("outside/y", b"y"),
+        tar().directory("a", 0o755).symlink("a/b", "..").symlink("c", "a/b/..").file("c/x", b"x"),
+        tar().symlink("magic", "/proc/self/root").file("magic/x", b"x"),
+        tar().directory("d", 0o755).file("d/f", b"f").symlink("e", "/d").hard_link("g", "e/f").file("e/.wh.h", b""),
+        tar().symlink("e", "tmp/../d").file("e/.wh..wh..opq", b"").file("e/new", b"n"),
+        // Only what is below has its target.
+        tar().symlink("e", "/d").hard_link("g", "e/h"),
+    ];
+    let below = || tar().directory("outside", 0o711).directory("tmp", 0o1777).directory("d", 0o711).file("d/h", b"h");
+    let last = layers.len() - 1;
+    for (number, layer) in layers.into_iter().enumerate() {
+        let layer = layer.finish();
+        let forms = [("alone", vec![layer.clone()]), ("over", vec![below().finish(), layer])];
+        for (form, layers) in forms.into_iter().skip(usize::from(number == last)) {
+            let name = format!("{form}-{number}");
+            machine.archive("made.tar", &support::oci_archive(&[support::Image::new(&name, layers)]));
+            let made = machine.path("user-data/images/made.tar").display().to_string();
+            let layout = format!("oci:{}:{name}", machine.path("layout").display());
+            run("skopeo", &["copy", &format!("oci-archive:{made}"), &layout]);
+            import(&machine, "made.tar");
+            let mounted = mount(&machine, &name, &format!("{name}:latest"));
+            // Directories that no layer names have the time of their making.
+            let timeless = |root: &Path| {
+                let mut seen = tree(root);
+                for entry in seen.values_mut().filter(|entry| entry.starts_with('4')) {
+                    *entry =
+                        entry.split(' ').enumerate().filter(|(place, _)| *place != 2).map(|(_, word)| word).collect();
+                }
+                seen
+            };
+            assert_equal(&timeless(&mounted.0), &timeless(&unpack_by_umoci(&machine, &name)));
+        }
+    }
+    assert!(!Path::new("/tmp/berth-escaped").exists() && !Path::new("/proc/self/root/x").exists());
+}
+
 #[test]
 fn sparse_files_of_gnu_tar_keep_their_holes() {
     let _alone = alone();

@@ -38,12 +38,6 @@ pub enum LayerError {
     /// A name is refused.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A symbolic link on the way leads out of the layer.
-    #[error("{path} would be written through a symbolic link that leaves the image")]
-    Escape {
-        /// The entry.
-        path: String,
-    },
     /// A hard link's target is missing, a directory, or outside.
     #[error("the hard link {path} has no target {target:?} in the image")]
     LinkTarget {

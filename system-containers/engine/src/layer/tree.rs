@@ -1,5 +1,7 @@
 //! The tree of a layer while it is being made: finds and makes parents, as paths and symbolic links of the layer and of
-//! those below have them. Nothing here can leave the layer: it exists in memory and in the image alone.
+//! those below have them. Links lead where they do for a process whose root the image is (path_resolution(7)), as with
+//! Docker, containerd and umoci: `/` is the image's root, and nothing is above it. Nothing here can leave the layer: it
+//! exists in memory and in the image alone.
 
 use std::fs::File;
 use std::io;
@@ -84,9 +86,6 @@ impl<'a> Tree<'a> {
         let (mut at, mut links) = (erofs::Tree::ROOT, 0);
         while let Some(name) = pending.pop() {
             if name == b".." {
-                if at == erofs::Tree::ROOT {
-                    return Err(LayerError::Escape { path: directory.to_string() });
-                }
                 at = self.names.parent(at);
                 continue;
             }
@@ -94,10 +93,10 @@ impl<'a> Tree<'a> {
                 Some(Node::Directory(id)) => at = id,
                 Some(Node::Other(Kind::Symlink, place)) => {
                     let target = self.writer.target(place).map_err(file_failed("read", directory))?;
-                    if target.starts_with(b"/") {
-                        return Err(LayerError::Escape { path: directory.to_string() });
-                    }
                     count(&mut links, directory)?;
+                    if target.starts_with(b"/") {
+                        at = erofs::Tree::ROOT;
+                    }
                     pending.extend(components(&target));
                 }
                 _ => return Ok(None),
@@ -106,67 +105,71 @@ impl<'a> Tree<'a> {
         Ok(Some(at))
     }
 
-    /// Walks to a directory component by component and makes what is missing.
-    fn make_parents(&mut self, directory: &EntryPath) -> Result<DirectoryId, LayerError> {
-        let escape = || LayerError::Escape { path: directory.to_string() };
+    /// The path that leads to a directory without symbolic links: those of this layer, and where it says nothing those of the
+    /// layers below, are followed. What is there may be missing, or something else.
+    pub fn resolve(&self, directory: &EntryPath) -> Result<EntryPath, LayerError> {
         let mut pending: Vec<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
         pending.reverse();
         let mut links = 0;
-        let (mut at, mut id) = (EntryPath::ROOT, erofs::Tree::ROOT);
+        // The directories down to where it is, as far as this layer has them.
+        let (mut at, mut own) = (EntryPath::ROOT, vec![Some(erofs::Tree::ROOT)]);
         while let Some(name) = pending.pop() {
             if name == b".." {
-                if at.is_root() {
-                    return Err(escape());
-                }
-                (at, id) = (at.split().0, self.names.parent(id));
+                at = at.split().0;
+                own.truncate(own.len().saturating_sub(1).max(1));
                 continue;
             }
             let next = at.join(&name);
-            let link = match self.make_directory(id, &name, &next)? {
-                Step::Directory(child) => {
-                    (at, id) = (next, child);
-                    continue;
+            let found = own.last().copied().flatten().and_then(|id| self.names.find(id, &name));
+            let target = match found {
+                Some(Node::Other(Kind::Symlink, place)) => {
+                    Some(self.writer.target(place).map_err(file_failed("read", &next))?)
                 }
-                Step::Link(link) => link,
+                Some(_) => None,
+                None => match self.lower()?.find_without_links(&next)? {
+                    Some(Found::Other(item)) if item.kind() == Kind::Symlink => Some(item.target()?),
+                    _ => None,
+                },
+            };
+            let Some(target) = target else {
+                let id = if let Some(Node::Directory(id)) = found { Some(id) } else { None };
+                own.push(id);
+                at = next;
+                continue;
             };
             count(&mut links, directory)?;
-            if link.target.starts_with(b"/") {
-                // In a layer below it is a matter of the image; in this one it is an attempt.
-                if link.own {
-                    return Err(escape());
-                }
-                (at, id) = (EntryPath::ROOT, erofs::Tree::ROOT);
+            if target.starts_with(b"/") {
+                at = EntryPath::ROOT;
+                own.truncate(1);
             }
-            pending.extend(components(&link.target));
+            pending.extend(components(&target));
+        }
+        Ok(at)
+    }
+
+    /// Makes what is missing of a directory and those it is in.
+    fn make_parents(&mut self, directory: &EntryPath) -> Result<DirectoryId, LayerError> {
+        let (mut at, mut id) = (EntryPath::ROOT, erofs::Tree::ROOT);
+        for name in self.resolve(directory)?.components() {
+            at = at.join(name);
+            id = self.make_directory(id, name, &at)?;
         }
         Ok(id)
     }
 
-    /// Sees to it that `next` is a directory, or returns the symbolic link that it is.
-    fn make_directory(&mut self, at: DirectoryId, name: &[u8], next: &EntryPath) -> Result<Step, LayerError> {
-        match self.names.find(at, name) {
-            Some(Node::Directory(id)) => return Ok(Step::Directory(id)),
-            Some(Node::Other(Kind::Symlink, place)) => {
-                let target = self.writer.target(place).map_err(file_failed("read", next))?;
-                return Ok(Step::Link(Link { target, own: true }));
-            }
-            Some(Node::Other(kind, place)) => {
-                if !self.is_whiteout(kind, place, next)? {
-                    return Err(failed("open", next)(Errno::NOTDIR));
-                }
-                // What the layers below had there is deleted, so the new directory hides it.
-                return self.add_directory(at, name, emptied(usual())).map(Step::Directory);
-            }
-            None => {}
-        }
-        let made = match self.lower()?.find_without_links(next)? {
-            Some(Found::Other(item)) if item.kind() == Kind::Symlink => {
-                return Ok(Step::Link(Link { target: item.target()?, own: false }));
-            }
-            Some(Found::Directory(directory)) => as_below(&directory)?,
-            _ => usual(),
+    /// Sees to it that `next` is a directory.
+    fn make_directory(&mut self, at: DirectoryId, name: &[u8], next: &EntryPath) -> Result<DirectoryId, LayerError> {
+        let made = match self.names.find(at, name) {
+            Some(Node::Directory(id)) => return Ok(id),
+            // What the layers below had there is deleted, so the new directory hides it.
+            Some(Node::Other(kind, place)) if self.is_whiteout(kind, place, next)? => emptied(usual()),
+            Some(Node::Other(..)) => return Err(failed("open", next)(Errno::NOTDIR)),
+            None => match self.lower()?.find_without_links(next)? {
+                Some(Found::Directory(directory)) => as_below(&directory)?,
+                _ => usual(),
+            },
         };
-        self.add_directory(at, name, made).map(Step::Directory)
+        self.add_directory(at, name, made)
     }
 
     fn add_directory(&mut self, at: DirectoryId, name: &[u8], made: Directory) -> Result<DirectoryId, LayerError> {
@@ -300,19 +303,6 @@ fn as_below(directory: &MergedDirectory) -> Result<Directory, LayerError> {
     let mut kept = top.attributes()?;
     kept.retain(|(name, _)| attributes::is_kept(name));
     Ok(Directory::new(top.metadata(), kept))
-}
-
-/// What a component of a path is.
-enum Step {
-    Directory(DirectoryId),
-    Link(Link),
-}
-
-/// A symbolic link on the way to a parent.
-struct Link {
-    target: Vec<u8>,
-    /// Whether it is of this layer.
-    own: bool,
 }
 
 /// What is at a name.

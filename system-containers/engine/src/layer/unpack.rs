@@ -198,11 +198,11 @@ impl Unpacker<'_> {
             path: path.to_string(),
             target: String::from_utf8_lossy(&entry.link).into_owned(),
         };
-        let (directory, name) = target.split();
+        let (directory_of_target, name) = target.split();
         if target == *path || name.is_empty() {
             return Err(missing());
         }
-        let found = match self.tree.open(&directory)? {
+        let found = match self.tree.open(&directory_of_target)? {
             Some(directory) => match self.tree.existing(directory, &target)? {
                 Existing::Other => Some(directory),
                 Existing::Nothing => None,
@@ -212,7 +212,10 @@ impl Unpacker<'_> {
         };
         let directory = match found {
             Some(directory) => directory,
-            None => self.copy_up(&target)?.ok_or_else(missing)?,
+            None => {
+                let target = self.tree.resolve(&directory_of_target)?.join(name);
+                self.copy_up(&target)?.ok_or_else(missing)?
+            }
         };
         if self.tree.link(directory, name, parent, path)? { Ok(()) } else { Err(missing()) }
     }
@@ -234,6 +237,7 @@ impl Unpacker<'_> {
     }
 
     fn opaque(&mut self, directory: &EntryPath) -> Result<(), LayerError> {
+        let directory = &self.tree.resolve(directory)?;
         // Only a directory of the layers below has something to hide.
         if matches!(self.tree.lower()?.find(directory.as_bytes())?, Some(Found::Directory(_))) {
             // The name below it is never used; it only says that the directory itself is wanted.
@@ -256,6 +260,7 @@ impl Unpacker<'_> {
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(LayerError::Whiteout { path: path.to_string() });
         }
+        let directory = &self.tree.resolve(directory)?;
         let below = match self.tree.lower()?.find(directory.as_bytes())? {
             Some(Found::Directory(below)) => below.child(hidden)?,
             _ => None,
