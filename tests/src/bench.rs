@@ -7,11 +7,14 @@ use anyhow::{Context, Result};
 
 use crate::archive::{Image, Layer};
 use crate::artifacts::Artifacts;
-use crate::machine::Builder;
+use crate::machine::{Builder, Cable, Nic};
 use crate::runner::Tally;
 
 /// How many lines of a console are shown when its case failed.
 const SHOWN_LINES: usize = 40;
+
+/// The folder of a case's second machine.
+const NEIGHBOUR: &str = "neighbour";
 
 /// The place of one case.
 #[derive(Debug)]
@@ -54,6 +57,27 @@ impl Bench {
     #[must_use]
     pub fn machine(&self) -> Builder {
         Builder::new(&self.artifacts, self.accelerator, &self.folder)
+    }
+
+    /// A second machine, to run beside the first.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
+    pub fn neighbour(&self) -> Result<Builder> {
+        let folder = self.path(NEIGHBOUR);
+        std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Builder::new(&self.artifacts, self.accelerator, &folder))
+    }
+
+    /// The two ends of a cable between two machines; `number` tells it from the case's others.
+    #[must_use]
+    pub fn wire(&self, number: u8) -> [Nic; 2] {
+        let end = |near: u8, far: u8| {
+            let [near_path, far_path] = [near, far].map(|end| self.path(&format!("wire{number}.{end}")));
+            let cable = Cable::Wire { near: near_path, far: far_path };
+            Nic { cable, mac: Some(format!("52:54:00:00:{near:02x}:{number:02x}")), ..Nic::default() }
+        };
+        [end(1, 2), end(2, 1)]
     }
 
     /// What the build left.
@@ -148,10 +172,11 @@ impl Bench {
     /// If they cannot be copied.
     pub fn keep_logs(&self, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-        for name in ["console.log", "qemu.log", "cases.log"] {
+        let neighbours = ["console.log", "qemu.log"].map(|name| format!("{NEIGHBOUR}/{name}"));
+        for name in ["console.log", "qemu.log", "cases.log"].into_iter().chain(neighbours.iter().map(String::as_str)) {
             let from = self.path(name);
             if from.exists() {
-                std::fs::copy(&from, to.join(name)).with_context(|| format!("keep {name}"))?;
+                std::fs::copy(&from, to.join(name.replace('/', "-"))).with_context(|| format!("keep {name}"))?;
             }
         }
         Ok(())

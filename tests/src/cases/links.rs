@@ -15,6 +15,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "links/nested-and-taken-back", memory: 256, run: nested_and_taken_back },
     Case { name: "links/every-kind-and-every-mode", memory: 256, run: every_kind },
+    Case { name: "links/to-a-second-host", memory: 512, run: to_a_second_host },
     Case { name: "links/cards-known-by-driver-and-path", memory: 256, run: by_driver_and_path },
 ];
 
@@ -145,6 +146,82 @@ fn every_kind(bench: &Bench) -> Result<()> {
     // The tunnel's port is the kernel's, and shut for others: no `inbound` is for it.
     let sockets = machine.guest.read("/proc/net/udp")?;
     ensure!(sockets.contains(":CA6C "), "nothing listens on 51820/udp: {sockets}");
+    Ok(())
+}
+
+/// Key pairs of the two hosts, private and public, of nobody else.
+const KEYS: [[&str; 2]; 2] = [
+    ["sEVoSRFwSRMa06Dcc+4V3sgxMSY3Xdai3rpGExbOWUY=", "eSNdEMKkPZAFfSob5tsJkWvbge4HmtTQxJqmzBM8pD8="],
+    ["uCxWGqYRlXlsOMox/8Nyba/56QC4zY4EL1Mb9hqGdmI=", "6jciKzCmLEDHa7VQ5+3fblMYJz25oHSWISa42r1FAVM="],
+];
+
+/// Two cards as one link that both hosts negotiate, a VLAN in it, and a tunnel in that. Only the first host knows where the
+/// other is.
+fn host(own: usize) -> String {
+    let other = 1 - own;
+    let endpoint = if own == 0 { "endpoint = \"10.42.0.2:51820\", " } else { "" };
+    format!(
+        "[network]
+        inbound = [\"51820/udp\"]
+        [network.links.bond0]
+        dhcp = false
+        bond = {{ mode = \"802.3ad\", ports = [\"eth0\", \"eth1\"], lacp_rate = \"fast\" }}
+        [network.links.tagged]
+        vlan = {{ link = \"bond0\", id = 42 }}
+        addresses = [\"10.42.0.{0}/24\", \"fd42::{0}/64\"]
+        [network.links.wg0]
+        addresses = [\"10.9.0.{0}/24\"]
+        [network.links.wg0.wireguard]
+        private_key = \"{1}\"
+        listen_port = 51820
+        peers = [{{ public_key = \"{2}\", {endpoint}allowed_ips = [\"10.9.0.{3}/32\"] }}]\n",
+        own + 1,
+        KEYS[own][0],
+        KEYS[other][1],
+        other + 1,
+    )
+}
+
+/// Waits until the other host answers at this address.
+fn until_answers(machine: &mut Machine, address: &str) -> Result<()> {
+    let command = if address.contains(':') { "ping -6" } else { "ping" };
+    let deadline = Instant::now() + wait::ANSWER;
+    while let Err(error) = machine.guest.shell(&format!("{command} -c 1 -W 1 {address}")) {
+        ensure!(Instant::now() < deadline, "{error}\n{}", machine.guest.read("/proc/net/bonding/bond0")?);
+    }
+    Ok(())
+}
+
+/// LACP, VLANs and WireGuard with somebody at the other end, and what remains when a cable is pulled.
+fn to_a_second_host(bench: &Bench) -> Result<()> {
+    let [[near0, far0], [near1, far1]] = [bench.wire(0), bench.wire(1)];
+    let files = |own| Files::new().with("berth.toml", host(own));
+    let mut first = bench.machine().nics(vec![near0, near1]).user_data(&files(0))?.start()?;
+    let mut second = bench.neighbour()?.nics(vec![far0, far1]).user_data(&files(1))?.start()?;
+    for machine in [&mut first, &mut second] {
+        machine.wait_until_settled()?;
+        machine.guest.wait()?;
+    }
+    until_answers(&mut first, "10.42.0.2")?;
+    until_answers(&mut second, "fd42::1")?;
+    // Each has the other for a partner, on both cards at once.
+    for machine in [&mut first, &mut second] {
+        let ports = "until grep -q 'Number of ports: 2' /proc/net/bonding/bond0; do usleep 100000; done";
+        machine.guest.shell(ports)?;
+        let bond = machine.guest.read("/proc/net/bonding/bond0")?;
+        ensure!(!bond.contains("Partner Mac Address: 00:00:00:00:00:00"), "{bond}");
+    }
+    until_answers(&mut first, "10.9.0.2")?;
+    // The second has learnt where the first is.
+    until_answers(&mut second, "10.9.0.1")?;
+
+    first.qmp.plug(0, false)?;
+    until(&mut first, "eth0", |link| link.is_some_and(|link| link["carrier"] == false))?;
+    until_answers(&mut first, "10.9.0.2")?;
+    first.qmp.plug(0, true)?;
+    first.qmp.plug(1, false)?;
+    until(&mut first, "eth1", |link| link.is_some_and(|link| link["carrier"] == false))?;
+    until_answers(&mut second, "10.9.0.1")?;
     Ok(())
 }
 

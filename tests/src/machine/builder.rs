@@ -53,6 +53,8 @@ pub struct Nic {
     pub model: Model,
     /// Its number on the first PCI bus; the next free one if absent.
     pub slot: Option<u8>,
+    /// Its address; QEMU's, the same in every machine, if absent.
+    pub mac: Option<String>,
 }
 
 /// What a network card is.
@@ -66,13 +68,20 @@ pub enum Model {
 }
 
 /// Where the cable of a network card leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cable {
     /// To a network of its own, with QEMU as router, DHCP and name server.
     #[default]
     Router,
     /// To the hub with this number: the machine's other cards at it hear everything, and nobody else is there.
     Hub(u8),
+    /// To another machine's card.
+    Wire {
+        /// The socket of this end.
+        near: PathBuf,
+        /// The socket of the other end.
+        far: PathBuf,
+    },
 }
 
 impl Nic {

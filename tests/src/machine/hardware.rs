@@ -61,17 +61,24 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
     for (number, nic) in builder.nics.iter().enumerate() {
         // Port 0: the kernel chooses a free one when QEMU listens, and nobody can come in between.
         let forwards: String = nic.forwards.iter().map(|port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}")).collect();
-        let netdev = match nic.cable {
+        let netdev = match &nic.cable {
             Cable::Router => format!("user,id=net{number}{forwards}"),
             Cable::Hub(hub) => format!("hubport,id=net{number},hubid={hub}"),
+            Cable::Wire { near, far } => format!(
+                "dgram,id=net{number},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                near.display(),
+                far.display()
+            ),
         };
         arguments.pair("-netdev", netdev);
         let model = match nic.model {
-            Model::Virtio => "virtio-net-pci",
+            // Without a speed 802.3ad takes no card.
+            Model::Virtio => "virtio-net-pci,speed=1000,duplex=full",
             Model::E1000 => "e1000",
         };
         let slot = nic.slot.map(|slot| format!(",addr={slot:#x}")).unwrap_or_default();
-        arguments.pair("-device", format!("{model},netdev=net{number},romfile={slot}"));
+        let mac = nic.mac.as_ref().map(|mac| format!(",mac={mac}")).unwrap_or_default();
+        arguments.pair("-device", format!("{model},netdev=net{number},romfile={slot}{mac}"));
     }
     arguments.firmware(builder)?;
     Ok(arguments.0)

@@ -80,6 +80,14 @@ impl Qmp {
         self.run("send-key", json!({ "keys": keys })).map(drop)
     }
 
+    /// Pulls the cable of a network card, by its place in the machine's list, or plugs it in again.
+    ///
+    /// # Errors
+    /// If QEMU refuses, ends or does not answer.
+    pub fn plug(&mut self, card: usize, up: bool) -> Result<()> {
+        self.run("set_link", json!({ "name": format!("net{card}"), "up": up })).map(drop)
+    }
+
     /// Resets the machine, as its reset button would.
     ///
     /// # Errors
