@@ -131,6 +131,9 @@ pub struct Container {
     pub image: Option<Box<PreparedImage>>,
     /// PID 1's end of its channel, while it runs.
     pub peer: Option<Peer>,
+    /// How many channels it has had, which tells them apart.
+    #[serde(default)]
+    pub(super) channels: u32,
     /// Its output pipes.
     pub output: Output,
     /// What it is talked to by, while it runs.
@@ -214,6 +217,7 @@ impl Container {
             reason: String::new(),
             image: None,
             peer: None,
+            channels: 0,
             output,
             interaction: Interaction::default(),
             session: None,

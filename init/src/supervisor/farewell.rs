@@ -9,9 +9,9 @@ use berth_control::message::{ExecutionEnd, Notice, Reply, ToClient};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
+use super::applicant::Applicant;
 use super::container::Container;
 use super::output::Output;
-use super::requests::Applicant;
 use super::session::Session;
 use crate::reactor::Reactor;
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_config::NetworkMode;
-use berth_control::channel::Channel;
 use berth_control::message::Stream;
 use berth_runtime::{Creating, Executed, Progress, Rootfs, Stdio};
 use nix::unistd::{Uid, fchown};
@@ -14,7 +13,6 @@ use nix::unistd::{Uid, fchown};
 use super::container::{Container, Definition, State};
 use super::execution::specification;
 use super::interaction::{Ends, with_terminal};
-use super::peer::Peer;
 use super::{Supervisor, controllers, pods, system_spec, user_spec};
 use crate::clock;
 use crate::reactor::Token;
@@ -201,9 +199,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
     let mut inherited: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     let mut channel = None;
     if container.system().is_some_and(|system| system.role.is_some()) {
-        let (ours, theirs) = Channel::pair().map_err(|error| format!("make its channel: {error}"))?;
-        container.peer = Some(Peer::new(ours));
-        channel = Some(theirs);
+        channel = Some(container.open_channel().map_err(|error| format!("make its channel: {error}"))?);
     }
     if let Some(theirs) = &channel {
         inherited.push((theirs.as_fd(), system_spec::CHANNEL_DESCRIPTOR));

@@ -10,8 +10,9 @@ use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
+use super::applicant::Applicant;
 use super::container::{Container, Definition, Goal, State};
-use super::requests::{Applicant, unknown};
+use super::requests::unknown;
 
 /// What a container was made with, beside its definition.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 mod account;
 mod alive;
 mod api;
+mod applicant;
 mod apply;
 mod container;
 mod controllers;
@@ -63,9 +64,10 @@ use berth_control::message::{FromInit, Notice};
 use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
+pub use self::applicant::Applicant;
 pub use self::container::{Container, Definition, Goal, State};
 pub use self::execution::Execution;
-pub use self::requests::{Applicant, Outcome};
+pub use self::requests::Outcome;
 use crate::clock;
 use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::ChannelError;
-use berth_control::message::{
-    CONTAINERS_AT_ONCE, FromInit, Kind, Link, Network, Notice, PowerAction, Reply, Request, ToInit,
-};
-use serde::{Deserialize, Serialize};
+use berth_control::message::{CONTAINERS_AT_ONCE, Kind, Link, Network, Notice, PowerAction, Reply, Request, ToInit};
 
+use super::applicant::Applicant;
 use super::container::{Goal, State};
 use super::preparing::Delay;
 use super::{Supervisor, statistics};
@@ -18,15 +16,6 @@ use crate::reactor::Token;
 
 /// So many messages of one peer are answered before the others, and signals, have their turn.
 pub(super) const MESSAGES_AT_ONCE: usize = 32;
-
-/// Who waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applicant {
-    /// The system container.
-    pub(super) container: u32,
-    /// The request's number.
-    pub(super) id: u64,
-}
 
 /// What a request wants of the machine as a whole; the caller carries it out.
 #[derive(Debug)]
@@ -113,19 +102,9 @@ impl Supervisor {
         outcomes
     }
 
-    /// Sends an answer that the caller of [`Supervisor::message`] made.
-    pub fn reply_to(&mut self, applicant: Applicant, reply: Reply) {
-        self.send(applicant.container, FromInit::Reply { id: applicant.id, reply }, &[]);
-    }
-
-    /// Says no.
-    pub fn refuse(&mut self, applicant: Applicant, reason: String) {
-        self.reply_to(applicant, Reply::Refused { reason });
-    }
-
     fn answer(&mut self, from: u32, message: ToInit, descriptors: Vec<OwnedFd>) -> Option<Outcome> {
         let role = self.containers.get(from).and_then(|container| container.system()?.role);
-        let (applicant, request) = (Applicant { container: from, id: message.id }, message.request);
+        let (applicant, request) = (self.applicant(from, message.id), message.request);
         if !allowed(role, &request) {
             let reason = "this system container's role does not include that request".to_owned();
             self.refuse(applicant, reason);

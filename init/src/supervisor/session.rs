@@ -14,15 +14,13 @@ use std::time::Duration;
 
 use berth_config::Role;
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::message::{
-    ExecutionEnd, FromClient, FromInit, Interest, Kind, Notice, Reply, SessionStream, Stream, ToClient,
-};
+use berth_control::message::{ExecutionEnd, FromClient, Interest, Kind, Notice, SessionStream, Stream, ToClient};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, Goal, State};
 use super::output::Output;
-use super::requests::{Applicant, MESSAGES_AT_ONCE};
+use super::requests::MESSAGES_AT_ONCE;
 use crate::printable::printable;
 use crate::reactor::Token;
 use crate::sys;
@@ -143,18 +141,6 @@ impl Supervisor {
         let end = self.open_session(id, Interest::Streams)?;
         self.offer_pipes(id);
         Ok(end)
-    }
-
-    /// Answers with a client's end of a session, if there is one.
-    pub(super) fn hand_over(&mut self, applicant: Applicant, session: Result<Option<OwnedFd>, String>) {
-        match session {
-            Ok(end) => {
-                let descriptors: Vec<_> = end.iter().map(AsFd::as_fd).collect();
-                let reply = FromInit::Reply { id: applicant.id, reply: Reply::Done };
-                self.send(applicant.container, reply, &descriptors);
-            }
-            Err(reason) => self.refuse(applicant, reason),
-        }
     }
 
     /// Begins a session; one that is there already ends. The client's end. What `logs` is to read is another thing then.

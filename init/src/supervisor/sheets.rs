@@ -8,8 +8,9 @@ use berth_control::listing;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::Supervisor;
+use super::applicant::Applicant;
 use super::container::{Container, Definition};
-use super::requests::{Applicant, unknown};
+use super::requests::unknown;
 
 impl Supervisor {
     /// Answers with a text, or says no.

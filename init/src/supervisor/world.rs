@@ -10,7 +10,6 @@ use berth_control::channel::Channel;
 use berth_control::message::{ContainerState, FromInit, PreparedImage, Reply, Request, ToInit};
 use berth_runtime::Running;
 
-use super::peer::Peer;
 use super::*;
 
 /// Without containers.
@@ -32,15 +31,19 @@ pub fn system(text: &str) -> berth_config::SystemContainer {
 /// A system container with this role whose channel the test holds the other end of.
 pub fn service(supervisor: &mut Supervisor, role: &str) -> (u32, Channel) {
     supervisor.declare_system(role, system(&format!("role = \"{role}\"")));
-    let (ours, theirs) = Channel::pair().unwrap();
-    theirs.set_nonblocking().unwrap();
-    let id = supervisor.find(role).unwrap().id;
-    let peer = Peer::new(ours);
-    supervisor.reactor.add(&peer, Token::Channel(id)).unwrap();
     let container = supervisor.find_mut(role).unwrap();
     container.state = State::Stopped; // the process is not what is tested
-    container.peer = Some(peer);
-    (id, theirs)
+    (container.id, open_channel(supervisor, role))
+}
+
+/// The program's end of a system container's next channel.
+fn open_channel(supervisor: &mut Supervisor, name: &str) -> Channel {
+    let reactor = Rc::clone(&supervisor.reactor);
+    let container = supervisor.find_mut(name).unwrap();
+    let theirs = container.open_channel().unwrap();
+    theirs.set_nonblocking().unwrap();
+    reactor.add(container.peer.as_ref().unwrap(), Token::Channel(container.id)).unwrap();
+    theirs
 }
 
 /// The answer to a request.
@@ -150,6 +153,11 @@ impl World {
             _ => None,
         });
         events.collect()
+    }
+
+    /// The program of `control` has ended, and another one has begun.
+    pub fn restart_control(&mut self) {
+        self.services[1].1 = open_channel(&mut self.supervisor, "control");
     }
 
     pub fn supervisor_and_engine(&mut self) -> (&mut Supervisor, &(u32, Channel)) {
