@@ -242,19 +242,25 @@ fn make_sources(system: &berth_config::SystemContainer) -> Result<(), String> {
 
 /// The files of /etc that are the container's own. They are mounted into it, so they are written in place.
 pub(super) fn write_files(container: &Container) -> Result<(), String> {
-    let Some(user) = container.user() else { return Ok(()) };
-    let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
+    let files = own_files(container);
+    if files.is_empty() {
+        return Ok(());
+    }
     let folder = user_spec::files_folder(&container.name);
     crate::mounts::make_folder(&folder, 0o755)?;
-    let write = |file: &str, text: &str| {
+    files.iter().try_for_each(|(file, text)| {
         let path = folder.join(file);
         fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
-    };
-    if user.network_mode == NetworkMode::Bridge {
-        write("resolv.conf", &container.resolv_conf)?;
-    }
-    write("hosts", &hosts(&container.addresses, &hostname, user))?;
-    write("hostname", &format!("{hostname}\n"))
+    })
+}
+
+/// The names and texts of those files.
+pub(super) fn own_files(container: &Container) -> Vec<(&'static str, String)> {
+    let Some(user) = container.user() else { return Vec::new() };
+    let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
+    let resolver = (user.network_mode == NetworkMode::Bridge).then(|| ("resolv.conf", container.resolv_conf.clone()));
+    let hosts = hosts(&container.addresses, &hostname, user);
+    resolver.into_iter().chain([("hosts", hosts), ("hostname", format!("{hostname}\n"))]).collect()
 }
 
 fn hosts(addresses: &[String], hostname: &str, user: &berth_config::Container) -> String {

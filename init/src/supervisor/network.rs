@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::container::{Container, Goal, State};
 use super::dependencies::Obstacle;
-use super::launch::write_files;
+use super::launch::{own_files, write_files};
 use super::user_spec::files_folder;
 
 /// The network of another container, for one that runs in it.
@@ -65,17 +65,16 @@ impl Supervisor {
     /// `network` has given a container its addresses.
     pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>, resolv_conf: String) {
         let Some(container) = self.find_mut(name) else { return };
-        let moved = std::mem::replace(&mut container.addresses, addresses) != container.addresses;
+        let Taken { moved, renamed } = container.take_addresses(addresses, resolv_conf);
         let id = container.id;
         let found = container.reason.starts_with(LOST);
         if found {
             container.reason.clear();
         }
-        let changed = std::mem::replace(&mut container.resolv_conf, resolv_conf) != container.resolv_conf;
         if matches!(container.state, State::Attaching { .. }) {
             return self.start(id);
         }
-        if changed && let Err(reason) = write_files(container) {
+        if renamed && let Err(reason) = write_files(container) {
             log::warn!("container {name}: {reason}");
         }
         if moved || found {
@@ -134,6 +133,24 @@ impl Supervisor {
         for id in ids {
             self.stop(id, Goal::Restart);
         }
+    }
+}
+
+/// What is another thing than before with what `network` has given a container.
+#[derive(Debug, PartialEq, Eq)]
+struct Taken {
+    /// Its addresses.
+    moved: bool,
+    /// What its files in /etc say.
+    renamed: bool,
+}
+
+impl Container {
+    fn take_addresses(&mut self, addresses: Vec<String>, resolv_conf: String) -> Taken {
+        let before = own_files(self);
+        let moved = std::mem::replace(&mut self.addresses, addresses) != self.addresses;
+        self.resolv_conf = resolv_conf;
+        Taken { moved, renamed: own_files(self) != before }
     }
 }
 
@@ -220,6 +237,20 @@ mod tests {
         assert_eq!(world.events(), [("web".to_owned(), String::new())], "those who follow events hear of it");
         world.supervisor.attached("web", Vec::new(), String::new());
         assert!(world.events().is_empty(), "and of nothing that is as it was");
+    }
+
+    #[test]
+    fn the_files_of_a_container_follow_its_addresses_too() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\n");
+        let mut take = |address: &str, resolver: &str| {
+            let container = world.supervisor.find_mut("web").unwrap();
+            let Taken { moved, renamed } = container.take_addresses(vec![address.into()], resolver.into());
+            (moved, renamed)
+        };
+        assert_eq!(take("10.88.0.2", "nameserver 10.88.0.1\n"), (true, true));
+        assert_eq!(take("10.88.0.2", "nameserver 10.88.0.1\n"), (false, false));
+        assert_eq!(take("10.88.0.7", "nameserver 10.88.0.1\n"), (true, true), "/etc/hosts has its own address");
+        assert_eq!(take("10.88.0.7", "nameserver 192.0.2.1\n"), (false, true));
     }
 
     #[test]
