@@ -181,6 +181,9 @@ pub struct Container {
     /// Whether it had not when the time for the boot was up: a problem until it has.
     #[serde(default)]
     pub late: bool,
+    /// Whether what it waits for will not go away by itself, while it is in [`State::Waiting`].
+    #[serde(default)]
+    pub held: bool,
     /// Starts after the first.
     pub restarts: u32,
     /// Runs in a row that ended soon, each started again by the policy, for the back-off; a long run ends the row.
@@ -236,6 +239,7 @@ impl Container {
             completed: false,
             tried: false,
             late: false,
+            held: false,
             restarts: 0,
             attempt: 0,
             failures: 0,

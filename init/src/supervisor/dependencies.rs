@@ -28,7 +28,8 @@ pub(super) const AT_ONCE: usize = 16;
 impl Supervisor {
     /// What a waiting container waits for.
     pub(super) fn obstacle(&self, container: &Container) -> Option<Obstacle> {
-        if self.beginning >= AT_ONCE && container.user().is_some() {
+        // To look at everybody who waits for a turn after each event would cost too much, and who is held has none to wait for.
+        if self.beginning >= AT_ONCE && container.user().is_some() && !container.held {
             return Some(Obstacle::passing(format!("waits while {AT_ONCE} others are set up")));
         }
         let alive = |other: &Container| {
@@ -74,7 +75,7 @@ impl Supervisor {
             State::Failed => (", which failed", true),
             State::Stopped => (", which is stopped", true),
             State::Scheduled(_) => (" to complete", true),
-            State::Waiting => ("", dependency.tried),
+            State::Waiting => ("", dependency.held),
             _ if condition == DependencyCondition::Completed => (" to complete", false),
             _ if dependency.ready && dependency.health_settings().is_none() => {
                 (", for which neither its configuration nor its image has a health check", true)

@@ -189,7 +189,8 @@ impl Supervisor {
     /// Moves every container on as far as it can go. To be called after each event.
     pub fn settle(&mut self) {
         self.remove_leftovers();
-        // A start may allow another one: again until nothing moves. Every round starts a container or is the last.
+        // A start may allow another one: again until nothing moves. Every round starts a container, finds who is held by one
+        // that is held, which is an order without circles, or is the last.
         loop {
             let mut moved = self.forget_removed();
             self.replacing = self.containers.values().any(|container| container.goal == Goal::Remove);
@@ -257,6 +258,7 @@ impl Supervisor {
     fn begin_anew(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         let prepared = container.system().is_some() || container.image.is_some();
+        container.held = false;
         container.state = if prepared { State::Waiting } else { State::Declared };
         if !prepared {
             self.prepare(id);
@@ -270,13 +272,16 @@ impl Supervisor {
         }
         if let Some(obstacle) = self.obstacle(container) {
             // Counts as a change only if it is one: everybody who waits is asked after every event.
-            if container.reason != obstacle.reason || (obstacle.lasting && !container.tried) {
+            let turned = container.held != obstacle.lasting;
+            if turned || container.reason != obstacle.reason {
                 let Some(container) = self.containers.get_mut(id) else { return false };
                 container.reason = obstacle.reason;
+                container.held = obstacle.lasting;
                 container.tried |= obstacle.lasting;
                 self.changed(id);
             }
-            return false;
+            // Who waits for this one may be held by it, or not any more.
+            return turned;
         }
         let unmet = container.system().and_then(|system| system_spec::unmet_condition(system.condition.as_ref()?));
         if let Some(reason) = unmet {

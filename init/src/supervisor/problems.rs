@@ -2,7 +2,8 @@
 //!
 //! A container that ends and is started again, over and over, is one problem from its first end until it has run for
 //! [`QUIET_TIME`]: what it does in between changes neither the problem nor its words, so that the machine does not go to and
-//! fro between ready and degraded.
+//! fro between ready and degraded. Likewise one that waits for what has failed: how many others are being set up meanwhile is
+//! nothing to it.
 
 use super::Supervisor;
 use super::container::{Container, State};
@@ -36,7 +37,7 @@ impl Supervisor {
         let wrong = match &container.state {
             State::Failed => true,
             State::Scheduled(timer) => timer.failure().is_some(),
-            State::Waiting => container.tried && self.obstacle(container).is_some_and(|obstacle| obstacle.lasting),
+            State::Waiting => container.held,
             State::Declared | State::Preparing => container.tried && !container.reason.is_empty(),
             State::Running(_) => container.is_unhealthy(),
             _ => false,
@@ -96,7 +97,10 @@ impl Container {
 mod tests {
     use std::time::Duration;
 
-    use super::super::world::World;
+    use berth_control::message::{Ending, Request};
+
+    use super::super::dependencies::AT_ONCE;
+    use super::super::world::{World, service};
 
     const WEB: &str = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n";
 
@@ -138,6 +142,68 @@ mod tests {
         assert_eq!(of_web(&world).as_deref(), Some("container web: has not become ready since the boot"));
         world.supervisor.find_mut("web").unwrap().tried = true;
         assert_eq!(of_web(&world), None);
+    }
+
+    /// So many others that all of them cannot be set up at once.
+    fn others() -> (Vec<String>, String) {
+        let names: Vec<String> = (0..AT_ONCE + 4).map(|number| format!("other-{number:02}")).collect();
+        let text = names.iter().map(|name| WEB.replace("web", name)).collect();
+        (names, text)
+    }
+
+    #[test]
+    fn who_waits_for_what_has_failed_is_a_problem_while_others_are_set_up_too() {
+        let text = WEB.replace("web", "job") + "restart = 'no'\n" + WEB + "depends_on = { job = { condition = 'completed' } }\n"
+            // Before the one that it waits for, and moved on before it.
+            + &WEB.replace("web", "last") + "depends_on = ['web']\n";
+        let mut world = World::new(&text);
+        world.prepare("last");
+        world.prepare("web");
+        world.complete("job", 3);
+        let expected = [
+            "container job: exited with code 3",
+            "container last: waits for web",
+            "container web: waits for job, which failed",
+        ];
+        assert_eq!(world.supervisor.problems(), expected);
+        let (names, more) = others();
+        world.apply(&(text + &more));
+        for name in &names {
+            world.prepare(name);
+            assert_eq!(world.supervisor.problems(), expected, "when {name} is prepared");
+        }
+        for name in &names {
+            world.run(name);
+            assert_eq!(world.supervisor.problems(), expected, "when {name} runs");
+        }
+        world.ask(Request::Start { name: "job".into() });
+        assert_eq!(world.supervisor.problems(), [""; 0], "what they wait for is on its way");
+        world.run("job");
+        world.end("job", 3);
+        assert_eq!(world.supervisor.problems(), expected);
+    }
+
+    #[test]
+    fn who_waits_for_one_that_is_about_to_start_is_no_problem() {
+        let text =
+            "[containers.web]\nimage = 'a'\n".to_owned() + &WEB.replace("web", "front") + "depends_on = ['web']\n";
+        let mut world = World::new(&text);
+        let (network, _channel) = service(&mut world.supervisor, "network");
+        let is_there = |world: &mut World, ready| world.supervisor.containers.get_mut(network).unwrap().ready = ready;
+        is_there(&mut world, true);
+        for name in ["web", "front"] {
+            world.prepare(name);
+            world.run(name);
+        }
+        world.pass(Duration::from_secs(60));
+        is_there(&mut world, false);
+        for name in ["web", "front"] {
+            world.ask(Request::Restart { name: name.into(), ending: Ending::default() });
+            world.end(name, 0);
+        }
+        let reasons = ["web", "front"].map(|name| world.reason(name));
+        assert_eq!(reasons, ["waits for the system container network", "waits for web"]);
+        assert_eq!(world.supervisor.problems(), [""; 0]);
     }
 
     #[test]
