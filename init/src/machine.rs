@@ -40,7 +40,7 @@ use crate::uevent::Uevents;
 use crate::watchdog::Watchdog;
 
 /// How long a boot may stay without having tried everything before it counts as over, and as degraded.
-pub(crate) const BOOT_TIME: Duration = Duration::from_secs(120);
+const BOOT_TIME: Duration = Duration::from_secs(120);
 
 /// How long the console waits for a configuration that may come from a broken disk.
 const CONFIGURATION_TIME: Duration = Duration::from_secs(30);

@@ -93,7 +93,7 @@ impl Machine {
         }
         if first {
             self.supervisor.restore_made(made);
-            if crate::clock::since_boot() >= crate::machine::BOOT_TIME {
+            if self.is_late() {
                 // Its containers have not been tried, and the machine is not ready before they have.
                 self.supervisor.give_up_boot();
             }

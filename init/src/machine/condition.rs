@@ -3,13 +3,12 @@
 use berth_control::message::{Link, MachineState};
 
 use super::{BOOT_TIME, Machine};
-use crate::clock;
 use crate::storage::state;
 
 impl Machine {
     /// Notices the end of the boot, and whether the machine is well.
     pub(super) fn update_state(&mut self) {
-        let late = clock::since_boot() >= BOOT_TIME;
+        let late = self.is_late();
         if self.facts.shutdown.is_some() || (self.configuration.is_none() && !late) {
             return;
         }
@@ -37,13 +36,18 @@ impl Machine {
 
     /// What is wrong with the machine itself, a sentence each.
     pub(crate) fn lacks(&self) -> Vec<String> {
-        let late = self.configuration.is_none() && clock::since_boot() >= BOOT_TIME;
+        let late = self.configuration.is_none() && self.is_late();
         let unread = late.then(|| "the configuration has not been read yet: a disk does not answer".to_owned());
         let cardless = self.facts.no_card.then(|| {
             "the machine has no network card that its kernel knows; containers reach each other and nothing else"
                 .to_owned()
         });
         unread.into_iter().chain(cardless).chain(self.lack_of_room()).collect()
+    }
+
+    /// Whether the time for the boot was up when this round of events began.
+    pub(crate) fn is_late(&self) -> bool {
+        self.supervisor.now >= BOOT_TIME
     }
 
     /// The state partition's, once there is one. Who fills it wakes nobody: it is looked at when there is something to do.
@@ -62,6 +66,8 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::supervisor::world::system;
 
@@ -69,7 +75,7 @@ mod tests {
     fn machine() -> Machine {
         let mut machine = Machine::new().unwrap();
         machine.configuration = Some(crate::configuration::Report::default());
-        assert!(clock::since_boot() >= BOOT_TIME, "this host has only just booted");
+        machine.supervisor.now = BOOT_TIME;
         machine
     }
 
@@ -81,6 +87,10 @@ mod tests {
     fn a_boot_that_never_ends_is_degraded_and_says_by_what() {
         let mut machine = machine();
         machine.supervisor.declare_system("late", system("readiness = 'notify'\n"));
+        machine.supervisor.now = Duration::from_secs(119);
+        machine.update_state();
+        assert_eq!(machine.facts.state, MachineState::Booting, "however long the host of this test has run");
+        machine.supervisor.now = BOOT_TIME;
         machine.update_state();
         assert_eq!(machine.facts.state, MachineState::Degraded);
         assert_eq!(machine.supervisor.problems(), ["container late: has not become ready since the boot"]);
