@@ -51,6 +51,12 @@ pub struct Unconfirmed {
     pub deadline: Duration,
     /// What is in force again then.
     previous: Box<Configuration>,
+    /// Where that one stood, for `berth why`.
+    #[serde(default)]
+    locations: Locations,
+    /// The files that it came from.
+    #[serde(default)]
+    sources: Vec<String>,
     /// What the kernel's parameters are again then: those that `previous` does not name, too.
     #[serde(default)]
     kernel: KernelParameters,
@@ -85,14 +91,21 @@ impl Machine {
             }
             return self.supervisor.reply_to(applicant, Reply::Done);
         }
-        let previous = Box::new(self.supervisor.configuration.clone());
-        let kernel = match self.put_in_force(wanted, locations) {
+        let mut unconfirmed = Unconfirmed {
+            deadline: Duration::ZERO,
+            previous: Box::new(self.supervisor.configuration.clone()),
+            locations: self.supervisor.locations.clone(),
+            sources: self.configuration.as_ref().map(|report| report.sources.clone()).unwrap_or_default(),
+            kernel: KernelParameters::default(),
+        };
+        unconfirmed.kernel = match self.put_in_force(wanted, locations) {
             Ok(kernel) => kernel,
             Err(reason) => return self.supervisor.refuse(applicant, reason),
         };
         match purpose {
             Purpose::Try(time) => {
-                self.facts.unconfirmed = Some(Unconfirmed { deadline: clock::since_boot() + time, previous, kernel });
+                unconfirmed.deadline = clock::since_boot() + time;
+                self.facts.unconfirmed = Some(unconfirmed);
                 self.supervisor.reply_to(applicant, Reply::Done);
             }
             _ => self.record(applicant),
@@ -134,10 +147,13 @@ impl Machine {
         let Some(waiting) = self.facts.unconfirmed.take() else { return };
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
-        // Where that one stood is not kept.
-        if let Err(reason) = self.put_in_force(*waiting.previous, Locations::default()) {
-            log::error!("{reason}");
-            self.facts.problems.push(reason);
+        match (self.put_in_force(*waiting.previous, waiting.locations), self.configuration.as_mut()) {
+            (Ok(_), Some(report)) => report.sources = waiting.sources,
+            (Ok(_), None) => {}
+            (Err(reason), _) => {
+                log::error!("{reason}");
+                self.facts.problems.push(reason);
+            }
         }
     }
 
@@ -224,9 +240,14 @@ mod tests {
     }
 
     fn configuration(text: &str) -> Configuration {
+        wanted("test", text).0
+    }
+
+    fn wanted(name: &str, text: &str) -> Wanted {
         let hostname = nix::unistd::gethostname().unwrap();
         let text = format!("hostname = {hostname:?}\n{text}");
-        berth_config::load(&[Source::new("test", text)]).unwrap().configuration
+        let loaded = berth_config::load(&[Source::new(name, text)]).unwrap();
+        (loaded.configuration, loaded.locations)
     }
 
     #[test]
@@ -252,10 +273,31 @@ mod tests {
         let parameter = tempfile::NamedTempFile::new().unwrap();
         let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
         let previous = Box::new(configuration(""));
-        machine.facts.unconfirmed = Some(Unconfirmed { deadline: Duration::ZERO, previous, kernel });
+        let (locations, sources) = (Locations::default(), Vec::new());
+        machine.facts.unconfirmed = Some(Unconfirmed { deadline: Duration::ZERO, previous, locations, sources, kernel });
         machine.take_back();
         assert!(machine.facts.unconfirmed.is_none());
         assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
+    }
+
+    #[test]
+    fn what_is_in_force_again_stands_where_it_stood() {
+        let mut machine = machine();
+        let (configuration, locations) = wanted("berth.toml", "[containers.web]\nimage = 'a'\n");
+        let report = configuration::Report { sources: vec!["berth.toml".into()], ..configuration::Report::default() };
+        (machine.supervisor.configuration, machine.supervisor.locations) = (configuration, locations);
+        machine.configuration = Some(report);
+        let applicant = machine.supervisor.applicant(0, 1);
+        let other = wanted("other.toml", "\n[containers.web]\nimage = 'b'\n");
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(Box::new(other)));
+        let stands = |machine: &Machine| {
+            (machine.supervisor.locations.find("web", "image").unwrap(), machine.describe().configuration_sources)
+        };
+        assert_eq!(stands(&machine), ("other.toml:4".to_owned(), vec!["berth apply".to_owned()]));
+        machine.facts.unconfirmed.as_mut().unwrap().deadline = Duration::ZERO;
+        machine.take_back();
+        assert_eq!(stands(&machine), ("berth.toml:3".to_owned(), vec!["berth.toml".to_owned()]));
+        assert_eq!(machine.configuration.unwrap().locations, machine.supervisor.locations, "and for the next program");
     }
 
     #[test]

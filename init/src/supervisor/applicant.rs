@@ -28,7 +28,7 @@ pub struct Applicant {
 
 impl Supervisor {
     /// Who has sent the request with this number.
-    pub(super) fn applicant(&self, container: u32, id: u64) -> Applicant {
+    pub fn applicant(&self, container: u32, id: u64) -> Applicant {
         let channel = self.containers.get(container).map_or(0, |container| container.channels);
         Applicant { container, channel, id }
     }
