@@ -73,10 +73,18 @@ impl Action {
 }
 
 impl Plan {
-    /// From one to the other.
-    pub fn between(old: &Configuration, new: &Configuration) -> Result<Self, ShowError> {
+    /// From one to the other, while these run that no configuration declares: of them only those are named that something
+    /// happens to.
+    pub fn between(old: &Configuration, new: &Configuration, made: &Instances) -> Result<Self, ShowError> {
         let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
-        let (before, after) = (old.instances(), new.instances());
+        let (mut before, mut after) = (old.instances(), new.instances());
+        for (name, container) in made {
+            // One whose name is declared now gives way to what is new.
+            if !after.contains_key(name) {
+                before.insert(name.clone(), container.clone());
+                after.insert(name.clone(), container.clone());
+            }
+        }
         let actions = actions((old, &before), (new, &after));
         for (name, action) in actions {
             let changes = match (before.get(name), after.get(name)) {
@@ -85,6 +93,7 @@ impl Plan {
             };
             match action {
                 Some(action) => plan.containers.push(ContainerPlan { name: name.to_string(), action, changes }),
+                None if made.contains_key(name) => {}
                 None => plan.untouched.push(name.to_string()),
             }
         }
@@ -99,7 +108,8 @@ impl Plan {
     }
 }
 
-type Instances = BTreeMap<String, Container>;
+/// Containers by name, replicas each by its own.
+pub type Instances = BTreeMap<String, Container>;
 
 /// What happens to each container.
 fn actions<'a>(
@@ -170,9 +180,12 @@ mod tests {
     use super::*;
     use crate::source::Source;
 
+    fn load(text: &str) -> Configuration {
+        crate::load(&[Source::new("test.toml", text)]).unwrap().configuration
+    }
+
     fn plan(old: &str, new: &str) -> Plan {
-        let load = |text: &str| crate::load(&[Source::new("test.toml", text)]).unwrap().configuration;
-        Plan::between(&load(old), &load(new)).unwrap()
+        Plan::between(&load(old), &load(new), &Instances::new()).unwrap()
     }
 
     const WEB: &str = "[containers.web]\nimage = \"web:1\"\nports = [\"8080:80\"]\n";
@@ -239,6 +252,29 @@ mod tests {
         let recreated = plan(&text(""), &text("").replace("db]\nimage = 'a'", "db]\nimage = 'b'"));
         let actions: Vec<_> = recreated.containers.iter().map(|one| (one.name.as_str(), one.action)).collect();
         assert_eq!(actions, [("db", Action::Recreate), ("side", Action::Restart), ("third", Action::Restart)]);
+    }
+
+    #[test]
+    fn what_was_made_by_hand_is_named_if_it_starts_anew() {
+        let networks = |mtu: u32| format!("[networks.back]\nmtu = {mtu}\n");
+        let container = |name: &str, keys: &str| format!("[containers.{name}]\nimage = 'a'\n{keys}\n");
+        let made = networks(1500)
+            + &container("job", "networks = ['back']")
+            + &container("side", "network_mode = 'container:job'")
+            + &container("other", "")
+            + &container("web", "networks = ['back']");
+        let made = load(&made).instances();
+        let plan = |new: &str| Plan::between(&load(&networks(1500)), &load(new), &made).unwrap();
+        let happens =
+            |plan: &Plan| -> Vec<_> { plan.containers.iter().map(|one| (one.name.clone(), one.action)).collect() };
+        let restarted =
+            |names: &[&str]| -> Vec<_> { names.iter().map(|name| ((*name).to_owned(), Action::Restart)).collect() };
+        let changed = plan(&networks(1400));
+        assert_eq!(happens(&changed), restarted(&["job", "side", "web"]));
+        assert_eq!(changed.untouched, [""; 0]);
+        assert!(plan(&networks(1500)).is_empty());
+        let declared = plan(&(networks(1400) + &container("web", "")));
+        assert_eq!(happens(&declared)[2], ("web".to_owned(), Action::Create), "which takes the name");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use berth_config::{Configuration, Locations, Plan, Source, Sysctls, Watchdog};
+use berth_config::{Configuration, Instances, Locations, Plan, Source, Sysctls, Watchdog};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -68,9 +68,9 @@ impl Machine {
         if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
-        let old = self.supervisor.configuration.clone();
+        let (old, made) = (self.supervisor.configuration.clone(), self.supervisor.running_made());
         self.start_task(|| {
-            let task = Task::start(move || plan(File::from(sheet), &old))?;
+            let task = Task::start(move || plan(File::from(sheet), &old, &made))?;
             Ok(Work::Plan { task, applicant, purpose })
         });
     }
@@ -210,7 +210,7 @@ impl Machine {
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.
-fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Wanted>, String> {
+fn plan(mut sheet: File, old: &Configuration, made: &Instances) -> Result<Box<Wanted>, String> {
     let mut text = Vec::new();
     let failed = |error: std::io::Error| format!("read what is to be applied: {error}");
     (&sheet).take(MAXIMUM_SHEET).read_to_end(&mut text).map_err(failed)?;
@@ -218,7 +218,7 @@ fn plan(mut sheet: File, old: &Configuration) -> Result<Box<Wanted>, String> {
         serde_json::from_slice(&text).map_err(|error| format!("read what is to be applied: {error}"))?;
     let sources: Vec<Source> = files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
     let wanted = configuration::parse(sources).map_err(|mistakes| mistakes.join("\n"))?;
-    let plan = Plan::between(old, &wanted.configuration).map_err(|error| chain(&error))?;
+    let plan = Plan::between(old, &wanted.configuration, made).map_err(|error| chain(&error))?;
     let mut write = || {
         sheet.rewind()?;
         sheet.set_len(0)?;
@@ -274,7 +274,8 @@ mod tests {
         let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
         let previous = Box::new(configuration(""));
         let (locations, sources) = (Locations::default(), Vec::new());
-        machine.facts.unconfirmed = Some(Unconfirmed { deadline: Duration::ZERO, previous, locations, sources, kernel });
+        machine.facts.unconfirmed =
+            Some(Unconfirmed { deadline: Duration::ZERO, previous, locations, sources, kernel });
         machine.take_back();
         assert!(machine.facts.unconfirmed.is_none());
         assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
@@ -306,7 +307,7 @@ mod tests {
         let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
         sheet.write_all(&serde_json::to_vec(&files).unwrap()).unwrap();
         sheet.rewind().unwrap();
-        let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default()).unwrap();
+        let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default(), &Instances::new()).unwrap();
         assert_eq!(wanted.0.containers.len(), 1);
         assert_eq!(wanted.1.find("web", "image").unwrap(), "a.toml:2");
         sheet.rewind().unwrap();
@@ -319,7 +320,7 @@ mod tests {
         let mut sheet = tempfile::tempfile().unwrap();
         sheet.write_all(br#"[["web.toml", "\n[containers.web]\nimag = \"web\"\n"]]"#).unwrap();
         sheet.rewind().unwrap();
-        let reason = plan(sheet, &Configuration::default()).unwrap_err();
+        let reason = plan(sheet, &Configuration::default(), &Instances::new()).unwrap_err();
         assert!(reason.contains("web.toml:3:1"), "{reason}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_config::{ContainerName, PortMapping, RestartPolicy, Role};
+use berth_config::{ContainerName, Instances, PortMapping, RestartPolicy, Role};
 use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +218,13 @@ impl Supervisor {
             Some(Creation { size, start: true, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
         };
         self.containers.values().filter(kept).filter_map(creation).collect()
+    }
+
+    /// Those that run, which another configuration may start anew.
+    pub fn running_made(&self) -> Instances {
+        let made = self.containers.values().filter(|container| container.made.is_some());
+        let running = made.filter(|container| container.may_have_processes());
+        running.filter_map(|container| Some((container.name.clone(), container.user()?.clone()))).collect()
     }
 
     /// What the configuration and the containers made beside it loosen.

@@ -203,6 +203,18 @@ fn the_audit_has_what_was_made_too() {
 }
 
 #[test]
+fn a_plan_looks_at_what_was_made_and_runs() {
+    let mut world = world(WEB);
+    for name in ["job", "idle"] {
+        make(&mut world, Creation { start: name == "job", ..creation(name, "") });
+        world.prepare(name);
+    }
+    world.prepare("web");
+    ["web", "job"].iter().for_each(|name| world.run(name));
+    assert_eq!(world.supervisor.running_made().into_keys().collect::<Vec<_>>(), ["job"]);
+}
+
+#[test]
 fn only_what_was_made_and_does_not_run_is_removed_without_force() {
     let mut world = world(WEB);
     let remove = |name: &str, force| Request::Remove { name: name.into(), force, volumes: true };
