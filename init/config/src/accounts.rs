@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::Group;
+
 /// The most further groups: the kernel's `NGROUPS_MAX`.
 const GROUPS: usize = 65_536;
 
@@ -64,6 +66,15 @@ impl Account {
         };
         Ok(Account { uid, gid, additional_gids, home })
     }
+
+    /// The numbers of the groups that are given by name, looked up in what /etc/group says.
+    pub fn named_groups(groups: &[u8], wanted: &[Group]) -> Result<Vec<u32>, AccountError> {
+        let names = wanted.iter().filter_map(|group| match group {
+            Group::Name(name) => Some(name),
+            Group::Number(_) => None,
+        });
+        names.map(|name| look_up_group(groups, name)).collect()
+    }
 }
 
 fn look_up_group(groups: &[u8], group: &str) -> Result<u32, AccountError> {
@@ -112,6 +123,16 @@ mod tests {
         assert_eq!(found("1000", None), (1000, 0, vec![], "/".to_owned()));
         assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![], "/".to_owned()));
         assert_eq!(found("12", None), (7, 7, vec![], "/".to_owned()));
+    }
+
+    #[test]
+    fn further_groups_are_found_by_name() {
+        let named = |names: &[&str]| {
+            let wanted: Vec<Group> = names.iter().map(|name| name.parse().unwrap()).collect();
+            Account::named_groups(GROUPS, &wanted)
+        };
+        assert_eq!(named(&["disk", "44", "log"]).unwrap(), [6, 4]);
+        assert!(matches!(named(&["none"]), Err(AccountError::Group { name }) if name == "none"));
     }
 
     #[test]

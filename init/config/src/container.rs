@@ -52,7 +52,7 @@ pub use self::sharing::{IpcMode, PidMode};
 pub use self::signal::Signal;
 pub use self::sysctl::Sysctls;
 pub use self::ulimit::{Ulimit, UlimitName};
-pub use self::user::User;
+pub use self::user::{Group, User};
 pub use self::volume::{TemporaryMount, Volume};
 use crate::names::{AbsolutePath, ContainerName, HostName, ImageName};
 use crate::networks::NetworkName;
@@ -78,9 +78,9 @@ pub struct Container {
     /// Who the process runs as. The image's choice if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
-    /// Further groups that the process is in, by number, beside those of the image's /etc/group.
+    /// Further groups that the process is in, by name or number, beside those that the image's /etc/group lists the user in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub group_add: Vec<u16>,
+    pub group_add: Vec<Group>,
     /// Where the process starts. The image's choice if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<AbsolutePath>,

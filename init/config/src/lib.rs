@@ -38,7 +38,7 @@ pub use check::{SYSTEM_CONTAINERS, pod_obstacle};
 pub use configuration::{Configuration, Console, Images, Logs, Networking, ShowError, Watchdog, WatchdogDevice};
 pub use container::{
     ApiPart, ApiPartError, Bandwidth, BitRate, Capability, CapabilityChoice, Command, Container, Cpuset, CpusetError,
-    Date, Dependencies, Dependency, DependencyCondition, Device, EndpointMode, Environment, Health, HttpTarget,
+    Date, Dependencies, Dependency, DependencyCondition, Device, EndpointMode, Environment, Group, Health, HttpTarget,
     IpcMode, MacAddress, Membership, NetworkMode, Networks, PidMode, PortMapping, Protocol, PublishedPorts, ReadyWhen,
     ReadyWhenError, RestartPolicy, Schedule, ScheduleError, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget,
     TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,

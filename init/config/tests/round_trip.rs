@@ -164,7 +164,7 @@ fn confinement(container: Container) -> impl Strategy<Value = Container> {
         btree_map(any::<String>(), any::<String>(), 0..3),
         (
             option::of(of("[0-9]|[0-3]-[4-9](,1[0-9])?")),
-            vec(any::<u16>(), 0..3),
+            vec(of("[1-9][0-9]{0,3}|video|log"), 0..3),
             one_of(&["{}", "{ db = '192.0.2.7', 'a.example' = '2001:db8::7' }"]),
         ),
     );

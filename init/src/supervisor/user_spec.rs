@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_config::{Capability, Container, Device, NetworkMode, ReadyWhen, Seccomp, UserNamespace};
+use berth_config::{Capability, Container, Device, Group, NetworkMode, ReadyWhen, Seccomp, UserNamespace};
 use berth_control::message::PreparedImage;
 use berth_runtime::seccomp::default_profile;
 use berth_runtime::spec::{
@@ -128,7 +128,11 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
     let capabilities = capability_names(container);
     // Without root nothing is effective until a program with file capabilities runs, as with Docker.
     let effective = if image.uid == 0 { capabilities.clone() } else { Vec::new() };
-    let more_groups = container.group_add.iter().map(|group| u32::from(*group));
+    // Those by name are among the image's.
+    let more_groups = container.group_add.iter().filter_map(|group| match group {
+        Group::Number(number) => Some(u32::from(*number)),
+        Group::Name(_) => None,
+    });
     let additional_gids = image.additional_gids.iter().copied().chain(more_groups).collect();
     Process {
         user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids },
@@ -347,7 +351,7 @@ mod tests {
 
     #[test]
     fn groups_and_processors_are_added() {
-        let text = r#"{ "image": "x", "group_add": [44], "cpuset": "0-1" }"#;
+        let text = r#"{ "image": "x", "group_add": [44, "video"], "cpuset": "0-1" }"#;
         let container: Container = serde_json::from_str(text).unwrap();
         let image = PreparedImage { additional_gids: vec![7], ..PreparedImage::default() };
         let spec = build("a", &container, &image, Place::default()).unwrap();

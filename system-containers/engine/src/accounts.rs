@@ -1,6 +1,6 @@
 //! Who a container's process is: names of users and groups, looked up in the image's own /etc/passwd and /etc/group.
 
-use berth_config::{Account, AccountError};
+use berth_config::{Account, AccountError, Group};
 
 use crate::merged::{Merged, MergedError};
 
@@ -15,9 +15,11 @@ pub enum ResolveError {
     Merged(#[from] MergedError),
 }
 
-/// Resolves `user` and `group`, each a name or a number.
-pub fn resolve(image: &Merged, user: &str, group: Option<&str>) -> Result<Account, ResolveError> {
+/// Resolves `user` and `group`, each a name or a number; with them go the further groups that are given by name.
+pub fn resolve(image: &Merged, user: &str, group: Option<&str>, more: &[Group]) -> Result<Account, ResolveError> {
     let users = image.read("etc/passwd", Account::FILE_BYTES)?.unwrap_or_default();
     let groups = image.read("etc/group", Account::FILE_BYTES)?.unwrap_or_default();
-    Ok(Account::find(&users, &groups, user, group)?)
+    let mut account = Account::find(&users, &groups, user, group)?;
+    account.additional_gids.extend(Account::named_groups(&groups, more)?);
+    Ok(account)
 }

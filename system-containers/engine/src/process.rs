@@ -59,11 +59,11 @@ pub fn build(
     image: &Merged,
 ) -> Result<Process, ProcessError> {
     let account = match &container.user {
-        Some(user) => accounts::resolve(image, user.name(), user.group())?,
+        Some(user) => accounts::resolve(image, user.name(), user.group(), &container.group_add)?,
         None => {
             let user = wishes.user.as_deref().unwrap_or("");
             let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
-            accounts::resolve(image, user, group)?
+            accounts::resolve(image, user, group, &container.group_add)?
         }
     };
     let stop_signal = match (container.stop_signal, wishes.stop_signal.as_deref().filter(|signal| !signal.is_empty())) {
@@ -237,6 +237,18 @@ mod tests {
         assert_eq!(shown, ["53/udp", "80/tcp", "443/tcp"]);
         assert!(found.iter().all(|port| port.host_port == 0));
         assert_eq!(exposed(&wishes(r#"{"ExposedPorts":null}"#)), []);
+    }
+
+    #[test]
+    fn a_further_group_is_looked_up_in_the_image() {
+        let built = |groups: &str| built(&format!(r#","group_add":{groups}"#), r#"{"Cmd":["x"]}"#);
+        // Numbers are PID 1's affair.
+        assert_eq!(built("[44]").unwrap().account.additional_gids, [0; 0]);
+        let error = built(r#"[44,"video"]"#).unwrap_err();
+        assert!(
+            matches!(error, ProcessError::Account(_)) && error.to_string().contains("no group \"video\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use crate::text::text_value;
+use crate::text::{Text, described, refusal, text_value};
 
 /// Text that names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,22 +41,27 @@ impl FromStr for User {
     type Err = UserError;
 
     fn from_str(text: &str) -> Result<Self, UserError> {
-        let check = |part: &str| {
-            let number = part.bytes().all(|byte| byte.is_ascii_digit());
-            let good = part.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/' | b','))
-                && part.len() <= 256
-                && !part.is_empty()
-                && !part.starts_with('-')
-                // 4294967295 is (uid_t)-1, which the kernel takes for "leave it as it is".
-                && (!number || part.parse::<u32>().is_ok_and(|id| id != u32::MAX));
-            if good { Ok(part.to_owned()) } else { Err(UserError { text: part.to_owned() }) }
-        };
         let (name, group) = match text.split_once(':') {
             None => (text, None),
             Some((name, group)) => (name, Some(group)),
         };
         Ok(Self { name: check(name)?, group: group.map(check).transpose()? })
     }
+}
+
+/// A name or a number.
+fn check(part: &str) -> Result<String, UserError> {
+    let good = part.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/' | b','))
+        && part.len() <= 256
+        && !part.is_empty()
+        && !part.starts_with('-')
+        // 4294967295 is (uid_t)-1, which the kernel takes for "leave it as it is".
+        && (!is_number(part) || part.parse::<u32>().is_ok_and(|id| id != u32::MAX));
+    if good { Ok(part.to_owned()) } else { Err(UserError { text: part.to_owned() }) }
+}
+
+fn is_number(part: &str) -> bool {
+    part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for User {
@@ -68,9 +74,52 @@ impl fmt::Display for User {
     }
 }
 
+/// A further group of a container's process. Written as it is read: a number stays one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Group {
+    /// As containers have them: no higher than 65535.
+    Number(u16),
+    /// Of the image's /etc/group. The engine resolves it.
+    Name(String),
+}
+
+const GROUP: &str = "a group such as \"video\" or 44";
+
+described!(Group, { "type": ["string", "number"], "description": format!("Takes {GROUP}.") });
+
+impl FromStr for Group {
+    type Err = UserError;
+
+    fn from_str(text: &str) -> Result<Self, UserError> {
+        let part = check(text)?;
+        if !is_number(&part) {
+            return Ok(Self::Name(part));
+        }
+        part.parse().map(Self::Number).map_err(|_| UserError { text: part })
+    }
+}
+
+impl<'de> Deserialize<'de> for Group {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text { expected: GROUP, scalars: true }.read(deserializer)?;
+        text.parse().map_err(|error: UserError| refusal(&error, GROUP))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_names_or_numbers_and_stay_what_they_are() {
+        let groups: Vec<Group> = serde_json::from_str(r#"[44, "65535", "video"]"#).unwrap();
+        assert_eq!(groups, [Group::Number(44), Group::Number(65535), Group::Name("video".into())]);
+        assert_eq!(serde_json::to_string(&groups).unwrap(), r#"[44,65535,"video"]"#);
+        for text in ["65536", "-1", "\"\"", "\"a:b\""] {
+            assert!(serde_json::from_str::<Group>(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn users_are_names_or_numbers() {

@@ -12,8 +12,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use berth_config::{
-    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Cpuset, Device, HostName, ImageName, IpcMode,
-    PidMode, RestartPolicy, Signal, Size, TimeSpan, User,
+    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Cpuset, Device, Group, HostName, ImageName,
+    IpcMode, PidMode, RestartPolicy, Signal, Size, TimeSpan, User,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
@@ -63,9 +63,9 @@ pub struct Arguments {
     /// Who its program runs as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<User>,
-    /// A further group of its program, by number
+    /// A further group of its program, by its name in the image or by number
     #[arg(long, value_name = "GROUP")]
-    group_add: Vec<u16>,
+    group_add: Vec<Group>,
     /// The program, in place of the image's
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,

@@ -70,11 +70,13 @@ fn more_flags_that_docker_has() {
 
 #[test]
 fn names_groups_and_processors_are_added() {
-    let line = "--add-host db:192.0.2.7 --add-host six=[2001:db8::7] --group-add 44 --cpuset-cpus 0-1 a:1";
+    let line =
+        "--add-host db:192.0.2.7 --add-host six=[2001:db8::7] --group-add 44 --group-add video --cpuset-cpus 0-1 a:1";
     let container = read(&definition(line).unwrap());
     let hosts: Vec<String> = container.extra_hosts.iter().map(|(name, address)| format!("{name} {address}")).collect();
     assert_eq!(hosts, ["db 192.0.2.7", "six 2001:db8::7"]);
-    assert_eq!((container.group_add, container.cpuset.unwrap().to_string()), (vec![44], "0-1".to_owned()));
+    assert_eq!(container.group_add, [Group::Number(44), Group::Name("video".into())]);
+    assert_eq!(container.cpuset.unwrap().to_string(), "0-1");
     let error = Line::try_parse_from(["run", "--add-host", "db:host-gateway", "a"]).unwrap_err().to_string();
     assert!(error.contains("berth network ls"), "{error}");
 }
