@@ -327,7 +327,6 @@ mod tests {
     #[test]
     fn a_flag_that_only_docker_has_is_answered_with_berths_way() {
         for (line, part) in [
-            ("berth run -P nginx", "-p HOST:CONTAINER"),
             ("berth run --dns=1.1.1.1 nginx", "[network]"),
             ("berth create --init nginx", "tini"),
             ("berth ps -s", "berth volume ls"),

@@ -2,9 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-const INSTEAD: [(&str, &str); 16] = [
-    ("--publish-all", "publish each port with -p HOST:CONTAINER; `berth ps` shows those that the image exposes"),
-    ("-P", "publish each port with -p HOST:CONTAINER; `berth ps` shows those that the image exposes"),
+const INSTEAD: [(&str, &str); 14] = [
     ("--init", "let the image's entrypoint be an init such as tini, if its program leaves processes behind"),
     ("--dns", "containers ask the machine's name servers: `dns` in [network] of the configuration"),
     ("--dns-search", "containers search where the machine does: `dns_search` in [network] of the configuration"),

@@ -4,6 +4,7 @@ mod health;
 mod image;
 mod mounts;
 mod network;
+mod publish;
 mod security;
 
 use std::collections::hash_map::RandomState;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 
 use berth_config::{
     AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Cpuset, Device, Group, HostName, ImageName,
-    IpcMode, PidMode, RestartPolicy, Signal, Size, TimeSpan, User,
+    IpcMode, PidMode, PublishedPorts, RestartPolicy, Signal, Size, TimeSpan, User,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
@@ -152,6 +153,8 @@ pub struct New {
     container: Container,
     options: Creation,
     pull: image::Pull,
+    /// Whether every port that the image exposes is published.
+    publish_all: bool,
     /// Where its name is written to.
     id_file: Option<PathBuf>,
 }
@@ -175,10 +178,12 @@ impl New {
                 "the file of --cidfile is there already: remove it, or name another one".into(),
             ));
         }
-        Ok(Self { name, options, pull: arguments.pull, id_file, container: container(arguments)? })
+        let (pull, publish_all) = (arguments.pull, arguments.network.publish_all);
+        Ok(Self { name, options, pull, publish_all, id_file, container: container(arguments)? })
     }
 
-    /// Makes it by this call, which gets the definition. A made-up name that is taken is replaced by another one.
+    /// Makes it by this call, which gets the definition. A made-up name and ports of -P that are taken by then are replaced by
+    /// others.
     pub async fn make<T>(
         &self,
         api: &Api,
@@ -187,7 +192,8 @@ impl New {
         self.pull.carry_out(api, self.container.image.as_ref()).await?;
         loop {
             let name = self.name.clone().unwrap_or_else(made_up_name);
-            match call(self.definition(&name)?, self.options.clone()).await {
+            let ports = if self.publish_all { publish::ports(api, &self.container).await? } else { Vec::new() };
+            match call(self.definition(&name, &ports)?, self.options.clone()).await {
                 Ok(made) => {
                     if let Some(path) = &self.id_file {
                         std::fs::write(path, &name).map_err(|source| Error::Write { path: path.clone(), source })?;
@@ -195,15 +201,18 @@ impl New {
                     return Ok((name, made));
                 }
                 Err(ApiError::Refused(_)) if self.name.is_none() && api.containers.instances(&name).await.is_ok() => {}
+                Err(ApiError::Refused(_)) if publish::are_taken(api, &ports).await? => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// As a configuration file would have it.
-    fn definition(&self, name: &str) -> Result<String, Error> {
+    /// As a configuration file would have it, with these ports published too.
+    fn definition(&self, name: &str, ports: &[PublishedPorts]) -> Result<String, Error> {
         let name: ContainerName = name.parse().map_err(refused)?;
-        let containers = [(name, self.container.clone())].into();
+        let mut container = self.container.clone();
+        container.ports.extend_from_slice(ports);
+        let containers = [(name, container)].into();
         Configuration { containers, ..Configuration::default() }.to_toml().map_err(refused)
     }
 }

@@ -160,16 +160,12 @@ fn read_end(pipe: impl BufRead) -> Result<Vec<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::api::peer;
 
     #[tokio::test]
     async fn a_program_is_told_what_was_named_and_removed() {
-        let done = || -> Passed {
-            let (reader, mut writer) = std::io::pipe().unwrap();
-            let line = serde_json::to_string(&End::Done(Vec::new())).unwrap();
-            std::io::Write::write_all(&mut writer, line.as_bytes()).unwrap();
-            OwnedFd::from(reader).into()
-        };
-        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let done = || peer::of_engine(&End::Done(Vec::new()));
+        let (api, mut peer) = peer::pair().await;
         let (tagged, removed) = (done(), done());
         let arguments = Tag { source: "a:1".into(), target: "b:1".into() };
         let (told, ()) = tokio::join!(tag(&api, &arguments, true), peer.answer("Tag", &tagged));

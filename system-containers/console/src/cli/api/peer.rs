@@ -1,8 +1,11 @@
 //! The other end of an [`Api`] for tests: a control API that says what a test wants.
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use berth_control::dbus::{self, OBJECT_PATH};
+use berth_control::images::End;
 use berth_control::message::{Container, ContainerState, Health, Kind};
 use futures_util::StreamExt;
 use zbus::{Connection, Message, MessageStream};
@@ -77,6 +80,13 @@ impl Peer {
     async fn signal<B: serde::Serialize + zbus::Type>(&self, interface: &str, member: &str, body: &B) {
         self.connection.emit_signal(None::<&str>, OBJECT_PATH, interface, member, body).await.unwrap();
     }
+}
+
+/// A pipe from the engine with how something ended.
+pub fn of_engine(end: &End) -> zbus::wire::OwnedFd {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(serde_json::to_string(end).unwrap().as_bytes()).unwrap();
+    OwnedFd::from(reader).into()
 }
 
 /// A container in this state.

@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Ports of the machine that lead to ports of the container
     #[arg(short, long = "publish", value_name = "[ADDRESS:]PORT:PORT[/tcp]")]
     pub ports: Vec<PublishedPorts>,
+    /// Publish every port that the image exposes, each on a port of the machine that no container has yet
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
     /// A name and its address, for its /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
     pub add_host: Vec<(HostName, IpAddr)>,

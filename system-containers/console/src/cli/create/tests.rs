@@ -1,6 +1,10 @@
 use super::*;
 use berth_config::{NetworkMode, Seccomp, UserNamespace};
+use berth_control::images::End;
+use berth_control::message::{self, ContainerState};
 use clap::Parser;
+
+use crate::cli::api::peer;
 
 #[derive(Debug, Parser)]
 #[command(disable_help_flag = true)]
@@ -11,7 +15,7 @@ struct Line {
 
 fn definition(line: &str) -> Result<String, Error> {
     let words = ["run"].into_iter().chain(line.split_whitespace());
-    New::of(Line::try_parse_from(words).unwrap().arguments)?.definition("job")
+    New::of(Line::try_parse_from(words).unwrap().arguments)?.definition("job", &[])
 }
 
 fn read(text: &str) -> Container {
@@ -108,7 +112,7 @@ fn what_a_container_may_is_loosened_as_docker_has_it() {
 
 #[tokio::test]
 async fn the_name_goes_to_the_file_of_the_id() {
-    let (api, mut peer) = crate::cli::api::peer::pair().await;
+    let (api, mut peer) = peer::pair().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("id");
     let words = ["run", "--name", "job", "--cidfile", path.to_str().unwrap(), "a:1"];
@@ -117,6 +121,43 @@ async fn the_name_goes_to_the_file_of_the_id() {
     assert_eq!(made.unwrap(), "job\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "job");
     assert!(New::of(line()).unwrap_err().to_string().contains("--cidfile"));
+}
+
+#[tokio::test]
+async fn exposed_ports_are_published_on_others_if_somebody_was_faster() {
+    let (api, mut peer) = peer::pair().await;
+    let image = r#"{"configuration":{"config":{"ExposedPorts":{"80/tcp":{}}}}}"#.to_owned();
+    let inspected = || peer::of_engine(&End::Done(vec![image.clone()]));
+    let list = |host_ports: &[u16]| -> Vec<berth_control::dbus::Container> {
+        let port = |host_port: &u16| message::Port {
+            host_address: String::new(),
+            host_port: *host_port,
+            container_port: 9,
+            protocol: "tcp".into(),
+        };
+        let ports = host_ports.iter().map(port).collect();
+        vec![message::Container { ports, ..peer::container("web", ContainerState::Running) }.into()]
+    };
+    let served = async {
+        peer.answer("Inspect", &inspected()).await;
+        peer.answer("List", &list(&[61_000])).await;
+        let call = peer.call("Create").await;
+        let definition: (String, berth_control::dbus::Creation) = call.body().deserialize().unwrap();
+        assert!(definition.0.contains("61001:80"), "{}", definition.0);
+        peer.refuse(&call, "port 61001 of the machine leads to container web already").await;
+        peer.answer("List", &list(&[61_000, 61_001])).await;
+        peer.answer("Inspect", &inspected()).await;
+        peer.answer("List", &list(&[61_000, 61_001])).await;
+        let call = peer.call("Create").await;
+        let definition: (String, berth_control::dbus::Creation) = call.body().deserialize().unwrap();
+        assert!(definition.0.contains("61002:80"), "{}", definition.0);
+        peer.reply(&call, &()).await;
+    };
+    let line = Line::try_parse_from(["run", "-P", "--name", "job", "a:1"]).unwrap().arguments;
+    let served = tokio::time::timeout(std::time::Duration::from_secs(10), served);
+    let (made, served) = tokio::join!(run(&api, line, false), served);
+    served.expect("it tries once more");
+    assert_eq!(made.unwrap(), "job\n");
 }
 
 #[test]
