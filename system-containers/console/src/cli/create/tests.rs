@@ -91,6 +91,19 @@ fn flags_of_networks_are_of_the_first_one() {
     assert!(text.contains("networks.default]") && text.contains("ipv4_address = \"10.0.0.7\""), "{text}");
     let text = definition("--network front --network back --network-alias db a:1").unwrap();
     assert!(text.contains("networks.front]\naliases = [\"db\"]") && text.contains("networks.back]"), "{text}");
+    // Of the first one that is named, wherever the flags stand, and not of the first in the table, which is by name.
+    let flags = ["--ip 10.0.0.7", "--ip6 fd00::7", "--mac-address 02:42:ac:11:00:02"];
+    let networks = "--network front --network back";
+    let declared = "[networks.front]\nsubnets = ['10.0.0.0/24', 'fd00::/64']\n[networks.back]\n";
+    for line in [format!("{} {networks}", flags.join(" ")), format!("{networks} {}", flags.join(" "))] {
+        let container = read(&(declared.to_owned() + &definition(&format!("{line} a:1")).unwrap()));
+        let memberships = container.memberships();
+        let fixed = |name: &str| {
+            let (_, membership) = memberships.iter().find(|(network, _)| network.as_str() == name).unwrap();
+            (membership.ipv4_address.is_some(), membership.ipv6_address.is_some(), membership.mac_address.is_some())
+        };
+        assert_eq!((fixed("front"), fixed("back")), ((true, true, true), (false, false, false)), "{line}");
+    }
     let error = definition("--network host --ip 10.0.0.7 a:1").unwrap_err().to_string();
     assert!(error.contains("--network host"), "{error}");
 }
