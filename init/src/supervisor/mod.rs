@@ -261,6 +261,9 @@ impl Supervisor {
         container.held = false;
         container.state = if prepared { State::Waiting } else { State::Declared };
         if !prepared {
+            // Why it was not running is no reason any more, and how far it gets is open again.
+            container.reason.clear();
+            (container.tried, container.late) = (false, false);
             self.prepare(id);
         }
     }

@@ -100,6 +100,7 @@ mod tests {
     use berth_control::message::{Ending, Request};
 
     use super::super::dependencies::AT_ONCE;
+    use super::super::made_tests;
     use super::super::world::{World, service};
 
     const WEB: &str = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n";
@@ -204,6 +205,24 @@ mod tests {
         let reasons = ["web", "front"].map(|name| world.reason(name));
         assert_eq!(reasons, ["waits for the system container network", "waits for web"]);
         assert_eq!(world.supervisor.problems(), [""; 0]);
+    }
+
+    #[test]
+    fn who_is_prepared_once_more_is_no_problem_until_that_fails_too() {
+        let mut world = made_tests::world(WEB);
+        made_tests::make(&mut world, made_tests::creation("job", "restart = 'always'"));
+        let failed = |name: &str| Request::PrepareFailed { name: name.into(), reason: "no registry has it".into() };
+        world.ask_as_engine(failed("web"));
+        assert_eq!(world.supervisor.problems(), ["container web: no registry has it"]);
+        for name in ["web", "job"] {
+            world.ask(Request::Start { name: name.into() });
+            assert_eq!(world.supervisor.problems(), [""; 0], "{name} has only been asked for");
+            let underway = Request::PrepareDelayed { name: name.into(), reason: "pulling it".into(), retry_s: None };
+            world.ask_as_engine(underway);
+            assert_eq!((world.reason(name), world.supervisor.problems()), ("pulling it", Vec::new()));
+        }
+        world.ask_as_engine(failed("web"));
+        assert_eq!(world.supervisor.problems(), ["container web: no registry has it"]);
     }
 
     #[test]
