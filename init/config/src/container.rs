@@ -56,7 +56,7 @@ pub use self::user::{Group, User};
 pub use self::volume::{TemporaryMount, Volume};
 use crate::names::{AbsolutePath, ContainerName, HostName, ImageName};
 use crate::networks::NetworkName;
-use crate::peers::Peers;
+use crate::peers::{Access, Peers};
 use crate::quantities::{Cpus, Size, TimeSpan};
 
 /// A container that Berth runs for the user. Keys are named as in Compose where Compose has them.
@@ -145,6 +145,12 @@ pub struct Container {
     /// Who may not connect to it, whatever else is allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Peers>,
+    /// Where to it may connect; wherever it reaches if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_out: Vec<Peers>,
+    /// Where to it may not connect, whatever else is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny_out: Vec<Peers>,
     /// How much it may send and receive on each of its networks.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bandwidth: Bandwidth,
@@ -249,6 +255,8 @@ impl Container {
             ports: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
+            allow_out: Vec::new(),
+            deny_out: Vec::new(),
             bandwidth: Bandwidth::default(),
             volumes: Vec::new(),
             tmpfs: Vec::new(),
@@ -275,9 +283,32 @@ impl Container {
     /// This one, with what another says of all that takes effect while a container runs: what only the supervisor and the
     /// packet filter look at.
     pub fn updated_by(&self, other: &Self) -> Self {
-        let Self { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, .. } =
-            other.clone();
-        Self { depends_on, restart, schedule, every, health, stop_grace_period, labels, allow, deny, ..self.clone() }
+        let Self { depends_on, restart, schedule, every, health, stop_grace_period, labels, .. } = other.clone();
+        let Access { allow, deny, allow_out, deny_out } = other.access();
+        Self {
+            depends_on,
+            restart,
+            schedule,
+            every,
+            health,
+            stop_grace_period,
+            labels,
+            allow,
+            deny,
+            allow_out,
+            deny_out,
+            ..self.clone()
+        }
+    }
+
+    /// What it says of connections to it and from it.
+    pub fn access(&self) -> Access {
+        Access {
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            allow_out: self.allow_out.clone(),
+            deny_out: self.deny_out.clone(),
+        }
     }
 
     /// Every published port, ranges taken apart.

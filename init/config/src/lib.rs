@@ -53,7 +53,7 @@ pub use network::{
     Route, Rule, RuleAction, TransmitHash, Vlan, VlanProtocol, Vrf, WireGuard, WireGuardKey, WireGuardPeer,
 };
 pub use networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
-pub use peers::Peers;
+pub use peers::{Access, Peers};
 pub use plan::{Action, Change, ContainerPlan, Instances, Plan};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName, Unproxied, UnproxiedError};

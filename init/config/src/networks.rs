@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::is_default;
 use crate::names::{NameError, check_container_name};
 use crate::network::{LinkName, Mtu, Prefix};
-use crate::peers::Peers;
+use crate::peers::{Access, Peers};
 use crate::text::checked_string;
 
 checked_string! {
@@ -93,6 +93,12 @@ pub struct ContainerNetwork {
     /// Who may not connect to its containers, whatever else is allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Peers>,
+    /// Where to beyond this network its containers may connect; wherever they reach if absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_out: Vec<Peers>,
+    /// Where to its containers may not connect, whatever else is allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny_out: Vec<Peers>,
     /// The largest packet; 1500 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
@@ -104,7 +110,18 @@ impl ContainerNetwork {
 
     /// Whether its containers notice nothing of the change from the other.
     pub fn is_same_apart_from_rules(&self, other: &Self) -> bool {
-        *self == Self { allow: self.allow.clone(), deny: self.deny.clone(), ..other.clone() }
+        let Access { allow, deny, allow_out, deny_out } = self.access();
+        *self == Self { allow, deny, allow_out, deny_out, ..other.clone() }
+    }
+
+    /// What it says of connections to its containers and from them.
+    pub fn access(&self) -> Access {
+        Access {
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            allow_out: self.allow_out.clone(),
+            deny_out: self.deny_out.clone(),
+        }
     }
 
     /// `mode` or the driver's default; `None` for bridges.

@@ -163,7 +163,7 @@ fn every_key_is_there_and_no_other() {
     let schema = berth_config::schema();
     let mut wanted = BTreeMap::new();
     schema_tables(&schema, &schema, "", &mut wanted);
-    // `allow` and `deny` have the same entries everywhere, and are described where they come first.
+    // `allow`, `deny` and the like have the same entries everywhere, and are described where they come first.
     let rules = wanted.get("containers.<name>.allow").cloned();
     wanted.retain(|path, keys| path == "containers.<name>.allow" || Some(&*keys) != rules.as_ref());
     let present: BTreeMap<String, BTreeSet<String>> = tables()

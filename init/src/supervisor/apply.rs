@@ -84,7 +84,7 @@ impl Supervisor {
         let old = container.user();
         let checks_change = old.is_some_and(|old| old.health != wanted.health);
         let times_change = old.is_some_and(|old| (&old.schedule, old.every) != (&wanted.schedule, wanted.every));
-        let rules_change = old.is_some_and(|old| (&old.allow, &old.deny) != (&wanted.allow, &wanted.deny));
+        let rules_change = old.is_some_and(|old| old.access() != wanted.access());
         let has_network = container.network.is_some();
         container.definition = Definition::User(Box::new(wanted.clone()));
         if rules_change && has_network {

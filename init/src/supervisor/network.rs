@@ -51,8 +51,7 @@ impl Supervisor {
             networks: container.user().map(berth_config::Container::memberships).unwrap_or_default(),
             ports: container.ports(),
             serving: serves(container),
-            allow: container.user().map(|user| user.allow.clone()).unwrap_or_default(),
-            deny: container.user().map(|user| user.deny.clone()).unwrap_or_default(),
+            access: container.user().map(berth_config::Container::access).unwrap_or_default(),
             bandwidth: container.user().map(|user| user.bandwidth).unwrap_or_default(),
             service_address: container.user().is_some_and(|user| user.endpoint_mode == EndpointMode::Vip),
         };

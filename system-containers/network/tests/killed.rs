@@ -5,7 +5,7 @@ mod support;
 
 use berth_control::message::{Attachment, Notice, Request};
 use support::seen::{self, Seen};
-use support::site::{container, port};
+use support::site::{container, port, ruled};
 use support::{Machine, Namespace, Running, eventually, on, possible, steps, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig"];
@@ -50,12 +50,6 @@ fn web() -> Attachment {
     let mut web = ruled(on(wanted("web-1", &[port("", 8080, 80, "tcp")]), &networks), rules);
     (web.service, web.service_address) = ("web".to_owned(), true);
     web
-}
-
-fn ruled(mut wanted: Attachment, rules: &str) -> Attachment {
-    let container: berth_config::Container = toml::from_str(&format!("image = 'x'\n{rules}")).unwrap();
-    (wanted.allow, wanted.deny, wanted.bandwidth) = (container.allow, container.deny, container.bandwidth);
-    wanted
 }
 
 impl Stage {

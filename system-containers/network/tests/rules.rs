@@ -5,18 +5,10 @@ mod support;
 use std::net::{SocketAddrV6, UdpSocket};
 
 use berth_control::message::Attachment;
-use support::site::{HOST, Site, ask, container, is_shut, is_silent, port, serve};
+use support::site::{HOST, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
 use support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
-
-/// With the rules of a container's table in the configuration.
-fn ruled(mut wanted: Attachment, rules: &str) -> Attachment {
-    let text = format!("image = 'x'\n{rules}");
-    let container: berth_config::Container = toml::from_str(&text).unwrap();
-    (wanted.allow, wanted.deny, wanted.bandwidth) = (container.allow, container.deny, container.bandwidth);
-    wanted
-}
 
 struct Db {
     namespace: Namespace,
@@ -35,12 +27,6 @@ fn db(service: &mut Running, rules: &str) -> Db {
 
 fn db_wanted(rules: &str) -> Attachment {
     ruled(on(wanted("db", &[port("", 8080, 5432, "tcp")]), &[("front", "")]), rules)
-}
-
-fn joined(service: &mut Running, name: &str, network: &str) -> Namespace {
-    let namespace = container();
-    service.attach_as(on(wanted(name, &[]), &[(network, "")]), &namespace).unwrap();
-    namespace
 }
 
 #[test]
@@ -97,12 +83,7 @@ fn rules_hold_for_addresses_of_the_link_and_for_what_is_sent_to_many() {
     let mut service = site.start();
     let db = db(&mut service, "deny = [{ container = 'web' }]\n");
     let (web, other) = (joined(&mut service, "web", "front"), joined(&mut service, "other", "front"));
-    let own = |namespace: &Namespace| {
-        let shown = namespace.ip("-o -6 address show dev eth0 scope link");
-        let address = shown.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
-        format!("{}%eth0", address.split('/').next().unwrap())
-    };
-    let of_db = own(&db.namespace);
+    let of_db = link_local(&db.namespace, "eth0", "eth0");
     assert!(ask(&other, "TCP", &of_db, 5432).starts_with("db sees"), "{of_db}");
     assert!(is_shut(&web, &of_db, 5432), "{of_db}");
     // Whatever address it gives itself.
@@ -111,7 +92,7 @@ fn rules_hold_for_addresses_of_the_link_and_for_what_is_sent_to_many() {
     assert!(is_shut(&web, "2001:db8:5::8", 5432));
     // What it asks itself is answered.
     let _webs = serve(&web, "UDP", 7000, "web");
-    assert!(ask(&db.namespace, "UDP", &own(&web), 7000).starts_with("web sees"));
+    assert!(ask(&db.namespace, "UDP", &link_local(&web, "eth0", "eth0"), 7000).starts_with("web sees"));
 
     // To all who are there: the one that may comes after the one that may not.
     let heard = db.namespace.within(|| {

@@ -1,4 +1,4 @@
-//! `allow` and `deny`: entries that name somebody who has an address, for whom the packet filter sees.
+//! `allow`, `deny` and the same with `_out`: entries that name somebody who has an address, for whom the packet filter sees.
 
 use super::container_path;
 use crate::configuration::Configuration;
@@ -12,7 +12,7 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
     let mut refuse = |path: &Path, message: &str, help: &str| report.add(report.about(root, path, message).help(help));
     for (name, container) in &configuration.containers {
         let path = container_path(name);
-        for (key, peers) in [("allow", &container.allow), ("deny", &container.deny)] {
+        for (key, peers) in container.access().lists() {
             let path = path.clone().key(key);
             if !peers.is_empty()
                 && let Some((message, help)) = unseen(container, configuration)
@@ -33,7 +33,7 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
         }
     }
     for (name, network) in &configuration.networks {
-        for (key, peers) in [("allow", &network.allow), ("deny", &network.deny)] {
+        for (key, peers) in network.access().lists() {
             let path = Path::default().key("networks").key(name.as_str()).key(key);
             if !peers.is_empty() && network.driver != NetworkDriver::Bridge {
                 let help = "leave it out, or give the network the driver \"bridge\"";
@@ -44,7 +44,7 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
     }
 }
 
-/// Why the packet filter does not see what is sent to the container.
+/// Why the packet filter does not see what the container sends and receives.
 fn unseen(container: &Container, configuration: &Configuration) -> Option<(&'static str, &'static str)> {
     if container.network_mode != NetworkMode::Bridge {
         return Some(("the container has no network of its own", "say it of the container whose network it is"));

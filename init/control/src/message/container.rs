@@ -196,10 +196,8 @@ pub struct Attachment {
     pub serving: bool,
     /// Whether the service has addresses of its own, from which connections are shared out among its containers.
     pub service_address: bool,
-    /// Who may connect to it; all who can reach it if empty.
-    pub allow: Vec<berth_config::Peers>,
-    /// Who may not.
-    pub deny: Vec<berth_config::Peers>,
+    /// Who may connect to it, and where to it may connect.
+    pub access: berth_config::Access,
     /// How much it may send and receive.
     pub bandwidth: berth_config::Bandwidth,
 }

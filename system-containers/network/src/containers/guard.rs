@@ -1,17 +1,22 @@
-//! From `allow` and `deny` of containers and networks to the packet filter's rules. Pure.
+//! From `allow`, `deny`, `allow_out` and `deny_out` of containers and networks to the packet filter's rules. Pure.
 //!
 //! What is denied comes first, wherever it stands. A container's own `allow` counts for it, else that of its network, whose
-//! containers always reach each other; nobody else gets through then. Without either, it is as if there were no rules.
+//! containers always reach each other; nobody else gets through then. Without either, it is as if there were no rules. The
+//! same goes for what a container may connect to, where its network's resolver comes before everything else: without names,
+//! what is allowed could not be found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use berth_config::{ContainerNetwork, Peers, Prefix};
+use berth_config::{Access, ContainerNetwork, OpenPorts, Peers, Prefix};
 
 use super::attachment::{Attachment, Cable};
 use super::networks::Network;
 use super::register::Register;
-use crate::nftables::guard::{Guard, Rule, Source};
+use crate::nftables::guard::{Chain, Direction, Guard, Peer, Rule};
+
+/// Of the resolver (RFC 1035, section 4.2).
+const NAMES: [&str; 2] = ["53/udp", "53/tcp"];
 
 /// What it is made from.
 pub struct Sources<'a> {
@@ -27,84 +32,128 @@ impl Sources<'_> {
         let mut guard = Guard::default();
         for attachment in self.attachments.iter() {
             for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
-                self.add(&mut guard, attachment, cable);
+                let Some(network) = self.networks.get(cable.network.as_str()) else { continue };
+                for direction in [Direction::In, Direction::Out] {
+                    self.add(&mut guard, direction, attachment, (cable, network));
+                }
             }
         }
         guard
     }
 
-    fn add(&self, guard: &mut Guard, attachment: &Attachment, cable: &Cable) {
-        let Some(network) = self.networks.get(cable.network.as_str()) else { return };
-        let (own, settings) = (&attachment.wanted, &network.settings);
-        let has_own = !(own.allow.is_empty() && own.deny.is_empty());
-        if !has_own && settings.allow.is_empty() && settings.deny.is_empty() {
+    fn add(
+        &self,
+        guard: &mut Guard,
+        direction: Direction,
+        attachment: &Attachment,
+        (cable, network): (&Cable, &Network),
+    ) {
+        let settings = network.settings.access();
+        let (own, common) = (says(&attachment.wanted.access, direction), says(&settings, direction));
+        let has_own = !(own.0.is_empty() && own.1.is_empty());
+        if !has_own && common.0.is_empty() && common.1.is_empty() {
             return;
         }
+        let way = match direction {
+            Direction::In => "to",
+            Direction::Out => "from",
+        };
         // No name of a container holds a slash.
-        let chain =
-            if has_own { format!("to/{}/{}", cable.network, own.name) } else { format!("to/{}", cable.network) };
-        guard.chains.entry(chain.clone()).or_insert_with(|| self.rules(attachment, &cable.network, network));
+        let chain = match has_own {
+            true => format!("{way}/{}/{}", cable.network, attachment.wanted.name),
+            false => format!("{way}/{}", cable.network),
+        };
+        guard.chains.entry(chain.clone()).or_insert_with(|| Chain {
+            direction,
+            rules: self.rules(direction, [own, common], (&cable.network, network)),
+        });
         for address in [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)] {
-            guard.destinations.insert(address, chain.clone());
+            guard.addresses.insert((direction, address), chain.clone());
+            if direction == Direction::Out {
+                guard.own.insert((cable.link_name(), address));
+            }
         }
-        guard.links.insert(cable.link_name(), chain);
+        guard.links.insert((direction, cable.link_name()), chain);
     }
 
-    fn rules(&self, attachment: &Attachment, name: &str, network: &Network) -> Vec<Rule> {
-        let (own, settings) = (&attachment.wanted, &network.settings);
-        let mut rules: Vec<Rule> =
-            own.deny.iter().chain(&settings.deny).flat_map(|peers| self.matches(peers, name, false)).collect();
-        let allow = if own.allow.is_empty() { &settings.allow } else { &own.allow };
+    /// From what a container and its network say.
+    fn rules(&self, direction: Direction, [own, common]: [Said; 2], (name, network): (&str, &Network)) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if direction == Direction::Out {
+            rules.extend(to_resolver(network));
+        }
+        rules.extend(own.1.iter().chain(common.1).flat_map(|peers| self.matches(peers, name, false)));
+        let allow = if own.0.is_empty() { common.0 } else { own.0 };
         if allow.is_empty() {
             return rules;
         }
-        if own.allow.is_empty() && !settings.isolated {
-            rules.extend(members(network, true).map(|source| Rule { source, ports: None, accept: true }));
+        if own.0.is_empty() && !network.settings.isolated {
+            rules.extend(members(network, true).map(|peer| Rule { peer, ports: None, accept: true }));
         }
         rules.extend(allow.iter().flat_map(|peers| self.matches(peers, name, true)));
-        rules.push(Rule { source: Source::Any, ports: None, accept: false });
+        rules.push(Rule { peer: Peer::Any, ports: None, accept: false });
         rules
     }
 
-    /// One entry: every source with every port, for who is on the network `here`. Nobody if the container that it names does
+    /// One entry: every peer with every port, for who is on the network `here`. Nobody if the container that it names does
     /// not run.
     fn matches(&self, peers: &Peers, here: &str, accept: bool) -> Vec<Rule> {
         let anybody = peers.container.is_none() && peers.network.is_none() && peers.address.is_none();
-        let sources = if anybody { [Source::Any].into() } else { self.sources(peers, here) };
+        let named = if anybody { [Peer::Any].into() } else { self.peers(peers, here) };
         let ports: Vec<_> =
             if peers.ports.is_empty() { vec![None] } else { peers.ports.iter().copied().map(Some).collect() };
-        let with_ports =
-            |source: Source| ports.iter().map(move |ports| Rule { source: source.clone(), ports: *ports, accept });
-        sources.into_iter().flat_map(with_ports).collect()
+        let with_ports = |peer: Peer| ports.iter().map(move |ports| Rule { peer: peer.clone(), ports: *ports, accept });
+        named.into_iter().flat_map(with_ports).collect()
     }
 
-    fn sources(&self, peers: &Peers, here: &str) -> BTreeSet<Source> {
-        let mut sources: BTreeSet<Source> = peers.address.into_iter().map(Source::Address).collect();
+    fn peers(&self, peers: &Peers, here: &str) -> BTreeSet<Peer> {
+        let mut named: BTreeSet<Peer> = peers.address.into_iter().map(Peer::Address).collect();
         if let Some(name) = &peers.network
             && let Some(network) = self.networks.get(name.as_str())
         {
-            sources.extend(members(network, name.as_str() == here));
+            named.extend(members(network, name.as_str() == here));
         }
         if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
             let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
             let its = self.attachments.iter().filter(|attachment| is_it(&attachment.wanted));
             for cable in its.flat_map(|attachment| &attachment.cables) {
-                let one = [Prefix::new(cable.ipv4.into(), 32), Prefix::new(cable.ipv6.into(), 128)];
-                sources.extend(one.into_iter().flatten().map(Source::Address));
-                sources.extend((cable.bridged && cable.network == here).then(|| Source::Link(cable.link_name())));
+                named.extend([cable.ipv4.into(), cable.ipv6.into()].into_iter().filter_map(alone).map(Peer::Address));
+                named.extend((cable.bridged && cable.network == here).then(|| Peer::Link(cable.link_name())));
             }
         }
-        sources
+        named
     }
 }
 
+/// What is allowed, and what is denied.
+type Said<'a> = (&'a [Peers], &'a [Peers]);
+
+fn says(access: &Access, direction: Direction) -> Said<'_> {
+    match direction {
+        Direction::In => access.inward(),
+        Direction::Out => access.outward(),
+    }
+}
+
+fn alone(address: IpAddr) -> Option<Prefix> {
+    Prefix::new(address, if address.is_ipv4() { 32 } else { 128 })
+}
+
 /// The containers of a network, for who is on the same or on another.
-fn members(network: &Network, is_here: bool) -> impl Iterator<Item = Source> {
-    let subnets = [network.subnets.ipv4, network.subnets.ipv6].into_iter().map(Source::Address);
-    subnets.chain(is_here.then_some(Source::Bridge))
+fn members(network: &Network, is_here: bool) -> impl Iterator<Item = Peer> {
+    let subnets = [network.subnets.ipv4, network.subnets.ipv6].into_iter().map(Peer::Address);
+    subnets.chain(is_here.then_some(Peer::Bridge))
+}
+
+fn to_resolver(network: &Network) -> impl Iterator<Item = Rule> {
+    let gateways = [network.subnets.gateway4.into(), network.subnets.gateway6.into()].into_iter().filter_map(alone);
+    let ports = || NAMES.iter().filter_map(|text| text.parse::<OpenPorts>().ok());
+    gateways.flat_map(move |address| {
+        ports().map(move |ports| Rule { peer: Peer::Address(address), ports: Some(ports), accept: true })
+    })
 }
 
 /// Whether anything can come of it: most machines have no rules.
 pub fn is_wanted<'a>(attachments: &Register, mut networks: impl Iterator<Item = &'a ContainerNetwork>) -> bool {
-    attachments.has_rules() || networks.any(|it| !(it.allow.is_empty() && it.deny.is_empty()))
+    attachments.has_rules() || networks.any(|it| !it.access().is_empty())
 }

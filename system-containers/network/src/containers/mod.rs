@@ -27,7 +27,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_config::{LinkName, LinkSettings, Networking, OpenPorts};
+use berth_config::{Access, LinkName, LinkSettings, Networking, OpenPorts};
 use berth_control::message::{self, NETWORKS_AT_MOST};
 
 pub use self::answer::Attached;
@@ -199,12 +199,12 @@ impl Containers {
         self.unnamed.remove(&name);
         if let Some(present) = self.attachments.get(&name) {
             let serving = present.wanted.serving;
-            let (allow, deny) = (present.wanted.allow.clone(), present.wanted.deny.clone());
-            let as_before = message::Attachment { serving, allow, deny, ..wanted.clone() };
+            let access = present.wanted.access.clone();
+            let as_before = message::Attachment { serving, access, ..wanted.clone() };
             if present.namespace == inode && present.wanted == as_before {
                 let attached = self.attached(present);
                 self.serve(&name, wanted.serving);
-                self.rule(&name, wanted);
+                self.rule(&name, wanted.access);
                 return Ok(attached);
             }
             // The container's last run, or something else than before: begin anew.
@@ -245,13 +245,13 @@ impl Containers {
         self.publish_or_refill(&service);
     }
 
-    /// Who may connect to a container from now on.
-    fn rule(&mut self, name: &str, wanted: message::Attachment) {
+    /// Who may connect to a container from now on, and where to it may.
+    fn rule(&mut self, name: &str, wanted: Access) {
         let Some(mut attachment) = self.attachments.get(name).cloned() else { return };
-        if (&attachment.wanted.allow, &attachment.wanted.deny) == (&wanted.allow, &wanted.deny) {
+        if attachment.wanted.access == wanted {
             return;
         }
-        (attachment.wanted.allow, attachment.wanted.deny) = (wanted.allow, wanted.deny);
+        attachment.wanted.access = wanted;
         if let Err(error) = self.store.save(&attachment) {
             report::say(format_args!("note the rules of {name}: {error}"));
         }

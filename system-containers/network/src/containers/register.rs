@@ -6,8 +6,6 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use berth_control::message;
-
 use super::attachment::Attachment;
 
 /// Names of containers by what they have.
@@ -57,7 +55,7 @@ impl Register {
         for port in &wanted.ports {
             self.ports.entry(port.host_port).or_default().insert(name.clone());
         }
-        if has_rules(wanted) {
+        if !wanted.access.is_empty() {
             self.ruled.insert(name.clone());
         }
         self.attachments.insert(name, attachment);
@@ -124,10 +122,6 @@ fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-fn has_rules(wanted: &message::Attachment) -> bool {
-    !(wanted.allow.is_empty() && wanted.deny.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -168,7 +162,7 @@ mod tests {
     #[test]
     fn what_a_container_had_before_is_forgotten() {
         let mut ruled = replica(1);
-        ruled.wanted.deny = vec![berth_config::Peers::default()];
+        ruled.wanted.access.deny = vec![berth_config::Peers::default()];
         let mut register: Register = [ruled].into_iter().collect();
         assert!(register.has_rules());
         let mut other = attachment("web-1", Vec::new());

@@ -68,6 +68,8 @@ pub enum Verdict {
     Accept,
     /// Another chain decides; after it the next rule.
     Jump(&'static str),
+    /// Back to the chain that jumped here.
+    Return,
 }
 
 /// The expressions of one rule.
@@ -259,6 +261,9 @@ impl Expressions {
                     }
                     Verdict::Jump(chain) => {
                         inner.number(1, (-3_i32).cast_unsigned()).text(2, chain);
+                    }
+                    Verdict::Return => {
+                        inner.number(1, (-5_i32).cast_unsigned());
                     }
                 });
             });

@@ -19,9 +19,9 @@
 //! output       to 127.0.0.53: accept, that is the resolver too
 //! prerouting, output   for this machine: jump publish
 //! publish      look up address and port, else the port, and redirect
-//! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers, containers' questions to the
-//!              resolver, and what the configuration opens: accept
-//! forward      policy drop; known connections: accept; to a container with rules: its chain (see `guard`); from an open bridge to where no bridge is, redirected to a bridge, redirected
+//! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers: accept; from a container with
+//!              rules: its chain (see `guard`); containers' questions to the resolver, and what the configuration opens: accept
+//! forward      policy drop; known connections: accept; from and to a container with rules: its chains; from an open bridge to where no bridge is, redirected to a bridge, redirected
 //!              within a bridge that is not open: accept; all else from one that is not open: drop
 //! postrouting  from an open bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
 //!              from 127.0.0.0/8 or ::1 to a bridge: masquerade
@@ -33,7 +33,7 @@ use berth_config::OpenPorts;
 
 use super::element::{Bytes, Element, LINK_NAME_LENGTH, Part, SLOTS, Set};
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
-use super::guard::{self, Guard};
+use super::guard::{self, Direction, Guard};
 use super::wire::{Batch, Connection, Kind};
 
 /// The table's name.
@@ -238,7 +238,8 @@ fn rules(batch: &mut Batch) {
     }
 
     add(batch, "forward", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
-    for look_up in guard::look_ups() {
+    // Where to it may decides first: it only takes away.
+    for look_up in [Direction::Out, Direction::In].into_iter().flat_map(guard::look_ups) {
         add(batch, "forward", look_up);
     }
     add(batch, "forward", to_elsewhere(from_open()).verdict(Verdict::Accept));
@@ -273,6 +274,9 @@ fn input(batch: &mut Batch, open: &[OpenPorts]) {
     for client in DHCP_CLIENTS {
         let to_client = port(protocol(UDP)).equal(FIRST, &client.to_be_bytes());
         add(batch, "input", to_client.verdict(Verdict::Accept));
+    }
+    for look_up in guard::look_ups(Direction::Out) {
+        add(batch, "input", look_up);
     }
     let to_resolver = port(rule().link_in(Meta::InputName, NETWORKS, false).for_its_link());
     let to_resolver = to_resolver.equal(FIRST, &crate::resolver::PORT.to_be_bytes());

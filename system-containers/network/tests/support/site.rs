@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
-use berth_control::message::Port;
+use berth_control::message::{Attachment, Port};
 
-use super::{Machine, Namespace, PATIENCE, Program, Running, eventually};
+use super::{Machine, Namespace, PATIENCE, Program, Running, eventually, on, wanted};
 
 /// Until a question over UDP is asked again.
 const UDP_PATIENCE: Duration = Duration::from_secs(2);
@@ -74,6 +74,27 @@ pub fn container() -> Namespace {
     let namespace = Namespace::new();
     namespace.ip("link set lo down");
     namespace
+}
+
+/// A container that is attached to a network.
+pub fn joined(service: &mut Running, name: &str, network: &str) -> Namespace {
+    let namespace = container();
+    service.attach_as(on(wanted(name, &[]), &[(network, "")]), &namespace).unwrap();
+    namespace
+}
+
+/// With the rules of a container's table in the configuration.
+pub fn ruled(mut wanted: Attachment, rules: &str) -> Attachment {
+    let container: berth_config::Container = toml::from_str(&format!("image = 'x'\n{rules}")).unwrap();
+    (wanted.access, wanted.bandwidth) = (container.access(), container.bandwidth);
+    wanted
+}
+
+/// The address that a link has given itself, for who asks from the link `from`.
+pub fn link_local(namespace: &Namespace, link: &str, from: &str) -> String {
+    let shown = namespace.ip(&format!("-o -6 address show dev {link} scope link"));
+    let address = shown.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
+    format!("{}%{from}", address.split('/').next().unwrap())
 }
 
 pub fn port(host_address: &str, host_port: u16, container_port: u16, protocol: &str) -> Port {

@@ -229,6 +229,7 @@ fn rules_name_somebody_who_has_an_address_and_are_where_the_packet_filter_sees_t
             "allow = [{ container = 'web', ports = [80, '1-9/udp'] }, { ports = [7] }]\nendpoint_mode = 'vip'\nreplicas = 2",
         ),
         web("deny = [{ network = 'default' }, { address = '2001:db8::/64' }]\nbandwidth = { ingress = '10M' }"),
+        web("allow_out = [{ address = '192.0.2.0/24', ports = [443] }]\ndeny_out = [{ ports = [25] }]"),
         web("networks = ['lan']\nbandwidth = { egress = '10M' }"),
     ] {
         assert!(load_text(&good).is_ok(), "{good}: {:?}", load_text(&good));
@@ -242,6 +243,10 @@ fn rules_name_somebody_who_has_an_address_and_are_where_the_packet_filter_sees_t
         ("deny = [{ address = '192.0.2.1/24' }]", "bits behind the prefix"),
         ("deny = [{ ports = [80] }]\nnetworks = ['lan']", "does not pass this machine's packet filter"),
         ("deny = [{ ports = [80] }]\nnetwork_mode = 'none'", "no network of its own"),
+        ("allow_out = [{}]", "it says nothing"),
+        ("allow_out = [{ container = 'db' }]", "there is no such container"),
+        ("deny_out = [{ address = '192.0.2.1/24' }]", "bits behind the prefix"),
+        ("deny_out = [{ ports = [25] }]\nnetworks = ['lan']", "does not pass this machine's packet filter"),
         ("bandwidth = { egress = '1M' }\nnetwork_mode = 'none'", "no links of its own"),
         ("bandwidth = { ingress = '1M' }\nnetworks = ['lan']", "not up to this machine"),
         ("bandwidth = { ingress = '1X' }", "is not a rate"),
