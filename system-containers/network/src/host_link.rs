@@ -64,7 +64,7 @@ pub struct HostLink {
     link_local_attempt: u32,
     dhcp6: Option<dhcp6::port::Port>,
     /// What DHCPv6 servers have given.
-    given6: dhcp6::client::Lease,
+    given6: dhcp6::lease::Lease,
     advertised: Vec<(Advertised, Duration)>,
     carrier: bool,
     /// The largest packet now, and that of before anybody gave it another one.
@@ -91,7 +91,7 @@ impl HostLink {
             link_local: None,
             link_local_attempt: 0,
             dhcp6: None,
-            given6: dhcp6::client::Lease::default(),
+            given6: dhcp6::lease::Lease::default(),
             advertised: Vec::new(),
             carrier: false,
             mtu: link.mtu,

@@ -13,11 +13,14 @@
 //! What is wanted comes from routers: the M flag of their advertisements means addresses, the O flag information. Of
 //! several servers the first that has an address is taken: a second of waiting for a better one is a second without.
 
+mod question;
+
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::message::{ClientMessage, Granted, Kind, ServerMessage, Status};
-use crate::dhcp::client::{jittered, next_random};
+use self::question::Exchange;
+use super::lease::{Held, Lease};
+use super::message::{ClientMessage, Kind, ServerMessage, Status};
 use crate::dhcp::message::Mac;
 
 /// IRT_DEFAULT and the least that is taken (RFC 8415, section 7.6).
@@ -27,10 +30,6 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(600);
 const REQUEST_ATTEMPTS: u32 = 10;
 /// After a refusal: a server that offers and refuses must not be asked in a tight loop.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
-/// In seconds: a server whose times are next to nothing would be asked without a pause, as each answer brings the next question.
-const SOONEST_RENEWAL: u32 = 1;
-/// For ever, as servers say it.
-const FOR_EVER: u32 = u32::MAX;
 
 /// What is wanted of servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,38 +67,6 @@ pub enum Action {
     Configure(Lease),
     /// For the log.
     Report(String),
-}
-
-/// What servers have given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lease {
-    /// Who gave it.
-    pub server: Vec<u8>,
-    /// Addresses with their times.
-    pub addresses: Vec<Granted>,
-    /// Resolvers.
-    pub dns_servers: Vec<Ipv6Addr>,
-    /// Domains to search.
-    pub search: Vec<String>,
-    /// Time servers.
-    pub ntp_servers: Vec<Ipv6Addr>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    lease: Lease,
-    renew_at: Duration,
-    rebind_at: Duration,
-    expires_at: Duration,
-}
-
-#[derive(Clone, Debug)]
-struct Exchange {
-    transaction: u32,
-    started: Duration,
-    attempts: u32,
-    wait: Duration,
-    resend_at: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -142,16 +109,16 @@ impl Client {
         let own = match &self.state {
             State::Off => None,
             State::Waiting { until } | State::Informed { until } => Some(*until),
-            State::Bound => times.map(|held| held.renew_at),
+            State::Bound => times.map(|held| held.renew_at()),
             State::Renewing { exchange } => {
-                Some(times.map_or(exchange.resend_at, |held| held.rebind_at.min(exchange.resend_at)))
+                Some(times.map_or(exchange.resend_at, |held| held.rebind_at().min(exchange.resend_at)))
             }
             State::Soliciting { exchange }
             | State::Requesting { exchange, .. }
             | State::Rebinding { exchange }
             | State::Informing { exchange } => Some(exchange.resend_at),
         };
-        let expiry = times.filter(|held| !held.lease.addresses.is_empty()).map(|held| held.expires_at);
+        let expiry = times.map(Held::expires_at);
         [own, expiry].into_iter().flatten().min().filter(|deadline| *deadline < Duration::MAX)
     }
 
@@ -163,21 +130,6 @@ impl Client {
     /// What servers have given.
     pub fn lease(&self) -> Option<&Lease> {
         self.held.as_ref().map(|held| &held.lease)
-    }
-
-    /// What is missing, for people; `None` if nothing is.
-    pub fn trouble(&self) -> Option<String> {
-        let silent = |what: &str, exchange: &Exchange| Some(format!("{what}, asked {} times", exchange.attempts));
-        match &self.state {
-            State::Soliciting { exchange } => silent("no DHCPv6 server offers an address", exchange),
-            State::Requesting { exchange, .. } => silent("the DHCPv6 server does not confirm its offer", exchange),
-            State::Informing { exchange } => silent("no DHCPv6 server answers", exchange),
-            State::Renewing { exchange } | State::Rebinding { exchange } if exchange.attempts > 1 => {
-                silent("no DHCPv6 server prolongs the lease", exchange)
-            }
-            State::Waiting { .. } => Some("the DHCPv6 server refuses".to_owned()),
-            _ => None,
-        }
     }
 
     /// Takes an event that happened at `now` and returns what to do.
@@ -195,7 +147,7 @@ impl Client {
     }
 
     fn expire(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if self.held.take_if(|held| !held.lease.addresses.is_empty() && held.expires_at <= now).is_none() {
+        if self.held.take_if(|held| held.expires_at() <= now).is_none() {
             return;
         }
         actions.push(Action::Report("the DHCPv6 lease has expired".to_owned()));
@@ -230,7 +182,7 @@ impl Client {
 
     fn timer(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let (renew_at, rebind_at) =
-            self.held.as_ref().map_or((Duration::MAX, Duration::MAX), |held| (held.renew_at, held.rebind_at));
+            self.held.as_ref().map_or((Duration::MAX, Duration::MAX), |held| (held.renew_at(), held.rebind_at()));
         match &self.state {
             State::Waiting { until } if *until <= now => {
                 self.begin(now, |exchange| State::Soliciting { exchange }, actions);
@@ -321,44 +273,15 @@ impl Client {
 
     fn inform(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
         let refresh = message.refresh_time.map_or(DEFAULT_REFRESH, |seconds| Duration::from_secs(seconds.into()));
-        let lease = lease_of(message);
-        let far = Duration::MAX;
-        self.held = Some(Held { lease: lease.clone(), renew_at: far, rebind_at: far, expires_at: far });
+        let lease = Lease::from_message(ServerMessage { addresses: Vec::new(), ..message });
+        self.held = Some(Held { lease: lease.clone(), since: now });
         actions.push(Action::Configure(lease));
         self.state = State::Informed { until: now + refresh.max(SHORTEST_REFRESH) };
     }
 
     fn bind(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
-        let after = |seconds: u32| match seconds {
-            FOR_EVER => Duration::MAX,
-            seconds => now + Duration::from_secs(seconds.into()),
-        };
-        let granted = message.addresses.iter().filter(|granted| granted.valid > 0);
-        let preferred = granted.clone().map(|granted| granted.preferred).filter(|preferred| *preferred > 0).min();
-        let valid = granted.clone().map(|granted| granted.valid).min().unwrap_or(0);
-        let longest = granted.map(|granted| granted.valid).max().unwrap_or(0);
-        // An address that is not to be used any more has no preferred time.
-        let shortest = preferred.unwrap_or(valid);
-        // RFC 8415, section 14.2: half and four fifths of the shortest time, where the server does not say or says what comes
-        // after the end.
-        let part = |given: u32, numerator: u64| match (given, shortest) {
-            (0, FOR_EVER) => FOR_EVER,
-            (given, shortest) if given == 0 || given > valid => {
-                u32::try_from(u64::from(shortest) * numerator / 10).unwrap_or(FOR_EVER)
-            }
-            (given, _) => given,
-        };
-        let soonest = SOONEST_RENEWAL.min(valid);
-        let (renewal, rebinding) =
-            (part(message.renewal_time, 5).max(soonest), part(message.rebinding_time, 8).max(soonest));
-        let mut lease = lease_of(message);
-        lease.addresses.retain(|granted| granted.valid > 0);
-        self.held = Some(Held {
-            renew_at: after(renewal),
-            rebind_at: after(rebinding.max(renewal)),
-            expires_at: after(longest),
-            lease: lease.clone(),
-        });
+        let lease = Lease::from_message(message);
+        self.held = Some(Held { lease: lease.clone(), since: now });
         actions.push(Action::Configure(lease));
         self.state = State::Bound;
     }
@@ -377,60 +300,6 @@ impl Client {
             self.state = State::Waiting { until: now + AFTER_REFUSAL };
         }
     }
-
-    fn begin(&mut self, now: Duration, state: impl FnOnce(Exchange) -> State, actions: &mut Vec<Action>) {
-        let transaction = self.transaction();
-        let exchange = Exchange { transaction, started: now, attempts: 0, wait: Duration::ZERO, resend_at: now };
-        self.state = state(exchange);
-        self.send(now, actions);
-    }
-
-    /// Sends the question of the present state and sets when to repeat it (RFC 8415, sections 7.6 and 15).
-    fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let ours = || -> Vec<Ipv6Addr> {
-            self.held.iter().flat_map(|held| &held.lease.addresses).map(|granted| granted.address).collect()
-        };
-        let lease_server = self.held.as_ref().map(|held| held.lease.server.clone());
-        let (kind, server, addresses, (first, longest)) = match &self.state {
-            State::Soliciting { .. } => (Kind::Solicit, None, ours(), (1, 3600)),
-            State::Requesting { server, addresses, .. } => {
-                (Kind::Request, Some(server.clone()), addresses.clone(), (1, 30))
-            }
-            State::Renewing { .. } => (Kind::Renew, lease_server, ours(), (10, 600)),
-            State::Rebinding { .. } => (Kind::Rebind, None, ours(), (10, 600)),
-            State::Informing { .. } => (Kind::InformationRequest, None, Vec::new(), (1, 3600)),
-            _ => return,
-        };
-        let (State::Soliciting { exchange }
-        | State::Requesting { exchange, .. }
-        | State::Renewing { exchange }
-        | State::Rebinding { exchange }
-        | State::Informing { exchange }) = &mut self.state
-        else {
-            return;
-        };
-        exchange.attempts = exchange.attempts.saturating_add(1);
-        exchange.wait = (exchange.wait * 2).clamp(Duration::from_secs(first), Duration::from_secs(longest));
-        exchange.resend_at = now + jittered(&mut self.random, exchange.wait);
-        let hundredths = now.saturating_sub(exchange.started).as_millis() / 10;
-        actions.push(Action::Send(ClientMessage {
-            kind,
-            transaction: exchange.transaction,
-            elapsed: u16::try_from(hundredths).unwrap_or(u16::MAX),
-            mac: self.mac,
-            server,
-            addresses,
-        }));
-    }
-
-    fn transaction(&mut self) -> u32 {
-        u32::try_from(next_random(&mut self.random) >> 40).unwrap_or(0)
-    }
-}
-
-fn lease_of(message: ServerMessage) -> Lease {
-    let ServerMessage { server, addresses, dns_servers, search, ntp_servers, .. } = message;
-    Lease { server, addresses, dns_servers, search, ntp_servers }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! DHCPv6 (RFC 8415): [`message`] reads and writes, [`client`] decides, [`port`] sends and hears.
+//! DHCPv6 (RFC 8415): [`message`] reads and writes, [`client`] decides, [`lease`] keeps, [`port`] sends and hears.
 
 pub mod client;
+pub mod lease;
 pub mod message;
 pub mod port;

@@ -11,7 +11,8 @@ use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, Sockad
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::Sender;
 
-use super::client::{Action, Client, Event, Lease};
+use super::client::{Action, Client, Event};
+use super::lease::Lease;
 use super::message::ServerMessage;
 use crate::dhcp::message::Mac;
 use crate::listening::Listening;

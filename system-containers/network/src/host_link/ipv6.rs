@@ -8,7 +8,8 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAttribute, RouteProtocol};
 
 use super::{HostLink, Means};
-use crate::dhcp6::client::{Client, Event, Lease, Wanted};
+use crate::dhcp6::client::{Client, Event, Wanted};
+use crate::dhcp6::lease::Lease;
 use crate::dhcp6::port::{Outcome, Port};
 use crate::link::{self, Address, Link, Routers};
 use crate::netlink::{self, Lifetime, NetlinkError};
