@@ -12,9 +12,10 @@ use berth_config::{Ipv6, LinkSettings, Mtu};
 use tokio::sync::mpsc::Sender;
 
 use crate::dhcp::client::Event;
-use crate::dhcp::lease::{Lease, LeaseStore};
+use crate::dhcp::lease::Lease;
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
+use crate::leases::LeaseStore;
 use crate::link::{Address, Link};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
@@ -329,7 +330,7 @@ impl HostLink {
 /// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
 /// noted it.
 fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
-    let kept = link.mac.and_then(|mac| means.leases.load(mac)).and_then(|lease| lease.mtu).map(u32::from);
+    let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(mac)).and_then(|lease| lease.mtu).map(u32::from);
     let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));
     (is_given && link.ethernet).then_some(ETHERNET_MTU)
 }

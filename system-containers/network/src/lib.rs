@@ -5,7 +5,7 @@
 //! - `link`, `netlink`, `sysctl`: the kernel's side
 //! - `made`: links that the configuration makes; `rules`: which routing table is asked
 //! - `host_link`: one link of the host; `dhcp`, `dhcp6`, `router_advertisement`: what other machines tell it; `arp`:
-//!   whether an address is free; `listening`: their sockets
+//!   whether an address is free; `listening`: their sockets; `leases`: what of them outlasts a reboot
 //! - `containers`: bridge, cables, addresses and ports of user containers; `nftables`: the packet filter
 //! - `dns`: the names of containers
 //! - `resolver`, `files`: resolv.conf and hosts
@@ -26,6 +26,7 @@ mod files;
 pub mod fuzzing;
 mod host_link;
 mod init;
+mod leases;
 mod link;
 mod listening;
 mod made;

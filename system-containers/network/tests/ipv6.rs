@@ -53,6 +53,33 @@ fn where_routers_say_so_addresses_come_from_dhcpv6() {
 }
 
 #[test]
+fn a_lease_of_dhcpv6_outlasts_a_restart_while_its_server_is_silent() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new("");
+    let router = Router::new(&machine);
+    let server = router.serve(LONG);
+    let _advertising = advertise(&router, "AdvManagedFlag on;");
+    let mut service = machine.start();
+    service.wait_ready();
+    let address = service.wait_address("eth0", "fd77::5");
+    drop(service);
+    drop(server);
+    // As after a reboot.
+    machine.namespace.ip("-6 address flush dev eth0 scope global");
+    let mut service = machine.start();
+    service.wait_ready();
+    assert_eq!(service.wait_address("eth0", "fd77::5"), address);
+    let shown = machine.namespace.ip("-6 address show dev eth0");
+    assert!(shown.contains("valid_lft 39"), "it is not longer than it was: {shown}");
+    let resolv_conf = eventually("the resolver", || {
+        Some(service.file("resolv.upstream.conf")).filter(|text| text.contains("nameserver fd77::53"))
+    });
+    assert!(resolv_conf.contains("search six.example"), "{resolv_conf}");
+}
+
+#[test]
 fn a_lease_of_dhcpv6_is_renewed_and_what_there_is_to_know_comes_without_an_address() {
     if !possible(TOOLS) {
         return;

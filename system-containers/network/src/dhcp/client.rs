@@ -26,13 +26,12 @@ use self::question::Exchange;
 pub use self::question::{jittered, next_random};
 use super::lease::{FOR_EVER, Lease};
 use super::message::{ClientMessage, Kind, Mac, ServerMessage};
+use crate::leases::lags;
 
 /// After so many questions without an offer the machine takes a link-local address: some seven seconds.
 const ALONE_ATTEMPTS: u32 = 3;
 /// How often a kept lease is asked for before looking for any: its server may be another one today.
 const REBOOT_ATTEMPTS: u32 = 2;
-/// By how much the end of a lease may differ from what is kept of it: short ones are not written down with each renewal.
-const SAVED_APART: Duration = Duration::from_secs(600);
 /// How often an offer is asked for before looking again.
 const REQUEST_ATTEMPTS: u32 = 4;
 /// Before another address is looked for when one was declined (RFC 2131, section 3.1, step 5).
@@ -307,8 +306,9 @@ impl Client {
             expires_at: after(lease.lease_time),
             lease: lease.clone(),
         };
-        let lags = held.expires_at.abs_diff(self.kept_until) > SAVED_APART;
-        if lags || !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease)) {
+        if lags(self.kept_until, held.expires_at)
+            || !self.kept.as_ref().is_some_and(|kept| kept.configures_the_same(&lease))
+        {
             actions.push(Action::Save(lease.clone()));
             self.kept_until = held.expires_at;
         }

@@ -1,14 +1,12 @@
-//! A lease: what a server's message comes to once it is checked, and the file that keeps it over a restart.
+//! A lease: what a server's message comes to once it is checked.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Mac, Route, ServerMessage, is_usable, mask_of};
-use crate::files;
+use super::message::{Route, ServerMessage, is_usable, mask_of};
+use crate::leases::Keep;
 
 /// A lease that is shorter is taken for nonsense, in seconds: it could not be renewed in time on a busy machine.
 const SHORTEST_LEASE: u32 = 10;
@@ -142,41 +140,11 @@ fn prefix_length_by_class(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// Where leases are kept: a file a hardware address, so that a renamed link finds its own.
-#[derive(Clone, Debug)]
-pub struct LeaseStore {
-    directory: PathBuf,
-}
+impl Keep for Lease {
+    const SUFFIX: &'static str = ".json";
 
-impl LeaseStore {
-    /// In this directory, which is made when it is needed.
-    pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.join("leases") }
-    }
-
-    /// The lease of the last time. One that cannot be read is as none: the file may be cut off or of another version.
-    pub fn load(&self, mac: Mac) -> Option<Lease> {
-        let lease: Lease = serde_json::from_slice(&std::fs::read(self.path(mac)).ok()?).ok()?;
-        (is_usable(lease.address) && (1..=32).contains(&lease.prefix_length)).then_some(lease)
-    }
-
-    /// Keeps it.
-    pub fn save(&self, mac: Mac, lease: &Lease) -> io::Result<()> {
-        std::fs::create_dir_all(&self.directory)?;
-        files::write_atomically(&self.path(mac), &serde_json::to_vec(lease)?)
-    }
-
-    /// A server has refused it: never ask for it again.
-    pub fn forget(&self, mac: Mac) -> io::Result<()> {
-        match std::fs::remove_file(self.path(mac)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-
-    fn path(&self, mac: Mac) -> PathBuf {
-        let name: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.directory.join(name + ".json")
+    fn is_possible(&self) -> bool {
+        is_usable(self.address) && (1..=32).contains(&self.prefix_length)
     }
 }
 
@@ -243,21 +211,5 @@ mod tests {
         let endless = offer([10, 0, 0, 9], &[SERVER, (51, &[255; 4]), MASK]).unwrap().ending(1000);
         assert_eq!((endless.left(0), endless.left(u64::MAX)), (Duration::MAX, Duration::MAX));
         assert!(kept.configures_the_same(&lease));
-    }
-
-    #[test]
-    fn a_kept_lease_is_found_again_until_it_is_forgotten() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = LeaseStore::new(directory.path());
-        let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK]).unwrap();
-        assert_eq!(store.load([2; 6]), None);
-        store.save([2; 6], &lease).unwrap();
-        assert_eq!(store.load([2; 6]), Some(lease));
-        assert_eq!(store.load([3; 6]), None);
-        std::fs::write(directory.path().join("leases/030303030303.json"), b"{\"addr").unwrap();
-        assert_eq!(store.load([3; 6]), None);
-        store.forget([2; 6]).unwrap();
-        store.forget([2; 6]).unwrap();
-        assert_eq!(store.load([2; 6]), None);
     }
 }

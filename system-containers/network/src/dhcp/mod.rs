@@ -1,4 +1,4 @@
-//! DHCPv4: [`message`] reads and writes, [`client`] decides, [`lease`] keeps, [`socket`] and [`port`] send and hear.
+//! DHCPv4: [`message`] reads and writes, [`client`] decides, [`lease`] checks, [`socket`] and [`port`] send and hear.
 
 pub mod client;
 pub mod lease;

@@ -8,8 +8,12 @@
 //!  Rebinding ←─ T2 ─ Renewing   Requesting ───┴─────────┤
 //!   │   │ reply         ↑ │ reply   │ reply             │
 //!   │   └──→ Bound ── T1 ─┘ ←───────┘                   │
+//!   │         ↑ reply, silence                          │
+//!   │     Confirming ── not on this link ───────────────┤
 //!   └── end of all addresses ───────────────────────────┘
 //! ```
+//! A lease of the last time is confirmed where none is held (section 18.2.3), and used as long as nobody says otherwise.
+//!
 //! What is wanted comes from routers: the M flag of their advertisements means addresses, the O flag information. Of
 //! several servers the first that has an address is taken: a second of waiting for a better one is a second without.
 
@@ -22,6 +26,7 @@ use self::question::Exchange;
 use super::lease::{Held, Lease};
 use super::message::{ClientMessage, Kind, ServerMessage, Status};
 use crate::dhcp::message::Mac;
+use crate::leases::lags;
 
 /// IRT_DEFAULT and the least that is taken (RFC 8415, section 7.6).
 const DEFAULT_REFRESH: Duration = Duration::from_secs(86_400);
@@ -30,6 +35,8 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(600);
 const REQUEST_ATTEMPTS: u32 = 10;
 /// After a refusal: a server that offers and refuses must not be asked in a tight loop.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// CNF_MAX_RD: how long an answer to a confirmation is waited for before the lease is used without.
+const CONFIRM_TIME: Duration = Duration::from_secs(10);
 
 /// What is wanted of servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +72,10 @@ pub enum Action {
     Send(ClientMessage),
     /// These addresses and names are ours now, and no others.
     Configure(Lease),
+    /// Keep it for the next boot.
+    Save(Lease),
+    /// It is of no use any more: do not ask for it at the next boot.
+    Forget,
     /// For the log.
     Report(String),
 }
@@ -73,6 +84,7 @@ pub enum Action {
 enum State {
     Off,
     Waiting { until: Duration },
+    Confirming { exchange: Exchange },
     Soliciting { exchange: Exchange },
     Requesting { server: Vec<u8>, addresses: Vec<Ipv6Addr>, exchange: Exchange },
     Bound,
@@ -89,13 +101,20 @@ pub struct Client {
     wanted: Wanted,
     state: State,
     held: Option<Held>,
+    /// What the file has.
+    kept: Option<Held>,
     random: u64,
 }
 
 impl Client {
     /// Wants nothing yet. `seed` is anything unpredictable.
     pub fn new(mac: Mac, seed: u64) -> Self {
-        Self { mac, wanted: Wanted::Nothing, state: State::Off, held: None, random: seed | 1 }
+        Self { mac, wanted: Wanted::Nothing, state: State::Off, held: None, kept: None, random: seed | 1 }
+    }
+
+    /// With the lease of the last time: what is left of it at `now`.
+    pub fn with_kept(self, lease: Lease, now: Duration) -> Self {
+        Self { kept: Some(Held { lease, since: now }), ..self }
     }
 
     /// The link's hardware address.
@@ -113,6 +132,7 @@ impl Client {
             State::Renewing { exchange } => {
                 Some(times.map_or(exchange.resend_at, |held| held.rebind_at().min(exchange.resend_at)))
             }
+            State::Confirming { exchange } => Some(exchange.resend_at.min(exchange.started + CONFIRM_TIME)),
             State::Soliciting { exchange }
             | State::Requesting { exchange, .. }
             | State::Rebinding { exchange }
@@ -175,6 +195,10 @@ impl Client {
             Wanted::Addresses if has_addresses => {
                 self.begin(now, |exchange| State::Rebinding { exchange }, actions);
             }
+            // The link may be another one than then too.
+            Wanted::Addresses if self.kept.as_ref().is_some_and(|kept| kept.expires_at() > now) => {
+                self.begin(now, |exchange| State::Confirming { exchange }, actions);
+            }
             Wanted::Addresses => self.begin(now, |exchange| State::Soliciting { exchange }, actions),
             Wanted::Information => self.begin(now, |exchange| State::Informing { exchange }, actions),
         }
@@ -199,7 +223,12 @@ impl Client {
             {
                 self.begin(now, |exchange| State::Soliciting { exchange }, actions);
             }
+            State::Confirming { exchange } if exchange.started + CONFIRM_TIME <= now => {
+                actions.push(Action::Report("no DHCPv6 server answers; the last lease goes on".to_owned()));
+                self.use_kept(now, actions);
+            }
             State::Soliciting { exchange }
+            | State::Confirming { exchange }
             | State::Requesting { exchange, .. }
             | State::Renewing { exchange }
             | State::Rebinding { exchange }
@@ -210,6 +239,23 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// What was given the last time holds to its end (RFC 8415, section 18.2.10.1).
+    fn use_kept(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        match self.kept.as_ref().map(|kept| kept.at(now)).filter(|kept| !kept.lease.addresses.is_empty()) {
+            Some(held) => {
+                actions.push(Action::Configure(held.lease.clone()));
+                self.held = Some(held);
+                self.state = State::Bound;
+            }
+            None => self.begin(now, |exchange| State::Soliciting { exchange }, actions),
+        }
+    }
+
+    fn keep(&mut self, held: Option<Held>, actions: &mut Vec<Action>) {
+        actions.push(held.as_ref().map_or(Action::Forget, |held| Action::Save(held.lease.clone())));
+        self.kept = held;
     }
 
     fn conflict(&mut self, now: Duration, address: Ipv6Addr, actions: &mut Vec<Action>) {
@@ -233,9 +279,12 @@ impl Client {
         }));
         if lease.addresses.is_empty() {
             self.held = None;
+            self.keep(None, actions);
             actions.push(Action::Configure(Lease::default()));
             self.state = State::Waiting { until: now + AFTER_REFUSAL };
         } else {
+            let held = self.held.as_ref().map(|held| held.at(now));
+            self.keep(held, actions);
             actions.push(Action::Configure(lease));
         }
     }
@@ -243,6 +292,7 @@ impl Client {
     fn receive(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
         let exchange = match &self.state {
             State::Soliciting { exchange }
+            | State::Confirming { exchange }
             | State::Requesting { exchange, .. }
             | State::Renewing { exchange }
             | State::Rebinding { exchange }
@@ -260,6 +310,13 @@ impl Client {
                 self.begin(now, |exchange| State::Requesting { server, addresses, exchange }, actions);
             }
             (State::Soliciting { .. }, Kind::Reply) if !message.rapid_commit => {}
+            (State::Confirming { .. }, Kind::Reply) if message.status == Status::Success => self.use_kept(now, actions),
+            (State::Confirming { .. }, Kind::Reply) => {
+                actions.push(Action::Report("the last DHCPv6 lease is of another link".to_owned()));
+                self.keep(None, actions);
+                actions.push(Action::Configure(Lease::default()));
+                self.begin(now, |exchange| State::Soliciting { exchange }, actions);
+            }
             (State::Informing { .. }, Kind::Reply) => self.inform(now, message, actions),
             (State::Requesting { server, .. }, _) if *server != message.server => {}
             (State::Renewing { .. }, _) if self.lease().is_some_and(|lease| lease.server != message.server) => {}
@@ -281,7 +338,15 @@ impl Client {
 
     fn bind(&mut self, now: Duration, message: ServerMessage, actions: &mut Vec<Action>) {
         let lease = Lease::from_message(message);
-        self.held = Some(Held { lease: lease.clone(), since: now });
+        let held = Held { lease: lease.clone(), since: now };
+        let is_kept = self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.lease.configures_the_same(&lease) && !lags(kept.expires_at(), held.expires_at()));
+        if !is_kept {
+            self.keep(Some(held.clone()), actions);
+        }
+        self.held = Some(held);
         actions.push(Action::Configure(lease));
         self.state = State::Bound;
     }
@@ -292,6 +357,7 @@ impl Client {
         // An address of another link is of no use here; one that a server has forgotten runs until its end.
         let status = if message.status == Status::Success { message.address_status } else { message.status };
         if status == Status::NotOnLink && self.held.take().is_some() {
+            self.keep(None, actions);
             actions.push(Action::Configure(Lease::default()));
         }
         if matches!(self.state, State::Renewing { .. } | State::Rebinding { .. }) {

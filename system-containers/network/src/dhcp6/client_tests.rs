@@ -1,3 +1,4 @@
+use super::super::message::Granted;
 use super::super::message::tests::{MAC, SERVER, bytes};
 use super::*;
 
@@ -38,6 +39,21 @@ impl Site {
         assert!(matches!(site.client.state, State::Bound));
         site
     }
+}
+
+fn kept(valid: u32) -> Lease {
+    let addresses = vec![Granted { address: address(1), preferred: valid, valid }];
+    Lease {
+        server: SERVER.into(),
+        addresses,
+        renewal_time: valid / 2,
+        rebinding_time: valid / 5 * 4,
+        ..Lease::default()
+    }
+}
+
+fn saves(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Save(_)))
 }
 
 fn address(last: u16) -> Ipv6Addr {
@@ -183,4 +199,76 @@ fn times_that_make_no_sense_are_the_clients_own_and_nothing_is_asked_for_without
         assert!(matches!(asked, Kind::Renew | Kind::Rebind), "{asked:?} {preferred} {valid} {renewal}");
         assert_eq!(site.now - bound, SECOND * expected, "{preferred} {valid} {renewal}");
     }
+}
+
+#[test]
+fn a_lease_of_the_last_time_is_confirmed_and_goes_on_where_it_was() {
+    let mut site = Site::new();
+    site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
+    site.now += 100 * SECOND;
+    let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
+    assert_eq!(
+        (confirm.kind, confirm.addresses.clone(), confirm.server.clone()),
+        (Kind::Confirm, vec![address(1)], None)
+    );
+    let actions = site.answer(Kind::Reply, &confirm, &[]);
+    assert_eq!(configured(&actions), Some(vec![address(1)]));
+    let Some(Action::Configure(lease)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(lease.addresses[0].valid, 900, "it is not prolonged");
+    let used = site.now;
+    let renew = sent(&site.wait());
+    assert_eq!((renew.kind, site.now - used), (Kind::Renew, 400 * SECOND));
+}
+
+#[test]
+fn a_lease_of_the_last_time_is_used_to_its_end_while_nobody_answers() {
+    let mut site = Site::new();
+    let begin = site.now;
+    site.client = Client::new(MAC, 7).with_kept(kept(1000), begin);
+    let mut actions = site.step(Event::Want(Wanted::Addresses));
+    while configured(&actions).is_none() {
+        assert_eq!(sent(&actions).kind, Kind::Confirm);
+        actions = site.wait();
+    }
+    assert_eq!((configured(&actions), site.now - begin), (Some(vec![address(1)]), CONFIRM_TIME));
+    let mut kinds = Vec::new();
+    let actions = loop {
+        let actions = site.wait();
+        if configured(&actions).is_some() {
+            break actions;
+        }
+        kinds.push(sent(&actions).kind);
+    };
+    assert!(kinds.contains(&Kind::Renew) && kinds.contains(&Kind::Rebind), "{kinds:?}");
+    assert_eq!((configured(&actions), site.now - begin), (Some(Vec::new()), 1000 * SECOND));
+    // One that has ended is only a wish.
+    let solicit = sent(&actions);
+    assert_eq!((solicit.kind, solicit.addresses), (Kind::Solicit, vec![address(1)]));
+}
+
+#[test]
+fn a_lease_of_another_link_is_forgotten() {
+    let mut site = Site::new();
+    site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
+    let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
+    let refusal = bytes(Kind::Reply, confirm.transaction, &[], &[(13, vec![0, 4])]);
+    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&refusal, MAC).unwrap())));
+    assert!(actions.contains(&Action::Forget), "{actions:?}");
+    assert_eq!((sent(&actions).kind, sent(&actions).addresses), (Kind::Solicit, Vec::new()));
+}
+
+#[test]
+fn a_lease_is_kept_but_not_with_each_renewal_of_a_short_one() {
+    let mut site = Site::new();
+    let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
+    assert!(saves(&site.answer(Kind::Reply, &solicit, &[(300, 300)])));
+    let saved: Vec<bool> = (1..=5)
+        .map(|_| {
+            let renew = sent(&site.wait());
+            saves(&site.answer(Kind::Reply, &renew, &[(300, 300)]))
+        })
+        .collect();
+    assert_eq!(saved, [false, false, false, false, true], "150 s apart");
+    let actions = site.step(Event::Conflict(address(1)));
+    assert!(actions.contains(&Action::Forget), "{actions:?}");
 }

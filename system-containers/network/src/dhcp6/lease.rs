@@ -1,9 +1,12 @@
-//! A lease: what a server's message comes to once its times make sense.
+//! A lease: what a server's message comes to once its times make sense, and what is left of it later.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Granted, ServerMessage};
+use crate::leases::Keep;
 
 /// For ever, as servers say it (RFC 8415, section 7.7).
 const FOR_EVER: u32 = u32::MAX;
@@ -11,7 +14,7 @@ const FOR_EVER: u32 = u32::MAX;
 const SOONEST_RENEWAL: u32 = 1;
 
 /// What servers have given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// Who gave it.
     pub server: Vec<u8>,
@@ -37,6 +40,30 @@ impl Lease {
         addresses.retain(|granted| granted.valid > 0);
         Self { server, addresses, renewal_time, rebinding_time, dns_servers, search, ntp_servers }
     }
+
+    /// What is left of it after so many seconds: the addresses that have not ended, with shorter times.
+    fn after(&self, seconds: u64) -> Self {
+        let seconds = u32::try_from(seconds).unwrap_or(FOR_EVER);
+        let left = |time: u32| if time == FOR_EVER { time } else { time.saturating_sub(seconds) };
+        let aged =
+            |granted: &Granted| Granted { preferred: left(granted.preferred), valid: left(granted.valid), ..*granted };
+        Self {
+            addresses: self.addresses.iter().map(aged).filter(|granted| granted.valid > 0).collect(),
+            renewal_time: left(self.renewal_time),
+            rebinding_time: left(self.rebinding_time),
+            ..self.clone()
+        }
+    }
+
+    /// Whether two leases come to the same addresses and names of the same server; their times may differ.
+    pub fn configures_the_same(&self, other: &Self) -> bool {
+        let timeless = |lease: &Self| {
+            let untimed = |granted: &Granted| Granted { preferred: 0, valid: 0, ..*granted };
+            let addresses = lease.addresses.iter().map(untimed).collect();
+            Self { addresses, renewal_time: 0, rebinding_time: 0, ..lease.clone() }
+        };
+        timeless(self) == timeless(other)
+    }
 }
 
 /// Half and four fifths of the shortest time (RFC 8415, section 14.2), where the server does not say or says what comes after
@@ -59,7 +86,36 @@ fn times(message: &ServerMessage) -> (u32, u32) {
     (renewal, part(message.rebinding_time, 8).max(soonest).max(renewal))
 }
 
-/// A lease in use.
+/// A lease in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    lease: Lease,
+    /// When its times began, in seconds since 1970.
+    since: u64,
+}
+
+impl Kept {
+    /// A lease whose times begin now, for a machine whose clock says `wall`, in seconds since 1970.
+    pub fn new(lease: Lease, wall: u64) -> Self {
+        Self { lease, since: wall }
+    }
+
+    /// What is left of it; `None` if that is nothing, or if the clock is wrong: it began later than now.
+    pub fn left(&self, wall: u64) -> Option<Lease> {
+        let lease = self.lease.after(wall.checked_sub(self.since)?);
+        (!lease.addresses.is_empty()).then_some(lease)
+    }
+}
+
+impl Keep for Kept {
+    const SUFFIX: &'static str = "-6.json";
+
+    fn is_possible(&self) -> bool {
+        !self.lease.addresses.is_empty()
+    }
+}
+
+/// A lease in use, or one that may be.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) lease: Lease,
@@ -68,6 +124,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The same with the times that are left.
+    pub(super) fn at(&self, now: Duration) -> Self {
+        Self { lease: self.lease.after(now.saturating_sub(self.since).as_secs()), since: now }
+    }
+
     pub(super) fn renew_at(&self) -> Duration {
         self.after(self.lease.renewal_time)
     }
@@ -86,5 +147,28 @@ impl Held {
             FOR_EVER => Duration::MAX,
             seconds => self.since + Duration::from_secs(seconds.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(valid: u32) -> Lease {
+        let address = "2001:db8::1".parse().unwrap();
+        let addresses = vec![Granted { address, preferred: valid / 2, valid }];
+        Lease { addresses, renewal_time: valid / 4, rebinding_time: valid / 3, ..Lease::default() }
+    }
+
+    #[test]
+    fn of_a_kept_lease_there_is_what_is_left_and_nothing_where_the_clock_is_wrong() {
+        let kept = Kept::new(lease(1200), 1000);
+        let left = kept.left(1500).unwrap();
+        assert_eq!((left.addresses[0].preferred, left.addresses[0].valid), (100, 700));
+        assert_eq!((left.renewal_time, left.rebinding_time), (0, 0));
+        assert!(kept.lease.configures_the_same(&left));
+        assert_eq!((kept.left(2200), kept.left(u64::MAX), kept.left(999)), (None, None, None));
+        let endless = Lease { renewal_time: FOR_EVER, ..lease(FOR_EVER) };
+        assert_eq!(Kept::new(endless, 0).left(u64::from(u32::MAX) * 2).unwrap().renewal_time, FOR_EVER);
     }
 }

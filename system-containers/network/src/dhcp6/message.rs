@@ -5,6 +5,8 @@
 
 use std::net::Ipv6Addr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dhcp::message::{Mac, compressed_name, is_domain_name};
 
 /// The most addresses, servers and domains that are taken from one message.
@@ -42,6 +44,8 @@ pub enum Kind {
     Advertise = 2,
     /// A client wants what was offered.
     Request = 3,
+    /// A client asks whether its addresses are of this link.
+    Confirm = 4,
     /// A client asks its server to prolong.
     Renew = 5,
     /// A client asks any server to prolong.
@@ -70,7 +74,7 @@ pub enum Status {
 }
 
 /// An address with its times in seconds; `u32::MAX` is for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
     /// The address.
     pub address: Ipv6Addr,

@@ -1,4 +1,4 @@
-//! DHCPv6 (RFC 8415): [`message`] reads and writes, [`client`] decides, [`lease`] keeps, [`port`] sends and hears.
+//! DHCPv6 (RFC 8415): [`message`] reads and writes, [`client`] decides, [`lease`] knows what is left, [`port`] sends and hears.
 
 pub mod client;
 pub mod lease;

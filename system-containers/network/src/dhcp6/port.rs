@@ -32,6 +32,10 @@ pub type Heard = (u32, Box<ServerMessage>);
 pub enum Outcome {
     /// These addresses and names, and no others.
     Configure(Lease),
+    /// Keep it for the next boot.
+    Save(Lease),
+    /// Do not keep it any longer.
+    Forget,
     /// For the log.
     Report(String),
 }
@@ -68,6 +72,8 @@ impl Port {
                     }
                 }
                 Action::Configure(lease) => outcomes.push(Outcome::Configure(lease)),
+                Action::Save(lease) => outcomes.push(Outcome::Save(lease)),
+                Action::Forget => outcomes.push(Outcome::Forget),
                 Action::Report(text) => outcomes.push(Outcome::Report(text)),
             }
         }

@@ -1,5 +1,6 @@
 //! A link's IPv4 addresses that the configuration does not name: by DHCP, else one of the link alone (RFC 3927).
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ impl HostLink {
         if let Some(mac) = link.mac.filter(|_| self.settings.uses_dhcp() && self.dhcp.is_none()) {
             let name = Some(means.host_name.clone()).filter(|name| !name.is_empty());
             let seed = mac.iter().fold(means.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
-            let kept = means.leases.load(mac);
+            let kept = means.leases.load::<Lease>(mac);
             let left = kept.as_ref().map_or(Duration::ZERO, |kept| kept.left(clock::wall()));
             let client = Client::new(mac, name, kept, seed).trust_kept(clock::now().saturating_add(left));
             self.dhcp = Some(Port::new(self.index, client, means.heard.clone()));
@@ -176,10 +177,14 @@ impl HostLink {
 
     fn keep(&self, lease: Option<&Lease>, means: &Means) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
-        let done = match lease {
+        self.say_kept(match lease {
             Some(lease) => means.leases.save(mac, &lease.ending(clock::wall())),
-            None => means.leases.forget(mac),
-        };
+            None => means.leases.forget::<Lease>(mac),
+        });
+    }
+
+    /// Says what has become of writing a lease down, or of forgetting it.
+    pub(super) fn say_kept(&self, done: io::Result<()>) {
         if let Err(error) = done {
             report::say(format_args!("{}: the lease cannot be kept for the next boot: {error}", self.name));
         }

@@ -9,11 +9,11 @@ use netlink_packet_route::route::{RouteAttribute, RouteProtocol};
 
 use super::{HostLink, Means};
 use crate::dhcp6::client::{Client, Event, Wanted};
-use crate::dhcp6::lease::Lease;
+use crate::dhcp6::lease::{Kept, Lease};
 use crate::dhcp6::port::{Outcome, Port};
 use crate::link::{self, Address, Link, Routers};
 use crate::netlink::{self, Lifetime, NetlinkError};
-use crate::report;
+use crate::{clock, report};
 
 /// DHCPv6 says nothing of networks: what is on the link, routers say (RFC 5942).
 const LENGTH: u8 = 128;
@@ -40,6 +40,11 @@ impl HostLink {
         }
         if self.dhcp6.is_none() && wanted != Wanted::Nothing {
             let client = Client::new(mac, means.seed ^ u64::from(self.index).rotate_left(32));
+            let kept = means.leases.load::<Kept>(mac).and_then(|kept| kept.left(clock::wall()));
+            let client = match kept {
+                Some(lease) => client.with_kept(lease, now),
+                None => client,
+            };
             self.dhcp6 = Some(Port::new(self.index, client, means.heard6.clone()));
         }
         let event = match wanted {
@@ -106,9 +111,19 @@ impl HostLink {
         for outcome in port.step(&self.name, now, event) {
             match outcome {
                 Outcome::Configure(lease) => self.configure6(lease, means).await,
+                Outcome::Save(lease) => self.keep6(Some(lease), means),
+                Outcome::Forget => self.keep6(None, means),
                 Outcome::Report(text) => report::say(format_args!("{}: {text}", self.name)),
             }
         }
+    }
+
+    fn keep6(&self, lease: Option<Lease>, means: &Means) {
+        let Some(mac) = self.dhcp6.as_ref().map(|port| port.client().mac()) else { return };
+        self.say_kept(match lease {
+            Some(lease) => means.leases.save(mac, &Kept::new(lease, clock::wall())),
+            None => means.leases.forget::<Kept>(mac),
+        });
     }
 
     /// The kernel has found another machine with the address.

@@ -9,10 +9,10 @@ use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
 use super::ServiceError;
-use crate::dhcp::lease::LeaseStore;
 use crate::dhcp::port::Heard;
 use crate::host_link::Means;
 use crate::init::{Init, Message};
+use crate::leases::LeaseStore;
 use crate::netlink::Netlink;
 use crate::router_advertisement::{Advertised, Listener};
 use crate::time::{self, Correction};

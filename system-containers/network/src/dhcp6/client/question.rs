@@ -22,6 +22,7 @@ impl Client {
     pub fn trouble(&self) -> Option<String> {
         let silent = |what: &str, exchange: &Exchange| Some(format!("{what}, asked {} times", exchange.attempts));
         match &self.state {
+            State::Confirming { exchange } => silent("no DHCPv6 server confirms the last address", exchange),
             State::Soliciting { exchange } => silent("no DHCPv6 server offers an address", exchange),
             State::Requesting { exchange, .. } => silent("the DHCPv6 server does not confirm its offer", exchange),
             State::Informing { exchange } => silent("no DHCPv6 server answers", exchange),
@@ -43,11 +44,13 @@ impl Client {
     /// Sends the question of the present state and sets when to repeat it (RFC 8415, sections 7.6 and 15).
     pub(super) fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let ours = || -> Vec<Ipv6Addr> {
-            self.held.iter().flat_map(|held| &held.lease.addresses).map(|granted| granted.address).collect()
+            let last = self.held.as_ref().or(self.kept.as_ref());
+            last.iter().flat_map(|held| &held.lease.addresses).map(|granted| granted.address).collect()
         };
         let lease_server = self.held.as_ref().map(|held| held.lease.server.clone());
         let (kind, server, addresses, (first, longest)) = match &self.state {
             State::Soliciting { .. } => (Kind::Solicit, None, ours(), (1, 3600)),
+            State::Confirming { .. } => (Kind::Confirm, None, ours(), (1, 4)),
             State::Requesting { server, addresses, .. } => {
                 (Kind::Request, Some(server.clone()), addresses.clone(), (1, 30))
             }
@@ -57,6 +60,7 @@ impl Client {
             _ => return,
         };
         let (State::Soliciting { exchange }
+        | State::Confirming { exchange }
         | State::Requesting { exchange, .. }
         | State::Renewing { exchange }
         | State::Rebinding { exchange }
