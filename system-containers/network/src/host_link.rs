@@ -310,6 +310,8 @@ impl HostLink {
             missing.push("no carrier: is the cable plugged in, and the other end on?".to_owned());
             return missing;
         }
+        let taken = |address| format!("another machine has the address {address}: give one of the two another");
+        missing.extend(link.taken.iter().map(taken));
         missing.extend(self.dhcp.as_ref().and_then(|port| port.client().trouble()));
         missing.extend(self.dhcp6.as_ref().and_then(|port| port.client().trouble()));
         if let Some(address) = self.link_local {

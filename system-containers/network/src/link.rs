@@ -1,6 +1,7 @@
 //! The links as the kernel reports them, and what PID 1 is told of them. Pure: messages in, a table out.
 
 mod routers;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use berth_control::message;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
 };
 use netlink_packet_route::link::{
     InfoBondPort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MiiStatus,
@@ -16,6 +17,7 @@ use netlink_packet_route::link::{
 
 pub use self::routers::Routers;
 use self::routers::{described_flags, notified_flags};
+pub use self::taken::taken_address;
 use crate::dhcp::message::Mac;
 use crate::netlink::OWN_PROTOCOL;
 
@@ -56,6 +58,8 @@ pub struct Link {
     pub mtu: u32,
     /// Addresses and their prefix lengths.
     pub addresses: BTreeMap<IpAddr, Address>,
+    /// Addresses of IPv6 that the kernel does not use, as another machine on the link has them.
+    pub taken: BTreeSet<Ipv6Addr>,
 }
 
 /// What there is to know of an address.
@@ -191,6 +195,11 @@ impl LinkTable {
         let mut link = Link::from_message(message);
         if let Some(before) = self.links.remove(&link.index) {
             (link.addresses, link.identity) = (before.addresses, before.identity.or(link.identity));
+            link.taken = before.taken;
+            if !link.carrier {
+                // It may be another link next time. The kernel does not look again for what it still has.
+                link.taken.retain(|address| link.addresses.contains_key(&IpAddr::V6(*address)));
+            }
         }
         if link.loopback || link.is_own() {
             self.told.remove(&link.index);
@@ -228,6 +237,7 @@ impl LinkTable {
     pub fn update_address(&mut self, message: &AddressMessage) {
         if let (Some(link), Some((address, facts))) = (self.links.get_mut(&message.header.index), read(message)) {
             link.addresses.insert(address, facts);
+            taken::note(&mut link.taken, message, true);
         }
     }
 
@@ -235,6 +245,7 @@ impl LinkTable {
     pub fn remove_address(&mut self, message: &AddressMessage) {
         if let (Some(link), Some(address)) = (self.links.get_mut(&message.header.index), address_of(message)) {
             link.addresses.remove(&address);
+            taken::note(&mut link.taken, message, false);
         }
     }
 
@@ -275,18 +286,6 @@ impl LinkTable {
                 missing: missing(link),
             })
             .collect()
-    }
-}
-
-/// An IPv6 address that the kernel has found at another machine too.
-pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
-    let failed = message.attributes.iter().any(|attribute| match attribute {
-        AddressAttribute::Flags(flags) => flags.contains(AddressFlags::Dadfailed),
-        _ => false,
-    });
-    match address_of(message) {
-        Some(IpAddr::V6(address)) if failed => Some(address),
-        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 use berth_control::message::{Link, Request};
+use support::router::Router;
 use support::{Machine, Namespace, possible};
 
 #[test]
@@ -38,4 +39,32 @@ fn an_entry_that_fits_no_card_says_so_and_names_the_cards_and_a_card_without_an_
         }
         _ => None,
     });
+}
+
+#[test]
+fn an_address_of_ipv6_that_another_machine_has_is_named_until_the_link_has_another() {
+    if !possible(&["ip", "radvd"]) {
+        return;
+    }
+    let fixed = |address: &str| format!("[network.links.eth0]\ndhcp = false\naddresses = ['{address}/64']\n");
+    let machine = Machine::new(&fixed("2001:db8::2"));
+    let router = Router::new(&machine);
+    router.namespace.ip("address add 2001:db8::2/64 dev lan0 nodad");
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_lack("eth0", &["another machine has the address 2001:db8::2"]);
+    service.apply(&fixed("2001:db8::3"));
+    service.wait("nothing is missing", |request| match request {
+        Request::Links { links } => {
+            links.iter().any(|link| link.name == "eth0" && link.missing.is_empty()).then_some(())
+        }
+        _ => None,
+    });
+    // One that is made of what a router says, which the kernel takes away.
+    let shown = machine.namespace.ip("-o -6 address show dev eth0 scope link");
+    let own = shown.split_whitespace().find(|word| word.starts_with("fe80::")).unwrap();
+    let made = own.split('/').next().unwrap().replace("fe80::", "fd77:1:2:3:");
+    router.namespace.ip(&format!("address add {made}/64 dev lan0 nodad"));
+    let _advertising = router.advertise("MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd77:1:2:3::/64 { };");
+    service.wait_lack("eth0", &["another machine has the address fd77:1:2:3:"]);
 }

@@ -2,6 +2,7 @@
 
 use berth_config::{Ipv6, LinkName, LinkSettings, Made, Network};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
 use super::{Service, ServiceError};
@@ -42,15 +43,12 @@ impl Service {
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                 self.table.update_address(&address);
-                if let (Some(taken), Some(link)) =
-                    (link::taken_address(&address), self.links.get_mut(&address.header.index))
-                {
-                    link.conflict6(taken, &self.means, clock::now()).await;
-                }
+                self.conflict6(&address).await;
                 self.is_of_machine(address.header.index)
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
                 self.table.remove_address(&address);
+                self.conflict6(&address).await;
                 self.is_of_machine(address.header.index)
             }
             // More happened than the socket could hold: what is there now counts, not how it came about.
@@ -61,6 +59,13 @@ impl Service {
             _ => false,
         };
         Ok(is_told)
+    }
+
+    /// An address that another machine has may be one of DHCPv6, of which the server is told.
+    async fn conflict6(&mut self, message: &AddressMessage) {
+        if let (Some(taken), Some(link)) = (link::taken_address(message), self.links.get_mut(&message.header.index)) {
+            link.conflict6(taken, &self.means, clock::now()).await;
+        }
     }
 
     fn is_of_machine(&self, index: u32) -> bool {
