@@ -11,8 +11,10 @@ use serde::de::DeserializeOwned;
 use crate::dhcp::message::Mac;
 use crate::files;
 
-/// By how much the end of a lease may differ from what is kept of it: short ones are not written down with each renewal.
+/// By how much the end of a lease may be later than what is kept of it: short ones are not written down with each renewal.
 const SAVED_APART: Duration = Duration::from_secs(600);
+/// Servers count in whole seconds.
+const ROUNDED: Duration = Duration::from_secs(1);
 
 /// A lease that can be kept.
 pub trait Keep: Serialize + DeserializeOwned {
@@ -67,9 +69,10 @@ impl LeaseStore {
     }
 }
 
-/// Whether a lease with this end is to be written down although it differs in nothing else from the one that is kept.
+/// Whether a lease with this end is to be written down although it differs in nothing else from the one that is kept: that must
+/// not outlast it.
 pub fn lags(kept: Duration, end: Duration) -> bool {
-    end.abs_diff(kept) > SAVED_APART
+    end.saturating_add(ROUNDED) < kept || end.saturating_sub(kept) > SAVED_APART
 }
 
 #[cfg(test)]
@@ -104,5 +107,14 @@ mod tests {
         store.forget::<Number>([2; 6]).unwrap();
         store.forget::<Number>([2; 6]).unwrap();
         assert_eq!(store.load::<Number>([2; 6]), None);
+    }
+    #[test]
+    fn a_lease_is_written_down_where_it_ends_earlier_or_much_later() {
+        let seconds = Duration::from_secs;
+        let ends = [(300, true), (995, true), (999, false), (1000, false), (1600, false), (1601, true)];
+        for (end, expected) in ends {
+            assert_eq!(lags(seconds(1000), seconds(end)), expected, "{end}");
+        }
+        assert!(lags(Duration::MAX, seconds(1000)) && !lags(Duration::MAX, Duration::MAX));
     }
 }
