@@ -1,8 +1,8 @@
 //! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
-//! nothing here needs a lock; no event waits for another machine, but for a moment where a container comes to a card's
-//! network. [`sources`] has the events, [`kernel`] follows the links, [`tell`]
-//! says what has become of all.
+//! nothing here needs a lock; no event waits for another machine. [`sources`] has the events, [`kernel`] follows the links,
+//! [`asking`] waits for what others say of containers' addresses, [`tell`] says what has become of all.
 
+mod asking;
 mod kernel;
 mod sources;
 mod tell;
@@ -19,9 +19,10 @@ use berth_control::message::{self, Notice, Request};
 use rtnetlink::new_connection;
 use tokio::sync::watch;
 
+use self::asking::{Asking, Pending};
 use self::kernel::read_links;
 use self::sources::Happening;
-use crate::containers::{Attached, Awaited, Containers};
+use crate::containers::{Answers, AttachError, Attached, Awaited, Containers};
 use crate::dhcp::client::Event;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
@@ -77,6 +78,7 @@ pub struct Service {
     /// Which entry of the configuration is for which link.
     entries: BTreeMap<u32, LinkName>,
     containers: Containers,
+    asking: Asking,
     /// Who is asked for the time.
     time_servers: watch::Sender<Vec<String>>,
     told_links: Option<Vec<message::Link>>,
@@ -95,8 +97,9 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let (asking, handle, _) = new_connection().map_err(ServiceError::Kernel)?;
     tokio::spawn(asking);
     let netlink = Netlink::new(handle);
-    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state))?;
-    let mut service = Service::take_up(init, paths, means, time_servers).await?;
+    let (asking, answered) = Asking::new();
+    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state), answered)?;
+    let mut service = Service::take_up(init, paths, means, (asking, time_servers)).await?;
     service.early = early;
     match networking {
         Some(networking) => service.configure(networking).await,
@@ -151,7 +154,7 @@ impl Service {
         init: Init,
         paths: Paths,
         means: Means,
-        time_servers: watch::Sender<Vec<String>>,
+        (asking, time_servers): (Asking, watch::Sender<Vec<String>>),
     ) -> Result<Self, ServiceError> {
         let mut table = LinkTable::default();
         read_links(&means.netlink, &mut table).await?;
@@ -168,6 +171,7 @@ impl Service {
             links: BTreeMap::new(),
             entries: BTreeMap::new(),
             containers,
+            asking,
             time_servers,
             told_links: None,
             told_networks: Vec::new(),
@@ -196,6 +200,11 @@ impl Service {
             Happening::HeardArp((index, packet)) => {
                 if let Some(link) = self.links.get_mut(&index) {
                     link.hear_arp(packet, &self.means, now).await;
+                }
+            }
+            Happening::Answered(answered) => {
+                if let Some(pending) = self.asking.take(answered) {
+                    self.attach(pending).await?;
                 }
             }
             Happening::Advertised(advertised) => {
@@ -267,18 +276,18 @@ impl Service {
                 }
             }
             Notice::AttachNetwork(wanted) => {
-                let awaited = Awaited { ipv4: self.awaits(true), ipv6: self.awaits(false) };
-                let (namespace, name) = (descriptors.into_iter().next(), wanted.name.clone());
-                let answer = match self.containers.attach(*wanted, namespace, &self.table, awaited).await {
-                    Ok(Attached { addresses, resolv_conf }) => {
-                        Request::NetworkAttached { name, addresses, resolv_conf }
-                    }
-                    Err(error) => Request::NetworkFailed { name, reason: report::chain(&error) },
-                };
-                self.init.send(answer, "to take a container's addresses").await?;
+                let namespace = descriptors.into_iter().next();
+                self.asking.forget(&wanted.name);
+                self.attach(Pending { wanted: *wanted, namespace, answers: Answers::new() }).await?;
             }
-            Notice::Serving { name, serving } => self.containers.serve(&name, serving),
-            Notice::DetachNetwork { name } => self.containers.detach(&name).await,
+            Notice::Serving { name, serving } => {
+                self.asking.serve(&name, serving);
+                self.containers.serve(&name, serving);
+            }
+            Notice::DetachNetwork { name } => {
+                self.asking.forget(&name);
+                self.containers.detach(&name).await;
+            }
             Notice::AllAttached => self.containers.detach_unnamed().await,
             Notice::Resumed => {
                 (self.told_links, self.told_host_name) = (None, None);
@@ -289,5 +298,21 @@ impl Service {
             _ => {}
         }
         Ok(())
+    }
+    /// Attaches a container, now or when others have been asked.
+    async fn attach(&mut self, pending: Pending) -> Result<(), ServiceError> {
+        let awaited = Awaited { ipv4: self.awaits(true), ipv6: self.awaits(false) };
+        let Pending { wanted, namespace, answers } = &pending;
+        let name = wanted.name.clone();
+        let own = namespace.as_ref().and_then(|namespace| namespace.try_clone().ok());
+        let answer = match self.containers.attach(wanted.clone(), own, &self.table, awaited, answers).await {
+            Ok(Attached { addresses, resolv_conf }) => Request::NetworkAttached { name, addresses, resolv_conf },
+            Err(AttachError::Unasked(question)) => {
+                self.asking.begin(pending, question);
+                return Ok(());
+            }
+            Err(error) => Request::NetworkFailed { name, reason: report::chain(&error) },
+        };
+        Ok(self.init.send(answer, "to take a container's addresses").await?)
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use berth_control::message::Notice;
+use berth_control::message::{Notice, Request};
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
 use support::{Namespace, eventually, on, possible, try_run, wanted};
 
@@ -132,6 +132,35 @@ fn an_address_that_a_machine_outside_has_is_not_given() {
         (!shown.contains("tentative") || shown.contains("dadfailed")).then_some(shown)
     });
     assert!(shown.contains("dadfailed"), "{shown}");
+}
+
+#[test]
+fn nobody_waits_while_machines_outside_are_asked_about_the_address_of_another() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(site) = lan("macvlan", "bridge") else { return };
+    let mut service = site.start();
+    // The bridge is there then.
+    let first = container();
+    service.attach("first", &first, &[]).unwrap();
+    let (web, gone, near) = (container(), container(), container());
+    let on_lan = |name| on(wanted(name, &[]), &[("lan", "")]);
+    service.begin_to_attach(on_lan("gone"), &gone);
+    service.begin_to_attach(on_lan("web"), &web);
+    service.notify(Notice::DetachNetwork { name: "gone".into() }, &[]);
+    service.begin_to_attach(wanted("near", &[]), &near);
+    let mut attached = Vec::new();
+    service.wait("both", |request| {
+        if let Request::NetworkAttached { name, .. } = request {
+            attached.push(name.clone());
+        }
+        (attached.len() == 2).then_some(())
+    });
+    assert_eq!(attached, ["near", "web"]);
+    service.attach("last", &container(), &[]).unwrap();
+    let has_link = |namespace: &Namespace| namespace.ip("-o link").contains("eth0");
+    assert!(has_link(&web) && !has_link(&gone), "its answer came when it was gone");
 }
 
 #[test]

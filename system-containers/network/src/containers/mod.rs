@@ -35,6 +35,7 @@ use self::attachment::{Attachment, AttachmentStore, Cable};
 pub use self::listeners::Awaited;
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
+pub use self::outside::{Answers, Question};
 use self::ports::{PortError, Published, check_ports};
 use self::register::Register;
 use crate::dns::server::{Resolvers, Served};
@@ -75,6 +76,9 @@ pub enum AttachError {
         /// Who has it.
         owner: String,
     },
+    /// Machines outside have to be asked first.
+    #[error("nobody was asked who has {}", .0.address)]
+    Unasked(Question),
     /// A network.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -186,12 +190,16 @@ impl Containers {
     }
 
     /// Gives a container its networks and returns what it was given. For one that has them already, nothing changes.
+    ///
+    /// # Errors
+    /// [`AttachError::Unasked`] if `answers` does not have what is needed: with that it is to be tried again.
     pub async fn attach(
         &mut self,
         wanted: message::Attachment,
         namespace: Option<OwnedFd>,
         table: &LinkTable,
         awaited: Awaited,
+        answers: &Answers,
     ) -> Result<Attached, AttachError> {
         let namespace = namespace.ok_or(AttachError::NoNamespace)?;
         let inode = inode(&namespace)?;
@@ -221,7 +229,7 @@ impl Containers {
             }
             let internal = self.networks.get(network.as_str()).is_some_and(|network| network.settings.internal);
             way_out = way_out.or((!internal).then_some(index));
-            let cable = self.free_cable(&name, network.as_str(), membership, table).await?;
+            let cable = self.free_cable(&name, (network.as_str(), membership), table, answers)?;
             cables.push(self.with_service(cable, &wanted)?);
         }
         let done = self.set_up(Attachment { wanted, namespace: inode, cables, way_out, whole: false }, namespace).await;

@@ -1,27 +1,43 @@
 //! Addresses of containers on a link of the machine itself. Other machines there have addresses that nobody here has given,
-//! so each is asked about before a container gets it.
+//! so each is asked about before a container gets it. Nothing here waits for the answer: whoever attaches a container comes
+//! again with it.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use berth_config::Membership;
 
 use super::attachment::Cable;
 use super::{AttachError, Containers};
+use crate::dhcp::message::Mac;
 use crate::link::{Link, LinkTable, text_of};
-use crate::{arp, report};
+use crate::report;
 
 /// How many addresses are tried: with more that are taken, the network is given out by somebody else too.
 const MOST_TRIES: usize = 8;
 
+/// What the machines on a link are to be asked before a container gets an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The link's number.
+    pub link: u32,
+    /// The link's hardware address.
+    pub mac: Mac,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// Who has an address on the link with this number; `None` if nobody has.
+pub type Answers = BTreeMap<(u32, Ipv4Addr), Option<Mac>>;
+
 impl Containers {
     /// Chooses a container's addresses in a network, others than those of machines outside and than the machine's own.
-    pub(super) async fn free_cable(
+    pub(super) fn free_cable(
         &self,
         container: &str,
-        network: &str,
-        membership: &Membership,
+        (network, membership): (&str, &Membership),
         table: &LinkTable,
+        answers: &Answers,
     ) -> Result<Cable, AttachError> {
         let parent = self.networks.get(network).and_then(|network| network.settings.parent.as_ref());
         let parent = parent.and_then(|parent| table.by_name(parent.as_str()));
@@ -31,7 +47,7 @@ impl Containers {
         }
         for _ in 0..MOST_TRIES {
             let cable = self.cable(container, network, membership, &taken)?;
-            let Some(owner) = owner(parent, &cable).await else { return Ok(cable) };
+            let Some(owner) = owner(parent, &cable, answers)? else { return Ok(cable) };
             let address = IpAddr::V4(cable.ipv4);
             if membership.ipv4_address.is_some() {
                 return Err(AttachError::Outside { address, owner });
@@ -43,15 +59,14 @@ impl Containers {
     }
 }
 
-/// Who has the address that a container would get.
-async fn owner(parent: Option<&Link>, cable: &Cable) -> Option<String> {
-    let parent = parent.filter(|parent| parent.carrier)?;
-    match arp::port::ask(parent.index, parent.mac?, cable.ipv4).await {
-        // A switch that sends back what it hears, and the container's last run.
-        Ok(mac) => mac.filter(|mac| *mac != cable.mac).map(|mac| format!("the machine {} outside", text_of(mac))),
-        Err(error) => {
-            report::say(format_args!("{}: cannot ask who has {}: {error}", parent.name, cable.ipv4));
-            None
-        }
-    }
+/// Who has the address that a container would get, if that was asked.
+fn owner(parent: Option<&Link>, cable: &Cable, answers: &Answers) -> Result<Option<String>, AttachError> {
+    let Some((link, mac)) = parent.filter(|parent| parent.carrier).and_then(|it| Some((it.index, it.mac?))) else {
+        return Ok(None);
+    };
+    let question = Question { link, mac, address: cable.ipv4 };
+    let answer = answers.get(&(link, cable.ipv4)).ok_or(AttachError::Unasked(question))?;
+    // A switch that sends back what it hears, and the container's last run.
+    let other = answer.filter(|mac| *mac != cable.mac);
+    Ok(other.map(|mac| format!("the machine {} outside", text_of(mac))))
 }

@@ -9,6 +9,7 @@ use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
 use super::ServiceError;
+use super::asking::Answered;
 use crate::dhcp::port::Heard;
 use crate::host_link::Means;
 use crate::init::{Init, Message};
@@ -36,6 +37,7 @@ pub enum Happening {
     Heard(Heard),
     Heard6(dhcp6::port::Heard),
     HeardArp(arp::port::Heard),
+    Answered(Answered),
     Advertised(Vec<Advertised>),
     Corrected(Correction),
     Tick,
@@ -47,6 +49,7 @@ pub struct Sources<K> {
     heard: mpsc::Receiver<Heard>,
     heard6: mpsc::Receiver<dhcp6::port::Heard>,
     heard_arp: mpsc::Receiver<arp::port::Heard>,
+    answered: mpsc::Receiver<Answered>,
     advertisements: Listener,
     corrections: mpsc::Receiver<Correction>,
 }
@@ -56,6 +59,7 @@ pub struct Sources<K> {
 pub fn open(
     netlink: Netlink,
     leases: LeaseStore,
+    answered: mpsc::Receiver<Answered>,
 ) -> Result<
     (
         Sources<impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin>,
@@ -81,7 +85,7 @@ pub fn open(
         host_name,
         seed: random::number(),
     };
-    Ok((Sources { kernel, heard, heard6, heard_arp, advertisements, corrections }, means, time_servers))
+    Ok((Sources { kernel, heard, heard6, heard_arp, answered, advertisements, corrections }, means, time_servers))
 }
 
 impl<K, A> Sources<K>
@@ -96,6 +100,7 @@ where
             Some(heard) = self.heard.recv() => Happening::Heard(heard),
             Some(heard) = self.heard6.recv() => Happening::Heard6(heard),
             Some(heard) = self.heard_arp.recv() => Happening::HeardArp(heard),
+            Some(answered) = self.answered.recv() => Happening::Answered(answered),
             advertised = self.advertisements.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
             Some(correction) = self.corrections.recv() => Happening::Corrected(correction),
             () = until(deadline) => Happening::Tick,
