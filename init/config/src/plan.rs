@@ -85,7 +85,7 @@ impl Plan {
                 after.insert(name.clone(), container.clone());
             }
         }
-        let actions = actions((old, &before), (new, &after));
+        let actions = actions((old, &before), (new, &after), made);
         for (name, action) in actions {
             let changes = match (before.get(name), after.get(name)) {
                 (Some(old), Some(new)) => changes(old, new)?,
@@ -115,6 +115,7 @@ pub type Instances = BTreeMap<String, Container>;
 fn actions<'a>(
     (old, before): (&Configuration, &'a Instances),
     (new, after): (&Configuration, &'a Instances),
+    made: &Instances,
 ) -> BTreeMap<&'a str, Option<Action>> {
     let (networks_before, networks_after) = (old.networking(), new.networking());
     let networks = networks_after.changed_since(&networks_before);
@@ -132,7 +133,12 @@ fn actions<'a>(
     let mut actions: BTreeMap<&str, _> = names.map(|name| (name.as_str(), action(name))).collect();
     // Who is in the namespaces of one that ends follows it, and others follow that one.
     loop {
-        let ends = |name: &str| matches!(actions.get(name), Some(Some(Action::Recreate | Action::Restart)));
+        let ends = |name: &str| match actions.get(name) {
+            Some(Some(Action::Recreate | Action::Restart)) => true,
+            // One made by hand gives way to what is declared by its name.
+            Some(Some(Action::Create)) => made.contains_key(name),
+            _ => false,
+        };
         let follows = |container: &Container| container.targets().any(|(_, target)| ends(target.as_str()));
         let runs_on = |name: &str| matches!(actions.get(name), Some(None | Some(Action::Update)));
         let next = after.iter().find(|(name, container)| runs_on(name) && follows(container));
@@ -273,8 +279,9 @@ mod tests {
         assert_eq!(happens(&changed), restarted(&["job", "side", "web"]));
         assert_eq!(changed.untouched, [""; 0]);
         assert!(plan(&networks(1500)).is_empty());
-        let declared = plan(&(networks(1400) + &container("web", "")));
-        assert_eq!(happens(&declared)[2], ("web".to_owned(), Action::Create), "which takes the name");
+        let declared = plan(&(networks(1500) + &container("job", "")));
+        let expected = [("job".to_owned(), Action::Create), ("side".to_owned(), Action::Restart)];
+        assert_eq!(happens(&declared), expected, "which takes the name");
     }
 
     #[test]

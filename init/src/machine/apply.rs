@@ -148,8 +148,9 @@ impl Machine {
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
         match (self.put_in_force(*waiting.previous, waiting.locations), self.configuration.as_mut()) {
-            (Ok(_), Some(report)) => report.sources = waiting.sources,
-            (Ok(_), None) => {}
+            // An older program noted none.
+            (Ok(_), Some(report)) if !waiting.sources.is_empty() => report.sources = waiting.sources,
+            (Ok(_), _) => {}
             (Err(reason), _) => {
                 log::error!("{reason}");
                 self.facts.problems.push(reason);

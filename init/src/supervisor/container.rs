@@ -60,6 +60,13 @@ pub enum Goal {
     Remove,
 }
 
+impl Goal {
+    /// Whether it is to run, now or again.
+    pub fn goes_on(self) -> bool {
+        matches!(self, Self::Run | Self::Restart)
+    }
+}
+
 /// Where it is. Deadlines are on [`crate::clock`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum State {

@@ -142,8 +142,6 @@ impl Supervisor {
         let Some(made) = container.made.as_mut() else { return };
         made.begun = true;
         container.goal = Goal::Run;
-        (container.tried, container.late) = (false, false);
-        container.reason.clear();
         self.begin_anew(id);
     }
 
@@ -223,7 +221,7 @@ impl Supervisor {
     /// Those that run, which another configuration may start anew.
     pub fn running_made(&self) -> Instances {
         let made = self.containers.values().filter(|container| container.made.is_some());
-        let running = made.filter(|container| container.may_have_processes());
+        let running = made.filter(|container| container.may_have_processes() && container.goal.goes_on());
         running.filter_map(|container| Some((container.name.clone(), container.user()?.clone()))).collect()
     }
 

@@ -126,7 +126,9 @@ impl Supervisor {
         let changed = after.changed_since(before);
         let is_on_one = |container: &&Container| {
             let networks = container.user().map(berth_config::Container::memberships).unwrap_or_default();
-            container.network.is_some() && networks.iter().any(|(name, _)| changed.contains(name))
+            container.network.is_some()
+                && container.goal.goes_on()
+                && networks.iter().any(|(name, _)| changed.contains(name))
         };
         let ids: Vec<u32> = self.containers.values().filter(is_on_one).map(|container| container.id).collect();
         for id in ids {
@@ -163,7 +165,7 @@ fn serves(container: &Container) -> bool {
 #[cfg(test)]
 mod tests {
     use berth_control::channel::Channel;
-    use berth_control::message::ContainerState::{Declared, Starting, Stopping, Waiting};
+    use berth_control::message::ContainerState::{Declared, Starting, Stopped, Stopping, Waiting};
 
     use super::*;
     use crate::supervisor::world::{World, service};
@@ -188,6 +190,14 @@ mod tests {
         assert_eq!(world.state("side"), Stopping);
         world.end("side", 0);
         assert_eq!((world.state("side"), world.reason("side")), (Waiting, "waits for db"));
+        world.pass(std::time::Duration::from_secs(60));
+        world.run("db");
+        world.run("side");
+        let side = world.supervisor.find("side").unwrap().id;
+        world.supervisor.stop(side, Goal::Stop);
+        world.end("db", 1);
+        world.end("side", 0);
+        assert_eq!(world.state("side"), Stopped, "as it was told before db ended");
     }
 
     /// What `network` was told of containers since the last time.

@@ -91,7 +91,8 @@ impl Supervisor {
     /// A container has ended: those in its namespaces are without them, and start anew with it.
     pub(super) fn restart_sharers(&mut self, name: &str) {
         let shares = |container: &&Container| {
-            container.may_have_processes() && container.targets().any(|(_, target)| target.as_str() == name)
+            let is_to_go_on = container.may_have_processes() && container.goal.goes_on();
+            is_to_go_on && container.targets().any(|(_, target)| target.as_str() == name)
         };
         let sharers: Vec<u32> = self.containers.values().filter(shares).map(|container| container.id).collect();
         for id in sharers {

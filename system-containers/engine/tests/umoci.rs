@@ -282,15 +282,20 @@ fn links_lead_where_they_do_inside_the_image() {
         tar().symlink("magic", "/proc/self/root").file("magic/x", b"x"),
         tar().directory("d", 0o755).file("d/f", b"f").symlink("e", "/d").hard_link("g", "e/f").file("e/.wh.h", b""),
         tar().symlink("e", "tmp/../d").file("e/.wh..wh..opq", b"").file("e/new", b"n"),
-        // Only what is below has its target.
+        // From here on only what is below makes something of them.
+        tar().directory("d", 0o755).file("d/h", b"new").symlink("e", "/through").hard_link("g", "e/h"),
+        tar().directory("d", 0o755).file("d/h", b"new").hard_link("g", "through/h"),
         tar().symlink("e", "/d").hard_link("g", "e/h"),
     ];
-    let below = || tar().directory("outside", 0o711).directory("tmp", 0o1777).directory("d", 0o711).file("d/h", b"h");
-    let last = layers.len() - 1;
+    let below = || {
+        let folders = tar().directory("outside", 0o711).directory("tmp", 0o1777).directory("d", 0o711);
+        folders.file("d/h", b"h").symlink("through", "d")
+    };
+    let whole = layers.len() - 3;
     for (number, layer) in layers.into_iter().enumerate() {
         let layer = layer.finish();
         let forms = [("alone", vec![layer.clone()]), ("over", vec![below().finish(), layer])];
-        for (form, layers) in forms.into_iter().skip(usize::from(number == last)) {
+        for (form, layers) in forms.into_iter().skip(usize::from(number >= whole)) {
             let name = format!("{form}-{number}");
             machine.archive("made.tar", &support::oci_archive(&[support::Image::new(&name, layers)]));
             let made = machine.path("user-data/images/made.tar").display().to_string();

@@ -84,26 +84,40 @@ pub enum Group {
     Name(String),
 }
 
-const GROUP: &str = "a group such as \"video\" or 44";
+/// Text that is no further group.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GroupError {
+    /// It is no name either.
+    #[error(transparent)]
+    Name(#[from] UserError),
+    /// It is beyond what a container has.
+    #[error("{0} is above 65535, the highest group of a container")]
+    Number(String),
+}
 
-described!(Group, { "type": ["string", "number"], "description": format!("Takes {GROUP}.") });
+const GROUP: &str = "a group such as \"video\" or 44, up to 65535";
+
+described!(Group, {
+    "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0, "maximum": 65535 }],
+    "description": format!("Takes {GROUP}."),
+});
 
 impl FromStr for Group {
-    type Err = UserError;
+    type Err = GroupError;
 
-    fn from_str(text: &str) -> Result<Self, UserError> {
+    fn from_str(text: &str) -> Result<Self, GroupError> {
         let part = check(text)?;
         if !is_number(&part) {
             return Ok(Self::Name(part));
         }
-        part.parse().map(Self::Number).map_err(|_| UserError { text: part })
+        part.parse().map(Self::Number).map_err(|_| GroupError::Number(part))
     }
 }
 
 impl<'de> Deserialize<'de> for Group {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Text { expected: GROUP, scalars: true }.read(deserializer)?;
-        text.parse().map_err(|error: UserError| refusal(&error, GROUP))
+        text.parse().map_err(|error: GroupError| refusal(&error, GROUP))
     }
 }
 
@@ -119,6 +133,8 @@ mod tests {
         for text in ["65536", "-1", "\"\"", "\"a:b\""] {
             assert!(serde_json::from_str::<Group>(text).is_err(), "{text}");
         }
+        let error = "70000".parse::<Group>().unwrap_err().to_string();
+        assert_eq!(error, "70000 is above 65535, the highest group of a container");
     }
 
     #[test]

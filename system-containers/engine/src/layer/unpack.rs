@@ -202,18 +202,23 @@ impl Unpacker<'_> {
         if target == *path || name.is_empty() {
             return Err(missing());
         }
-        let found = match self.tree.open(&directory_of_target)? {
-            Some(directory) => match self.tree.existing(directory, &target)? {
-                Existing::Other => Some(directory),
-                Existing::Nothing => None,
-                Existing::Directory(_) | Existing::Whiteout => return Err(missing()),
-            },
-            None => None,
+        let mut own = self.tree.open(&directory_of_target)?;
+        let mut target = target.clone();
+        if own.is_none() {
+            // Links of the layers below may be on the way, and lead back into this one.
+            let directory = self.tree.resolve(&directory_of_target)?;
+            own = self.tree.open(&directory)?;
+            target = directory.join(name);
+        }
+        let found = match own.map(|directory| self.tree.existing(directory, &target)).transpose()? {
+            Some(Existing::Other) => own,
+            Some(Existing::Nothing) | None => None,
+            Some(Existing::Directory(_) | Existing::Whiteout) => return Err(missing()),
         };
         let directory = match found {
             Some(directory) => directory,
             None => {
-                let target = self.tree.resolve(&directory_of_target)?.join(name);
+                let target = self.tree.resolve(&target.split().0)?.join(name);
                 self.copy_up(&target)?.ok_or_else(missing)?
             }
         };
@@ -239,7 +244,7 @@ impl Unpacker<'_> {
     fn opaque(&mut self, directory: &EntryPath) -> Result<(), LayerError> {
         let directory = &self.tree.resolve(directory)?;
         // Only a directory of the layers below has something to hide.
-        if matches!(self.tree.lower()?.find(directory.as_bytes())?, Some(Found::Directory(_))) {
+        if matches!(self.tree.lower()?.find_without_links(directory)?, Some(Found::Directory(_))) {
             // The name below it is never used; it only says that the directory itself is wanted.
             let Some(directory) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
             self.tree.set_opaque(directory)?;
@@ -261,7 +266,7 @@ impl Unpacker<'_> {
             return Err(LayerError::Whiteout { path: path.to_string() });
         }
         let directory = &self.tree.resolve(directory)?;
-        let below = match self.tree.lower()?.find(directory.as_bytes())? {
+        let below = match self.tree.lower()?.find_without_links(directory)? {
             Some(Found::Directory(below)) => below.child(hidden)?,
             _ => None,
         };
