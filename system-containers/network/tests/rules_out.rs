@@ -4,7 +4,7 @@ mod support;
 
 use berth_control::message::Attachment;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
-use support::{eventually, on, possible, wanted};
+use support::{Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "dig"];
 /// The machine's own addresses on `front`.
@@ -14,6 +14,12 @@ const NETWORKS: &str = "[networks.side]\nallow = [{ network = 'front' }]\n\
 
 fn web(rules: &str) -> Attachment {
     ruled(on(wanted("web", &[port("", 8080, 80, "tcp")]), &[("front", "")]), rules)
+}
+
+/// The machine's address on a container's network.
+fn gateway_of(container: &Namespace, family: usize) -> String {
+    let routes = container.ip(["-4 route show default", "-6 route show default"][family]);
+    routes.split_whitespace().nth(2).unwrap().to_owned()
 }
 
 #[test]
@@ -130,20 +136,31 @@ fn a_network_says_where_to_beyond_it_its_containers_may() {
         return;
     }
     let networks = |rules: &str| format!("{NETWORKS}{rules}\n");
-    let site = Site::with(&networks("deny_out = [{ ports = [25] }]\nallow_out = [{ network = 'side' }]"));
+    let rules = networks("deny_out = [{ ports = [25] }]\nallow_out = [{ network = 'side' }]");
+    let site = Site::with(&format!("[network]\ninbound = [9000, '9001/udp']\n{rules}"));
     let mut service = site.start();
     let (near, namespace, far) = (joined(&mut service, "near", "front"), container(), container());
     let of_near = service.attach_as(on(wanted("near", &[]), &[("front", "")]), &near).unwrap();
     let of_far = service.attach_as(on(wanted("far", &[]), &[("side", "")]), &far).unwrap();
     service.attach_as(web(""), &namespace).unwrap();
-    let _servers = [(&near, 80), (&near, 25), (&far, 80), (&far, 25), (&site.outside, 80)]
+    let host = &site.machine.namespace;
+    let _servers = [(&near, 80), (&near, 25), (&far, 80), (&far, 25), (&site.outside, 80), (host, 9000)]
         .map(|(namespace, port)| serve(namespace, "TCP", port, "it"));
+    let _server = serve(host, "UDP", 9001, "it");
     let hears = |address: &str, port| ask(&namespace, "TCP", address, port).starts_with("it sees");
     for family in 0..2 {
         assert!(hears(&of_near[family], 80) && hears(&of_far[family], 80));
         assert!(is_shut(&namespace, &of_near[family], 25) && is_shut(&namespace, &of_far[family], 25));
         assert!(is_shut(&namespace, OUTSIDE[family], 80));
+        for gateway in [GATEWAYS[family], &gateway_of(&far, family)] {
+            assert!(is_shut(&namespace, gateway, 9000), "the machine, {gateway}");
+            assert!(is_silent(&namespace, gateway, 9001), "the machine, {gateway}");
+        }
     }
+    // Whatever address it gives itself.
+    namespace.ip("address add 10.9.0.77/24 dev eth0");
+    let question = "echo hello | socat -t1 -T1 - TCP:10.9.0.1:9000,bind=10.9.0.77,connect-timeout=1";
+    assert!(namespace.try_run(&format!("sh -c '{question}'")).stdout.is_empty(), "the machine, from another address");
     // One of its own takes the place of the network's.
     service.attach_as(web("allow_out = [{ address = '192.0.2.1/32' }]"), &namespace).unwrap();
     assert!(hears(OUTSIDE[0], 80) && is_shut(&namespace, &of_near[0], 80) && is_shut(&namespace, OUTSIDE[1], 80));

@@ -82,36 +82,38 @@ impl Sources<'_> {
         if direction == Direction::Out {
             rules.extend(to_resolver(network));
         }
-        rules.extend(own.1.iter().chain(common.1).flat_map(|peers| self.matches(peers, name, false)));
+        rules.extend(own.1.iter().chain(common.1).flat_map(|peers| self.matches(peers, (direction, name), false)));
         let allow = if own.0.is_empty() { common.0 } else { own.0 };
         if allow.is_empty() {
             return rules;
         }
         if own.0.is_empty() && !network.settings.isolated {
-            rules.extend(members(network, true).map(|peer| Rule { peer, ports: None, accept: true }));
+            let peers = members(network, true, spares_machine(direction, true));
+            rules.extend(peers.map(|peer| Rule { peer, ports: None, accept: true }));
         }
-        rules.extend(allow.iter().flat_map(|peers| self.matches(peers, name, true)));
+        rules.extend(allow.iter().flat_map(|peers| self.matches(peers, (direction, name), true)));
         rules.push(Rule { peer: Peer::Any, ports: None, accept: false });
         rules
     }
 
     /// One entry: every peer with every port, for who is on the network `here`. Nobody if the container that it names does
     /// not run.
-    fn matches(&self, peers: &Peers, here: &str, accept: bool) -> Vec<Rule> {
+    fn matches(&self, peers: &Peers, (direction, here): (Direction, &str), accept: bool) -> Vec<Rule> {
         let anybody = peers.container.is_none() && peers.network.is_none() && peers.address.is_none();
-        let named = if anybody { [Peer::Any].into() } else { self.peers(peers, here) };
+        let named =
+            if anybody { [Peer::Any].into() } else { self.peers(peers, here, spares_machine(direction, accept)) };
         let ports: Vec<_> =
             if peers.ports.is_empty() { vec![None] } else { peers.ports.iter().copied().map(Some).collect() };
         let with_ports = |peer: Peer| ports.iter().map(move |ports| Rule { peer: peer.clone(), ports: *ports, accept });
         named.into_iter().flat_map(with_ports).collect()
     }
 
-    fn peers(&self, peers: &Peers, here: &str) -> BTreeSet<Peer> {
+    fn peers(&self, peers: &Peers, here: &str, without_machine: bool) -> BTreeSet<Peer> {
         let mut named: BTreeSet<Peer> = peers.address.into_iter().map(Peer::Address).collect();
         if let Some(name) = &peers.network
             && let Some(network) = self.networks.get(name.as_str())
         {
-            named.extend(members(network, name.as_str() == here));
+            named.extend(members(network, name.as_str() == here, without_machine));
         }
         if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
             let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
@@ -139,9 +141,16 @@ fn alone(address: IpAddr) -> Option<Prefix> {
     Prefix::new(address, if address.is_ipv4() { 32 } else { 128 })
 }
 
-/// The containers of a network, for who is on the same or on another.
-fn members(network: &Network, is_here: bool) -> impl Iterator<Item = Peer> {
-    let subnets = [network.subnets.ipv4, network.subnets.ipv6].into_iter().map(Peer::Address);
+/// Whether what is for the machine itself is to be told from what is for containers: its address on a network is one of the
+/// network's, and to be allowed to reach these is not to be allowed to reach the machine.
+fn spares_machine(direction: Direction, accept: bool) -> bool {
+    accept && direction == Direction::Out
+}
+
+/// The containers of a network, for who is on the same or on another; `without_machine` if not the machine with them.
+fn members(network: &Network, is_here: bool, without_machine: bool) -> impl Iterator<Item = Peer> {
+    let peer = if without_machine { Peer::Beyond } else { Peer::Address };
+    let subnets = [network.subnets.ipv4, network.subnets.ipv6].into_iter().map(peer);
     subnets.chain(is_here.then_some(Peer::Bridge))
 }
 

@@ -108,6 +108,9 @@ pub enum Peer {
     Any,
     /// An address.
     Address(Prefix),
+    /// An address to which packets go out by a link: not the machine itself, whichever of its addresses is one of these. Only
+    /// where to a container may connect.
+    Beyond(Prefix),
     /// On the same bridge, whatever the address.
     Bridge,
     /// The container at the end of this link of the same bridge, whatever the address.
@@ -258,15 +261,17 @@ fn expressions(family: Family, direction: Direction, rule: &Rule) -> Option<Expr
     };
     match &rule.peer {
         Peer::Any => {}
-        Peer::Address(prefix) => {
+        Peer::Address(prefix) | Peer::Beyond(prefix) => {
             let (offset, length) = direction.reverse().own(prefix.address().is_ipv4());
             let mask = mask(prefix.length(), length);
             let loaded = of_family(family, prefix.address().is_ipv4()).payload(Header::Network, offset, length, FIRST);
             expressions = loaded.prefix(FIRST, &mask, &Bytes::new().address(prefix.address()).end());
+            if matches!(rule.peer, Peer::Beyond(_)) {
+                expressions = by_any_link(expressions, link);
+            }
         }
         Peer::Bridge | Peer::Link(_) if family == Family::Inet => return None,
-        // What is for the machine itself leaves by no link.
-        Peer::Bridge => expressions = expressions.meta(link, FIRST).differ(FIRST, &Bytes::new().link("").end()),
+        Peer::Bridge => expressions = by_any_link(expressions, link),
         Peer::Link(name) => {
             expressions = expressions.meta(link, FIRST).equal(FIRST, &Bytes::new().link(name).end());
         }
@@ -281,6 +286,11 @@ fn expressions(family: Family, direction: Direction, rule: &Rule) -> Option<Expr
         // Whether it may come in there is for others to say.
         (true, Direction::Out) => Verdict::Return,
     }))
+}
+
+/// What is for the machine itself leaves by no link.
+fn by_any_link(rule: Expressions, link: Meta) -> Expressions {
+    rule.meta(link, FIRST).differ(FIRST, &Bytes::new().link("").end())
 }
 
 fn mask(length: u8, bytes: u32) -> Vec<u8> {
