@@ -258,6 +258,16 @@ fn a_lease_of_another_link_is_forgotten() {
 }
 
 #[test]
+fn a_lease_of_the_last_time_is_confirmed_after_information_too() {
+    let mut site = Site::new();
+    site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
+    let question = sent(&site.step(Event::Want(Wanted::Information)));
+    site.answer(Kind::Reply, &question, &[]);
+    let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
+    assert_eq!((confirm.kind, confirm.addresses), (Kind::Confirm, vec![address(1)]));
+}
+
+#[test]
 fn a_lease_is_kept_but_not_with_each_renewal_of_a_short_one() {
     let mut site = Site::new();
     let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));

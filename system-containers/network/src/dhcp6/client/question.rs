@@ -44,7 +44,9 @@ impl Client {
     /// Sends the question of the present state and sets when to repeat it (RFC 8415, sections 7.6 and 15).
     pub(super) fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let ours = || -> Vec<Ipv6Addr> {
-            let last = self.held.as_ref().or(self.kept.as_ref());
+            // What is held may be information only.
+            let held = self.held.as_ref().filter(|held| !held.lease.addresses.is_empty());
+            let last = held.or(self.kept.as_ref());
             last.iter().flat_map(|held| &held.lease.addresses).map(|granted| granted.address).collect()
         };
         let lease_server = self.held.as_ref().map(|held| held.lease.server.clone());
