@@ -311,12 +311,14 @@ impl Client {
             }
             (State::Soliciting { .. }, Kind::Reply) if !message.rapid_commit => {}
             (State::Confirming { .. }, Kind::Reply) if message.status == Status::Success => self.use_kept(now, actions),
-            (State::Confirming { .. }, Kind::Reply) => {
+            (State::Confirming { .. }, Kind::Reply) if message.status == Status::NotOnLink => {
                 actions.push(Action::Report("the last DHCPv6 lease is of another link".to_owned()));
                 self.keep(None, actions);
                 actions.push(Action::Configure(Lease::default()));
                 self.begin(now, |exchange| State::Soliciting { exchange }, actions);
             }
+            // Another status says nothing about the link: somebody else may, or nobody does.
+            (State::Confirming { .. }, _) => {}
             (State::Informing { .. }, Kind::Reply) => self.inform(now, message, actions),
             (State::Requesting { server, .. }, _) if *server != message.server => {}
             (State::Renewing { .. }, _) if self.lease().is_some_and(|lease| lease.server != message.server) => {}

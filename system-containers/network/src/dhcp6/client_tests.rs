@@ -268,6 +268,17 @@ fn a_lease_of_the_last_time_is_confirmed_after_information_too() {
 }
 
 #[test]
+fn a_server_that_cannot_say_whose_link_it_is_takes_no_lease_away() {
+    let mut site = Site::new();
+    site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
+    let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
+    let unspecified = bytes(Kind::Reply, confirm.transaction, &[], &[(13, vec![0, 1])]);
+    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&unspecified, MAC).unwrap())));
+    assert_eq!(actions, []);
+    assert_eq!(configured(&site.answer(Kind::Reply, &confirm, &[])), Some(vec![address(1)]));
+}
+
+#[test]
 fn a_lease_is_kept_but_not_with_each_renewal_of_a_short_one() {
     let mut site = Site::new();
     let solicit = sent(&site.step(Event::Want(Wanted::Addresses)));
