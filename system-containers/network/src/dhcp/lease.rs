@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Route, ServerMessage, is_usable, mask_of};
+use crate::clock::is_plausible;
 use crate::leases::Keep;
 
 /// A lease that is shorter is taken for nonsense, in seconds: it could not be renewed in time on a busy machine.
@@ -92,16 +93,17 @@ impl Lease {
         })
     }
 
-    /// The same with its end, for a machine whose clock says `wall`, in seconds since 1970.
+    /// The same with its end, for a machine whose clock says `wall`, in seconds since 1970; not known where that is wrong.
     pub fn ending(&self, wall: u64) -> Self {
-        Self { ends: wall.saturating_add(self.lease_time.into()), ..self.clone() }
+        let is_known = is_plausible(wall) || self.lease_time == FOR_EVER;
+        Self { ends: if is_known { wall.saturating_add(self.lease_time.into()) } else { 0 }, ..self.clone() }
     }
 
-    /// For how long it goes on; nothing if it has ended, or if it would be longer than it ever was: the clock is wrong then.
+    /// For how long it goes on; nothing if it has ended, or if the clock is wrong, as where it would be longer than it ever was.
     pub fn left(&self, wall: u64) -> Duration {
         match self.ends.saturating_sub(wall) {
             _ if self.ends > 0 && self.lease_time == FOR_EVER => Duration::MAX,
-            left if left <= self.lease_time.into() => Duration::from_secs(left),
+            left if left <= self.lease_time.into() && is_plausible(wall) => Duration::from_secs(left),
             _ => Duration::ZERO,
         }
     }
@@ -154,6 +156,9 @@ mod tests {
     use crate::dhcp::message::Kind;
     use crate::dhcp::message::tests::server_bytes;
 
+    /// In 2027.
+    const NOW: u64 = 1_800_000_000;
+
     fn offer(address: [u8; 4], options: &[(u8, &[u8])]) -> Result<Lease, &'static str> {
         let bytes = server_bytes(Kind::Offer, 1, [2; 6], address, options);
         Lease::from_message(&ServerMessage::decode(&bytes).unwrap())
@@ -205,9 +210,16 @@ mod tests {
     fn a_lease_has_an_end_that_a_wrong_clock_does_not_move() {
         let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK]).unwrap();
         assert_eq!(lease.left(1000), Duration::ZERO, "nobody knows when it began");
-        let kept = lease.ending(1000);
-        assert_eq!((kept.left(1000), kept.left(4599)), (Duration::from_secs(3600), Duration::from_secs(1)));
-        assert_eq!((kept.left(4600), kept.left(9999), kept.left(0)), (Duration::ZERO, Duration::ZERO, Duration::ZERO));
+        let kept = lease.ending(NOW);
+        let seconds = Duration::from_secs;
+        assert_eq!((kept.left(NOW), kept.left(NOW + 3599)), (seconds(3600), seconds(1)));
+        assert_eq!((kept.left(NOW + 3600), kept.left(NOW + 9999), kept.left(0)), (seconds(0), seconds(0), seconds(0)));
+        assert_eq!(lease.ending(20).left(60), seconds(0), "days may have passed");
+        assert_eq!(
+            Lease { ends: 3620, ..lease.clone() }.left(60),
+            seconds(0),
+            "of a version that kept whatever there was"
+        );
         let endless = offer([10, 0, 0, 9], &[SERVER, (51, &[255; 4]), MASK]).unwrap().ending(1000);
         assert_eq!((endless.left(0), endless.left(u64::MAX)), (Duration::MAX, Duration::MAX));
         assert!(kept.configures_the_same(&lease));

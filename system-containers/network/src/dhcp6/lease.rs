@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Granted, ServerMessage};
+use crate::clock::is_plausible;
 use crate::leases::Keep;
 
 /// For ever, as servers say it (RFC 8415, section 7.7).
@@ -55,6 +56,10 @@ impl Lease {
         }
     }
 
+    fn is_endless(&self) -> bool {
+        self.addresses.iter().all(|granted| granted.valid == FOR_EVER && granted.preferred == FOR_EVER)
+    }
+
     /// Whether two leases come to the same addresses and names of the same server; their times may differ.
     pub fn configures_the_same(&self, other: &Self) -> bool {
         let timeless = |lease: &Self| {
@@ -95,14 +100,19 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// A lease whose times begin now, for a machine whose clock says `wall`, in seconds since 1970.
-    pub fn new(lease: Lease, wall: u64) -> Self {
-        Self { lease, since: wall }
+    /// A lease whose times begin now, for a machine whose clock says `wall`, in seconds since 1970; `None` if that is wrong, so
+    /// that nobody would know when the lease ends.
+    pub fn new(lease: Lease, wall: u64) -> Option<Self> {
+        (is_plausible(wall) || lease.is_endless()).then_some(Self { lease, since: wall })
     }
 
-    /// What is left of it; `None` if that is nothing, or if the clock is wrong: it began later than now.
+    /// What is left of it; `None` if that is nothing, or if the clock is or was wrong, as where it began later than now.
     pub fn left(&self, wall: u64) -> Option<Lease> {
-        let lease = self.lease.after(wall.checked_sub(self.since)?);
+        if self.lease.is_endless() {
+            return Some(self.lease.clone()).filter(|lease| !lease.addresses.is_empty());
+        }
+        let seconds = wall.checked_sub(self.since).filter(|_| is_plausible(wall) && is_plausible(self.since))?;
+        let lease = self.lease.after(seconds);
         (!lease.addresses.is_empty()).then_some(lease)
     }
 }
@@ -154,6 +164,9 @@ impl Held {
 mod tests {
     use super::*;
 
+    /// In 2027.
+    const NOW: u64 = 1_800_000_000;
+
     fn lease(valid: u32) -> Lease {
         let address = "2001:db8::1".parse().unwrap();
         let addresses = vec![Granted { address, preferred: valid / 2, valid }];
@@ -162,13 +175,18 @@ mod tests {
 
     #[test]
     fn of_a_kept_lease_there_is_what_is_left_and_nothing_where_the_clock_is_wrong() {
-        let kept = Kept::new(lease(1200), 1000);
-        let left = kept.left(1500).unwrap();
+        let then = NOW - 500;
+        let kept = Kept::new(lease(1200), then).unwrap();
+        let left = kept.left(NOW).unwrap();
         assert_eq!((left.addresses[0].preferred, left.addresses[0].valid), (100, 700));
         assert_eq!((left.renewal_time, left.rebinding_time), (0, 0));
         assert!(kept.lease.configures_the_same(&left));
-        assert_eq!((kept.left(2200), kept.left(u64::MAX), kept.left(999)), (None, None, None));
-        let endless = Lease { renewal_time: FOR_EVER, ..lease(FOR_EVER) };
-        assert_eq!(Kept::new(endless, 0).left(u64::from(u32::MAX) * 2).unwrap().renewal_time, FOR_EVER);
+        assert_eq!((kept.left(then + 1200), kept.left(u64::MAX), kept.left(then - 1)), (None, None, None));
+        // Of a version that kept whatever there was.
+        assert_eq!(Kept { since: 20, ..kept }.left(60), None, "days may have passed");
+        assert_eq!(Kept::new(lease(1200), 20), None);
+        let addresses = vec![Granted { preferred: FOR_EVER, ..lease(FOR_EVER).addresses[0] }];
+        let endless = Kept::new(Lease { addresses, ..lease(FOR_EVER) }, 20).unwrap();
+        assert!(endless.left(NOW).is_some() && endless.left(0).is_some());
     }
 }

@@ -120,8 +120,8 @@ impl HostLink {
 
     fn keep6(&self, lease: Option<Lease>, means: &Means) {
         let Some(mac) = self.dhcp6.as_ref().map(|port| port.client().mac()) else { return };
-        self.say_kept(match lease {
-            Some(lease) => means.leases.save(mac, &Kept::new(lease, clock::wall())),
+        self.say_kept(match lease.and_then(|lease| Kept::new(lease, clock::wall())) {
+            Some(kept) => means.leases.save(mac, &kept),
             None => means.leases.forget::<Kept>(mac),
         });
     }
