@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::UdpSocket;
+
 use berth_control::message::Attachment;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
 use support::{Namespace, eventually, on, possible, wanted};
@@ -169,4 +171,30 @@ fn a_network_says_where_to_beyond_it_its_containers_may() {
     eventually("they may again", || hears(OUTSIDE[1], 80).then_some(()));
     let shown = site.machine.namespace.run("nft list tables");
     assert!(shown.contains("table bridge berth"), "`side` still has rules: {shown}");
+}
+
+#[test]
+fn a_neighbour_that_asks_without_end_takes_no_answers_from_others() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    let (db, other, stranger) = (container(), container(), joined(&mut service, "stranger", "front"));
+    let rules = "allow = [{ container = 'web' }]\nallow_out = [{ network = 'front' }]";
+    let of_db = service.attach_as(ruled(on(wanted("db", &[]), &[("front", "")]), rules), &db).unwrap();
+    let of_other = service.attach_as(on(wanted("other", &[]), &[("front", "")]), &other).unwrap();
+    let _server = serve(&other, "UDP", 7000, "other");
+    // More than are followed at a time; nothing of it passes.
+    stranger.within(|| {
+        for port in 2000..60_000 {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            for to in [7001, 7002] {
+                socket.send_to(b"question", (of_db[0].as_str(), to)).unwrap();
+            }
+        }
+    });
+    for address in of_other {
+        assert!(ask(&db, "UDP", &address, 7000).starts_with("other sees"), "{address}");
+    }
 }

@@ -15,8 +15,10 @@
 //! set own4, own6     of the bridge's table: link . address of those with such a chain
 //! chain to/…         what a container may be sent, in order
 //! chain from/…       what it may send: dropped, or back to where other rules decide
-//! set flows4, flows6 of the bridge's table: what containers with rules have sent or were sent over UDP and the like, for its
-//!                    answers; not every kernel tracks connections on bridges
+//! set flows4, flows6 of the bridge's table: what containers with rules have sent over UDP and the like, for its answers; not
+//!                    every kernel tracks connections on bridges
+//! set asked4, asked6 of the bridge's table: the same of what those that may not send everything were sent: where a neighbour
+//!                    fills it, only their answers get lost
 //!
 //! forward (bridge)   later fragments, ICMP, all of TCP but the first packet of a connection, what answers a flow: accept;
 //!                    look up the link it comes from; note what containers with rules send and are sent; look up the link

@@ -7,6 +7,8 @@ use crate::nftables::ruleset::{TABLE, add};
 use crate::nftables::wire::{Attributes, Batch, Family, Kind};
 
 const FLOWS: [&str; 2] = ["flows4", "flows6"];
+/// Apart, as anybody can fill it: before the rules of who is asked, nobody knows what of it passes.
+const ASKED: [&str; 2] = ["asked4", "asked6"];
 /// How long an answer over UDP may take, in milliseconds: as long as the kernel's connection tracking waits.
 const FLOW_TIME: u64 = 120_000;
 const MOST_FLOWS: u32 = 65_536;
@@ -39,20 +41,22 @@ pub(super) fn make(batch: &mut Batch) {
     // What is neither IPv4 nor IPv6 passes: neighbours.
     let both = |rule: &dyn Fn(bool) -> Expressions| [true, false].map(rule);
     let of_family = |ipv4| of_family(Family::Bridge, ipv4);
-    let answers = |ipv4| flow(of_family(ipv4), ipv4, false).in_set(of(FLOWS, ipv4), false).verdict(Verdict::Accept);
-    let note = |rule, ipv4| flow(rule, ipv4, true).note(of(FLOWS, ipv4), FLOW_TIME);
+    let answers =
+        |sets, ipv4| flow(of_family(ipv4), ipv4, false).in_set(of(sets, ipv4), false).verdict(Verdict::Accept);
+    let (answers, answers_asked) = (|ipv4| answers(FLOWS, ipv4), |ipv4| answers(ASKED, ipv4));
+    let note = |rule, sets, ipv4| flow(rule, ipv4, true).note(of(sets, ipv4), FLOW_TIME);
     let comes_from = |ipv4| of_family(ipv4).meta(Meta::InputName, FIRST).decide(Direction::Out.links());
     let goes_to = |ipv4| of_family(ipv4).meta(Meta::OutputName, FIRST).decide(Direction::In.links());
-    let sent = |ipv4| note(of_family(ipv4).link_in(Meta::InputName, Direction::In.watched(), false), ipv4);
-    let asked = |ipv4| note(of_family(ipv4).link_in(Meta::OutputName, Direction::Out.watched(), false), ipv4);
+    let sent = |ipv4| note(of_family(ipv4).link_in(Meta::InputName, Direction::In.watched(), false), FLOWS, ipv4);
+    let asked = |ipv4| note(of_family(ipv4).link_in(Meta::OutputName, Direction::Out.watched(), false), ASKED, ipv4);
     let is_own = |ipv4| {
         let (offset, length) = Direction::Out.own(ipv4);
         let loaded = of_family(ipv4).meta(Meta::InputName, FIRST);
         let loaded = loaded.payload(Header::Network, offset, length, FIRST.after(16));
         loaded.in_set(of(OWN, ipv4), false).verdict(Verdict::Accept)
     };
-    let forward = [both(&answers), both(&comes_from), both(&sent), both(&asked), both(&goes_to)];
-    let input = [both(&answers), both(&is_own), both(&comes_from)];
+    let forward = [both(&answers), both(&answers_asked), both(&comes_from), both(&sent), both(&asked), both(&goes_to)];
+    let input = [both(&answers_asked), both(&is_own), both(&comes_from)];
     for (chain, rules) in [("forward", &forward[..]), ("input", &input[..])] {
         for rule in later().into_iter().chain(rules.iter().flatten().cloned()) {
             add(batch, chain, rule);
@@ -62,7 +66,7 @@ pub(super) fn make(batch: &mut Batch) {
     let to_link_local = of_family(false).payload(Header::Network, offset, 2, FIRST);
     let to_link_local = to_link_local.prefix(FIRST, &[0xff, 0xc0], &[0xfe, 0x80]);
     let to_link_local = to_link_local.link_in(Meta::OutputName, Direction::Out.watched(), false);
-    add(batch, "output", note(to_link_local, false));
+    add(batch, "output", note(to_link_local, ASKED, false));
 }
 
 fn sets(batch: &mut Batch) {
@@ -81,12 +85,14 @@ fn sets(batch: &mut Batch) {
     for (ipv4, address) in [(true, Part::Ipv4), (false, Part::Ipv6)] {
         Set { name: of(OWN, ipv4), key: &[Part::Link, address], value: &[] }.declare(batch, TABLE, next());
         let key = [address, address, Part::Protocol, Part::Port, Part::Port];
-        Set::declare_dynamic(batch, (TABLE, of(FLOWS, ipv4)), &key, next(), |set| {
-            number(set, 11, FLOW_TIME);
-            set.nested(9, |description| {
-                description.number(1, MOST_FLOWS);
+        for sets in [FLOWS, ASKED] {
+            Set::declare_dynamic(batch, (TABLE, of(sets, ipv4)), &key, next(), |set| {
+                number(set, 11, FLOW_TIME);
+                set.nested(9, |description| {
+                    description.number(1, MOST_FLOWS);
+                });
             });
-        });
+        }
     }
 }
 
