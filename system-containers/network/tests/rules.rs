@@ -4,7 +4,7 @@ mod support;
 
 use std::net::{SocketAddrV6, UdpSocket};
 
-use berth_control::message::Attachment;
+use berth_control::message::{Attachment, Notice};
 use support::site::{HOST, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
 use support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
 
@@ -263,4 +263,27 @@ fn what_is_sent_beyond_the_limit_waits() {
     let waited = counted.split("overlimits ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     assert!(waited.parse::<u64>().unwrap() > 0, "{counted}");
     drop(sink);
+}
+
+#[test]
+fn a_filter_that_somebody_has_taken_away_is_made_anew_for_the_next_container() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    let _before = db(&mut service, "");
+    let host = &site.machine.namespace;
+    for (rules, name) in [("allow = [{ container = 'other' }]", "web"), ("", "plain")] {
+        host.run("nft delete table inet berth");
+        let wanted = ruled(on(wanted(name, &[port("", 8090, 80, "tcp")]), &[("front", "")]), rules);
+        let namespace = container();
+        service.attach_as(wanted, &namespace).unwrap();
+        assert!(host.run("nft list ruleset").contains("table inet berth"));
+        service.notify(Notice::DetachNetwork { name: name.into() }, &[]);
+    }
+    eventually("nothing of them is left", || {
+        let shown = host.run("nft list ruleset");
+        (!shown.contains("to/front/web") && !shown.contains("8090")).then_some(())
+    });
 }

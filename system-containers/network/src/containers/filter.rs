@@ -19,10 +19,18 @@ impl Containers {
 
     /// Makes the packet filter's rules about containers those that follow from who is there.
     pub(super) fn watch_over(&mut self) {
-        if let Err(error) = self.published.guard(self.guard()) {
-            report::say(format_args!("change the rules of containers: {error}"));
-            self.set_up_filter();
+        if let Err(error) = self.guard_or_refill() {
+            report::say(format_args!("set up the packet filter: {error}"));
         }
+    }
+
+    /// The same; an error is that of making the whole table anew.
+    pub(super) fn guard_or_refill(&mut self) -> io::Result<()> {
+        self.published.guard(self.guard()).or_else(|error| {
+            // What there is is not known.
+            report::say(format_args!("change the rules of containers: {error}"));
+            self.refill()
+        })
     }
 
     pub(super) fn guard(&self) -> Guard {
@@ -33,12 +41,19 @@ impl Containers {
         Sources { attachments: &self.attachments, networks }.guard()
     }
 
-    /// Makes a service's ports lead to the containers that it has now.
-    pub(super) fn publish_or_refill(&mut self, service: &str) {
-        if let Err(error) = self.published.update(service, &self.attachments) {
-            // One element was not there, so nothing was done: the whole table is made anew.
+    /// Makes a service's ports lead to the containers that it has now; an error is that of making the whole table anew.
+    pub(super) fn publish_or_refill(&mut self, service: &str) -> io::Result<()> {
+        self.published.update(service, &self.attachments).or_else(|error| {
+            // One element was not there, so nothing was done.
             report::say(format_args!("change the ports of {service}: {error}"));
-            self.set_up_filter();
+            self.refill()
+        })
+    }
+
+    /// The same, where nobody waits for it.
+    pub(super) fn publish(&mut self, service: &str) {
+        if let Err(error) = self.publish_or_refill(service) {
+            report::say(format_args!("set up the packet filter: {error}"));
         }
     }
 

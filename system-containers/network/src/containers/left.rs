@@ -22,7 +22,7 @@ impl Containers {
         self.unnamed.remove(name);
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
-        self.publish_or_refill(&attachment.wanted.service);
+        self.publish(&attachment.wanted.service);
         self.watch_over();
         for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
             if let Err(error) = bridge::disconnect(&self.netlink, cable).await {

@@ -250,7 +250,7 @@ impl Containers {
         }
         let service = attachment.wanted.service.clone();
         self.attachments.insert(attachment);
-        self.publish_or_refill(&service);
+        self.publish(&service);
     }
 
     /// Who may connect to a container from now on, and where to it may.
@@ -272,10 +272,10 @@ impl Containers {
         self.store.save(&attachment).map_err(AttachError::Store)?;
         self.attachments.insert(attachment.clone());
         // Before it has a way to others, and they to it.
-        self.published.guard(self.guard()).map_err(AttachError::Filter)?;
+        self.guard_or_refill().map_err(AttachError::Filter)?;
         let inside = self.connect(&attachment, &namespace).await?;
         namespace::set_up(namespace, inside).await?;
-        self.published.update(&attachment.wanted.service, &self.attachments).map_err(AttachError::Filter)?;
+        self.publish_or_refill(&attachment.wanted.service).map_err(AttachError::Filter)?;
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
         attachment.enter(&mut self.resolvers.directory());
