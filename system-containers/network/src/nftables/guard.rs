@@ -309,3 +309,7 @@ fn of_family(family: Family, ipv4: bool) -> Expressions {
         (Family::Bridge, false) => rule.meta(Meta::EtherType, FIRST).equal(FIRST, &[0x86, 0xdd]),
     }
 }
+
+#[cfg(test)]
+#[path = "guard/tests.rs"]
+mod tests;

@@ -14,7 +14,6 @@ const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const REQUEST: u16 = 1;
-const ACKNOWLEDGE: u16 = 4;
 const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
@@ -23,7 +22,9 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const HEADER: usize = 16;
 /// Room for the rules of thousands of containers in one transaction.
-const SEND_BUFFER: usize = 4 << 20;
+const SEND_BUFFER: usize = 64 << 20;
+/// Room for what is answered to it: only errors.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// What tables are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Batch {
         self.family = family;
     }
 
-    /// Adds a message.
+    /// Adds a message, which is answered only if it fails: what thousands are answered with would not fit into the buffer.
     pub fn message(&mut self, kind: Kind, fill: impl FnOnce(&mut Attributes)) -> &mut Self {
         let mut attributes = Attributes::default();
         fill(&mut attributes);
@@ -151,7 +152,7 @@ impl Batch {
             Kind::NewRule => REQUEST | CREATE | APPEND,
             Kind::NewTable | Kind::NewChain | Kind::NewSet | Kind::NewElements => REQUEST | CREATE,
         };
-        self.append(SUBSYSTEM << 8 | kind as u16, flags | ACKNOWLEDGE, self.family as u8, 0, &attributes.bytes);
+        self.append(SUBSYSTEM << 8 | kind as u16, flags, self.family as u8, 0, &attributes.bytes);
         self
     }
 
@@ -187,7 +188,7 @@ impl Connection {
         let socket = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         socket::setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)?;
-        socket::setsockopt(&socket, sockopt::RcvBufForce, &SEND_BUFFER)?;
+        socket::setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         Ok(Self { socket })
     }
 
