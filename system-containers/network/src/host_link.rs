@@ -103,10 +103,10 @@ impl HostLink {
         this
     }
 
-    /// Does what changed settings say.
-    pub async fn reconfigure(&mut self, link: &Link, settings: LinkSettings, means: &Means) {
+    /// Does what changed settings say, if they are others than before.
+    pub async fn reconfigure(&mut self, link: &Link, settings: LinkSettings, means: &Means) -> bool {
         if self.settings == settings {
-            return;
+            return false;
         }
         for route in self.static_routes() {
             self.say(means.netlink.remove_route(&route).await);
@@ -139,6 +139,7 @@ impl HostLink {
             self.configure(&lease, means).await;
         }
         self.follow(link, means, crate::clock::now()).await;
+        true
     }
 
     async fn apply(&mut self, link: &Link, means: &Means) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 
-use super::{address_of, read};
+use super::{LinkTable, address_of, read};
 
 /// The address that a message is about, if the kernel has found another machine with it.
 pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
@@ -28,6 +28,16 @@ pub(super) fn note(taken: &mut BTreeSet<Ipv6Addr>, message: &AddressMessage, the
     }
 }
 
+impl LinkTable {
+    /// Nobody listens to routers on a link any more, or something else is wanted there: what the kernel has no more was theirs,
+    /// and it says nothing further of that.
+    pub fn forget_missed(&mut self, index: u32) {
+        if let Some(link) = self.links.get_mut(&index) {
+            link.taken.retain(|address| link.addresses.contains_key(&IpAddr::V6(*address)));
+        }
+    }
+}
+
 fn ipv6_of(message: &AddressMessage) -> Option<Ipv6Addr> {
     match address_of(message) {
         Some(IpAddr::V6(address)) => Some(address),
@@ -45,6 +55,7 @@ fn has(message: &AddressMessage, flag: AddressFlags) -> bool {
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::address::{AddressHeaderFlags, AddressProtocol};
+    use netlink_packet_route::link::LinkMessage;
 
     use super::*;
 
@@ -76,5 +87,22 @@ mod tests {
             }
             assert_eq!(!taken.is_empty(), expected, "{messages:?}");
         }
+    }
+
+    #[test]
+    fn an_address_of_a_router_is_forgotten_with_the_setting_and_one_that_is_there_is_not() {
+        let failed = AddressFlags::Tentative | AddressFlags::Dadfailed;
+        let mut of_router = message(failed, AddressProtocol::RouterAnnouncement);
+        let mut fixed = message(failed | AddressFlags::Permanent, AddressProtocol::Other(7));
+        fixed.attributes[0] = AddressAttribute::Address("2001:db8::7".parse().unwrap());
+        let mut link = LinkMessage::default();
+        (link.header.index, of_router.header.index, fixed.header.index) = (2, 2, 2);
+        let mut table = LinkTable::default();
+        table.update(&link);
+        table.update_address(&fixed);
+        table.remove_address(&of_router);
+        assert_eq!(table.find(2).unwrap().taken.len(), 2);
+        table.forget_missed(2);
+        assert_eq!(table.find(2).unwrap().taken, ["2001:db8::7".parse().unwrap()].into());
     }
 }

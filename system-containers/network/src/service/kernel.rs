@@ -113,11 +113,14 @@ impl Service {
         let is_known = self.network.is_some();
         match (self.links.get_mut(&index), settings) {
             (Some(host_link), Some(settings)) => {
-                host_link.reconfigure(link, settings, &self.means).await;
+                let changed = host_link.reconfigure(link, settings, &self.means).await;
                 if is_known {
                     host_link.take_up(link, &self.means).await;
                 }
                 host_link.follow(link, &self.means, clock::now()).await;
+                if changed {
+                    self.table.forget_missed(index);
+                }
             }
             (Some(_), None) => {
                 self.links.remove(&index);
