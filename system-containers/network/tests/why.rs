@@ -4,7 +4,7 @@ mod support;
 
 use berth_control::message::{Link, Request};
 use support::router::Router;
-use support::{Machine, Namespace, possible};
+use support::{Machine, Namespace, Running, possible};
 
 #[test]
 fn an_entry_that_fits_no_card_says_so_and_names_the_cards_and_a_card_without_an_entry_does() {
@@ -54,12 +54,7 @@ fn an_address_of_ipv6_that_another_machine_has_is_named_until_the_link_has_anoth
     service.wait_ready();
     service.wait_lack("eth0", &["another machine has the address 2001:db8::2"]);
     service.apply(&fixed("2001:db8::3"));
-    service.wait("nothing is missing", |request| match request {
-        Request::Links { links } => {
-            links.iter().any(|link| link.name == "eth0" && link.missing.is_empty()).then_some(())
-        }
-        _ => None,
-    });
+    wait_whole(&mut service);
     // One that is made of what a router says, which the kernel takes away.
     let shown = machine.namespace.ip("-o -6 address show dev eth0 scope link");
     let own = shown.split_whitespace().find(|word| word.starts_with("fe80::")).unwrap();
@@ -67,4 +62,16 @@ fn an_address_of_ipv6_that_another_machine_has_is_named_until_the_link_has_anoth
     router.namespace.ip(&format!("address add {made}/64 dev lan0 nodad"));
     let _advertising = router.advertise("MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd77:1:2:3::/64 { };");
     service.wait_lack("eth0", &["another machine has the address fd77:1:2:3:"]);
+    // Nobody listens to the router any more.
+    service.apply(&format!("{}ipv6 = 'static'\n", fixed("2001:db8::3")));
+    wait_whole(&mut service);
+}
+
+fn wait_whole(service: &mut Running) {
+    service.wait("nothing is missing", |request| match request {
+        Request::Links { links } => {
+            links.iter().any(|link| link.name == "eth0" && link.missing.is_empty()).then_some(())
+        }
+        _ => None,
+    });
 }
