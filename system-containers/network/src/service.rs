@@ -304,8 +304,13 @@ impl Service {
         let awaited = Awaited { ipv4: self.awaits(true), ipv6: self.awaits(false) };
         let Pending { wanted, namespace, answers } = &pending;
         let name = wanted.name.clone();
-        let own = namespace.as_ref().and_then(|namespace| namespace.try_clone().ok());
-        let answer = match self.containers.attach(wanted.clone(), own, &self.table, awaited, answers).await {
+        // Who asks others first needs it again.
+        let own = namespace.as_ref().map(OwnedFd::try_clone).transpose().map_err(AttachError::Keep);
+        let attached = match own {
+            Ok(own) => self.containers.attach(wanted.clone(), own, &self.table, awaited, answers).await,
+            Err(error) => Err(error),
+        };
+        let answer = match attached {
             Ok(Attached { addresses, resolv_conf }) => Request::NetworkAttached { name, addresses, resolv_conf },
             Err(AttachError::Unasked(question)) => {
                 self.asking.begin(pending, question);

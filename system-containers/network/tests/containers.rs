@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use berth_control::message::Notice;
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, eventually, on, possible, wanted};
+use support::{Machine, Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -258,4 +258,25 @@ fn a_hundred_containers_need_no_more_rules_than_one() {
     }
     let rules = site.machine.namespace.run("nft list chain inet berth publish");
     assert_eq!(rules.matches("dnat").count(), 8, "{rules}");
+}
+
+#[test]
+fn without_a_free_descriptor_a_container_is_told_so() {
+    if !possible(&["ip", "nft", "prlimit"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let mut service = machine.start();
+    service.wait_ready();
+    let pid = service.program.child.id();
+    // Room for the one that comes with the container.
+    let taken: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let free = (0..).find(|number: &u32| !taken.contains(&number.to_string())).unwrap();
+    let second = (free + 1..).find(|number| !taken.contains(&number.to_string())).unwrap();
+    support::run(&format!("prlimit --pid {pid} --nofile={second}"));
+    let error = service.attach("web", &Namespace::new(), &[]).unwrap_err();
+    assert!(error.contains("Too many open files"), "{error}");
 }

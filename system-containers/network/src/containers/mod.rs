@@ -54,6 +54,9 @@ pub enum AttachError {
     /// PID 1 sent no descriptor.
     #[error("its network namespace is missing")]
     NoNamespace,
+    /// No further descriptor is to be had.
+    #[error("keep its network namespace")]
+    Keep(#[source] io::Error),
     /// All addresses are in use.
     #[error("no address is left in network {network}")]
     NoAddress {
