@@ -278,7 +278,7 @@ impl Service {
             Notice::AttachNetwork(wanted) => {
                 let namespace = descriptors.into_iter().next();
                 self.asking.forget(&wanted.name);
-                self.attach(Pending { wanted: *wanted, namespace, answers: Answers::new() }).await?;
+                self.attach(Pending { wanted: *wanted, namespace, answers: Answers::default() }).await?;
             }
             Notice::Serving { name, serving } => {
                 self.asking.serve(&name, serving);

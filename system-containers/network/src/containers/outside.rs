@@ -27,8 +27,27 @@ pub struct Question {
     pub address: Ipv4Addr,
 }
 
-/// Who has an address on the link with this number; `None` if nobody has.
-pub type Answers = BTreeMap<(u32, Ipv4Addr), Option<Mac>>;
+/// What was answered for a container so far.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Who has an address on the link with this number; `None` if nobody has.
+    owners: BTreeMap<(u32, Ipv4Addr), Option<Mac>>,
+    /// The last one, of which nothing was said before.
+    newest: Option<(u32, Ipv4Addr)>,
+}
+
+impl Answers {
+    /// Notes the answer to a question.
+    pub fn insert(&mut self, question: Question, owner: Option<Mac>) {
+        let asked = (question.link, question.address);
+        self.owners.insert(asked, owner);
+        self.newest = Some(asked);
+    }
+
+    fn is_newest(&self, link: u32, address: Ipv4Addr) -> bool {
+        self.newest == Some((link, address))
+    }
+}
 
 impl Containers {
     /// Chooses a container's addresses in a network, others than those of machines outside and than the machine's own.
@@ -52,7 +71,10 @@ impl Containers {
             if membership.ipv4_address.is_some() {
                 return Err(AttachError::Outside { address, owner });
             }
-            report::say(format_args!("{container} does not get {address} in {network}: {owner} has it"));
+            // All of before are found taken again each time.
+            if parent.is_some_and(|parent| answers.is_newest(parent.index, cable.ipv4)) {
+                report::say(format_args!("{container} does not get {address} in {network}: {owner} has it"));
+            }
             taken.insert(address);
         }
         Err(AttachError::NoAddress { network: network.to_owned() })
@@ -65,8 +87,25 @@ fn owner(parent: Option<&Link>, cable: &Cable, answers: &Answers) -> Result<Opti
         return Ok(None);
     };
     let question = Question { link, mac, address: cable.ipv4 };
-    let answer = answers.get(&(link, cable.ipv4)).ok_or(AttachError::Unasked(question))?;
+    let answer = answers.owners.get(&(link, cable.ipv4)).ok_or(AttachError::Unasked(question))?;
     // A switch that sends back what it hears, and the container's last run.
     let other = answer.filter(|mac| *mac != cable.mac);
     Ok(other.map(|mac| format!("the machine {} outside", text_of(mac))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_answer_is_news() {
+        let [first, second] = [1, 2].map(|last| Ipv4Addr::new(192, 0, 2, last));
+        let mut answers = Answers::default();
+        assert!(!answers.is_newest(2, first));
+        for address in [first, second] {
+            answers.insert(Question { link: 2, mac: [2; 6], address }, Some([3; 6]));
+            assert!(answers.is_newest(2, address) && !answers.is_newest(3, address));
+        }
+        assert!(!answers.is_newest(2, first) && answers.owners.len() == 2);
+    }
 }

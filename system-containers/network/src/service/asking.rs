@@ -74,7 +74,7 @@ impl Asking {
             return None;
         }
         let (mut pending, ..) = self.pending.remove(&container)?;
-        pending.answers.insert((question.link, question.address), owner);
+        pending.answers.insert(question, owner);
         Some(pending)
     }
 
