@@ -11,9 +11,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
 };
-use netlink_packet_route::link::{
-    InfoBondPort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MiiStatus,
-};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
 pub use self::routers::Routers;
 use self::routers::{described_flags, notified_flags};
@@ -45,9 +43,6 @@ pub struct Link {
     pub kind: Option<String>,
     /// The bridge or bond it belongs to.
     pub controller: Option<u32>,
-    /// Whether the bond it belongs to sends nothing through it: no carrier, a card without a speed where the mode needs one,
-    /// a silent ARP target (the kernel's Documentation/networking/bonding.rst).
-    pub left_out: bool,
     /// Whether it is set up.
     pub up: bool,
     /// Whether frames can pass.
@@ -100,13 +95,12 @@ impl Link {
                 LinkAttribute::AfSpecUnspec(specification) => {
                     link.routers = described_flags(specification).map_or(Routers::Nothing, Routers::from_flags);
                 }
-                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| match info {
-                    LinkInfo::Kind(kind) => link.kind = Some(kind_name(kind)),
-                    LinkInfo::PortData(InfoPortData::BondPort(facts)) => {
-                        link.left_out = facts.contains(&InfoBondPort::MiiStatus(MiiStatus::Down));
-                    }
-                    _ => {}
-                }),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                        _ => None,
+                    });
+                }
                 _ => {}
             }
         }
@@ -255,20 +249,6 @@ impl LinkTable {
         self.told.clear();
     }
 
-    /// What a bond does not use, said of its port or of the bond itself.
-    pub fn left_out(&self, link: &Link) -> Option<String> {
-        if link.carrier && link.left_out {
-            let bond = link.controller.and_then(|bond| self.find(bond)).map_or("its bond", |bond| &bond.name);
-            return Some(format!(
-                "{bond} does not use it: does the card tell its speed, and does every ARP target answer?"
-            ));
-        }
-        let mut ports = self.iter().filter(|port| port.controller == Some(link.index)).peekable();
-        let is_cut_off =
-            link.kind.as_deref() == Some("bond") && ports.peek().is_some() && ports.all(|port| port.left_out);
-        is_cut_off.then(|| "it uses none of its ports; `berth why link` tells more of each".to_owned())
-    }
-
     /// What PID 1 is told: every link but loopback and our own. `missing` says what one lacks.
     pub fn summary(&self, missing: impl Fn(&Link) -> Vec<String>) -> Vec<message::Link> {
         let described = self.told.iter().filter_map(|index| self.links.get(index));
@@ -345,18 +325,6 @@ mod tests {
         assert!(!table.find(2).unwrap().carrier);
         table.update(&link_message(2, "eth0", LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running));
         assert!(table.find(2).unwrap().carrier);
-    }
-
-    #[test]
-    fn a_bond_says_which_ports_it_leaves_out() {
-        for (status, left_out) in [(MiiStatus::Down, true), (MiiStatus::Up, false), (MiiStatus::GoingBack, false)] {
-            let mut message = link_message(2, "eth0", LinkFlags::Up);
-            let facts = InfoPortData::BondPort(vec![InfoBondPort::MiiStatus(status)]);
-            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::PortData(facts)]));
-            let mut table = LinkTable::default();
-            table.update(&message);
-            assert_eq!(table.find(2).unwrap().left_out, left_out);
-        }
     }
 
     #[test]

@@ -135,10 +135,6 @@ fn every_kind(bench: &Bench) -> Result<()> {
         let found = machine.guest.read(&format!("{folder}/{file}"))?;
         ensure!(found.trim() == *expected, "{file} of {mode} is {found:?}");
     }
-    // 802.3ad needs a speed, and a dummy has none.
-    for (link, reason) in [("a4", "bond4 does not use it"), ("bond4", "it uses none of its ports")] {
-        machine.guest.shell(&format!("until berth why link {link} | grep '{reason}'; do usleep 100000; done"))?;
-    }
     for (link, kind) in [("wg0", "wireguard"), ("bond0", "bond")] {
         let facts = machine.guest.read(&format!("/sys/class/net/{link}/uevent"))?;
         ensure!(facts.contains(&format!("DEVTYPE={kind}\n")), "{link} is no {kind}: {facts}");
