@@ -73,7 +73,8 @@ pub fn arguments(builder: &Builder, disk: &Path, sockets: &Sockets<'_>) -> Resul
         arguments.pair("-netdev", netdev);
         let model = match nic.model {
             // Without a speed 802.3ad takes no card.
-            Model::Virtio => "virtio-net-pci,speed=1000,duplex=full",
+            Model::Virtio if matches!(nic.cable, Cable::Wire { .. }) => "virtio-net-pci,speed=1000,duplex=full",
+            Model::Virtio => "virtio-net-pci",
             Model::E1000 => "e1000",
         };
         let slot = nic.slot.map(|slot| format!(",addr={slot:#x}")).unwrap_or_default();
