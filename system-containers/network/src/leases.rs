@@ -108,6 +108,7 @@ mod tests {
         store.forget::<Number>([2; 6]).unwrap();
         assert_eq!(store.load::<Number>([2; 6]), None);
     }
+
     #[test]
     fn a_lease_is_written_down_where_it_ends_earlier_or_much_later() {
         let seconds = Duration::from_secs;

@@ -192,7 +192,7 @@ impl LinkTable {
             link.taken = before.taken;
             if !link.carrier {
                 // It may be another link next time. The kernel does not look again for what it still has.
-                link.taken.retain(|address| link.addresses.contains_key(&IpAddr::V6(*address)));
+                link.forget_missed();
             }
         }
         if link.loopback || link.is_own() {

@@ -299,6 +299,7 @@ impl Service {
         }
         Ok(())
     }
+
     /// Attaches a container, now or when others have been asked.
     async fn attach(&mut self, pending: Pending) -> Result<(), ServiceError> {
         let awaited = Awaited { ipv4: self.awaits(true), ipv6: self.awaits(false) };

@@ -198,31 +198,36 @@ impl Unpacker<'_> {
             path: path.to_string(),
             target: String::from_utf8_lossy(&entry.link).into_owned(),
         };
-        let (directory_of_target, name) = target.split();
+        let (directory, name) = target.split();
         if target == *path || name.is_empty() {
             return Err(missing());
         }
-        let mut own = self.tree.open(&directory_of_target)?;
-        let mut target = target.clone();
-        if own.is_none() {
-            // Links of the layers below may be on the way, and lead back into this one.
-            let directory = self.tree.resolve(&directory_of_target)?;
-            own = self.tree.open(&directory)?;
-            target = directory.join(name);
-        }
-        let found = match own.map(|directory| self.tree.existing(directory, &target)).transpose()? {
-            Some(Existing::Other) => own,
-            Some(Existing::Nothing) | None => None,
-            Some(Existing::Directory(_) | Existing::Whiteout) => return Err(missing()),
-        };
-        let directory = match found {
+        let directory = match self.own_target(&target, missing)? {
             Some(directory) => directory,
             None => {
-                let target = self.tree.resolve(&target.split().0)?.join(name);
-                self.copy_up(&target)?.ok_or_else(missing)?
+                // Links of the layers below may be on the way, and lead back into this one.
+                let target = self.tree.resolve(&directory)?.join(name);
+                match self.own_target(&target, missing)? {
+                    Some(directory) => directory,
+                    None => self.copy_up(&target)?.ok_or_else(missing)?,
+                }
             }
         };
         if self.tree.link(directory, name, parent, path)? { Ok(()) } else { Err(missing()) }
+    }
+
+    /// The directory of this layer that has a hard link's target; `None` if this layer says nothing of it.
+    fn own_target(
+        &self,
+        target: &EntryPath,
+        missing: impl Fn() -> LayerError,
+    ) -> Result<Option<DirectoryId>, LayerError> {
+        let Some(directory) = self.tree.open(&target.split().0)? else { return Ok(None) };
+        match self.tree.existing(directory, target)? {
+            Existing::Other => Ok(Some(directory)),
+            Existing::Nothing => Ok(None),
+            Existing::Directory(_) | Existing::Whiteout => Err(missing()),
+        }
     }
 
     /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.

@@ -246,13 +246,19 @@ fn a_lease_of_the_last_time_is_used_to_its_end_while_nobody_answers() {
     assert_eq!((solicit.kind, solicit.addresses), (Kind::Solicit, vec![address(1)]));
 }
 
-#[test]
-fn a_lease_of_another_link_is_forgotten() {
+/// A kept lease was to be confirmed, and the answer had this status: the question, and what followed.
+fn confirmed_with(status: u8) -> (Site, ClientMessage, Vec<Action>) {
     let mut site = Site::new();
     site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
     let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
-    let refusal = bytes(Kind::Reply, confirm.transaction, &[], &[(13, vec![0, 4])]);
-    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&refusal, MAC).unwrap())));
+    let answer = bytes(Kind::Reply, confirm.transaction, &[], &[(13, vec![0, status])]);
+    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&answer, MAC).unwrap())));
+    (site, confirm, actions)
+}
+
+#[test]
+fn a_lease_of_another_link_is_forgotten() {
+    let (_, _, actions) = confirmed_with(4);
     assert!(actions.contains(&Action::Forget), "{actions:?}");
     assert_eq!((sent(&actions).kind, sent(&actions).addresses), (Kind::Solicit, Vec::new()));
 }
@@ -269,11 +275,7 @@ fn a_lease_of_the_last_time_is_confirmed_after_information_too() {
 
 #[test]
 fn a_server_that_cannot_say_whose_link_it_is_takes_no_lease_away() {
-    let mut site = Site::new();
-    site.client = Client::new(MAC, 7).with_kept(kept(1000), site.now);
-    let confirm = sent(&site.step(Event::Want(Wanted::Addresses)));
-    let unspecified = bytes(Kind::Reply, confirm.transaction, &[], &[(13, vec![0, 1])]);
-    let actions = site.step(Event::Received(Box::new(ServerMessage::decode(&unspecified, MAC).unwrap())));
+    let (mut site, confirm, actions) = confirmed_with(1);
     assert_eq!(actions, []);
     assert_eq!(configured(&site.answer(Kind::Reply, &confirm, &[])), Some(vec![address(1)]));
 }

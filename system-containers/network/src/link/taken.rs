@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 
-use super::{LinkTable, address_of, read};
+use super::{Link, LinkTable, address_of, read};
 
 /// The address that a message is about, if the kernel has found another machine with it.
 pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
@@ -33,8 +33,15 @@ impl LinkTable {
     /// and it says nothing further of that.
     pub fn forget_missed(&mut self, index: u32) {
         if let Some(link) = self.links.get_mut(&index) {
-            link.taken.retain(|address| link.addresses.contains_key(&IpAddr::V6(*address)));
+            link.forget_missed();
         }
+    }
+}
+
+impl Link {
+    /// Leaves only what the kernel still has, and may use again.
+    pub(super) fn forget_missed(&mut self) {
+        self.taken.retain(|address| self.addresses.contains_key(&IpAddr::V6(*address)));
     }
 }
 
