@@ -157,6 +157,15 @@ impl Merged {
         Ok((!parts.is_empty()).then_some(MergedDirectory { parts }))
     }
 
+    /// The file of the uppermost layer whose inode has this number, also one that has no name; none if it is no file.
+    pub fn file(&self, number: u64) -> Result<Option<Item>, MergedError> {
+        let Some(image) = self.layers.first() else { return Ok(None) };
+        let place = Place::of_number(number);
+        let inode = image.inode(place).map_err(failed("open", b"a file"))?;
+        let image = Arc::clone(image);
+        Ok((inode.kind == Kind::File).then_some(Item { image, place, inode }))
+    }
+
     /// What a path of the image is, symbolic links in it followed (the last one too) as if the image were the root.
     pub fn find(&self, path: &[u8]) -> Result<Option<Found>, MergedError> {
         self.walk(path, true)

@@ -12,6 +12,16 @@ use super::log::Log;
 pub struct Place(pub(super) u64);
 
 impl Place {
+    /// As it is written down elsewhere.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// What was written down.
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// In bytes from the image's beginning.
     pub(super) fn offset(self) -> u64 {
         self.0 * SLOT

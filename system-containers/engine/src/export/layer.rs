@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::ExportError;
 use crate::digest::{Digest, Hasher};
-use crate::layer::{EntryPath, Piece, Pieces};
+use crate::layer::{EntryPath, Kept, Piece, Pieces};
 use crate::merged::{Found, Item, Merged};
 use crate::store::Store;
 use crate::tar::Segment;
@@ -32,38 +32,45 @@ pub fn write(store: &Store, chain: &[Digest], diff_id: Digest, target: &mut dyn 
     let Some(id) = chain.last() else { return Ok(()) };
     let broken = |source| ExportError::Record { diff_id, source };
     let mut pieces = Pieces::new(store.record(*id).map_err(broken)?);
-    // A file's name may lead through directories that are links below.
     let merged = store.merged(chain)?;
     let mut hasher = Hasher::default();
     let mut put = |bytes: &[u8]| {
         hasher.update(bytes);
         target.write_all(bytes).map_err(ExportError::Write)
     };
-    let mut open: Option<(Vec<u8>, Item)> = None;
+    let mut open: Option<(Kept, Item)> = None;
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Some(piece) = pieces.next_piece().map_err(broken)? {
-        let (path, part) = match piece {
+        let (kept, part) = match piece {
             Piece::Bytes(bytes) => {
                 put(&bytes)?;
                 continue;
             }
-            Piece::Part { path, part } => (path, part),
+            Piece::Part { file, part } => (file, part),
         };
-        let changed = |path: &[u8]| ExportError::Content { path: String::from_utf8_lossy(path).into_owned(), diff_id };
-        let file = match open.take().filter(|(known, _)| *known == path) {
+        let changed = ExportError::Content { diff_id };
+        let file = match open.take().filter(|(known, _)| *known == kept) {
             Some((_, file)) => file,
-            None => find(&merged, &path)?.ok_or_else(|| changed(&path))?,
+            None => match find(&merged, &kept)? {
+                Some(file) => file,
+                None => return Err(changed),
+            },
         };
-        copy(&file, part, &mut buffer, &mut put)?.map_err(|_| changed(&path))?;
-        open = Some((path, file));
+        copy(&file, part, &mut buffer, &mut put)?.map_err(|Short| changed)?;
+        open = Some((kept, file));
     }
     let found = hasher.finish();
     if found == diff_id { Ok(()) } else { Err(ExportError::Digest { diff_id, found }) }
 }
 
-fn find(merged: &Merged, path: &[u8]) -> Result<Option<Item>, ExportError> {
+fn find(merged: &Merged, kept: &Kept) -> Result<Option<Item>, ExportError> {
+    let path = match kept {
+        Kept::Inode(number) => return Ok(merged.file(*number)?),
+        Kept::Path(path) => path,
+    };
     // It was parsed when it was unpacked.
     let Ok(path) = EntryPath::parse(path) else { return Ok(None) };
+    // Its name may lead through directories that are links below.
     let (directory, name) = path.split();
     let Some(Found::Directory(directory)) = merged.find(directory.as_bytes())? else { return Ok(None) };
     Ok(directory.own_child(name)?)

@@ -38,10 +38,8 @@ pub enum ExportError {
         source: std::io::Error,
     },
     /// A file of the layer is gone or shorter than it was.
-    #[error("{path} of the layer {diff_id} is not as it was unpacked; remove the image and pull or import it again")]
+    #[error("a file of the layer {diff_id} is not as it was unpacked; remove the image and pull or import it again")]
     Content {
-        /// The file.
-        path: String,
         /// The layer.
         diff_id: Digest,
     },

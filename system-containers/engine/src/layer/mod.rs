@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 pub use lower::Lower;
 pub use path::{EntryPath, PathError};
-pub use record::{Piece, Pieces, Recorder};
+pub use record::{Kept, Piece, Pieces, Recorder};
 pub(crate) use tree::{failed, file_failed};
 pub use unpack::{Limits, Summary, Target, unpack, unpack_within};
 

@@ -4,10 +4,13 @@
 //! ```text
 //! record := gzip(piece*)
 //! piece  := 0 length:u32 bytes                                as they were in the stream
-//!         | 1 offset:u64 length:u64 length-of-path:u16 path   a part of a file of the layer
+//!         | 1 offset:u64 length:u64 length-of-path:u16 path   a part of a file of the layer; read, but not written
+//!         | 2 offset:u64 length:u64 inode:u64                 a part of an inode of the layer's image
 //! ```
 //!
-//! Numbers are little-endian. A record is some per cent of its layer at most, mostly far less.
+//! An inode stays in the image whatever becomes of its name: a later entry of the stream may have that, and a link on the way
+//! to it may lead elsewhere at the end. Numbers are little-endian. A record is some per cent of its layer at most, mostly far
+//! less.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Read, Write as _};
@@ -41,11 +44,20 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// A part of a file.
     Part {
-        /// The file's path in the layer.
-        path: Vec<u8>,
+        /// Which one.
+        file: Kept,
         /// Where the part begins and how long it is.
         part: Segment,
     },
+}
+
+/// Where a file is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the inode of this number of the layer's image.
+    Inode(u64),
+    /// At this path of the layer.
+    Path(Vec<u8>),
 }
 
 impl<R: BufRead> Recorder<R> {
@@ -124,12 +136,14 @@ impl<R: BufRead> BufRead for Recorder<R> {
 }
 
 impl<R: BufRead> Input for Recorder<R> {
-    fn content(&mut self, path: &[u8], parts: &[Segment]) {
-        self.gather(&[], true);
-        for part in parts {
-            let length = u16::try_from(path.len()).unwrap_or(u16::MAX).to_le_bytes();
-            self.write(&[&[1], &part.offset.to_le_bytes(), &part.length.to_le_bytes(), &length, path]);
-            self.content += part.length;
+    fn content(&mut self, length: u64) {
+        self.content = length;
+    }
+
+    fn kept(&mut self, inode: u64, parts: &[Segment]) {
+        for part in parts.iter().filter(|part| part.length > 0) {
+            self.gather(&[], true);
+            self.write(&[&[2], &part.offset.to_le_bytes(), &part.length.to_le_bytes(), &inode.to_le_bytes()]);
         }
     }
 }
@@ -157,10 +171,16 @@ impl<R: BufRead> Pieces<R> {
                 let length = u32::from_le_bytes(self.number()?);
                 Ok(Some(Piece::Bytes(self.bytes(length)?)))
             }
-            1 => {
+            kind @ (1 | 2) => {
                 let (offset, length) = (u64::from_le_bytes(self.number()?), u64::from_le_bytes(self.number()?));
-                let path = u16::from_le_bytes(self.number()?);
-                Ok(Some(Piece::Part { path: self.bytes(path.into())?, part: Segment { offset, length } }))
+                let file = match kind {
+                    1 => {
+                        let length = u16::from_le_bytes(self.number()?);
+                        Kept::Path(self.bytes(length.into())?)
+                    }
+                    _ => Kept::Inode(u64::from_le_bytes(self.number()?)),
+                };
+                Ok(Some(Piece::Part { file, part: Segment { offset, length } }))
             }
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -193,16 +213,17 @@ mod tests {
         let stream: Vec<u8> = (0..200_u8).collect();
         let mut recorder = Recorder::new(&stream[..], file.try_clone().unwrap());
         recorder.read_exact(&mut [0; 10]).unwrap();
-        recorder.content(b"a/b", &[Segment { offset: 0, length: 90 }, Segment { offset: 512, length: 10 }]);
+        recorder.content(100);
         recorder.read_exact(&mut [0; 60]).unwrap();
-        // Over the end of the content.
-        recorder.read_exact(&mut [0; 60]).unwrap();
+        recorder.read_exact(&mut [0; 40]).unwrap();
+        recorder.kept(7, &[(0, 90), (512, 10), (600, 0)].map(|(offset, length)| Segment { offset, length }));
+        recorder.read_exact(&mut [0; 20]).unwrap();
         assert!(recorder.read_rest(69).is_err());
         assert!(recorder.finish().is_ok());
 
         file.rewind().unwrap();
         let mut pieces = Pieces::new(file);
-        let part = |offset, length| Piece::Part { path: b"a/b".to_vec(), part: Segment { offset, length } };
+        let part = |offset, length| Piece::Part { file: Kept::Inode(7), part: Segment { offset, length } };
         assert_eq!(pieces.next_piece().unwrap(), Some(Piece::Bytes(stream[..10].to_vec())));
         assert_eq!(pieces.next_piece().unwrap(), Some(part(0, 90)));
         assert_eq!(pieces.next_piece().unwrap(), Some(part(512, 10)));

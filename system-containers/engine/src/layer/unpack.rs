@@ -165,10 +165,12 @@ impl Unpacker<'_> {
                     .and_then(|sparse| writer.end_sparse(sparse, metadata(entry), &attributes).map_err(Broken::File))
             }
         };
-        made.map_err(|error| match error {
+        let place = made.map_err(|error| match error {
             Broken::Archive(error) => LayerError::Tar(error),
             Broken::File(source) => file_failed("write", path)(source),
-        })
+        })?;
+        reader.kept(entry, place.number());
+        Ok(place)
     }
 
     fn symlink(&mut self, path: &EntryPath, entry: &Entry) -> Result<Place, LayerError> {

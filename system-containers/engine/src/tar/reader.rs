@@ -24,9 +24,12 @@ pub trait Input: BufRead {
         Ok(())
     }
 
-    /// What is read next is the content of a file, these parts of it one after the other, and it is kept as such. For an
-    /// input that remembers what is not.
-    fn content(&mut self, _path: &[u8], _parts: &[Segment]) {}
+    /// So many bytes that are read next are the content of a file, and are kept as such. For an input that remembers what
+    /// is not.
+    fn content(&mut self, _length: u64) {}
+
+    /// That content is kept: it is these parts, one after the other, of the inode of this number.
+    fn kept(&mut self, _inode: u64, _parts: &[Segment]) {}
 }
 
 /// A point in time since 1970.
@@ -143,10 +146,13 @@ impl<R: Input> Reader<R> {
 
     /// Tells the input that the data of this entry becomes a file.
     pub fn keep_content(&mut self, entry: &Entry) {
-        match &entry.segments {
-            Some(segments) => self.input.content(&entry.path, segments),
-            None => self.input.content(&entry.path, &[Segment { offset: 0, length: entry.stored }]),
-        }
+        self.input.content(entry.stored);
+    }
+
+    /// Tells the input which one it has become, when all of it is read.
+    pub fn kept(&mut self, entry: &Entry, inode: u64) {
+        let whole = [Segment { offset: 0, length: entry.stored }];
+        self.input.kept(inode, entry.segments.as_deref().unwrap_or(&whole));
     }
 
     /// The data of the present entry.
