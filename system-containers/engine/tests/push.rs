@@ -195,6 +195,57 @@ fn what_a_registry_is_too_busy_for_is_sent_again() {
     assert!(mounted.unwrap(), "it is asked again");
 }
 
+/// A registry that takes blobs over for who has a token for both repositories; what its token server says, and what it says
+/// itself to such a token.
+fn mounting(token: u16, mount: u16) -> Registry {
+    let say = |status, headers: &str, body: &str| Act::Say(status, headers.to_owned(), body.as_bytes().to_vec());
+    let scope = "repository:c/d:pull,push repository:demo:pull";
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"/token\",service=\"reg\",scope=\"{scope}\"\r\n");
+    let registry = Registry::start(move |asked| match asked.method.as_str() {
+        _ if asked.path.starts_with("/token") => say(token, "", r#"{"token":"both"}"#),
+        _ if asked.path.starts_with("/v2/demo/") => Act::Serve,
+        "HEAD" => say(404, "", ""),
+        "POST" if asked.path.contains("mount=") => match asked.header("authorization") {
+            "Bearer both" => say(mount, &challenge, ""),
+            _ => say(401, &challenge, ""),
+        },
+        "POST" => say(202, "Location: /v2/c/d/blobs/uploads/x\r\n", ""),
+        _ => say(201, "", ""),
+    });
+    registry.push("demo", "1", &image());
+    registry
+}
+
+#[test]
+fn blobs_are_taken_over_with_a_token_for_both_repositories_or_uploaded() {
+    let refusals = [(401, 0), (403, 0), (404, 0), (200, 401), (200, 403), (200, 405), (200, 501)];
+    for ((token, mount), uploaded) in refusals.map(|refusal| (refusal, 5)).into_iter().chain([((200, 201), 0)]) {
+        let registry = mounting(token, mount);
+        let Some(client) = Client::new(&[&registry]) else { return };
+        let [source, target] = ["demo:1", "c/d:1"].map(|name| format!("{}/{name}", registry.name()));
+        client.pull(&source).unwrap();
+        client.tag(&source, &target);
+        let pushed = client.push(&target, None).unwrap_or_else(|error| panic!("{token} {mount}: {error}"));
+        assert_eq!(pushed.uploaded, uploaded, "{token} {mount}");
+        let log = registry.log();
+        let asked = log.iter().find(|asked| asked.path.starts_with("/token")).expect("a token was asked for");
+        let scopes = "scope=repository:c/d:pull%2Cpush&scope=repository:demo:pull";
+        assert_eq!(asked.path, format!("/token?service=reg&{scopes}"));
+    }
+    let registry = mounting(200, 201);
+    let client = Client::new(&[&registry]).unwrap().configured("identity_token = 'r'\n");
+    let [source, target] = ["demo:1", "c/d:1"].map(|name| format!("{}/{name}", registry.name()));
+    client.pull(&source).unwrap();
+    client.tag(&source, &target);
+    assert_eq!(client.push(&target, None).unwrap().uploaded, 0);
+    // A form has one field for all of them.
+    let log = registry.log();
+    let form = log.iter().find(|asked| asked.path == "/token").map(|asked| asked.body.as_str());
+    let scope = "scope=repository:c/d:pull%2Cpush%20repository:demo:pull";
+    let expected = format!("grant_type=refresh_token&client_id=berth&service=reg&{scope}&refresh_token=r");
+    assert_eq!(form, Some(expected.as_str()));
+}
+
 #[test]
 fn an_image_in_dockers_form_keeps_it() {
     let source = Registry::good();

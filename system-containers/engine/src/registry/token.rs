@@ -105,25 +105,7 @@ async fn fetch(
     scope: &str,
     credentials: Option<Credentials>,
 ) -> Result<Given, RegistryError> {
-    // Who only logs in asks for nothing.
-    let mut query = if scope.is_empty() { String::new() } else { format!("scope={}", encode(scope)) };
-    if let Some(service) = service {
-        query = format!("service={}&{query}", encode(service));
-    }
-    let mut question =
-        Question { url, headers: HeaderMap::new(), authorization: None, method: Method::GET, body: Bytes::new() };
-    let refresh = credentials.as_ref().and_then(|credentials| credentials.identity_token.as_deref());
-    if let Some(refresh) = refresh {
-        let form = format!("grant_type=refresh_token&client_id=berth&{query}&refresh_token={}", encode(refresh));
-        question.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        (question.method, question.body) = (Method::POST, form.into());
-    } else {
-        let separator = if question.url.path.contains('?') { '&' } else { '?' };
-        question.url.path = format!("{}{separator}{query}", question.url.path);
-        if let Some(credentials) = &credentials {
-            question.authorization = HeaderValue::from_str(&credentials.basic()).ok();
-        }
-    }
+    let question = question(url, service, scope, credentials.as_ref());
     let to = question.url.authority();
     let answer = exchange.ask(&question).await?;
     if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
@@ -145,6 +127,29 @@ async fn fetch(
     }
     let seconds = token.expires_in.unwrap_or(LIFETIME).min(24 * 3600);
     given(&question.url, &format!("Bearer {text}"), Duration::from_secs(seconds.saturating_sub(MARGIN)))
+}
+
+/// How a token is asked for: in a form with all scopes in one field, or in a query with a field for each.
+fn question(url: Url, service: Option<&str>, scope: &str, credentials: Option<&Credentials>) -> Question {
+    let mut question =
+        Question { url, headers: HeaderMap::new(), authorization: None, method: Method::GET, body: Bytes::new() };
+    let service = service.map(|service| format!("service={}", encode(service)));
+    let field = |scope: &str| format!("scope={}", encode(scope));
+    if let Some(refresh) = credentials.and_then(|credentials| credentials.identity_token.as_deref()) {
+        // Who only logs in asks for nothing.
+        let all = (!scope.is_empty()).then(|| field(scope));
+        let begin = ["grant_type=refresh_token", "client_id=berth"].map(str::to_owned);
+        let end = format!("refresh_token={}", encode(refresh));
+        let form: Vec<String> = begin.into_iter().chain(service).chain(all).chain([end]).collect();
+        question.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        (question.method, question.body) = (Method::POST, form.join("&").into());
+    } else {
+        let separator = if question.url.path.contains('?') { '&' } else { '?' };
+        let query: Vec<String> = service.into_iter().chain(scope.split_whitespace().map(field)).collect();
+        question.url.path = format!("{}{separator}{}", question.url.path, query.join("&"));
+        question.authorization = credentials.and_then(|credentials| HeaderValue::from_str(&credentials.basic()).ok());
+    }
+    question
 }
 
 fn given(from: &Url, value: &str, lifetime: Duration) -> Result<Given, RegistryError> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, StatusCode};
 
 use super::client::Client;
 use super::error::RegistryError;
@@ -38,9 +38,10 @@ impl Client {
         let url = self.at(&format!("blobs/uploads/?mount={digest}&from={}", url::encode(from)));
         let asked = self.again(|| self.send(Method::POST, url.clone(), HeaderMap::new(), Bytes::new()));
         match asked.await {
-            Ok(answer) => Ok(answer.status == hyper::StatusCode::CREATED),
-            // Who may not read there must upload.
-            Err(RegistryError::Status { status, .. }) if status.is_client_error() => Ok(false),
+            Ok(answer) => Ok(answer.status == StatusCode::CREATED),
+            // Who may not read there must upload, whether the registry says so or the server that gives tokens.
+            Err(RegistryError::Unauthorised { .. }) => Ok(false),
+            Err(RegistryError::Status { status, .. }) if is_refusal(status) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -139,6 +140,11 @@ impl Client {
         }
         Ok(next)
     }
+}
+
+/// Whether a registry does not do what it could be asked in another way.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED
 }
 
 /// Where the last part of an upload goes.
