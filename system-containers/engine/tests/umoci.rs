@@ -9,26 +9,11 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use support::Machine;
 use support::client::Client;
-use support::peer::{Peer, folder, plain};
-use support::tree::{alone, assert_equal, is_installed, mount, mount_of, run, tree};
-use support::{Machine, skip};
-
-/// A directory with an OCI layout `layout` and umoci's bundle `bundle`; none without the tools.
-fn bench() -> Option<Machine> {
-    for program in ["umoci", "skopeo", "tar"] {
-        if !is_installed(program) {
-            skip(&format!("{program} is not installed"));
-            return None;
-        }
-    }
-    let machine = Machine::new()?;
-    let layout = machine.path("layout").display().to_string();
-    run("umoci", &["init", "--layout", &layout]);
-    run("umoci", &["new", "--image", &format!("{layout}:base")]);
-    run("umoci", &["unpack", "--image", &format!("{layout}:base"), &machine.path("bundle").display().to_string()]);
-    Some(machine)
-}
+use support::peer::{folder, offering, plain};
+use support::tree::{alone, assert_equal, mount, mount_of, run, tree};
+use support::umoci::{bench, import, unpack_by_umoci};
 
 /// Adds what changed in the bundle as a layer; the new image has that tag.
 fn repack(machine: &Machine, tag: &str) {
@@ -117,19 +102,6 @@ fn second_layer(root: &Path) {
     std::fs::write(root.join("srv/data"), b"changed").unwrap();
 }
 
-fn import(machine: &Machine, archive: &str) {
-    let store = machine.store();
-    assert_eq!(machine.import(&store, &machine.path("user-data/images").join(archive)), [""; 0]);
-    store.commit().unwrap();
-}
-
-fn unpack_by_umoci(machine: &Machine, tag: &str) -> PathBuf {
-    let bundle = machine.path(&format!("umoci-{tag}"));
-    let image = format!("{}:{tag}", machine.path("layout").display());
-    run("umoci", &["unpack", "--image", &image, &bundle.display().to_string()]);
-    bundle.join("rootfs")
-}
-
 fn archive_layout(machine: &Machine, name: &str) {
     let archive = machine.path("user-data/images").join(name);
     let arguments =
@@ -180,17 +152,7 @@ fn an_image_that_is_pulled_is_the_same_tree() {
     let source = format!("dir:{}", machine.path("plain").display());
     run("skopeo", &["copy", "--dest-decompress", &format!("oci:{}:two", machine.path("layout").display()), &source]);
     for method in ["gzip", "zstd", "zstd:chunked"] {
-        // A registry of its own: skopeo remembers what one has had, and puts that in a new layer's place.
-        let own = folder.path().join(method);
-        std::fs::create_dir(&own).unwrap();
-        let peer = Peer::start(&own, "", "");
-        let name = format!("{}/demo/{}:1", peer.name, method.replace(':', "-"));
-        let options = ["copy", "--dest-tls-verify=false", "--dest-compress-format", method];
-        run("skopeo", &[&options[..], &[&source, &format!("docker://{name}")]].concat());
-        let look = ["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")];
-        let sent = support::peer::run("skopeo", &look, folder.path());
-        let sent = String::from_utf8(sent).unwrap();
-        assert_eq!(sent.matches(&format!("tar+{}", &method[..4])).count(), 2, "{sent}");
+        let (peer, name) = offering(folder.path(), &source, method, 2);
         // A store of its own: layers that are there already are not pulled.
         let client = Client::new(&[]).unwrap().configured(&plain(&peer.name));
         assert_eq!(client.pull(&name).unwrap().layers, 2, "{method}");
@@ -263,59 +225,6 @@ fn absolute_names_and_targets_mean_the_images_root() {
     import(&machine, "made.tar");
     let mounted = mount(&machine, "two", "made:latest");
     assert_equal(&tree(&mounted.0), &tree(&unpack_by_umoci(&machine, "two")));
-}
-
-/// Attempts to get out by a symbolic link, and images that were built on one (`/var/run` to `/run`, by tools that write what
-/// they merged as one layer): as seen by a process whose root the image is, with and without the layers below having a part
-/// in it.
-#[test]
-fn links_lead_where_they_do_inside_the_image() {
-    let _alone = alone();
-    let Some(machine) = bench() else { return };
-    let tar = support::Tar::default;
-    let layers = [
-        tar().directory("run", 0o700).directory("var", 0o755).symlink("var/run", "/run").file("var/run/pid", b"1"),
-        tar().symlink("link", "/tmp").file("link/berth-escaped", b"x").directory("link/sub", 0o777),
-        tar().symlink("link", "/tmp").file("link/new/directory/x", b"x").symlink("link/new/up", "/link/../.."),
-        tar().symlink("link", "../../../../outside").file("link/x", b"x").file("outside/y", b"y"),
-        tar().directory("a", 0o755).symlink("a/b", "..").symlink("c", "a/b/..").file("c/x", b"x"),
-        tar().symlink("magic", "/proc/self/root").file("magic/x", b"x"),
-        tar().directory("d", 0o755).file("d/f", b"f").symlink("e", "/d").hard_link("g", "e/f").file("e/.wh.h", b""),
-        tar().symlink("e", "tmp/../d").file("e/.wh..wh..opq", b"").file("e/new", b"n"),
-        // From here on only what is below makes something of them.
-        tar().directory("d", 0o755).file("d/h", b"new").symlink("e", "/through").hard_link("g", "e/h"),
-        tar().directory("d", 0o755).file("d/h", b"new").hard_link("g", "through/h"),
-        tar().symlink("e", "/d").hard_link("g", "e/h"),
-    ];
-    let below = || {
-        let folders = tar().directory("outside", 0o711).directory("tmp", 0o1777).directory("d", 0o711);
-        folders.file("d/h", b"h").symlink("through", "d")
-    };
-    let whole = layers.len() - 3;
-    for (number, layer) in layers.into_iter().enumerate() {
-        let layer = layer.finish();
-        let forms = [("alone", vec![layer.clone()]), ("over", vec![below().finish(), layer])];
-        for (form, layers) in forms.into_iter().skip(usize::from(number >= whole)) {
-            let name = format!("{form}-{number}");
-            machine.archive("made.tar", &support::oci_archive(&[support::Image::new(&name, layers)]));
-            let made = machine.path("user-data/images/made.tar").display().to_string();
-            let layout = format!("oci:{}:{name}", machine.path("layout").display());
-            run("skopeo", &["copy", &format!("oci-archive:{made}"), &layout]);
-            import(&machine, "made.tar");
-            let mounted = mount(&machine, &name, &format!("{name}:latest"));
-            // Directories that no layer names have the time of their making.
-            let timeless = |root: &Path| {
-                let mut seen = tree(root);
-                for entry in seen.values_mut().filter(|entry| entry.starts_with('4')) {
-                    *entry =
-                        entry.split(' ').enumerate().filter(|(place, _)| *place != 2).map(|(_, word)| word).collect();
-                }
-                seen
-            };
-            assert_equal(&timeless(&mounted.0), &timeless(&unpack_by_umoci(&machine, &name)));
-        }
-    }
-    assert!(!Path::new("/tmp/berth-escaped").exists() && !Path::new("/proc/self/root/x").exists());
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod registry;
 pub mod signing;
 pub mod tls;
 pub mod tree;
+pub mod umoci;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -138,7 +139,8 @@ pub fn content(store: &Store, layer: Digest, path: &str) -> Vec<u8> {
 pub fn merged(path: &Path, tar: &[u8]) -> Merged {
     let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     let place = std::fs::File::open(path).unwrap();
-    let target = Target { file, place: std::os::fd::AsFd::as_fd(&place), uuid: Digest::of(tar).half() };
+    let place = std::os::fd::AsFd::as_fd(&place);
+    let target = Target { file, place, uuid: Digest::of(tar).half() };
     let none = || Ok(Merged::new(Vec::new())?);
     layer::unpack(tar, target, &Lower::new(&none), Room::default()).unwrap();
     Merged::new(vec![(path.to_owned(), std::fs::File::open(path).unwrap())]).unwrap()
@@ -319,4 +321,11 @@ impl Machine {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The example program, which cargo builds beside the tests.
+pub fn program() -> Option<PathBuf> {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent()?.parent()?.join("examples/berth-engine");
+    program.exists().then_some(program)
 }

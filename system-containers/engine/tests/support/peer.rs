@@ -59,6 +59,22 @@ impl Peer {
     }
 }
 
+/// A registry of its own with an image whose layers, so many, are compressed in this way, and the image's name: skopeo
+/// remembers what a registry has had, and puts that in a new layer's place.
+pub fn offering(folder: &Path, source: &str, method: &str, layers: usize) -> (Peer, String) {
+    let own = folder.join(method);
+    std::fs::create_dir(&own).unwrap();
+    let peer = Peer::start(&own, "", "");
+    let name = format!("{}/demo/{}:1", peer.name, method.replace(':', "-"));
+    let target = format!("docker://{name}");
+    let options = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress-format", method];
+    run("skopeo", &[&options[..], &[source, &target]].concat(), folder);
+    let sent = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &target], folder);
+    let sent = String::from_utf8(sent).unwrap();
+    assert_eq!(sent.matches(&format!("tar+{}", &method[..4])).count(), layers, "{sent}");
+    (peer, name)
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
         self.process.kill().unwrap();

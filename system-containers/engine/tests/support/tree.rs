@@ -67,10 +67,11 @@ fn walk(root: &Path, directory: &Path, entries: &mut BTreeMap<PathBuf, String>) 
     entries.insert(directory.strip_prefix(root).unwrap().to_owned(), describe(directory));
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if path.symlink_metadata().unwrap().is_dir() {
-            walk(root, &path, entries);
-        } else {
-            entries.insert(path.strip_prefix(root).unwrap().to_owned(), describe(&path));
+        let name = path.strip_prefix(root).unwrap().to_owned();
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_dir() => walk(root, &path, entries),
+            Ok(_) => drop(entries.insert(name, describe(&path))),
+            Err(error) => drop(entries.insert(name, format!("listed, but {error}"))),
         }
     }
 }
@@ -141,11 +142,17 @@ pub fn check(image: &Path) {
 }
 
 pub fn assert_equal(ours: &BTreeMap<PathBuf, String>, theirs: &BTreeMap<PathBuf, String>) {
+    let differences = differences(ours, theirs);
+    assert!(differences.is_empty(), "{differences}");
+}
+
+/// What differs, a text; empty if nothing does.
+pub fn differences(ours: &BTreeMap<PathBuf, String>, theirs: &BTreeMap<PathBuf, String>) -> String {
     let mut differences = Vec::new();
     for path in ours.keys().chain(theirs.keys()).collect::<std::collections::BTreeSet<_>>() {
         if ours.get(path) != theirs.get(path) {
             differences.push(format!("{path:?}\n  ours   {:?}\n  theirs {:?}", ours.get(path), theirs.get(path)));
         }
     }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    differences.join("\n")
 }
