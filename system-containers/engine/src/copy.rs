@@ -85,7 +85,7 @@ fn other(
         Kind::Fifo | Kind::Directory => Some(FileType::Fifo),
     };
     if let Some(kind) = kind {
-        let device = if kind == FileType::Fifo { 0 } else { source.device() };
+        let device = if kind == FileType::Fifo { 0 } else { source.device().into() };
         rustix::fs::mknodat(target, name, kind, mode, device).map_err(failed("make", path))?;
     }
     let Metadata { uid, gid, .. } = source.metadata();

@@ -90,9 +90,9 @@ impl Item {
         self.inode.size
     }
 
-    /// The number of a device, as a system call takes it.
-    pub fn device(&self) -> u64 {
-        self.inode.start.into()
+    /// The number of a device, as an inode has it and a system call takes it.
+    pub fn device(&self) -> u32 {
+        self.inode.start
     }
 
     /// Its extended attributes.
@@ -253,15 +253,28 @@ impl MergedDirectory {
         self.top().child(name).map_err(failed("look up", name))
     }
 
+    /// Calls for every name that one of the directories has, once for each; it may be hidden.
+    pub fn each<E: From<MergedError>>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        for part in &self.parts {
+            let mut called = Ok(());
+            let call = |name: &[u8], _, _| {
+                if called.is_ok() {
+                    called = each(name);
+                }
+            };
+            part.image.each(part.place, &part.inode, call).map_err(failed("list", b"a directory"))?;
+            called?;
+        }
+        Ok(())
+    }
+
     /// The names of its entries, in order.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, MergedError> {
         let mut names = std::collections::BTreeSet::new();
-        for part in &self.parts {
-            let insert = |name: &[u8], _, _| {
-                names.insert(name.to_vec());
-            };
-            part.image.each(part.place, &part.inode, insert).map_err(failed("list", b"a directory"))?;
-        }
+        self.each(|name| {
+            names.insert(name.to_vec());
+            Ok::<_, MergedError>(())
+        })?;
         // Names that a whiteout hides are left out by looking each one up.
         let mut present = Vec::new();
         for name in names {

@@ -4,9 +4,9 @@ mod support;
 
 use std::path::Path;
 
-use support::Tar;
-use support::tree::{alone, assert_equal};
+use support::tree::{alone, assert_equal, differences};
 use support::umoci::{bench, both};
+use support::{Header, Tar};
 
 /// Attempts to get out by a symbolic link, and images that were built on one (`/var/run` to `/run`, by tools that write what
 /// they merged as one layer): as seen by a process whose root the image is, with and without the layers below having a part
@@ -44,4 +44,80 @@ fn links_lead_where_they_do_inside_the_image() {
         }
     }
     assert!(!Path::new("/tmp/berth-escaped").exists() && !Path::new("/proc/self/root/x").exists());
+}
+
+/// What a layer below has for the layers that hide it.
+fn below() -> Vec<u8> {
+    let node = |kind, name: &'static [u8]| Header { kind, name, device: (1, 3), ..Header::default() };
+    let tar = Tar::default().directory("a", 0o700).file("a/old", b"old").symlink("a/b", "/x").directory("a/c", 0o711);
+    let tar = tar.file("a/c/f", b"f").directory("x", 0o750).file("x/f", b"f").file("f", b"f").symlink("s", "nowhere");
+    let tar = tar.entry(&node(b'3', b"null"), b"").entry(&node(b'4', b"disk"), b"").entry(&node(b'6', b"pipe"), b"");
+    tar.symlink("l", "x").symlink("u", "a/b/../c").finish()
+}
+
+/// Layers that hide what is below them, and go on in the same places. A mark never hides what its own layer has, whatever
+/// comes first.
+fn hiding() -> Vec<(&'static str, Tar)> {
+    let tar = Tar::default;
+    let gone = || tar().file(".wh.a", b"");
+    let emptied = || tar().directory("a", 0o755).file("a/.wh..wh..opq", b"");
+    let bare = || tar().file(".wh..wh..opq", b"");
+    vec![
+        ("a link in what is gone", gone().file("a/b/f", b"new")),
+        ("a link in what is emptied", emptied().file("a/b/f", b"new")),
+        ("a link below a file", tar().file("a", b"file").file("a/b/f", b"new")),
+        ("a link upwards out of what is gone", gone().file("u/f", b"new")),
+        ("a link into what is gone", tar().file(".wh.x", b"").file("l/f", b"new")),
+        ("a directory in what is gone", gone().file("a/c/g", b"g")),
+        ("a directory in what is emptied", emptied().file("a/c/g", b"g")),
+        ("a mark in what is gone", gone().file("a/.wh.c", b"")),
+        ("an opaque mark in what is gone", gone().file("a/.wh..wh..opq", b"")),
+        ("marks behind a link that is gone", gone().file("a/b/.wh.f", b"").file("a/b/.wh..wh..opq", b"")),
+        ("a hard link to what is gone", gone().hard_link("g", "a/old")),
+        ("a hard link to what is emptied", emptied().hard_link("g", "a/old")),
+        ("a hard link below a file", tar().file("a", b"file").hard_link("g", "a/old")),
+        ("a hard link over a link that is gone", gone().hard_link("g", "a/b/f")),
+        ("a file, then a directory", tar().file("a", b"file").directory("a", 0o755).file("a/new", b"n")),
+        ("a link, then a directory", tar().symlink("a", "x").directory("a", 0o755).file("a/new", b"n")),
+        ("a mark, a file, then a directory", gone().file("a", b"file").directory("a", 0o755).file("a/c/g", b"g")),
+        ("a hard link to a link", tar().hard_link("g", "s")),
+        ("hard links to nodes", tar().hard_link("g", "null").hard_link("h", "disk").hard_link("i", "pipe")),
+        ("a hard link to a directory", tar().hard_link("g", "x")),
+        ("a mark behind what it does not hide", tar().file("a/b/g", b"g").file("a/c/g", b"g").file(".wh.a", b"")),
+        ("an opaque mark behind it", tar().file("a/b/g", b"g").file("a/c/g", b"g").file("a/.wh..wh..opq", b"")),
+        ("all is gone", bare().file("new", b"n")),
+        ("all is gone, and comes anew", bare().file("a/c/g", b"g").file("a/b/f", b"f").directory("x", 0o755)),
+        (
+            "all is gone but its own",
+            tar().file("a/c/g", b"g").file("f", b"own").file("x/g", b"g").file(".wh..wh..opq", b""),
+        ),
+        ("a hard link to what is gone with all", bare().hard_link("g", "f")),
+        (
+            "all is gone twice",
+            tar().directory("/", 0o711).file("/.wh..wh..opq", b"").file("n", b"").file("./.wh..wh..opq", b""),
+        ),
+    ]
+}
+
+fn compare(layers: Vec<(&'static str, Tar)>) {
+    let _alone = alone();
+    let Some(machine) = bench() else { return };
+    let mut different = Vec::new();
+    for (number, (what, layer)) in layers.into_iter().enumerate() {
+        let [ours, theirs] = both(&machine, &format!("hiding-{number}"), vec![below(), layer.finish()]);
+        let text = match (&ours, &theirs) {
+            (Some(ours), Some(theirs)) => differences(ours, theirs),
+            (None, None) => String::new(),
+            _ => format!("taken by us: {}, by umoci: {}", ours.is_some(), theirs.is_some()),
+        };
+        if !text.is_empty() {
+            different.push(format!("{what}:\n{text}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn what_a_layer_hides_is_not_followed() {
+    compare(hiding());
 }

@@ -129,6 +129,11 @@ impl Tree {
         self.record(parent, name).ok().and_then(|index| self.records.get(index)).map(|record| record.node())
     }
 
+    /// The extended attributes of a directory.
+    pub fn attributes(&self, directory: DirectoryId) -> &[(Vec<u8>, Vec<u8>)] {
+        self.directories.get(directory.0 as usize).map_or(&[], |directory| &directory.attributes)
+    }
+
     /// Changes a directory.
     pub fn directory(&mut self, id: DirectoryId, change: impl FnOnce(&mut Directory)) -> Result<(), TreeFull> {
         if let Some(directory) = self.directories.get_mut(id.0 as usize) {

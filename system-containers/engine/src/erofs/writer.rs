@@ -85,6 +85,11 @@ impl Writer {
         (major, minor): (u32, u32),
     ) -> io::Result<Place> {
         let device = if kind == Kind::Fifo { 0 } else { device_number(major, minor) };
+        self.node_of(kind, metadata, attributes, device)
+    }
+
+    /// The same with the number that the device has in another image.
+    pub fn node_of(&mut self, kind: Kind, metadata: Metadata, attributes: &[u8], device: u32) -> io::Result<Place> {
         let inode = self.inode(kind, metadata, 0, Layout::Plain, device, attributes);
         self.put(inode, attributes, &[])
     }

@@ -31,6 +31,35 @@ pub struct Tree<'a> {
     parent: Option<(EntryPath, DirectoryId)>,
 }
 
+/// Where a path leads.
+pub struct Resolved {
+    /// Without symbolic links.
+    pub path: EntryPath,
+    /// Whether this layer hides all that the layers below have there.
+    pub hidden: bool,
+}
+
+/// A directory on a way.
+#[derive(Clone, Copy)]
+struct Step {
+    /// If this layer has it.
+    id: Option<DirectoryId>,
+    /// Whether this layer hides all that the layers below have there.
+    hidden: bool,
+}
+
+impl Step {
+    const ROOT: Self = Self { id: Some(erofs::Tree::ROOT), hidden: false };
+}
+
+/// How a way goes on.
+enum Way {
+    /// Into a directory, or what should be one.
+    Into(Step),
+    /// By a symbolic link to there.
+    Link(Vec<u8>),
+}
+
 /// Turns a system call's error into one that names the entry.
 pub fn failed(operation: &'static str, path: &EntryPath) -> impl FnOnce(Errno) -> LayerError {
     move |source| LayerError::System { operation, path: path.to_string(), source }
@@ -105,65 +134,87 @@ impl<'a> Tree<'a> {
         Ok(Some(at))
     }
 
-    /// The path that leads to a directory without symbolic links: those of this layer, and where it says nothing those of the
-    /// layers below, are followed. What is there may be missing, or something else.
-    pub fn resolve(&self, directory: &EntryPath) -> Result<EntryPath, LayerError> {
+    /// Where the path of a directory leads: symbolic links of this layer, and where it says nothing those of the layers below,
+    /// are followed. What is there may be missing, or something else.
+    pub fn resolve(&self, directory: &EntryPath) -> Result<Resolved, LayerError> {
         let mut pending: Vec<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
         pending.reverse();
         let mut links = 0;
-        // The directories down to where it is, as far as this layer has them.
-        let (mut at, mut own) = (EntryPath::ROOT, vec![Some(erofs::Tree::ROOT)]);
+        // The directories down to where it is, the root among them.
+        let (mut at, mut steps) = (EntryPath::ROOT, vec![Step::ROOT]);
         while let Some(name) = pending.pop() {
             if name == b".." {
                 at = at.split().0;
-                own.truncate(own.len().saturating_sub(1).max(1));
+                steps.truncate(steps.len().saturating_sub(1).max(1));
                 continue;
             }
             let next = at.join(&name);
-            let found = own.last().copied().flatten().and_then(|id| self.names.find(id, &name));
-            let target = match found {
-                Some(Node::Other(Kind::Symlink, place)) => {
-                    Some(self.writer.target(place).map_err(file_failed("read", &next))?)
+            let from = steps.last().copied().unwrap_or(Step::ROOT);
+            match self.way(from, &name, &next)? {
+                Way::Into(step) => {
+                    steps.push(step);
+                    at = next;
                 }
-                Some(_) => None,
-                None => match self.lower()?.find_without_links(&next)? {
-                    Some(Found::Other(item)) if item.kind() == Kind::Symlink => Some(item.target()?),
-                    _ => None,
-                },
-            };
-            let Some(target) = target else {
-                let id = if let Some(Node::Directory(id)) = found { Some(id) } else { None };
-                own.push(id);
-                at = next;
-                continue;
-            };
-            count(&mut links, directory)?;
-            if target.starts_with(b"/") {
-                at = EntryPath::ROOT;
-                own.truncate(1);
+                Way::Link(target) => {
+                    count(&mut links, directory)?;
+                    if target.starts_with(b"/") {
+                        at = EntryPath::ROOT;
+                        steps.truncate(1);
+                    }
+                    pending.extend(components(&target));
+                }
             }
-            pending.extend(components(&target));
         }
-        Ok(at)
+        Ok(Resolved { path: at, hidden: steps.last().is_some_and(|step| step.hidden) })
+    }
+
+    /// What a name of a directory is for a path that leads through it.
+    fn way(&self, from: Step, name: &[u8], path: &EntryPath) -> Result<Way, LayerError> {
+        Ok(match from.id.and_then(|id| self.names.find(id, name)) {
+            Some(Node::Other(Kind::Symlink, place)) => {
+                Way::Link(self.writer.target(place).map_err(file_failed("read", path))?)
+            }
+            Some(Node::Directory(id)) => Way::Into(self.step(from, id)),
+            Some(Node::Other(..)) => Way::Into(Step { id: None, hidden: true }),
+            None if from.hidden => Way::Into(Step { id: None, hidden: true }),
+            None => match self.lower()?.find_without_links(path)? {
+                Some(Found::Other(item)) if item.kind() == Kind::Symlink => Way::Link(item.target()?),
+                _ => Way::Into(Step { id: None, hidden: false }),
+            },
+        })
+    }
+
+    /// Into a directory of this layer.
+    fn step(&self, from: Step, id: DirectoryId) -> Step {
+        let is_opaque = self.names.attributes(id).iter().any(|(name, _)| name == OPAQUE.as_bytes());
+        Step { id: Some(id), hidden: from.hidden || is_opaque }
     }
 
     /// Makes what is missing of a directory and those it is in.
     fn make_parents(&mut self, directory: &EntryPath) -> Result<DirectoryId, LayerError> {
-        let (mut at, mut id) = (EntryPath::ROOT, erofs::Tree::ROOT);
-        for name in self.resolve(directory)?.components() {
+        let (mut at, mut id, mut step) = (EntryPath::ROOT, erofs::Tree::ROOT, Step::ROOT);
+        for name in self.resolve(directory)?.path.components() {
             at = at.join(name);
-            id = self.make_directory(id, name, &at)?;
+            id = self.make_directory(id, step.hidden, name, &at)?;
+            step = self.step(step, id);
         }
         Ok(id)
     }
 
-    /// Sees to it that `next` is a directory.
-    fn make_directory(&mut self, at: DirectoryId, name: &[u8], next: &EntryPath) -> Result<DirectoryId, LayerError> {
+    /// Sees to it that `next` is a directory. `hidden`: nothing of the layers below is in the one that it is in.
+    fn make_directory(
+        &mut self,
+        at: DirectoryId,
+        hidden: bool,
+        name: &[u8],
+        next: &EntryPath,
+    ) -> Result<DirectoryId, LayerError> {
         let made = match self.names.find(at, name) {
             Some(Node::Directory(id)) => return Ok(id),
             // What the layers below had there is deleted, so the new directory hides it.
             Some(Node::Other(kind, place)) if self.is_whiteout(kind, place, next)? => emptied(usual()),
             Some(Node::Other(..)) => return Err(failed("open", next)(Errno::NOTDIR)),
+            None if hidden => usual(),
             None => match self.lower()?.find_without_links(next)? {
                 Some(Found::Directory(directory)) => as_below(&directory)?,
                 _ => usual(),
@@ -185,8 +236,9 @@ impl<'a> Tree<'a> {
             let parent = self.parent_of(path)?;
             match self.existing(parent, path)? {
                 Existing::Directory(id) => id,
-                Existing::Whiteout => self.add_directory(parent, path.name(), emptied(usual()))?,
-                Existing::Nothing | Existing::Other => self.add_directory(parent, path.name(), usual())?,
+                Existing::Nothing => self.add_directory(parent, path.name(), usual())?,
+                // What was there has hidden what the layers below have there.
+                Existing::Whiteout | Existing::Other => self.add_directory(parent, path.name(), emptied(usual()))?,
             }
         };
         let change = |directory: &mut Directory| {

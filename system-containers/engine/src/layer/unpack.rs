@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, BufRead};
 use std::os::fd::BorrowedFd;
 
-use rustix::io::Errno;
-
-use super::tree::{Existing, Tree, file_failed, metadata};
+use super::tree::{Existing, Resolved, Tree, file_failed, metadata};
 use super::{EntryPath, LayerError, Lower, attributes};
 use crate::erofs::{DirectoryId, Kind as Inode, Metadata, Place, Sparse, Writer};
 use crate::limits;
-use crate::merged::{Found, Item};
+use crate::merged::{Found, Item, MergedDirectory};
 use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
 
@@ -208,9 +206,11 @@ impl Unpacker<'_> {
             Some(directory) => directory,
             None => {
                 // Links of the layers below may be on the way, and lead back into this one.
-                let target = self.tree.resolve(&directory)?.join(name);
+                let Resolved { path, hidden } = self.tree.resolve(&directory)?;
+                let target = path.join(name);
                 match self.own_target(&target, missing)? {
                     Some(directory) => directory,
+                    None if hidden => return Err(missing()),
                     None => self.copy_up(&target)?.ok_or_else(missing)?,
                 }
             }
@@ -232,39 +232,52 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Brings a file of a layer below into this one, for a link to it. Returns the directory it is in.
+    /// Brings what a layer below has into this one, for a link to it. Returns the directory it is in; none if there is no such
+    /// thing, or it is a directory.
     fn copy_up(&mut self, path: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
         let Some(Found::Other(source)) = self.tree.lower()?.find_without_links(path)? else {
             return Ok(None);
         };
-        if source.kind() != Inode::File {
-            return Ok(None);
-        }
         let parent = self.tree.parent_of(path)?;
+        let (kind, metadata) = (source.kind(), source.metadata());
         let attributes = encoded(&source.attributes()?, path)?;
-        let begin = copy(&mut self.tree.writer, &source, path)?;
-        let made = self.tree.writer.end(Inode::File, source.metadata(), &attributes, begin);
-        self.tree.add(parent, path, Inode::File, made.map_err(file_failed("write", path))?)?;
+        let writer = &mut self.tree.writer;
+        let made = match kind {
+            Inode::File | Inode::Symlink => {
+                let begin = copy(writer, &source, path)?;
+                writer.end(kind, metadata, &attributes, begin)
+            }
+            _ => writer.node_of(kind, metadata, &attributes, source.device()),
+        };
+        self.tree.add(parent, path, kind, made.map_err(file_failed("write", path))?)?;
         Ok(Some(parent))
     }
 
     fn opaque(&mut self, directory: &EntryPath) -> Result<(), LayerError> {
-        let directory = &self.tree.resolve(directory)?;
         // Only a directory of the layers below has something to hide.
-        if matches!(self.tree.lower()?.find_without_links(directory)?, Some(Found::Directory(_))) {
-            // The name below it is never used; it only says that the directory itself is wanted.
-            let Some(directory) = self.parent_of_mark(&directory.join(OPAQUE_MARK))? else { return Ok(()) };
-            self.tree.set_opaque(directory)?;
+        let Some((path, below)) = self.shown(directory)? else { return Ok(()) };
+        if path.is_root() {
+            // There overlayfs does not look for the attribute, so every name gets a mark of its own.
+            return below.each(|name| match below.child(name)? {
+                Some(_) => self.hide(&path.join(name)),
+                None => Ok(()),
+            });
         }
-        Ok(())
+        // The name below it is never used; it only says that the directory itself is wanted.
+        let directory = self.tree.parent_of(&path.join(OPAQUE_MARK))?;
+        self.tree.set_opaque(directory)
     }
 
-    /// The directory that a mark is in; none if this layer has something else in its place, which hides all below it
-    /// anyway. umoci writes such marks.
-    fn parent_of_mark(&mut self, path: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
-        match self.tree.parent_of(path) {
-            Err(LayerError::System { source: Errno::NOTDIR, .. }) => Ok(None),
-            other => other.map(Some),
+    /// The directory of the layers below that a path leads to, and its path without links; none if there is none, or this
+    /// layer hides it. umoci writes marks into such directories.
+    fn shown(&self, directory: &EntryPath) -> Result<Option<(EntryPath, MergedDirectory)>, LayerError> {
+        let Resolved { path, hidden } = self.tree.resolve(directory)?;
+        if hidden {
+            return Ok(None);
+        }
+        match self.tree.lower()?.find_without_links(&path)? {
+            Some(Found::Directory(below)) => Ok(Some((path, below))),
+            _ => Ok(None),
         }
     }
 
@@ -272,24 +285,23 @@ impl Unpacker<'_> {
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(LayerError::Whiteout { path: path.to_string() });
         }
-        let directory = &self.tree.resolve(directory)?;
-        let below = match self.tree.lower()?.find_without_links(directory)? {
-            Some(Found::Directory(below)) => below.child(hidden)?,
-            _ => None,
-        };
-        if below.is_none() {
-            return Ok(());
+        match self.shown(directory)? {
+            Some((path, below)) if below.child(hidden)?.is_some() => self.hide(&path.join(hidden)),
+            _ => Ok(()),
         }
-        let target = directory.join(hidden);
-        let Some(parent) = self.parent_of_mark(&target)? else { return Ok(()) };
-        match self.tree.existing(parent, &target)? {
+    }
+
+    /// Hides what the layers below have there.
+    fn hide(&mut self, target: &EntryPath) -> Result<(), LayerError> {
+        let parent = self.tree.parent_of(target)?;
+        match self.tree.existing(parent, target)? {
             // This layer's own entries stay; only what is below is deleted.
             Existing::Directory(own) => self.tree.set_opaque(own),
             Existing::Whiteout | Existing::Other => Ok(()),
             Existing::Nothing => {
                 let made = self.tree.writer.node(Inode::CharacterDevice, Metadata::default(), &[], (0, 0));
-                let mark = made.map_err(file_failed("mark as deleted", &target))?;
-                self.tree.add(parent, &target, Inode::CharacterDevice, mark)
+                let mark = made.map_err(file_failed("mark as deleted", target))?;
+                self.tree.add(parent, target, Inode::CharacterDevice, mark)
             }
         }
     }
