@@ -92,6 +92,23 @@ fn a_registry_without_ranges_is_resumed_from_the_beginning() {
 }
 
 #[test]
+fn layers_come_side_by_side() {
+    let blobs: Vec<String> =
+        image().layers.iter().map(|(method, tar)| Digest::of(&compress(*method, tar)).to_string()).collect();
+    let first = blobs[0].clone();
+    // The client gives the first up after a while, and asks for it again.
+    let stall = move |asked: &Asked| match asked.path.ends_with(&first) && asked.before == 0 {
+        true => Act::StallAfter(1000),
+        false => Act::Serve,
+    };
+    let Some(log) = arrives(stall) else { return };
+    let again = log.iter().position(|asked| asked.path.ends_with(&blobs[0]) && asked.before == 1).unwrap();
+    let is_asked_meanwhile = |blob: &&String| log[..again].iter().any(|asked| asked.path.ends_with(blob.as_str()));
+    let meanwhile: Vec<&String> = blobs[1..].iter().filter(is_asked_meanwhile).collect();
+    assert!(meanwhile.len() >= 2, "{meanwhile:?} of {blobs:?}");
+}
+
+#[test]
 fn a_blob_that_stalls_is_resumed() {
     arrives(|asked| if asked.is_blob() && asked.before == 0 { Act::StallAfter(1000) } else { Act::Serve });
 }
