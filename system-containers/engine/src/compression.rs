@@ -4,6 +4,7 @@
 //! build needs a C compiler for the kernel anyway. gzip is zlib-rs behind flate2. Whole archives also come by xz and
 //! bzip2, as `docker load` takes them.
 
+mod frames;
 mod xz;
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,6 +12,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 
+use self::frames::Frames;
+pub use self::frames::Gate;
 use self::xz::XzReader;
 use crate::limits;
 use crate::tar::{self, Input};
@@ -20,9 +23,6 @@ const BUFFER_BYTES: usize = 128 << 10;
 
 /// How many of a file's first bytes [`Compression::detect`] needs.
 pub const MAGIC_BYTES: usize = 512;
-
-/// From how many bytes on a window takes much memory: no level of zstd below `--ultra` has a larger one.
-const LARGE_WINDOW: u64 = 8 << 20;
 
 /// A method of compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,50 +84,41 @@ impl Compression {
         }
     }
 
-    /// Whether the first frame of what begins like this takes much memory (RFC 8878, section 3.1.1.1).
-    pub fn is_large(start: &[u8]) -> bool {
-        let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = start else { return false };
-        let window = if descriptor & 0x20 == 0 {
-            let window = rest.first().copied().unwrap_or_default();
-            (8 + u64::from(window & 7)) << (7 + (window >> 3))
-        } else {
-            // The window is the content; its size is behind the dictionary's number.
-            let behind = [0, 1, 2, 4][usize::from(descriptor & 3)];
-            let mut size = [0; 8];
-            size.iter_mut()
-                .zip(rest.iter().skip(behind))
-                .take(1 << (descriptor >> 6))
-                .for_each(|(to, from)| *to = *from);
-            u64::from_le_bytes(size)
-        };
-        window > LARGE_WINDOW
+    /// Whether the decompressor of what begins like this takes much memory at once.
+    pub fn is_large(self, start: &[u8]) -> bool {
+        match self {
+            Self::Xz => true,
+            Self::Zstd => frames::window(start).is_some_and(|window| window > limits::SMALL_WINDOW),
+            Self::Plain | Self::Gzip | Self::Bzip2 => false,
+        }
     }
 }
 
 /// Decompresses a stream.
-pub enum Decoder<R: BufRead> {
+pub enum Decoder<'a, R: BufRead> {
     /// Nothing to do.
     Plain(R),
     /// gzip.
     Gzip(Box<BufReader<MultiGzDecoder<R>>>),
     /// zstd.
-    Zstd(BufReader<zstd::stream::read::Decoder<'static, R>>),
+    Zstd(BufReader<zstd::stream::read::Decoder<'static, Frames<'a, R>>>),
     /// xz.
     Xz(BufReader<XzReader<R>>),
     /// bzip2.
     Bzip2(BufReader<MultiBzDecoder<R>>),
 }
 
-impl<R: BufRead> Decoder<R> {
-    /// Puts a decompressor before the stream.
-    pub fn new(compression: Compression, input: R) -> io::Result<Self> {
+impl<'a, R: BufRead> Decoder<'a, R> {
+    /// Puts a decompressor before the stream. `gate` hears of every window that zstd wants; a decompressor of xz takes up to
+    /// [`limits::XZ_DICTIONARY_BYTES`], the others little.
+    pub fn new(compression: Compression, input: R, gate: Gate<'a>) -> io::Result<Self> {
         Ok(match compression {
             Compression::Plain => Self::Plain(input),
             Compression::Gzip => {
                 Self::Gzip(Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input))))
             }
             Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(Frames::new(input, gate))?;
                 decoder.window_log_max(limits::ZSTD_WINDOW_LOG)?;
                 Self::Zstd(BufReader::with_capacity(BUFFER_BYTES, decoder))
             }
@@ -141,14 +132,14 @@ impl<R: BufRead> Decoder<R> {
         match self {
             Self::Plain(input) => input,
             Self::Gzip(decoder) => decoder.into_inner().into_inner(),
-            Self::Zstd(decoder) => decoder.into_inner().finish(),
+            Self::Zstd(decoder) => decoder.into_inner().finish().into_inner(),
             Self::Xz(decoder) => decoder.into_inner().into_inner(),
             Self::Bzip2(decoder) => decoder.into_inner().into_inner(),
         }
     }
 }
 
-impl<R: BufRead> Read for Decoder<R> {
+impl<R: BufRead> Read for Decoder<'_, R> {
     /// Decompresses straight into the buffer, if nothing is left of what was decompressed for [`BufRead`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -163,7 +154,7 @@ impl<R: BufRead> Read for Decoder<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Decoder<R> {
+impl<R: BufRead> BufRead for Decoder<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match self {
             Self::Plain(input) => input.fill_buf(),
@@ -185,27 +176,11 @@ impl<R: BufRead> BufRead for Decoder<R> {
     }
 }
 
-impl<R: BufRead> Input for Decoder<R> {}
+impl<R: BufRead> Input for Decoder<'_, R> {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn large_windows_are_told_by_the_first_frame() {
-        let begin = |log: u32, pledged: Option<u64>| {
-            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.window_log(log).unwrap();
-            encoder.set_pledged_src_size(pledged).unwrap();
-            std::io::Write::write_all(&mut encoder, &[7; 1000]).unwrap();
-            std::io::Write::flush(&mut encoder).unwrap();
-            Compression::is_large(encoder.get_ref())
-        };
-        assert_eq!([begin(23, None), begin(24, None)], [false, true]);
-        // The window is then the whole content, in a field of two, four or four bytes.
-        assert_eq!([begin(27, Some(1000)), begin(27, Some(8 << 20)), begin(27, Some(9 << 20))], [false, false, true]);
-        assert!(!Compression::is_large(&[0x1f, 0x8b]) && !Compression::is_large(&[0x28, 0xb5, 0x2f, 0xfd]));
-    }
 
     /// A frame of ten bytes that asks for this window: its descriptor says nothing of the content, and its only block is
     /// not compressed (RFC 8878, sections 3.1.1.1 and 3.1.1.2).
@@ -216,7 +191,7 @@ mod tests {
 
     fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
-        Decoder::new(Compression::Zstd, bytes)?.read_to_end(&mut all).map(|_| all)
+        Decoder::new(Compression::Zstd, bytes, Box::new(|_| Ok(())))?.read_to_end(&mut all).map(|_| all)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents};
 use crate::digest::Digest;
@@ -162,6 +163,9 @@ fn open(store: &Store, path: &Path, name: &str) -> Result<Archive, ImportError> 
 
 /// Unpacks the layers that are missing and adds the image. Returns how many layers were unpacked.
 pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<usize, ImportError> {
+    // Layers of several would take memory side by side.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let chain = chain_ids(&image.config.rootfs.diff_ids);
     let claim = store.claim(&chain);
     let mut unpacked = 0;

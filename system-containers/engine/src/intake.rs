@@ -10,6 +10,7 @@ use crate::digest::{Digest, Hasher};
 use crate::import::describe;
 use crate::layer::{self, LayerError, Lower, Recorder, Summary};
 use crate::limits;
+use crate::memory::Memory;
 use crate::pipeline::Pipeline;
 use crate::store::{Draft, Store, StoreError, file_error};
 
@@ -102,7 +103,7 @@ pub struct Incoming<'a, R> {
     /// The digest of the uncompressed layer.
     pub diff_id: Digest,
     /// Called before the layers below are looked at, if not all of them are there: waits until they are.
-    pub below: &'a dyn Fn() -> Result<(), LayerError>,
+    pub below: &'a (dyn Fn() -> Result<(), LayerError> + Sync),
     /// Called when nobody wants the rest: a read that waits for the network must then end.
     pub cancel: &'a dyn Fn(),
 }
@@ -149,21 +150,19 @@ fn unpack<R: BufRead + Send>(
         store.merged(lower).map_err(LayerError::from)
     };
     let lower = Lower::new(&open);
-    if Compression::is_large(&start) {
-        // Its decompressor's memory is there once.
-        lower.get().map_err(failed)?;
-    }
+    let memory = Memory::new(below);
     // A layer that is not compressed is its own blob: it is hashed once, for both digests.
     let hashed = blob.is_some() && compression != Compression::Plain;
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };
     let unwritten = |error| file_error("write a layer in", store.path())(error);
-    let decoder = Decoder::new(compression, source).map_err(decompress)?;
+    let gate = Box::new(|window| memory.window(window).map_err(io::Error::other));
+    let decoder = Decoder::new(compression, source, gate).map_err(decompress)?;
     let (summary, decoder, diff_id) = std::thread::scope(|scope| {
         let work = || -> Result<_, IntakeError> {
             let pipeline = Pipeline::start(scope, decoder).map_err(decompress)?;
             let stream = Recorder::new(pipeline, draft.record().map_err(unwritten)?);
             let file = draft.image().map_err(unwritten)?;
-            let target = layer::Target { file, place: draft.place(), uuid: id.half() };
+            let target = layer::Target { file, place: draft.place(), uuid: id.half(), memory: &memory };
             let (summary, mut rest) = layer::unpack(stream, target, &lower, store.room()).map_err(failed)?;
             rest.read_rest(limits::TRAILING_BYTES).map_err(decompress)?;
             let (decoder, diff_id) = rest.finish().map_err(unwritten)?.finish().map_err(decompress)?;

@@ -31,6 +31,7 @@ pub mod importer;
 pub mod intake;
 pub mod layer;
 pub mod limits;
+pub mod memory;
 pub mod merged;
 mod missing;
 pub mod oci;

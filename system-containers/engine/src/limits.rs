@@ -2,6 +2,19 @@
 //!
 //! An image is somebody else's data. These limits are far above what real images need and low enough that a hostile
 //! archive costs a bounded amount of memory, disk and time. Free space is guarded separately, by [`RESERVED_BYTES`].
+//!
+//! What grows with an image in memory are windows and names of layers:
+//!
+//! | who | MiB | in all |
+//! |---|---|---|
+//! | the engine at work, without them | 7 | |
+//! | a layer that has its turn: [`LAYER_MEMORY`] | 44 | |
+//! | another layer beside it, [`SMALL_WINDOW`] and [`SMALL_NAMES`]; two are unpacked at once | 12 | 63 |
+//! | the same, while an archive is imported and images are pulled | 12 | 75 |
+//! | an archive by `xz -9` instead of the layer that has its turn: [`XZ_DICTIONARY_BYTES`] | 20 more | 95 |
+//!
+//! More archives at the same time wait for each other, but for their own compression: each has up to [`SMALL_WINDOW`]. Manifests
+//! and configurations, of [`JSON_BYTES`] at most, are in memory while their images are pulled.
 
 /// The largest manifest, index or image configuration, in bytes. Registries accept manifests up to 4 MiB (OCI
 /// distribution specification, "Pushing Manifests"), so nothing larger was ever pulled from one.
@@ -52,8 +65,18 @@ pub const SPARSE_SEGMENTS: usize = 65_536;
 /// 8 MiB; only `--ultra` and `--long` ask for more.
 pub const ZSTD_WINDOW_LOG: u32 = 25;
 
-/// The largest dictionary of an xz file in bytes: that of `xz -9`, 64 MiB. Only archives of images have one, and only one
-/// of them is decompressed at a time.
+/// The most bytes of memory for a layer's names and the window of its decompressor together. A million names of 16 bytes have
+/// room in it, beside a window of 32 MiB still a quarter of that.
+pub const LAYER_MEMORY: u64 = 44 << 20;
+
+/// The largest window that layers have at the same time, in bytes: no level of zstd below `--ultra` has a larger one.
+pub const SMALL_WINDOW: u64 = 8 << 20;
+
+/// How many bytes for names layers have at the same time. About 100,000 names have room in it.
+pub const SMALL_NAMES: u64 = 4 << 20;
+
+/// The largest dictionary of an xz file in bytes: that of `xz -9`, 64 MiB. Only archives of images have one, and only while no
+/// layer has its turn.
 pub const XZ_DICTIONARY_BYTES: usize = 64 << 20;
 
 /// How many bytes of the state partition an import never takes, so that a full disk stops images and not the

@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use berth_engine::archive::{Archive, ArchiveError, Contents};
 use berth_engine::layer::{self, LayerError, Limits, Lower, Target};
 use berth_engine::limits;
+use berth_engine::memory::Memory;
 use berth_engine::merged::{Found, Merged};
 use berth_engine::room::Room;
 use support::{Header, Image, Machine, Tar, blob_name, descriptor, oci_archive};
@@ -161,7 +162,8 @@ fn a_size_beyond_all_bounds() {
 fn limited(layer: &[u8], most: Limits) -> Option<LayerError> {
     let folder = tempfile::tempdir().unwrap();
     let place = File::open(folder.path()).unwrap();
-    let target = Target { file: tempfile::tempfile().unwrap(), place: place.as_fd(), uuid: [0; 16] };
+    let memory = Memory::new(&|| Ok(()));
+    let target = Target { file: tempfile::tempfile().unwrap(), place: place.as_fd(), uuid: [0; 16], memory: &memory };
     let none = || Ok(Merged::new(Vec::new())?);
     layer::unpack_within(layer, target, &Lower::new(&none), Room::new(Some(0)), most).err()
 }
@@ -221,8 +223,8 @@ fn a_layer_whose_names_take_too_much_memory() {
     let attributes = [("SCHILY.xattr.user.x", &[b'x'; 60_000][..])];
     let once = Tar::default().pax(&attributes).directory("d", 0o755).unfinished();
     let times = |count: usize| [once.repeat(count), vec![0; 1024]].concat();
-    assert!(limited(&times(800), Limits::default()).is_none());
-    assert!(matches!(limited(&times(850), Limits::default()), Some(LayerError::Names)));
+    assert!(limited(&times(700), Limits::default()).is_none());
+    assert!(matches!(limited(&times(800), Limits::default()), Some(LayerError::Names)));
 }
 
 /// What an archive holds.

@@ -85,7 +85,7 @@ fn decompress(layer: &Path, target: &mut impl Write) -> Result<()> {
     let mut start = [0; MAGIC_BYTES];
     let length = file.read_at(&mut start, 0)?;
     let compression = Compression::detect_layer(start.get(..length).unwrap_or_default())?;
-    let mut decoder = Decoder::new(compression, BufReader::with_capacity(128 << 10, file))?;
+    let mut decoder = Decoder::new(compression, BufReader::with_capacity(128 << 10, file), Box::new(|_| Ok(())))?;
     loop {
         let bytes = std::io::BufRead::fill_buf(&mut decoder)?;
         if bytes.is_empty() {

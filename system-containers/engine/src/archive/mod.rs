@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -28,6 +28,7 @@ use crate::compression::{Compression, CompressionError, Decoder, MAGIC_BYTES};
 use crate::digest::Digest;
 use crate::document::DocumentError;
 use crate::limits;
+use crate::memory::Turn;
 use crate::oci::ImageConfig;
 use crate::reference::Reference;
 use crate::room::Room;
@@ -202,10 +203,10 @@ impl Archive {
         let stream = io::Cursor::new(start.as_slice()).chain(stream);
         let file = match Compression::detect(&start)? {
             // Another one waits meanwhile, and whoever writes the pipe may take their time.
-            Compression::Xz => {
+            method if method.is_large(&start) => {
                 let received = decompress(stream, Compression::Plain, spool, room)?;
                 let source = Section::whole(&received).map_err(ArchiveError::Read)?;
-                decompress(source, Compression::Xz, spool, room)?
+                decompress(source, method, spool, room)?
             }
             method => decompress(stream, method, spool, room)?,
         };
@@ -293,13 +294,18 @@ fn decompress_within(
     room: Room,
     most: u64,
 ) -> Result<File, ArchiveError> {
-    // The only method that takes tens of megabytes, which are there once.
-    static LARGE: Mutex<()> = Mutex::new(());
-    let _alone = (method == Compression::Xz).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let _turn = (method == Compression::Xz).then(Turn::wait);
+    let mut turn = None;
+    let gate = Box::new(move |window| {
+        if window > limits::SMALL_WINDOW {
+            turn.get_or_insert_with(Turn::wait);
+        }
+        Ok(())
+    });
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let spooled = rustix::fs::openat(spool, ".", flags, Mode::RUSR | Mode::WUSR);
     let mut target = File::from(spooled.map_err(|error| ArchiveError::Spool(error.into()))?);
-    let mut decoder = Decoder::new(method, source).map_err(ArchiveError::Decompress)?;
+    let mut decoder = Decoder::new(method, source, gate).map_err(ArchiveError::Decompress)?;
     let mut total = 0_u64;
     loop {
         let bytes = io::BufRead::fill_buf(&mut decoder).map_err(ArchiveError::Decompress)?;

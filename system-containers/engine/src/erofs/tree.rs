@@ -12,9 +12,10 @@ use super::attributes::{self, Attributes};
 use super::directory::{self, Entry};
 use super::format::{INODE_BYTES, Kind, LINKS_AT, Layout, Metadata, ROOT_AT, SLOT};
 use super::writer::{Place, Writer, block_number};
+use crate::limits;
 
-/// The most bytes of memory for names and directories. A million names of 20 bytes take that much.
-const MOST_BYTES: usize = 48 << 20;
+/// The most bytes of memory for names and directories.
+const MOST_BYTES: usize = limits::LAYER_MEMORY as usize;
 /// What a name takes beside its bytes: a record, a part of the table, a part of the order at the end.
 const NAME_BYTES: usize = 16 + 8 + 4;
 /// The same of a directory.

@@ -58,6 +58,9 @@ pub enum LayerError {
     /// More names than there is memory for.
     #[error("the names of the layer take more memory than there is for them")]
     Names,
+    /// The same with the window that it was compressed with.
+    #[error("the names of the layer and the window of its compression take more memory than there is for them")]
+    Memory,
     /// An extended attribute that cannot be kept.
     #[error("the extended attributes of {path} are too large or have names that mean nothing")]
     Attributes {

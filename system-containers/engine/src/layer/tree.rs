@@ -16,9 +16,6 @@ use crate::tar::Entry;
 /// How many symbolic links one parent may lead through.
 const LINKS: u32 = 40;
 
-/// From how many bytes on names take much memory. About 200,000 names have room in it.
-const LARGE_BYTES: usize = 8 << 20;
-
 /// A layer under construction over the layers below it.
 pub struct Tree<'a> {
     names: erofs::Tree,
@@ -87,9 +84,9 @@ impl<'a> Tree<'a> {
         self.lower.get()
     }
 
-    /// Whether its names take much memory.
-    pub fn is_large(&self) -> bool {
-        self.names.memory() > LARGE_BYTES
+    /// How much memory its names take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.names.memory() as u64
     }
 
     /// The directory that an entry goes into; made, as the layers below have it, if the stream did not bring it.

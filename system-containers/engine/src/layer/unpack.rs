@@ -8,6 +8,7 @@ use super::tree::{Existing, Resolved, Tree, file_failed, metadata};
 use super::{EntryPath, LayerError, Lower, attributes};
 use crate::erofs::{DirectoryId, Kind as Inode, Metadata, Place, Sparse, Writer};
 use crate::limits;
+use crate::memory::Memory;
 use crate::merged::{Found, Item, MergedDirectory};
 use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
@@ -40,6 +41,8 @@ pub struct Target<'a> {
     pub place: BorrowedFd<'a>,
     /// What tells the image from all others; the first half of the layer's chain ID.
     pub uuid: [u8; 16],
+    /// What it takes of the memory that there is for layers.
+    pub memory: &'a Memory<'a>,
 }
 
 /// How much of a layer is taken.
@@ -61,7 +64,7 @@ impl Default for Limits {
 /// end, for its digest. `room` is what is left free.
 ///
 /// Most entries say nothing of the layers below, so that these may come at the same time. One that has very many names waits
-/// for them first: the memory for those is there once.
+/// for them first.
 ///
 /// On an error the file is half written, and no image.
 pub fn unpack<R: Input>(
@@ -81,7 +84,7 @@ pub fn unpack_within<R: Input>(
     room: Room,
     most: Limits,
 ) -> Result<(Summary, R), LayerError> {
-    let Target { file, place, uuid } = target;
+    let Target { file, place, uuid, memory } = target;
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default() };
     let mut checked_at = 0;
@@ -100,9 +103,7 @@ pub fn unpack_within<R: Input>(
             room.check(place, entry.stored)?;
             checked_at = written;
         }
-        if unpacker.tree.is_large() {
-            lower.get()?;
-        }
+        memory.names(unpacker.tree.memory())?;
         unpacker.entry(&entry, &mut reader)?;
     }
     room.check(place, unpacker.tree.unwritten())?;

@@ -35,7 +35,7 @@ use crate::registry::{Client, RegistryError, Settings, Shared, endpoint};
 use crate::store::{PullRecord, Store, StoreError};
 use crate::trust::{Policy, TrustError, signature};
 
-/// How many layers are unpacked at once. Each may need as much memory as zstd's largest window.
+/// How many layers are unpacked at once, see [`crate::limits`] for their memory.
 const UNPACKERS: usize = 2;
 
 /// Why an image was not pulled.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use berth_engine::digest::Digest;
 use berth_engine::layer::{self, Lower, Target};
+use berth_engine::memory::Memory;
 use berth_engine::merged::Merged;
 use berth_engine::room::Room;
 use berth_engine::store::Store;
@@ -140,7 +141,8 @@ pub fn merged(path: &Path, tar: &[u8]) -> Merged {
     let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     let place = std::fs::File::open(path).unwrap();
     let place = std::os::fd::AsFd::as_fd(&place);
-    let target = Target { file, place, uuid: Digest::of(tar).half() };
+    let memory = Memory::new(&|| Ok(()));
+    let target = Target { file, place, uuid: Digest::of(tar).half(), memory: &memory };
     let none = || Ok(Merged::new(Vec::new())?);
     layer::unpack(tar, target, &Lower::new(&none), Room::default()).unwrap();
     Merged::new(vec![(path.to_owned(), std::fs::File::open(path).unwrap())]).unwrap()
