@@ -99,6 +99,22 @@ fn hiding() -> Vec<(&'static str, Tar)> {
     ]
 }
 
+/// What hides marks of its own layer, or what that layer has of those below for a hard link's sake.
+fn hiding_marks() -> Vec<(&'static str, Tar)> {
+    let tar = Tar::default;
+    let linked = |target: &str| tar().hard_link("g", target);
+    vec![
+        ("a mark, then an opaque mark", tar().file("a/.wh.c", b"").file("a/.wh..wh..opq", b"")),
+        ("a mark, then another above it", tar().directory("a", 0o755).file("a/.wh.c", b"").file(".wh.a", b"")),
+        ("a mark deep below another", tar().directory("a/c", 0o755).file("a/c/.wh.f", b"").file("a/.wh..wh..opq", b"")),
+        ("a hard link, then a mark", linked("f").file(".wh.f", b"")),
+        ("a hard link, then a mark and a file", linked("f").file(".wh.f", b"").file("f", b"new")),
+        ("a hard link, then an opaque mark", linked("a/old").file("a/.wh..wh..opq", b"")),
+        ("a hard link, then all is gone", linked("f").file(".wh..wh..opq", b"")),
+        ("hard links, then their target is gone", linked("f").hard_link("h", "g").file(".wh.f", b"")),
+    ]
+}
+
 fn compare(layers: Vec<(&'static str, Tar)>) {
     let _alone = alone();
     let Some(machine) = bench() else { return };
@@ -120,4 +136,9 @@ fn compare(layers: Vec<(&'static str, Tar)>) {
 #[test]
 fn what_a_layer_hides_is_not_followed() {
     compare(hiding());
+}
+
+#[test]
+fn marks_and_copies_go_with_what_hides_them() {
+    compare(hiding_marks());
 }

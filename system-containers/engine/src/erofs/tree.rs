@@ -68,12 +68,14 @@ impl Directory {
 struct Record {
     parent: u32,
     name: u32,
-    /// The kind in the highest byte, whether there are other names below it, then the place or directory.
+    /// The kind in the highest byte, whether there are other names and whether it is marked below it, then the place or
+    /// directory.
     what: u64,
 }
 
 const LINKED: u64 = 1 << 55;
-const VALUE: u64 = LINKED - 1;
+const MARKED: u64 = 1 << 54;
+const VALUE: u64 = MARKED - 1;
 
 impl Record {
     fn node(self) -> Node {
@@ -200,6 +202,31 @@ impl Tree {
             record.what |= LINKED;
         }
         Ok(true)
+    }
+
+    /// Marks a name, until it is added again.
+    pub fn mark(&mut self, parent: DirectoryId, name: &[u8]) {
+        if let Some(record) = self.record(parent, name).ok().and_then(|index| self.records.get_mut(index)) {
+            record.what |= MARKED;
+        }
+    }
+
+    /// Whether a name is marked.
+    pub fn is_marked(&self, parent: DirectoryId, name: &[u8]) -> bool {
+        let record = self.record(parent, name).ok().and_then(|index| self.records.get(index));
+        record.is_some_and(|record| record.what & MARKED != 0)
+    }
+
+    /// Drops the marked names in all directories that are like this, and below them. The last change: no name is found any more.
+    pub fn drop_marked(&mut self, is_like: impl Fn(&Directory) -> bool) {
+        let mut within: Vec<bool> = Vec::with_capacity(self.directories.len());
+        for directory in &self.directories {
+            // Each was made after the one that it is in.
+            let above = within.get(directory.parent as usize).copied().unwrap_or_default();
+            within.push(above || is_like(directory));
+        }
+        let is_within = |record: &Record| within.get(record.parent as usize).copied().unwrap_or_default();
+        self.records.retain(|record| record.what & MARKED == 0 || !is_within(record));
     }
 
     /// About how many bytes [`Self::finish`] is going to write.

@@ -183,8 +183,7 @@ impl<'a> Tree<'a> {
 
     /// Into a directory of this layer.
     fn step(&self, from: Step, id: DirectoryId) -> Step {
-        let is_opaque = self.names.attributes(id).iter().any(|(name, _)| name == OPAQUE.as_bytes());
-        Step { id: Some(id), hidden: from.hidden || is_opaque }
+        Step { id: Some(id), hidden: from.hidden || is_opaque(self.names.attributes(id)) }
     }
 
     /// Makes what is missing of a directory and those it is in.
@@ -235,7 +234,9 @@ impl<'a> Tree<'a> {
                 Existing::Directory(id) => id,
                 Existing::Nothing => self.add_directory(parent, path.name(), usual())?,
                 // What was there has hidden what the layers below have there.
-                Existing::Whiteout | Existing::Other => self.add_directory(parent, path.name(), emptied(usual()))?,
+                Existing::Whiteout | Existing::Copy | Existing::Other => {
+                    self.add_directory(parent, path.name(), emptied(usual()))?
+                }
             }
         };
         let change = |directory: &mut Directory| {
@@ -257,6 +258,7 @@ impl<'a> Tree<'a> {
             None => Existing::Nothing,
             Some(Node::Directory(id)) => Existing::Directory(id),
             Some(Node::Other(kind, place)) if self.is_whiteout(kind, place, path)? => Existing::Whiteout,
+            Some(Node::Other(..)) if self.names.is_marked(parent, path.name()) => Existing::Copy,
             Some(Node::Other(..)) => Existing::Other,
         })
     }
@@ -272,6 +274,19 @@ impl<'a> Tree<'a> {
     pub fn add(&mut self, parent: DirectoryId, path: &EntryPath, kind: Kind, place: Place) -> Result<(), LayerError> {
         self.forget(parent, path);
         self.names.add(parent, path.name(), Node::Other(kind, place)).map_err(full)
+    }
+
+    /// The same of what the layers below are the reason for: it goes if the directory turns out to hide them.
+    pub fn add_of_below(
+        &mut self,
+        parent: DirectoryId,
+        path: &EntryPath,
+        kind: Kind,
+        place: Place,
+    ) -> Result<(), LayerError> {
+        self.add(parent, path, kind, place)?;
+        self.names.mark(parent, path.name());
+        Ok(())
     }
 
     /// Gives what has a name in one directory another name.
@@ -315,6 +330,8 @@ impl<'a> Tree<'a> {
             };
             self.names.directory(erofs::Tree::ROOT, change).map_err(full)?;
         }
+        // overlayfs lists the marks of a directory that has nothing below it.
+        self.names.drop_marked(|directory| is_opaque(&directory.attributes));
         let written = self.names.finish(self.writer, uuid).map_err(file_failed("write", &root))?;
         written.ok_or_else(|| LayerError::Attributes { path: "a directory".to_owned() })
     }
@@ -346,6 +363,10 @@ fn emptied(mut directory: Directory) -> Directory {
     directory
 }
 
+fn is_opaque(attributes: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    attributes.iter().any(|(name, _)| name == OPAQUE.as_bytes())
+}
+
 /// What a directory that the stream did not bring has below.
 fn as_below(directory: &MergedDirectory) -> Result<Directory, LayerError> {
     let top = directory.top();
@@ -362,6 +383,8 @@ pub enum Existing {
     Directory(DirectoryId),
     /// A mark of deletion.
     Whiteout,
+    /// What a layer below has, for a hard link's sake.
+    Copy,
     /// Anything else.
     Other,
 }

@@ -227,7 +227,7 @@ impl Unpacker<'_> {
     ) -> Result<Option<DirectoryId>, LayerError> {
         let Some(directory) = self.tree.open(&target.split().0)? else { return Ok(None) };
         match self.tree.existing(directory, target)? {
-            Existing::Other => Ok(Some(directory)),
+            Existing::Copy | Existing::Other => Ok(Some(directory)),
             Existing::Nothing => Ok(None),
             Existing::Directory(_) | Existing::Whiteout => Err(missing()),
         }
@@ -250,7 +250,7 @@ impl Unpacker<'_> {
             }
             _ => writer.node_of(kind, metadata, &attributes, source.device()),
         };
-        self.tree.add(parent, path, kind, made.map_err(file_failed("write", path))?)?;
+        self.tree.add_of_below(parent, path, kind, made.map_err(file_failed("write", path))?)?;
         Ok(Some(parent))
     }
 
@@ -299,10 +299,10 @@ impl Unpacker<'_> {
             // This layer's own entries stay; only what is below is deleted.
             Existing::Directory(own) => self.tree.set_opaque(own),
             Existing::Whiteout | Existing::Other => Ok(()),
-            Existing::Nothing => {
+            Existing::Nothing | Existing::Copy => {
                 let made = self.tree.writer.node(Inode::CharacterDevice, Metadata::default(), &[], (0, 0));
                 let mark = made.map_err(file_failed("mark as deleted", target))?;
-                self.tree.add(parent, target, Inode::CharacterDevice, mark)
+                self.tree.add_of_below(parent, target, Inode::CharacterDevice, mark)
             }
         }
     }
