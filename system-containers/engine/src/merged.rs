@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::erofs::{Attributes, Image, ImageError, Inode, Kind, Metadata, Place};
+use crate::erofs::{Attributes, Image, ImageError, Inode, Kind, Layout, Metadata, Place};
 use crate::layer::{self, EntryPath};
 
 /// How many symbolic links one path may lead through; the kernel's own limit.
@@ -113,6 +113,16 @@ impl Item {
     /// Reads content; 0 at its end.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, MergedError> {
         self.image.read_at(self.place, &self.inode, offset, bytes).map_err(failed("read", b"a file"))
+    }
+
+    /// Whether it may have holes.
+    pub fn is_sparse(&self) -> bool {
+        self.inode.layout == Layout::Chunks
+    }
+
+    /// How long the hole is that begins at `offset`; 0 where there is none.
+    pub fn hole(&self, offset: u64) -> Result<u64, MergedError> {
+        self.image.hole(self.place, &self.inode, offset).map_err(failed("read", b"a file"))
     }
 
     fn child(&self, name: &[u8]) -> Result<Option<Self>, ImageError> {

@@ -271,3 +271,29 @@ fn an_archive_of_too_many_images() {
     assert_eq!(found(200, 200, most - 200).unwrap(), most);
     assert!(matches!(found(200, 200, most - 199), Err(ArchiveError::Images)), "in both together");
 }
+
+#[test]
+fn a_hard_link_to_a_file_below_has_its_holes() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    let records = [
+        ("GNU.sparse.major", &b"0"[..]),
+        ("GNU.sparse.map", b"0,512,400000000,512"),
+        ("GNU.sparse.size", b"419430400"),
+    ];
+    let below = Tar::default().pax(&records).file("x", &[[7; 512], [8; 512]].concat()).finish();
+    let image = Image::new("holes", vec![below, Tar::default().hard_link("y", "x").finish()]);
+    let archive = machine.archive("holes.tar", &oci_archive(&[image]));
+    assert_eq!(machine.import(&store, &archive), [""; 0]);
+    let (_, record) = store.resolve(&"holes".parse().unwrap()).unwrap();
+    let merged = store.merged(&record.chain).unwrap();
+    for name in ["x", "y"] {
+        let Some(Found::Other(file)) = merged.find(name.as_bytes()).unwrap() else { panic!("there is no {name}") };
+        assert_eq!(file.size(), 419_430_400);
+        let mut bytes = [0; 513];
+        assert_eq!(file.read_at(400_000_000, &mut bytes[..512]).unwrap(), 512);
+        assert_eq!(bytes[..512], [8; 512]);
+    }
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&store.layer_path(record.chain[1]).metadata().unwrap());
+    assert!(blocks * 512 < 10 << 20, "{blocks} blocks");
+}

@@ -103,6 +103,16 @@ impl Image {
         Ok(length)
     }
 
+    /// How long the hole is that begins at `offset`; 0 where there is none.
+    pub fn hole(&self, place: Place, inode: &Inode, offset: u64) -> Result<u64, ImageError> {
+        let left = inode.size.saturating_sub(offset);
+        if left == 0 {
+            return Ok(0);
+        }
+        let (at, run) = self.find(place, inode, offset)?;
+        Ok(if at.is_none() { run.min(left) } else { 0 })
+    }
+
     /// Where a place of the content is, none for a hole, and how many bytes follow each other from there.
     fn find(&self, place: Place, inode: &Inode, offset: u64) -> Result<(Option<u64>, u64), ImageError> {
         let block = BLOCK as u64;

@@ -26,7 +26,7 @@ mod tree;
 mod writer;
 
 pub use self::attributes::{Attributes, encode as encode_attributes};
-pub use self::format::{Inode, Kind, Metadata, Superblock};
+pub use self::format::{Inode, Kind, Layout, Metadata, Superblock};
 pub use self::image::{Image, ImageError};
 pub use self::sparse::Sparse;
 pub use self::tree::{Directory, DirectoryId, Node, Tree, TreeFull};

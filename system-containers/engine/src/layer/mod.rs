@@ -9,6 +9,7 @@
 //! privilege, so the marks for unprivileged overlayfs (`user.overlay.*`) are not needed.
 
 pub(crate) mod attributes;
+mod copied;
 mod lower;
 mod path;
 mod record;

@@ -5,11 +5,11 @@ use std::io::{self, BufRead};
 use std::os::fd::BorrowedFd;
 
 use super::tree::{Existing, Resolved, Tree, file_failed, metadata};
-use super::{EntryPath, LayerError, Lower, attributes};
+use super::{EntryPath, LayerError, Lower, attributes, copied};
 use crate::erofs::{DirectoryId, Kind as Inode, Metadata, Place, Sparse, Writer};
 use crate::limits;
 use crate::memory::Memory;
-use crate::merged::{Found, Item, MergedDirectory};
+use crate::merged::{Found, MergedDirectory};
 use crate::room::Room;
 use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError};
 
@@ -86,8 +86,8 @@ pub fn unpack_within<R: Input>(
 ) -> Result<(Summary, R), LayerError> {
     let Target { file, place, uuid, memory } = target;
     let mut reader = Reader::new(stream);
-    let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default() };
-    let mut checked_at = 0;
+    let bounds = Bounds { place, room, most: most.bytes, checked_at: 0 };
+    let mut unpacker = Unpacker { tree: Tree::new(file, lower)?, summary: Summary::default(), bounds };
     room.check(place, 0)?;
     while let Some(entry) = reader.next_entry()? {
         unpacker.summary.entries += 1;
@@ -95,14 +95,10 @@ pub fn unpack_within<R: Input>(
             return Err(LayerError::Entries);
         }
         unpacker.summary.bytes = unpacker.summary.bytes.saturating_add(entry.stored);
-        if unpacker.summary.bytes.max(unpacker.tree.writer.bytes()) > most.bytes {
+        if unpacker.summary.bytes > most.bytes {
             return Err(LayerError::Bytes);
         }
-        let written = unpacker.tree.writer.bytes().saturating_add(entry.stored);
-        if written.saturating_sub(checked_at) >= SPACE_INTERVAL {
-            room.check(place, entry.stored)?;
-            checked_at = written;
-        }
+        unpacker.bounds.admit(&unpacker.tree.writer, entry.stored)?;
         memory.names(unpacker.tree.memory())?;
         unpacker.entry(&entry, &mut reader)?;
     }
@@ -111,9 +107,34 @@ pub fn unpack_within<R: Input>(
     Ok((unpacker.summary, reader.into_inner()))
 }
 
+/// How much may be written.
+struct Bounds<'a> {
+    place: BorrowedFd<'a>,
+    room: Room,
+    most: u64,
+    /// How long the image was when the free space was looked at.
+    checked_at: u64,
+}
+
+impl Bounds<'_> {
+    /// Looks whether what is written is not too much, and whether there is room for so many bytes more.
+    fn admit(&mut self, writer: &Writer, bytes: u64) -> Result<(), LayerError> {
+        if writer.bytes() > self.most {
+            return Err(LayerError::Bytes);
+        }
+        let written = writer.bytes().saturating_add(bytes);
+        if written.saturating_sub(self.checked_at) >= SPACE_INTERVAL {
+            self.room.check(self.place, bytes)?;
+            self.checked_at = written;
+        }
+        Ok(())
+    }
+}
+
 struct Unpacker<'a> {
     tree: Tree<'a>,
     summary: Summary,
+    bounds: Bounds<'a>,
 }
 
 impl Unpacker<'_> {
@@ -240,17 +261,10 @@ impl Unpacker<'_> {
             return Ok(None);
         };
         let parent = self.tree.parent_of(path)?;
-        let (kind, metadata) = (source.kind(), source.metadata());
         let attributes = encoded(&source.attributes()?, path)?;
-        let writer = &mut self.tree.writer;
-        let made = match kind {
-            Inode::File | Inode::Symlink => {
-                let begin = copy(writer, &source, path)?;
-                writer.end(kind, metadata, &attributes, begin)
-            }
-            _ => writer.node_of(kind, metadata, &attributes, source.device()),
-        };
-        self.tree.add_of_below(parent, path, kind, made.map_err(file_failed("write", path))?)?;
+        let admit = |writer: &Writer, bytes| self.bounds.admit(writer, bytes);
+        let made = copied::copy(&mut self.tree.writer, &source, &attributes, path, admit)?;
+        self.tree.add_of_below(parent, path, source.kind(), made)?;
         Ok(Some(parent))
     }
 
@@ -367,20 +381,4 @@ fn write_sparse<R: Input>(
         }
     }
     Ok(sparse)
-}
-
-/// Copies the content of a file of a layer below. Returns where it begins.
-fn copy(writer: &mut Writer, source: &Item, path: &EntryPath) -> Result<u64, LayerError> {
-    let begin = writer.bytes();
-    let mut buffer = vec![0; 64 << 10];
-    let mut offset = 0;
-    loop {
-        match source.read_at(offset, &mut buffer)? {
-            0 => return Ok(begin),
-            length => {
-                writer.content(&buffer[..length]).map_err(file_failed("write", path))?;
-                offset += length as u64;
-            }
-        }
-    }
 }
