@@ -14,7 +14,7 @@ use berth_control::message::Port;
 use netlink_packet_route::address::AddressAttribute;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 
-use super::ports::{PortError, host_address, port_text, protocol_number};
+use super::conflicts::{PortError, host_address, port_text, protocol_number};
 use super::{AttachError, Containers};
 use crate::nftables::wire;
 use crate::{report, resolver};
