@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use berth_control::message::Notice;
 use support::site::{Site, container, port};
@@ -173,6 +175,68 @@ fn who_opens_connections_without_end_shuts_out_nobody() {
     let host = &site.machine.namespace;
     assert_eq!(dig(host, "127.0.0.53", "+tcp www.example.test"), ["203.0.113.1"], "the machine");
     assert_eq!(dig(&greedy, FRONT, "+tcp web"), [addresses[0].clone()], "itself");
+}
+
+/// Lets the thread end, whatever becomes of the test.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks for one name after the other until it is told to end.
+fn ask_without_end(socket: &UdpSocket, domain: &str, ended: &AtomicBool) {
+    for number in 0.. {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut query = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in format!("n{number}.{domain}").split('.') {
+            query.push(u8::try_from(label.len()).unwrap());
+            query.extend(label.as_bytes());
+        }
+        query.extend([0, 0, 1, 0, 1]);
+        let _nobody_may_listen_any_more = socket.send(&query);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn who_asks_for_what_nobody_answers_takes_no_answer_from_others() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let more = "[network.domains]\n'dead.test' = ['192.0.2.66']\n[networks.side]\nsubnets = ['10.90.0.0/24']\n";
+    let site = Site::with(&NETWORKS.replace("[networks.front]", &format!("{more}[networks.front]")));
+    let mut service = site.start();
+    site.outside.ip("address add 192.0.2.66/24 dev up0");
+    let _deaf = site.outside.within(|| UdpSocket::bind("192.0.2.66:53").unwrap());
+    let _server = name_server::serve(&site.outside, "192.0.2.1", &["--address=/example.test/203.0.113.1"]);
+    let (greedy, web, db) = (container(), container(), container());
+    attach(&mut service, ("greedy", "greedy"), &greedy, &[("front", "")]);
+    attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    attach(&mut service, ("db", "db"), &db, &[("side", "")]);
+    let socket = greedy.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect((FRONT, 53)).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask_without_end(&socket, "dead.test", &ended));
+        let end = EndOnDrop(&ended);
+        eventually("its own places are taken", || {
+            (status(&greedy, FRONT, "own.example.test") == "SERVFAIL").then_some(())
+        });
+        for number in 0..5 {
+            let name = format!("a{number}.example.test");
+            assert_eq!(dig(&web, FRONT, &name), ["203.0.113.1"], "another on its network");
+            let name = format!("b{number}.example.test");
+            assert_eq!(dig(&db, "10.90.0.1", &name), ["203.0.113.1"], "another network");
+            let name = format!("c{number}.example.test");
+            assert_eq!(dig(&site.machine.namespace, "127.0.0.53", &name), ["203.0.113.1"], "the machine");
+        }
+        drop(end);
+    });
 }
 
 #[test]

@@ -133,6 +133,11 @@ impl Directory {
         members.iter().any(|member| networks.contains(&member.network.as_str())).then_some(container.as_str())
     }
 
+    /// The container with this address.
+    pub fn container_at(&self, address: IpAddr) -> Option<&str> {
+        self.by_address.get(&address).map(String::as_str)
+    }
+
     /// Whether who asks may know what is outside.
     pub fn may_ask_outside(&self, client: Client<'_>) -> bool {
         let known = self.by_address.get(&client.address).and_then(|container| self.containers.get(container));

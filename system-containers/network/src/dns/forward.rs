@@ -5,10 +5,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nix::sys::socket::{self, MsgFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -81,15 +83,22 @@ async fn over_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     let [first, second, ..] = random::number().to_ne_bytes();
     message::set_id(&mut asked, [first, second]);
     socket.send(&asked).await?;
-    let mut buffer = vec![0; LARGEST_DATAGRAM];
     loop {
-        let length = socket.recv(&mut buffer).await?;
-        let answer = buffer.get_mut(..length).unwrap_or_default();
-        if answer.get(..2) == asked.get(..2) && message::answers(answer, query) {
-            restore_id(answer, query);
-            return Ok(answer.to_vec());
+        // That nobody listens there is an error which comes without a message.
+        let mut answer = socket.async_io(Interest::READABLE | Interest::ERROR, || receive(&socket)).await?;
+        if answer.get(..2) == asked.get(..2) && message::answers(&answer, query) {
+            restore_id(&mut answer, query);
+            return Ok(answer);
         }
     }
+}
+
+/// Most questions wait, and what waits is to need little: room for the answer is made when it is there.
+fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; LARGEST_DATAGRAM];
+    let length = socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 async fn over_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {

@@ -1,8 +1,8 @@
 //! The sockets: UDP and TCP on port 53 of every bridge's addresses, for who is on that bridge and nobody else.
 //!
-//! Each socket has a task; a question that goes on has one too, of which there is a limited number, so that a container
-//! that asks without end costs the others no more than patience. Nor can one that opens connections without end: too many
-//! of one client, or at one address, take the place of that client's or that address's oldest.
+//! Each socket has a task; a question that goes on has one too, of which each container has a limited number (see
+//! [`super::allowance`]), so that one that asks without end costs the others nothing. Nor does one that opens connections
+//! without end: too many of one client, or at one address, take the place of that client's or that address's oldest.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use std::os::fd::{AsRawFd, OwnedFd};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::allowance::Allowance;
 use super::cache::Cache;
 use super::directory::{Client, Directory};
 use super::forward;
@@ -26,8 +26,6 @@ use super::upstream::Upstream;
 use crate::resolver::PORT;
 use crate::{clock, random, report};
 
-/// Questions that go on at the same time. More are answered with an error, which resolvers ask again after.
-const LARGEST_NUMBER_ON_THE_WAY: usize = 256;
 /// Connections to one address of ours at the same time: of one client, and of all.
 const MOST_OF_ONE: usize = 16;
 const MOST_CONNECTIONS: usize = 64;
@@ -41,7 +39,7 @@ const BACKLOG: i32 = 64;
 /// A network that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Its name.
+    /// Its name; empty for the machine itself, which is on no network of containers.
     pub network: String,
     /// The name of its bridge.
     pub bridge: String,
@@ -56,7 +54,6 @@ pub struct Served {
 struct Common {
     directory: Mutex<Directory>,
     cache: Mutex<Cache>,
-    on_the_way: Semaphore,
     silent: forward::Silent,
 }
 
@@ -80,12 +77,8 @@ pub struct Resolvers {
 impl Resolvers {
     /// None yet.
     pub fn new() -> Self {
-        let common = Common {
-            directory: Mutex::default(),
-            cache: Mutex::default(),
-            on_the_way: Semaphore::new(LARGEST_NUMBER_ON_THE_WAY),
-            silent: forward::Silent::default(),
-        };
+        let common =
+            Common { directory: Mutex::default(), cache: Mutex::default(), silent: forward::Silent::default() };
         Self { common: Arc::new(common), running: BTreeMap::new() }
     }
 
@@ -125,6 +118,7 @@ impl Resolvers {
     fn listen(&self, network: &Served) -> Vec<AbortHandle> {
         let mut tasks = Vec::new();
         let shared = Arc::new(network.clone());
+        let allowance = if network.network.is_empty() { Allowance::of_machine() } else { Allowance::of_network() };
         for address in &network.addresses {
             let address = SocketAddr::new(*address, PORT);
             let common = || (self.common.clone(), shared.clone());
@@ -134,7 +128,7 @@ impl Resolvers {
                 .and_then(|socket| TcpListener::from_std(socket.into()));
             match (udp, tcp) {
                 (Ok(udp), Ok(tcp)) => {
-                    tasks.push(tokio::spawn(datagrams(common(), udp)).abort_handle());
+                    tasks.push(tokio::spawn(datagrams(common(), allowance.clone(), udp)).abort_handle());
                     tasks.push(tokio::spawn(connections(common(), tcp)).abort_handle());
                 }
                 // IPv6 is switched off.
@@ -171,7 +165,7 @@ fn bound(address: SocketAddr, link: &str, kind: SockType) -> io::Result<OwnedFd>
     Ok(socket)
 }
 
-async fn datagrams((common, network): (Arc<Common>, Arc<Served>), socket: UdpSocket) {
+async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc<Allowance>, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let mut buffer = vec![0; LARGEST_QUERY];
     loop {
@@ -190,12 +184,15 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), socket: UdpSoc
                     send(&socket, &query.deliver(answer, false), from).await;
                     continue;
                 }
+                let container = common.directory().container_at(from.ip()).map(str::to_owned);
+                let Some(place) = allowance.take(container) else {
+                    send(&socket, &outside(&common, &query, None, false), from).await;
+                    continue;
+                };
                 let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
-                    let answer = match common.on_the_way.try_acquire() {
-                        Ok(_one) => forward::ask(&query.forwarded(), &servers, &common.silent, false).await,
-                        Err(_) => None,
-                    };
+                    let answer = forward::ask(&query.forwarded(), &servers, &common.silent, false).await;
+                    drop(place);
                     send(&socket, &outside(&common, &query, answer, false), from).await;
                 });
             }
