@@ -116,8 +116,7 @@ impl Sources<'_> {
             named.extend(members(network, name.as_str() == here, without_machine));
         }
         if let Some(name) = peers.container.as_ref().map(berth_config::ContainerName::as_str) {
-            let is_it = |wanted: &berth_control::message::Attachment| wanted.name == name || wanted.service == name;
-            let its = self.attachments.iter().filter(|attachment| is_it(&attachment.wanted));
+            let its = self.attachments.get(name).into_iter().chain(self.attachments.of_service(name));
             for cable in its.flat_map(|attachment| &attachment.cables) {
                 named.extend([cable.ipv4.into(), cable.ipv6.into()].into_iter().filter_map(alone).map(Peer::Address));
                 named.extend((cable.bridged && cable.network == here).then(|| Peer::Link(cable.link_name())));

@@ -157,6 +157,23 @@ impl Guard {
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
+
+    /// What the other has not, or has otherwise.
+    fn without(&self, other: &Self) -> Self {
+        Self {
+            chains: without(&self.chains, &other.chains),
+            addresses: without(&self.addresses, &other.addresses),
+            links: without(&self.links, &other.links),
+            own: self.own.difference(&other.own).cloned().collect(),
+        }
+    }
+}
+
+fn without<K: Ord + Clone, V: PartialEq + Clone>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> BTreeMap<K, V> {
+    one.iter()
+        .filter(|(key, value)| other.get(key) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// Declares the maps of the look-up in a new table.
@@ -198,42 +215,61 @@ pub fn replace_bridge(batch: &mut Batch, guard: &Guard) {
     batch.of(Family::Inet);
 }
 
-/// From one to the other, at one moment.
+/// From one to the other, at one moment. What is in both stays as it is and is not told of.
 pub fn change(connection: &Connection, before: &Guard, after: &Guard) -> io::Result<()> {
+    connection.commit(difference(before, after))
+}
+
+fn difference(before: &Guard, after: &Guard) -> Batch {
+    let (gone, new) = (before.without(after), after.without(before));
     let mut batch = Batch::new();
-    clear(&mut batch, Family::Inet, before);
-    chains(&mut batch, Family::Inet, after);
+    replace_part(&mut batch, Family::Inet, (&gone, &new), (before, after));
     if before.is_empty() || after.is_empty() {
         replace_bridge(&mut batch, after);
     } else {
         batch.of(Family::Bridge);
-        clear(&mut batch, Family::Bridge, before);
-        chains(&mut batch, Family::Bridge, after);
+        replace_part(&mut batch, Family::Bridge, (&gone, &new), (before, after));
     }
-    connection.commit(batch)
+    batch
 }
 
-fn clear(batch: &mut Batch, family: Family, guard: &Guard) {
-    elements(family, guard).iter().for_each(|element| element.remove(batch, TABLE));
-    for kind in [Kind::DeleteRule, Kind::DeleteChain] {
-        for chain in guard.chains.keys() {
-            batch.message(kind, |message| {
-                message.text(1, TABLE).text(if kind == Kind::DeleteRule { 2 } else { 3 }, chain);
+/// Elements first: a chain that one leads to cannot go.
+fn replace_part(batch: &mut Batch, family: Family, (gone, new): (&Guard, &Guard), (before, after): (&Guard, &Guard)) {
+    elements(family, gone).iter().for_each(|element| element.remove(batch, TABLE));
+    for name in gone.chains.keys() {
+        batch.message(Kind::DeleteRule, |message| {
+            message.text(1, TABLE).text(2, name);
+        });
+        if !after.chains.contains_key(name) {
+            batch.message(Kind::DeleteChain, |message| {
+                message.text(1, TABLE).text(3, name);
             });
         }
     }
+    for (name, chain) in &new.chains {
+        if !before.chains.contains_key(name) {
+            make_chain(batch, name);
+        }
+        fill_chain(batch, family, name, chain);
+    }
+    elements(family, new).iter().for_each(|element| element.add(batch, TABLE));
 }
 
 fn chains(batch: &mut Batch, family: Family, guard: &Guard) {
-    for (name, chain) in &guard.chains {
-        batch.message(Kind::NewChain, |message| {
-            message.text(1, TABLE).text(3, name);
-        });
-        for rule in chain.rules.iter().filter_map(|rule| expressions(family, chain.direction, rule)) {
-            super::ruleset::add(batch, name, rule);
-        }
+    let nothing = Guard::default();
+    replace_part(batch, family, (&nothing, guard), (&nothing, guard));
+}
+
+fn make_chain(batch: &mut Batch, name: &str) {
+    batch.message(Kind::NewChain, |message| {
+        message.text(1, TABLE).text(3, name);
+    });
+}
+
+fn fill_chain(batch: &mut Batch, family: Family, name: &str, chain: &Chain) {
+    for rule in chain.rules.iter().filter_map(|rule| expressions(family, chain.direction, rule)) {
+        super::ruleset::add(batch, name, rule);
     }
-    elements(family, guard).iter().for_each(|element| element.add(batch, TABLE));
 }
 
 /// Which chain is whose, in the words of a table.
