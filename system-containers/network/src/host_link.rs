@@ -13,9 +13,10 @@ use tokio::sync::mpsc::Sender;
 
 use crate::dhcp::client::Event;
 use crate::dhcp::lease::Lease;
+use crate::dhcp::message::Mac;
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
-use crate::leases::LeaseStore;
+use crate::leases::{LeaseStore, Owner};
 use crate::link::{Address, Link};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
@@ -324,6 +325,11 @@ impl HostLink {
     fn say(&mut self, done: Result<(), NetlinkError>) {
         if let Err(error) = done {
             let text = report::chain(&error);
+    /// Whose its leases are, under this hardware address.
+    fn owner(&self, mac: Mac) -> Owner<'_> {
+        owner(mac, &self.name, &self.settings)
+    }
+
             report::say(format_args!("{}: {text}", self.name));
             self.refused = Some(text);
         }
@@ -333,7 +339,13 @@ impl HostLink {
 /// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
 /// noted it.
 fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
-    let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(mac)).and_then(|lease| lease.mtu).map(u32::from);
+/// Whose leases a link's are.
+fn owner<'a>(mac: Mac, name: &'a str, settings: &LinkSettings) -> Owner<'a> {
+    Owner { mac, made: settings.made().is_some().then_some(name) }
+}
+
+    let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(owner(mac, &link.name, settings)));
+    let kept = kept.and_then(|lease| lease.mtu).map(u32::from);
     let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));
     (is_given && link.ethernet).then_some(ETHERNET_MTU)
 }

@@ -1,5 +1,5 @@
-//! Where leases are kept over a restart and a reboot: a file for each kind and hardware address, so that a renamed link finds
-//! its own.
+//! Where leases are kept over a restart and a reboot: a file for each kind and hardware address, so that a renamed card finds
+//! its own. A link that is made has its name in that too: a VLAN has the address of its card, and another server.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,15 @@ pub trait Keep: Serialize + DeserializeOwned {
     fn is_possible(&self) -> bool;
 }
 
+/// Whose lease it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The link's hardware address.
+    pub mac: Mac,
+    /// Its name, if it is made.
+    pub made: Option<&'a str>,
+}
+
 /// All of them.
 #[derive(Clone, Debug)]
 pub struct LeaseStore {
@@ -38,8 +47,8 @@ impl LeaseStore {
     }
 
     /// The lease of the last time. One that cannot be read is as none: the file may be cut off or of another version.
-    pub fn load<L: Keep>(&self, mac: Mac) -> Option<L> {
-        let lease: L = serde_json::from_slice(&std::fs::read(self.path::<L>(mac)).ok()?).ok()?;
+    pub fn load<L: Keep>(&self, owner: Owner<'_>) -> Option<L> {
+        let lease: L = serde_json::from_slice(&std::fs::read(self.path::<L>(owner)).ok()?).ok()?;
         lease.is_possible().then_some(lease)
     }
 
@@ -47,25 +56,26 @@ impl LeaseStore {
     ///
     /// # Errors
     /// If the file cannot be written; the one of before is there then.
-    pub fn save<L: Keep>(&self, mac: Mac, lease: &L) -> io::Result<()> {
+    pub fn save<L: Keep>(&self, owner: Owner<'_>, lease: &L) -> io::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
-        files::write_atomically(&self.path::<L>(mac), &serde_json::to_vec(lease)?)
+        files::write_atomically(&self.path::<L>(owner), &serde_json::to_vec(lease)?)
     }
 
     /// A server has refused it: never ask for it again.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn forget<L: Keep>(&self, mac: Mac) -> io::Result<()> {
-        match std::fs::remove_file(self.path::<L>(mac)) {
+    pub fn forget<L: Keep>(&self, owner: Owner<'_>) -> io::Result<()> {
+        match std::fs::remove_file(self.path::<L>(owner)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
-    fn path<L: Keep>(&self, mac: Mac) -> PathBuf {
-        let name: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.directory.join(name + L::SUFFIX)
+    fn path<L: Keep>(&self, owner: Owner<'_>) -> PathBuf {
+        let mac: String = owner.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let made = owner.made.map(|name| format!("@{name}")).unwrap_or_default();
+        self.directory.join(mac + &made + L::SUFFIX)
     }
 }
 
@@ -92,21 +102,39 @@ mod tests {
         }
     }
 
+    const fn card(last: u8) -> Owner<'static> {
+        Owner { mac: [last; 6], made: None }
+    }
+
     #[test]
     fn a_kept_lease_is_found_again_until_it_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let store = LeaseStore::new(directory.path());
-        assert_eq!(store.load::<Number>([2; 6]), None);
-        store.save([2; 6], &Number(7)).unwrap();
-        assert_eq!(store.load([2; 6]), Some(Number(7)));
-        assert_eq!(store.load::<Number>([3; 6]), None);
+        assert_eq!(store.load::<Number>(card(2)), None);
+        store.save(card(2), &Number(7)).unwrap();
+        assert_eq!(store.load(card(2)), Some(Number(7)));
+        assert_eq!(store.load::<Number>(card(3)), None);
         std::fs::write(directory.path().join("leases/030303030303-n.json"), b"{\"addr").unwrap();
-        assert_eq!(store.load::<Number>([3; 6]), None);
-        store.save([3; 6], &Number(0)).unwrap();
-        assert_eq!(store.load::<Number>([3; 6]), None, "nobody could have given it");
-        store.forget::<Number>([2; 6]).unwrap();
-        store.forget::<Number>([2; 6]).unwrap();
-        assert_eq!(store.load::<Number>([2; 6]), None);
+        assert_eq!(store.load::<Number>(card(3)), None);
+        store.save(card(3), &Number(0)).unwrap();
+        assert_eq!(store.load::<Number>(card(3)), None, "nobody could have given it");
+        store.forget::<Number>(card(2)).unwrap();
+        store.forget::<Number>(card(2)).unwrap();
+        assert_eq!(store.load::<Number>(card(2)), None);
+    }
+
+    #[test]
+    fn a_link_on_a_card_has_a_lease_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LeaseStore::new(directory.path());
+        let of = |name| Owner { made: Some(name), ..card(2) };
+        for (owner, number) in [(card(2), 1), (of("eth0.10"), 2), (of("eth0.20"), 3)] {
+            store.save(owner, &Number(number)).unwrap();
+        }
+        store.forget::<Number>(of("eth0.20")).unwrap();
+        let kept = [card(2), of("eth0.10"), of("eth0.20")].map(|owner| store.load(owner).map(|Number(it)| it));
+        assert_eq!(kept, [Some(1), Some(2), None]);
+        assert!(directory.path().join("leases/020202020202-n.json").exists(), "a card's, as it always was");
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl HostLink {
         if std::mem::replace(&mut self.taken_up, true) {
             return;
         }
-        let kept = link.mac.filter(|_| self.settings.uses_dhcp()).and_then(|mac| means.leases.load(mac));
+        let kept = link.mac.filter(|_| self.settings.uses_dhcp()).and_then(|mac| means.leases.load(self.owner(mac)));
         // Before the addresses: the kernel takes some routes away with those.
         self.take_up_routes(kept.as_ref(), means).await;
         for (address, facts) in link.addresses.iter().filter(|(_, facts)| facts.own) {

@@ -25,7 +25,7 @@ impl HostLink {
         if let Some(mac) = link.mac.filter(|_| self.settings.uses_dhcp() && self.dhcp.is_none()) {
             let name = Some(means.host_name.clone()).filter(|name| !name.is_empty());
             let seed = mac.iter().fold(means.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
-            let kept = means.leases.load::<Lease>(mac);
+            let kept = means.leases.load::<Lease>(self.owner(mac));
             let left = kept.as_ref().map_or(Duration::ZERO, |kept| kept.left(clock::wall()));
             let client = Client::new(mac, name, kept, seed).trust_kept(clock::now().saturating_add(left));
             self.dhcp = Some(Port::new(self.index, client, means.heard.clone()));
@@ -178,8 +178,8 @@ impl HostLink {
     fn keep(&self, lease: Option<&Lease>, means: &Means) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
         self.say_kept(match lease {
-            Some(lease) => means.leases.save(mac, &lease.ending(clock::wall())),
-            None => means.leases.forget::<Lease>(mac),
+            Some(lease) => means.leases.save(self.owner(mac), &lease.ending(clock::wall())),
+            None => means.leases.forget::<Lease>(self.owner(mac)),
         });
     }
 

@@ -40,7 +40,7 @@ impl HostLink {
         }
         if self.dhcp6.is_none() && wanted != Wanted::Nothing {
             let client = Client::new(mac, means.seed ^ u64::from(self.index).rotate_left(32));
-            let kept = means.leases.load::<Kept>(mac).and_then(|kept| kept.left(clock::wall()));
+            let kept = means.leases.load::<Kept>(self.owner(mac)).and_then(|kept| kept.left(clock::wall()));
             let client = match kept {
                 Some(lease) => client.with_kept(lease, now),
                 None => client,
@@ -121,8 +121,8 @@ impl HostLink {
     fn keep6(&self, lease: Option<Lease>, means: &Means) {
         let Some(mac) = self.dhcp6.as_ref().map(|port| port.client().mac()) else { return };
         self.say_kept(match lease.and_then(|lease| Kept::new(lease, clock::wall())) {
-            Some(kept) => means.leases.save(mac, &kept),
-            None => means.leases.forget::<Kept>(mac),
+            Some(kept) => means.leases.save(self.owner(mac), &kept),
+            None => means.leases.forget::<Kept>(self.owner(mac)),
         });
     }
 
