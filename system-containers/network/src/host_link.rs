@@ -214,9 +214,12 @@ impl HostLink {
             report::say(format_args!("{}: {}", self.name, if link.carrier { "carrier" } else { "no carrier" }));
             let event = if link.carrier { Event::CarrierUp } else { Event::CarrierLost };
             if !link.carrier {
-                self.detection = None;
+                self.forget_detection();
             }
             self.dhcp_event(event, means, now).await;
+            if let Some(address) = self.link_local.filter(|_| link.carrier) {
+                self.ask_about(address, means, now).await;
+            }
         }
         self.follow_routers(link, means, now).await;
     }

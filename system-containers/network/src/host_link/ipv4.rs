@@ -77,9 +77,16 @@ impl HostLink {
     }
 
     /// Asks whether another machine has the address.
-    async fn ask_about(&mut self, address: Ipv4Addr, means: &Means, now: Duration) {
+    pub(super) async fn ask_about(&mut self, address: Ipv4Addr, means: &Means, now: Duration) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
         let detector = Detector::new(mac, address, means.seed ^ u64::from(u32::from(address)), now);
+    /// At the other end of the next cable there may be other machines.
+    pub(super) fn forget_detection(&mut self) {
+        self.detection = None;
+        self.detected = None;
+        self.link_local_attempt = 0;
+    }
+
         match ArpPort::open(self.index, detector, means.heard_arp.clone()) {
             Ok(port) => {
                 self.detection = Some(port);

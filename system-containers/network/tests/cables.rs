@@ -1,0 +1,87 @@
+//! What becomes of addresses when a cable is taken out and another one put in.
+
+mod support;
+
+use support::lan::Lan;
+use support::{Machine, Namespace, Running, eventually, possible};
+
+const SERVER: &[&str] = &["ip", "dnsmasq"];
+
+/// A machine on a switch with another machine.
+struct Site {
+    machine: Machine,
+    switch: Namespace,
+    third: Namespace,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (machine, switch, third) = (Machine::new(""), Namespace::new(), Namespace::new());
+        switch.ip("link add switch type bridge forward_delay 0");
+        switch.ip("link set switch up");
+        machine.namespace.connect("eth0", &switch, "machine");
+        switch.connect("third", &third, "eth0");
+        for port in ["machine", "third"] {
+            switch.ip(&format!("link set {port} master switch up"));
+        }
+        third.ip("link set eth0 up");
+        Self { machine, switch, third }
+    }
+
+    /// What is done meanwhile is as if the other end of the cable were another network.
+    fn another_cable(&self, service: &mut Running, meanwhile: impl FnOnce()) {
+        self.switch.ip("link set machine down");
+        service.wait_lack("eth0", &["no carrier"]);
+        meanwhile();
+        self.switch.ip("link set machine up");
+    }
+}
+
+#[test]
+fn the_address_of_a_lease_is_asked_about_again_behind_another_cable() {
+    if !possible(SERVER) {
+        return;
+    }
+    let site = Site::new();
+    let lan = Lan::behind(&site.switch);
+    let _server = lan.serve("10.77.0.50,10.77.0.51,1h", &["--dhcp-sequential-ip"]);
+    let mut service = site.machine.start();
+    service.wait_address("eth0", "10.77.0.50/24");
+    site.another_cable(&mut service, || drop(site.third.ip("address add 10.77.0.50/24 dev eth0")));
+    eventually("the address is declined", || lan.log_text().contains("DHCPDECLINE").then_some(()));
+    service.wait_address("eth0", "10.77.0.51/24");
+}
+
+#[test]
+fn an_address_of_the_link_alone_is_asked_about_again_behind_another_cable() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.machine.start();
+    let first = service.wait_address("eth0", "169.254.");
+    site.another_cable(&mut service, || drop(site.third.ip(&format!("address add {first} dev eth0"))));
+    service.wait_no_address("eth0", &first);
+    service.wait_address("eth0", "169.254.");
+}
+
+#[test]
+fn who_found_no_address_on_one_cable_looks_for_one_on_the_next() {
+    if !possible(&["ip", "nft"]) {
+        return;
+    }
+    let site = Site::new();
+    // Another machine has all of them.
+    site.third.ip("route add local 169.254.0.0/16 dev eth0");
+    site.third.run("nft add table arp seen");
+    site.third.run("nft add chain arp seen input '{ type filter hook input priority 0; }'");
+    site.third.run("nft add rule arp seen input arp daddr ip 169.254.0.0/16 counter");
+    let mut service = site.machine.start();
+    let asked = || site.third.run("nft list chain arp seen input");
+    eventually("it has given up", || {
+        let count = asked().split("packets ").nth(1)?.split(' ').next()?.parse::<u32>().ok()?;
+        (count >= 10).then_some(())
+    });
+    site.another_cable(&mut service, || drop(site.third.ip("route del local 169.254.0.0/16 dev eth0")));
+    service.wait_address("eth0", "169.254.");
+}
