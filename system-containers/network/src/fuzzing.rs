@@ -28,7 +28,7 @@ pub fn dhcp(bytes: &[u8]) {
         });
         sent.collect()
     };
-    let mut client = Client::new(message.mac, None, None, 1);
+    let mut client = Client::new(message.mac, None, 1);
     let mut step = |now, what: Happening<_>| {
         let event = match what {
             Happening::Begins => Event::CarrierUp,

@@ -43,8 +43,6 @@ pub struct Means {
     pub heard6: Sender<dhcp6::port::Heard>,
     /// Where ARP packets do that are about an address in question.
     pub heard_arp: Sender<arp::port::Heard>,
-    /// What DHCP servers are told; empty if the machine has no name yet.
-    pub host_name: String,
     /// For what must not be guessed or collide with other machines.
     pub seed: u64,
 }
@@ -119,6 +117,8 @@ impl HostLink {
         }
         if !settings.uses_dhcp() {
             self.end_dhcp(means).await;
+        } else if !settings.falls_back() {
+            self.end_fall_back(means).await;
         }
         let is_deaf_now = self.settings.accepts_router_advertisements() && !settings.accepts_router_advertisements();
         // Routes of a lease have the link's metric and table.
@@ -325,28 +325,28 @@ impl HostLink {
         missing
     }
 
-    fn say(&mut self, done: Result<(), NetlinkError>) {
-        if let Err(error) = done {
-            let text = report::chain(&error);
     /// Whose its leases are, under this hardware address.
     fn owner(&self, mac: Mac) -> Owner<'_> {
         owner(mac, &self.name, &self.settings)
     }
 
+    fn say(&mut self, done: Result<(), NetlinkError>) {
+        if let Err(error) = done {
+            let text = report::chain(&error);
             report::say(format_args!("{}: {text}", self.name));
             self.refused = Some(text);
         }
     }
 }
 
-/// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
-/// noted it.
-fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
 /// Whose leases a link's are.
 fn owner<'a>(mac: Mac, name: &'a str, settings: &LinkSettings) -> Owner<'a> {
     Owner { mac, made: settings.made().is_some().then_some(name) }
 }
 
+/// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
+/// noted it.
+fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
     let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(owner(mac, &link.name, settings)));
     let kept = kept.and_then(|lease| lease.mtu).map(u32::from);
     let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));

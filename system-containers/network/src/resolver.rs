@@ -73,9 +73,15 @@ pub fn server_text(address: IpAddr, link: &str) -> String {
     }
 }
 
-/// The text of /etc/hosts for a machine of this name; empty if it has none.
-pub fn hosts(host_name: &str) -> String {
-    let own = if host_name.is_empty() { String::new() } else { format!("127.0.1.1 {host_name}\n") };
+/// The machine's name now; nothing if it has none yet.
+pub fn host_name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// The text of /etc/hosts for a machine of this name.
+pub fn hosts(host_name: Option<&str>) -> String {
+    let own = host_name.map(|name| format!("127.0.1.1 {name}\n")).unwrap_or_default();
     format!(
         "127.0.0.1 localhost\n{own}::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
     )

@@ -85,3 +85,31 @@ fn who_found_no_address_on_one_cable_looks_for_one_on_the_next() {
     site.another_cable(&mut service, || drop(site.third.ip("route del local 169.254.0.0/16 dev eth0")));
     service.wait_address("eth0", "169.254.");
 }
+
+#[test]
+fn an_address_of_the_link_alone_goes_when_none_is_wanted_any_more() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.machine.start();
+    let address = service.wait_address("eth0", "169.254.");
+    service.apply("[network.links.eth0]\nlink_local = false\n");
+    service.wait_no_address("eth0", &address);
+}
+
+#[test]
+fn servers_are_told_the_name_that_the_machine_has_by_now() {
+    if !possible(&["ip", "dnsmasq", "nsenter"]) {
+        return;
+    }
+    let site = Site::new();
+    let lan = Lan::behind(&site.switch);
+    let _server = lan.serve("10.77.0.50,10.77.0.51,1h", &[]);
+    let mut service = site.machine.start();
+    service.wait_address("eth0", "10.77.0.5");
+    let process = service.program.child.id();
+    support::run(&format!("nsenter --target {process} --uts hostname dock7"));
+    site.another_cable(&mut service, || ());
+    eventually("it says its new name", || lan.log_text().contains("dock7").then_some(()));
+}

@@ -148,3 +148,32 @@ fn programs_ask_the_servers_themselves_where_that_is_wanted() {
     eventually("the resolver", || service.file("resolv.conf").contains("127.0.0.53").then_some(()));
     assert!(machine.namespace.run("cat /proc/net/udp").contains("3500007F:0035"));
 }
+
+#[test]
+fn the_servers_of_the_link_that_packets_take_come_first() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let link = |number: u32, metric: &str| {
+        format!(
+            "[network.links.eth{number}]\nipv6 = 'static'\ndns = ['192.0.{number}.1']\n{metric}\n\
+             addresses = ['192.0.{number}.7/24']\ngateways = ['192.0.{number}.1']\n"
+        )
+    };
+    let machine = Machine::new(&(link(1, "metric = 200") + &link(2, "metric = 100")));
+    let others = [1, 2].map(|number| {
+        let other = Namespace::new();
+        machine.namespace.connect(&format!("eth{number}"), &other, "lan0");
+        other.ip("link set lan0 up");
+        other
+    });
+    let mut service = machine.start();
+    service.wait_ready();
+    let in_order = |first: u32, second: u32| {
+        let servers = format!("nameserver 192.0.{first}.1\nnameserver 192.0.{second}.1\n");
+        eventually(&servers, || service.file("resolv.upstream.conf").contains(&servers).then_some(()));
+    };
+    in_order(2, 1);
+    others[1].ip("link set lan0 down");
+    in_order(1, 2);
+}

@@ -287,3 +287,29 @@ fn a_filter_that_somebody_has_taken_away_is_made_anew_for_the_next_container() {
         (!shown.contains("to/front/web") && !shown.contains("8090")).then_some(())
     });
 }
+
+#[test]
+fn nobody_reaches_a_container_that_goes_without_its_rules() {
+    if !possible(&["ip", "nft"]) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    let other = joined(&mut service, "other", "front");
+    let shy = container();
+    let wanted = || ruled(on(wanted("shy", &[]), &[("front", "")]), "allow = [{ container = 'nobody' }]\n");
+    let heard = shy.within(|| UdpSocket::bind("0.0.0.0:9000").unwrap());
+    heard.set_nonblocking(true).unwrap();
+    for _ in 0..20 {
+        let addresses = service.attach_as(wanted(), &shy).unwrap();
+        let asking = other.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        asking.connect((addresses[0].as_str(), 9000)).unwrap();
+        service.notify(Notice::DetachNetwork { name: "shy".into() }, &[]);
+        while shy.ip("-o link show").contains("eth0") {
+            for _ in 0..2000 {
+                let _it_may_be_gone = asking.send(b"hello");
+            }
+        }
+        assert!(heard.recv(&mut [0; 16]).is_err(), "its rules were gone before its cable");
+    }
+}

@@ -22,12 +22,16 @@ impl Containers {
         self.unnamed.remove(name);
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
-        self.publish(&attachment.wanted.service);
-        self.watch_over();
-        for cable in attachment.cables.iter().filter(|cable| cable.bridged) {
+        let bridged = || attachment.cables.iter().filter(|cable| cable.bridged);
+        // Before its rules go: nobody is to reach it without them.
+        for cable in bridged() {
             if let Err(error) = bridge::disconnect(&self.netlink, cable).await {
                 report::failure(&error);
             }
+        }
+        self.publish(&attachment.wanted.service);
+        self.watch_over();
+        for cable in bridged() {
             self.remove_service(cable).await;
         }
         self.forget(&attachment);

@@ -110,9 +110,14 @@ pub struct Client {
 
 impl Client {
     /// Stopped, until there is carrier. `kept` is the lease of the last time, `seed` is anything unpredictable.
-    pub fn new(mac: Mac, host_name: Option<String>, kept: Option<Lease>, seed: u64) -> Self {
+    pub fn new(mac: Mac, kept: Option<Lease>, seed: u64) -> Self {
         let (state, kept_until, random) = (State::Stopped, Duration::ZERO, seed | 1);
-        Self { mac, host_name, state, held: None, kept, kept_until, refusals: 0, problem: None, random }
+        Self { mac, host_name: None, state, held: None, kept, kept_until, refusals: 0, problem: None, random }
+    }
+
+    /// The machine's name may change: what the next messages say.
+    pub fn call_itself(&mut self, host_name: Option<String>) {
+        self.host_name = host_name;
     }
 
     /// The lease of the last time has not ended before this moment.

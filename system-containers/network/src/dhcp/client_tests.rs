@@ -16,7 +16,7 @@ struct Bench {
 
 impl Bench {
     fn new(kept: Option<Lease>) -> Self {
-        Self { client: Client::new(MAC, None, kept, 99), now: Duration::from_secs(1000) }
+        Self { client: Client::new(MAC, kept, 99), now: Duration::from_secs(1000) }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -192,7 +192,7 @@ fn a_lease_that_has_become_shorter_is_written_down() {
 fn rebooted(left: Duration) -> (Bench, Vec<Action>) {
     let kept = Bench::new(None).bind();
     let mut bench = Bench::new(None);
-    bench.client = Client::new(MAC, None, Some(kept), 99).trust_kept(bench.now + left);
+    bench.client = Client::new(MAC, Some(kept), 99).trust_kept(bench.now + left);
     assert_eq!(sent(&bench.step(Event::CarrierUp)).kind, Kind::Request);
     assert_eq!(sent(&bench.wait().1).kind, Kind::Request);
     let actions = bench.wait().1;

@@ -56,6 +56,11 @@ impl Port {
         &self.client
     }
 
+    /// What servers are told of the machine's name from now on; nothing if it has none.
+    pub fn call_itself(&mut self, host_name: Option<String>) {
+        self.client.call_itself(host_name);
+    }
+
     /// Takes an event, sends what is to be sent and returns the rest.
     pub fn step(&mut self, link_name: &str, now: Duration, event: Event) -> Vec<Outcome> {
         let actions = self.client.step(now, event);

@@ -13,7 +13,7 @@ use crate::dhcp::lease::{FOR_EVER, Lease};
 use crate::dhcp::port::{Outcome, Port};
 use crate::link::Link;
 use crate::netlink::Lifetime;
-use crate::{clock, report};
+use crate::{clock, report, resolver};
 
 /// Of 169.254.0.0/16.
 const LINK_LOCAL_LENGTH: u8 = 16;
@@ -23,11 +23,10 @@ const MOST_CONFLICTS: u32 = 10;
 impl HostLink {
     pub(super) fn begin_dhcp(&mut self, link: &Link, means: &Means) {
         if let Some(mac) = link.mac.filter(|_| self.settings.uses_dhcp() && self.dhcp.is_none()) {
-            let name = Some(means.host_name.clone()).filter(|name| !name.is_empty());
             let seed = mac.iter().fold(means.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
             let kept = means.leases.load::<Lease>(self.owner(mac));
             let left = kept.as_ref().map_or(Duration::ZERO, |kept| kept.left(clock::wall()));
-            let client = Client::new(mac, name, kept, seed).trust_kept(clock::now().saturating_add(left));
+            let client = Client::new(mac, kept, seed).trust_kept(clock::now().saturating_add(left));
             self.dhcp = Some(Port::new(self.index, client, means.heard.clone()));
         }
     }
@@ -42,9 +41,18 @@ impl HostLink {
         self.remove_link_local(means).await;
     }
 
+    /// Takes an address of the link alone away, and stops looking for one.
+    pub(super) async fn end_fall_back(&mut self, means: &Means) {
+        if self.detection.as_ref().is_some_and(|port| port.detector().address().is_link_local()) {
+            self.detection = None;
+        }
+        self.remove_link_local(means).await;
+    }
+
     /// Gives its DHCP client an event.
     pub async fn dhcp_event(&mut self, event: Event, means: &Means, now: Duration) {
         let Some(port) = &mut self.dhcp else { return };
+        port.call_itself(resolver::host_name());
         for outcome in port.step(&self.name, now, event) {
             match outcome {
                 Outcome::Configure(lease) => {
@@ -72,6 +80,13 @@ impl HostLink {
         }
     }
 
+    /// At the other end of the next cable there may be other machines.
+    pub(super) fn forget_detection(&mut self) {
+        self.detection = None;
+        self.detected = None;
+        self.link_local_attempt = 0;
+    }
+
     fn has_lease_address(&self, lease: &Lease) -> bool {
         self.detected == Some(lease.address)
     }
@@ -80,13 +95,6 @@ impl HostLink {
     pub(super) async fn ask_about(&mut self, address: Ipv4Addr, means: &Means, now: Duration) {
         let Some(mac) = self.dhcp.as_ref().map(|port| port.client().mac()) else { return };
         let detector = Detector::new(mac, address, means.seed ^ u64::from(u32::from(address)), now);
-    /// At the other end of the next cable there may be other machines.
-    pub(super) fn forget_detection(&mut self) {
-        self.detection = None;
-        self.detected = None;
-        self.link_local_attempt = 0;
-    }
-
         match ArpPort::open(self.index, detector, means.heard_arp.clone()) {
             Ok(port) => {
                 self.detection = Some(port);

@@ -33,6 +33,12 @@ impl HostLink {
         lease.routes.iter().map(route).collect()
     }
 
+    /// How much it comes behind other links.
+    pub fn metric(&self) -> u32 {
+        let own = if self.settings.gateways.is_empty() { DHCP_METRIC } else { STATIC_METRIC };
+        self.settings.metric.unwrap_or_else(|| own.saturating_add(self.index))
+    }
+
     /// Where its routes are, if they do not say it themselves.
     fn table(&self) -> u32 {
         self.settings.table.unwrap_or(MAIN_TABLE)

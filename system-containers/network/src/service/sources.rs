@@ -75,14 +75,12 @@ pub fn open(
     let (heard6_sender, heard6) = mpsc::channel(HEARD_LIMIT);
     let (heard_arp_sender, heard_arp) = mpsc::channel(HEARD_LIMIT);
     let (time_servers, corrections) = time::start();
-    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let means = Means {
         netlink,
         leases,
         heard: heard_sender,
         heard6: heard6_sender,
         heard_arp: heard_arp_sender,
-        host_name,
         seed: random::number(),
     };
     Ok((Sources { kernel, heard, heard6, heard_arp, answered, advertisements, corrections }, means, time_servers))

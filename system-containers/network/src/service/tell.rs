@@ -52,8 +52,8 @@ impl Service {
                 self.init.send(told, "to take a container's search domains").await?;
             }
         }
-        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        self.write("hosts", resolver::hosts(&name), |path, text| files::write_atomically(path, text.as_bytes()));
+        let hosts = resolver::hosts(resolver::host_name().as_deref());
+        self.write("hosts", hosts, |path, text| files::write_atomically(path, text.as_bytes()));
         Ok(())
     }
 
@@ -117,11 +117,10 @@ impl Service {
             servers: network.dns.iter().map(ToString::to_string).collect(),
             search: network.dns_search.iter().map(ToString::to_string).collect(),
         });
-        // Servers that cannot be reached come last.
-        let links = [true, false]
-            .into_iter()
-            .flat_map(|carrier| self.links.values().filter(move |link| link.has_carrier() == carrier));
-        std::iter::once(configured).chain(links.map(HostLink::names)).collect()
+        let mut links: Vec<&HostLink> = self.links.values().collect();
+        // As their default routes do; servers that cannot be reached come last.
+        links.sort_by_key(|link| (!link.has_carrier(), link.metric()));
+        std::iter::once(configured).chain(links.into_iter().map(HostLink::names)).collect()
     }
 
     /// The configuration's, else those of all leases.

@@ -186,7 +186,8 @@ impl Machine {
             env!("CARGO_BIN_EXE_berth-network"),
         );
         let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace.name, "sh", "-c", &script])
+            // Its name is the machine's own, which a test may change.
+            .args(["netns", "exec", &self.namespace.name, "unshare", "--uts", "sh", "-c", &script])
             .env(CHANNEL_VARIABLE, inherited.as_raw_fd().to_string())
             .stdin(Stdio::null())
             .spawn()
