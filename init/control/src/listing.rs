@@ -43,6 +43,7 @@ heads! {
     HOST_ADDRESS: "HostAddress", "s", 4;
     HOST_PORT: "HostPort", "q", 2;
     CONTAINER_PORT: "ContainerPort", "q", 2;
+    FURTHER_PORTS: "FurtherPorts", "q", 2;
     PROTOCOL: "Protocol", "s", 4;
 }
 
@@ -117,6 +118,7 @@ mod tests {
             host_address: "192.0.2.1".into(),
             host_port,
             container_port: 80,
+            further_ports: 7,
             protocol: "tcp".into(),
         };
         let mut all = Vec::new();

@@ -7,16 +7,16 @@ use super::health::Health;
 use crate::printable::printable;
 
 impl Container {
-    /// Its published ports.
+    /// Its published ports, ranges as they are written.
     pub fn ports(&self) -> Vec<Port> {
-        let Some(user) = self.user() else { return Vec::new() };
-        let port = |mapping: berth_config::PortMapping| Port {
-            host_address: mapping.host_address.map(|address| address.to_string()).unwrap_or_default(),
-            host_port: mapping.host_port,
-            container_port: mapping.container_port,
-            protocol: mapping.protocol.name().to_owned(),
+        let port = |ports: &berth_config::PublishedPorts| Port {
+            host_address: ports.host_address().map(|address| address.to_string()).unwrap_or_default(),
+            host_port: ports.first_host_port(),
+            container_port: ports.first_container_port(),
+            further_ports: ports.further_ports(),
+            protocol: ports.protocol().name().to_owned(),
         };
-        user.port_mappings().map(port).collect()
+        self.user().into_iter().flat_map(|user| &user.ports).map(port).collect()
     }
 
     /// Its published ports, then those that its image exposes and nothing publishes.
@@ -25,7 +25,10 @@ impl Container {
         let published = ports.len();
         let exposed = self.image.iter().flat_map(|image| &image.exposed);
         for port in exposed {
-            let same = |other: &Port| (other.container_port, &other.protocol) == (port.container_port, &port.protocol);
+            let same = |other: &Port| {
+                let behind = port.container_port.checked_sub(other.container_port);
+                other.protocol == port.protocol && behind.is_some_and(|behind| behind <= other.further_ports)
+            };
             if !ports.iter().take(published).any(same) {
                 ports.push(port.clone());
             }

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_config::{ContainerName, Instances, PortMapping, RestartPolicy, Role};
+use berth_config::{ContainerName, Instances, RestartPolicy, Role};
 use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
 use serde::{Deserialize, Serialize};
 
@@ -83,17 +83,12 @@ impl Supervisor {
 
     /// Who has one of the ports already.
     fn port_conflict(&self, creation: &Creation) -> Option<String> {
-        let wanted: Vec<PortMapping> = creation.container.port_mappings().collect();
         let users = self.containers.values().filter(|container| container.goal != Goal::Remove);
         let all = users.filter_map(|container| Some((container, container.user()?)));
-        let published = all.flat_map(|(container, user)| user.port_mappings().map(move |port| (container, port)));
-        published.into_iter().find_map(|(container, port)| {
-            let clash = wanted.iter().find(|wanted| {
-                let same = (wanted.host_port, wanted.protocol) == (port.host_port, port.protocol);
-                let everywhere = wanted.host_address.is_none() || port.host_address.is_none();
-                same && (everywhere || wanted.host_address == port.host_address)
-            })?;
-            let (number, name) = (clash.host_port, &container.name);
+        let mut published = all.flat_map(|(container, user)| user.ports.iter().map(move |ports| (container, ports)));
+        published.find_map(|(container, ports)| {
+            let number = creation.container.ports.iter().find_map(|wanted| wanted.common_host_port(ports))?;
+            let name = &container.name;
             Some(format!("port {number} of the machine leads to container {name} already; choose another one"))
         })
     }

@@ -174,10 +174,34 @@ fn a_name_or_a_port_that_is_taken_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_range_of_ports_goes_on_in_one_piece() {
+    let mut world = world("[containers.sip]\nimage = 'a'\nports = ['127.0.0.1:10000-20000:30000-40000/udp']\n");
+    let sip = world.supervisor.find("sip").unwrap();
+    let port = Port {
+        host_address: "127.0.0.1".into(),
+        host_port: 10_000,
+        container_port: 30_000,
+        further_ports: 10_000,
+        protocol: "udp".into(),
+    };
+    assert_eq!(sip.ports(), [port]);
+    assert_eq!(sip.describe().ports, sip.ports());
+    let other = configuration("[containers.b]\nimage = 'a'\nports = ['19000-21000:1000-3000/udp']\n");
+    let container = other.containers.into_values().next().unwrap();
+    let reply = make(&mut world, Creation::plain("b".into(), container));
+    assert!(matches!(&reply, Reply::Refused { reason } if reason.contains("port 19000")), "{reply:?}");
+}
+
+#[test]
 fn ports_that_the_image_exposes_are_listed_behind_the_published_ones() {
     let mut world = world("[containers.web]\nimage = 'a'\nports = ['8080:80']\n[containers.next]\nimage = 'a'\n");
-    let port =
-        |number| Port { host_address: String::new(), host_port: 0, container_port: number, protocol: "tcp".into() };
+    let port = |container_port| Port {
+        host_address: String::new(),
+        host_port: 0,
+        container_port,
+        further_ports: 0,
+        protocol: "tcp".into(),
+    };
     for name in ["web", "next"] {
         let image = Box::new(PreparedImage { exposed: vec![port(80), port(443)], ..PreparedImage::default() });
         world.ask_as_engine(Request::Prepared { name: name.into(), image });

@@ -123,6 +123,7 @@ pub fn exposed(wishes: &oci::Process) -> Vec<Port> {
             host_address: String::new(),
             host_port: 0,
             container_port: number.parse().ok().filter(|number| *number > 0)?,
+            further_ports: 0,
             protocol: protocol.name().to_owned(),
         })
     };

@@ -257,7 +257,7 @@ fn a_hundred_containers_need_no_more_rules_than_one() {
         assert!(seen.insert(addresses.unwrap()), "no address twice");
     }
     let rules = site.machine.namespace.run("nft list chain inet berth publish");
-    assert_eq!(rules.matches("dnat").count(), 8, "{rules}");
+    assert_eq!(rules.matches("dnat").count(), 12, "{rules}");
 }
 
 #[test]

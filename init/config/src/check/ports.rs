@@ -1,11 +1,20 @@
-//! No port of the machine leads to two containers, or to one where a tunnel has it.
+//! No port of the machine leads to two containers, or to one where a tunnel has it; and there are not more than can be
+//! handed on.
 
 use super::container_path;
+use super::replicas::MOST_WITH_PORTS;
 use crate::configuration::Configuration;
 use crate::container::{Protocol, PublishedPorts};
-use crate::load::Report;
+use crate::load::{Mistake, Report};
 use crate::names::ContainerName;
 use crate::tree::{Node, Path};
+
+/// The most entries of one container's `ports`: `network` is told of them in one message.
+const MOST_ENTRIES: usize = 1000;
+
+/// The most places of the packet filter that a machine's published ports take. They change at one moment, which the kernel
+/// has room for up to some 500,000 of either family.
+const MOST_PLACES: u32 = 131_072;
 
 /// An entry of some container's `ports`.
 #[derive(Clone, Copy)]
@@ -21,9 +30,40 @@ impl Entry<'_> {
     }
 }
 
+/// Says which container's ports are too many.
+fn check_number(configuration: &Configuration, root: &Node, report: &mut Report) {
+    let mut left = MOST_PLACES;
+    for (name, container) in &configuration.containers {
+        let path = container_path(name).key("ports");
+        let count = container.ports.len();
+        if count > MOST_ENTRIES {
+            let message = format!("{count} entries are too many, {MOST_ENTRIES} are the most");
+            report.add(report.about(root, &path, message).help("join ports that follow each other to ranges"));
+        }
+        let ports: u32 = container.ports.iter().map(PublishedPorts::places).fold(0, u32::saturating_add);
+        let slots = if container.replicas.is_some() { MOST_WITH_PORTS } else { 1 };
+        match left.checked_sub(ports.saturating_mul(slots)) {
+            Some(rest) => left = rest,
+            None => {
+                let mistake = too_many(report, root, &path, ports, slots);
+                report.add(mistake);
+            }
+        }
+    }
+}
+
+fn too_many(report: &Report, root: &Node, path: &Path, ports: u32, slots: u32) -> Mistake {
+    let of_all = if slots == 1 { String::new() } else { format!(", {slots} times as the replicas share them") };
+    let message =
+        format!("{ports} ports{of_all}: that is more than the {MOST_PLACES} that the packet filter has room for");
+    let help = "let the range of the machine be that of the container, such as \"10000-20000:10000-20000\": it counts as one port";
+    report.about(root, path, message).help(help)
+}
+
 /// Compares each entry with those whose ports start within its own. A file in which everything overlaps fills the
 /// report and ends the search.
 pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Report) {
+    check_number(configuration, root, report);
     let mut entries: Vec<Entry> = configuration
         .containers
         .iter()

@@ -14,7 +14,7 @@ use crate::tree::Node;
 const MOST: u32 = 1000;
 
 /// Each has at least one of the slots that the packet filter shares connections out by.
-const MOST_WITH_PORTS: u32 = 256;
+pub(super) const MOST_WITH_PORTS: u32 = 256;
 
 pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Report) {
     // Who has which name.

@@ -144,9 +144,30 @@ pub struct PortRange {
 }
 
 impl PublishedPorts {
+    /// The machine's address; `None` is every address.
+    pub const fn host_address(&self) -> Option<IpAddr> {
+        self.host_address
+    }
+
     /// The lowest port of the machine.
-    pub(crate) const fn first_host_port(&self) -> u16 {
+    pub const fn first_host_port(&self) -> u16 {
         self.host.first
+    }
+
+    /// The lowest port of the container.
+    pub const fn first_container_port(&self) -> u16 {
+        self.container.first
+    }
+
+    /// How many ports follow the lowest, on both sides.
+    pub const fn further_ports(&self) -> u16 {
+        self.host.last - self.host.first
+    }
+
+    /// What it takes to lead there, in places of the packet filter: ports that lead to the same ones of the container go by
+    /// their range.
+    pub(crate) fn places(&self) -> u32 {
+        if self.host == self.container { 1 } else { self.host.count() }
     }
 
     /// The highest port of the machine.
@@ -160,7 +181,7 @@ impl PublishedPorts {
     }
 
     /// The lowest port of the machine that both want.
-    pub(crate) fn common_host_port(&self, other: &Self) -> Option<u16> {
+    pub fn common_host_port(&self, other: &Self) -> Option<u16> {
         let first = self.host.first.max(other.host.first);
         let common = first <= self.host.last.min(other.host.last);
         let same = self.protocol == other.protocol && addresses_overlap(self.host_address, other.host_address);

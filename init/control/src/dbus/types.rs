@@ -117,6 +117,7 @@ pub struct Port {
     pub host_address: String,
     pub host_port: u16,
     pub container_port: u16,
+    pub further_ports: u16,
     pub protocol: String,
 }
 
@@ -273,7 +274,7 @@ same_fields!(Statistics {
 });
 same_fields!(Ending { signal, grace_ms; });
 same_fields!(Cause { depth, subject, text, at_us; });
-same_fields!(Port { host_address, host_port, container_port, protocol; });
+same_fields!(Port { host_address, host_port, container_port, further_ports, protocol; });
 
 #[cfg(test)]
 mod tests {
@@ -298,6 +299,7 @@ mod tests {
                 host_address: String::new(),
                 host_port: 8080,
                 container_port: 80,
+                further_ports: 5,
                 protocol: "tcp".into(),
             }],
         };

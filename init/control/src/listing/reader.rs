@@ -49,6 +49,7 @@ impl<'a> Reader<'a> {
             host_address: self.text_of(HOST_ADDRESS)?.to_owned(),
             host_port: u16::from_ne_bytes(self.number_of(HOST_PORT)?),
             container_port: u16::from_ne_bytes(self.number_of(CONTAINER_PORT)?),
+            further_ports: u16::from_ne_bytes(self.number_of(FURTHER_PORTS)?),
             protocol: self.text_of(PROTOCOL)?.to_owned(),
         };
         (self.at == end).then_some(port)

@@ -55,11 +55,12 @@ impl Writer {
     }
 
     fn port(&mut self, port: &Port) {
-        let Port { host_address, host_port, container_port, protocol } = port;
+        let Port { host_address, host_port, container_port, further_ports, protocol } = port;
         self.array(ENTRY, |writer| {
             writer.text_entry(HOST_ADDRESS, host_address);
             writer.number_entry(HOST_PORT, &host_port.to_ne_bytes());
             writer.number_entry(CONTAINER_PORT, &container_port.to_ne_bytes());
+            writer.number_entry(FURTHER_PORTS, &further_ports.to_ne_bytes());
             writer.text_entry(PROTOCOL, protocol);
         });
     }

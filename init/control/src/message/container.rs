@@ -202,7 +202,7 @@ pub struct Attachment {
     pub bandwidth: berth_config::Bandwidth,
 }
 
-/// A port of a container that is published, or that its image says its program listens on.
+/// A port of a container that is published, or that its image says its program listens on; or a range of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The host's address; empty for all.
@@ -211,6 +211,9 @@ pub struct Port {
     pub host_port: u16,
     /// In the container.
     pub container_port: u16,
+    /// Of a range, how many ports follow this one on the host, each of which leads to the one that follows in the container.
+    #[serde(default)]
+    pub further_ports: u16,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
 }

@@ -76,11 +76,17 @@ pub fn condition(container: &Container, uptime_ms: u64) -> String {
     }
 }
 
-/// As docker writes it: `0.0.0.0:8080->80/tcp`, without the address where it is every one; `80/tcp` if it is not published.
+/// As docker writes it: `0.0.0.0:8080->80/tcp`, without the address where it is every one; `80/tcp` if it is not published;
+/// `8000-8005->8000-8005/tcp` for a range.
 pub fn port(port: &Port) -> String {
-    let Port { host_address, host_port, container_port, protocol } = port;
+    let Port { host_address, further_ports, protocol, .. } = port;
+    let range = |first: u16| match further_ports {
+        0 => first.to_string(),
+        further => format!("{first}-{}", first.saturating_add(*further)),
+    };
+    let (host_port, container_port) = (range(port.host_port), range(port.container_port));
     match host_address.as_str() {
-        _ if *host_port == 0 => format!("{container_port}/{protocol}"),
+        _ if port.host_port == 0 => format!("{container_port}/{protocol}"),
         "" => format!("{host_port}->{container_port}/{protocol}"),
         address if address.contains(':') => format!("[{address}]:{host_port}->{container_port}/{protocol}"),
         address => format!("{address}:{host_port}->{container_port}/{protocol}"),
@@ -217,12 +223,14 @@ mod tests {
 
     #[test]
     fn a_port_that_is_not_published_has_no_arrow() {
-        let shown = |address: &str, host_port| {
-            port(&Port { host_address: address.into(), host_port, container_port: 80, protocol: "tcp".into() })
+        let shown = |address: &str, host_port, further_ports| {
+            let (host_address, protocol) = (address.into(), "tcp".into());
+            port(&Port { host_address, host_port, container_port: 80, further_ports, protocol })
         };
-        assert_eq!(shown("", 0), "80/tcp");
-        assert_eq!(shown("", 8080), "8080->80/tcp");
-        assert_eq!(shown("::1", 8080), "[::1]:8080->80/tcp");
+        assert_eq!(shown("", 0, 0), "80/tcp");
+        assert_eq!(shown("", 8080, 0), "8080->80/tcp");
+        assert_eq!(shown("::1", 8080, 0), "[::1]:8080->80/tcp");
+        assert_eq!(shown("::1", 8080, 5), "[::1]:8080-8085->80-85/tcp");
     }
 
     #[test]

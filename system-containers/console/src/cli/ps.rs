@@ -177,6 +177,7 @@ mod tests {
                 host_address: String::new(),
                 host_port: 8080,
                 container_port: 80,
+                further_ports: 0,
                 protocol: "tcp".into(),
             }],
         }

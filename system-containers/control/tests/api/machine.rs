@@ -219,6 +219,12 @@ pub fn container(name: &str, kind: Kind) -> Container {
         started_us: 1_000_000,
         exit_code: -1,
         addresses: vec!["172.20.0.2".into()],
-        ports: vec![Port { host_address: String::new(), host_port: 8080, container_port: 80, protocol: "tcp".into() }],
+        ports: vec![Port {
+            host_address: String::new(),
+            host_port: 8080,
+            container_port: 80,
+            further_ports: 0,
+            protocol: "tcp".into(),
+        }],
     }
 }

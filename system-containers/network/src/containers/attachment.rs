@@ -139,6 +139,12 @@ pub mod tests {
 
     use super::*;
 
+    /// One that leads to the container's port 80.
+    pub fn port(host_address: &str, host_port: u16, protocol: &str) -> Port {
+        let (host_address, protocol) = (host_address.into(), protocol.into());
+        Port { host_address, host_port, container_port: 80, further_ports: 0, protocol }
+    }
+
     /// A container on the default network.
     pub fn attachment(name: &str, ports: Vec<Port>) -> Attachment {
         let (ipv4, ipv6) = (Ipv4Addr::new(172, 30, 0, 2), "fd00::2".parse().unwrap());

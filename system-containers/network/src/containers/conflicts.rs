@@ -56,58 +56,78 @@ pub enum PortError {
     },
 }
 
-pub(super) fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
+fn host_address(port: &Port) -> Result<Option<IpAddr>, PortError> {
     let address = port.host_address.as_str();
     let parse = || address.parse().map_err(|_| PortError::Address { address: address.to_owned() });
     if address.is_empty() { Ok(None) } else { parse().map(Some) }
 }
 
-pub(super) fn protocol_number(port: &Port) -> Result<u8, PortError> {
-    let unknown = |_| PortError::Protocol { protocol: port.protocol.clone() };
-    port.protocol.parse::<Protocol>().map(Protocol::number).map_err(unknown)
+/// The ports of the machine that are wanted: one, or a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// `None` for all addresses.
+    pub address: Option<IpAddr>,
+    pub first: u16,
+    pub last: u16,
+    pub protocol: Protocol,
+}
+
+impl Opening {
+    pub fn of(port: &Port) -> Result<Self, PortError> {
+        let unknown = |_| PortError::Protocol { protocol: port.protocol.clone() };
+        let last = port.host_port.saturating_add(port.further_ports);
+        let (address, protocol) = (host_address(port)?, port.protocol.parse().map_err(unknown)?);
+        Ok(Self { address, first: port.host_port, last, protocol })
+    }
+
+    pub fn contains(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// As `8080/tcp`.
+    pub fn text(&self, port: u16) -> String {
+        format!("{port}/{}", self.protocol)
+    }
+
+    /// The first port that both want.
+    fn common(&self, other: &Self) -> Option<u16> {
+        let addresses = match (self.address, other.address) {
+            (Some(one), Some(two)) if one.is_unspecified() || two.is_unspecified() => one.is_ipv4() == two.is_ipv4(),
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        let first = self.first.max(other.first);
+        (addresses && self.protocol == other.protocol && first <= self.last.min(other.last)).then_some(first)
+    }
 }
 
 /// Finds ports that are wanted twice. Those of one service are the same on purpose.
 pub fn check_ports(ports: &[Port], service: &str, attachments: &Register) -> Result<(), PortError> {
-    for (index, port) in ports.iter().enumerate() {
-        host_address(port)?;
-        if protocol_number(port)? == Protocol::Sctp.number() && !Path::new(SCTP).exists() {
+    let openings = ports.iter().map(Opening::of).collect::<Result<Vec<_>, _>>()?;
+    for (index, opening) in openings.iter().enumerate() {
+        if opening.protocol == Protocol::Sctp && !Path::new(SCTP).exists() {
             return Err(PortError::Untranslated);
         }
-        if ports.iter().take(index).any(|other| collide(port, other)) {
-            return Err(PortError::Repeated { port: port_text(port) });
+        if let Some(port) = openings.iter().take(index).find_map(|other| opening.common(other)) {
+            return Err(PortError::Repeated { port: opening.text(port) });
         }
     }
-    for port in ports {
-        let mut others = attachments.with_port(port.host_port).filter(|other| other.wanted.service != service);
-        if let Some(other) = others.find(|other| other.wanted.ports.iter().any(|theirs| collide(port, theirs))) {
-            return Err(PortError::Taken { port: port_text(port), owner: other.wanted.name.clone() });
+    for opening in &openings {
+        let near = attachments.near_ports(opening.first, opening.last);
+        for other in near.filter(|other| other.wanted.service != service) {
+            let mut theirs = other.wanted.ports.iter().filter_map(|port| Opening::of(port).ok());
+            if let Some(port) = theirs.find_map(|theirs| opening.common(&theirs)) {
+                return Err(PortError::Taken { port: opening.text(port), owner: other.wanted.name.clone() });
+            }
         }
     }
     Ok(())
 }
 
-pub(super) fn port_text(port: &Port) -> String {
-    format!("{}/{}", port.host_port, port.protocol)
-}
-
-fn collide(one: &Port, two: &Port) -> bool {
-    let addresses = match (host_address(one).ok().flatten(), host_address(two).ok().flatten()) {
-        (Some(one), Some(two)) if one.is_unspecified() || two.is_unspecified() => one.is_ipv4() == two.is_ipv4(),
-        (Some(one), Some(two)) => one == two,
-        _ => true,
-    };
-    addresses && one.host_port == two.host_port && one.protocol == two.protocol
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::attachment::tests::attachment;
+    use super::super::attachment::tests::{attachment, port};
     use super::*;
-
-    fn port(host_address: &str, host_port: u16, protocol: &str) -> Port {
-        Port { host_address: host_address.into(), host_port, container_port: 80, protocol: protocol.into() }
-    }
 
     #[test]
     fn a_conflict_names_the_owner_unless_it_is_a_replica() {
@@ -119,8 +139,22 @@ mod tests {
     }
 
     #[test]
+    fn a_range_collides_with_a_port_in_it() {
+        let range = |first, further_ports| Port { further_ports, ..port("", first, "udp") };
+        let sip = Register::from_iter([attachment("sip", vec![range(10_000, 10_000)])]);
+        let refused = |wanted: Port| check_ports(&[wanted], "other", &sip).map_err(|error| error.to_string());
+        assert!(refused(range(20_000, 5)).unwrap_err().contains("20000/udp"));
+        assert!(refused(range(9_000, 1_500)).unwrap_err().contains("10000/udp"));
+        assert!(refused(port("", 12_345, "udp")).unwrap_err().contains("published by container sip"));
+        assert_eq!(refused(port("", 12_345, "tcp")), Ok(()));
+        assert_eq!(refused(range(20_001, 100)), Ok(()));
+        assert!(check_ports(&[range(1, 10), range(11, 1)], "other", &sip).is_err(), "twice in one list");
+    }
+
+    #[test]
     fn ports_collide_only_where_they_meet() {
         let tcp = |address| port(address, 53, "tcp");
+        let collide = |one: &Port, two: &Port| Opening::of(one).unwrap().common(&Opening::of(two).unwrap()) == Some(53);
         assert!(!collide(&tcp(""), &port("", 53, "udp")));
         assert!(!collide(&tcp("127.0.0.1"), &tcp("10.0.0.1")));
         assert!(!collide(&tcp("0.0.0.0"), &tcp("::1")));

@@ -1,12 +1,14 @@
 //! What of the machine itself is in the way of a published port: a program that listens there, or a tunnel. Its packets
 //! would come to the container, and it would hear nothing any more.
 //!
-//! The kernel is asked for the listeners of one port (sock_diag(7)), so that it costs the same whatever else there is. Must
-//! not take for a listener who only waits for an answer: over UDP a port of those that the kernel gives away itself counts
+//! The kernel is asked once for the listeners of a protocol (sock_diag(7)), however many ports are wanted, and for those of a
+//! single port only, so that it costs the same whatever else there is. Must not take for a listener who only waits for an answer: over UDP a port of those that the kernel gives away itself counts
 //! only where it is a tunnel's.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 
 use berth_config::Protocol;
@@ -14,7 +16,7 @@ use berth_control::message::Port;
 use netlink_packet_route::address::AddressAttribute;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 
-use super::conflicts::{PortError, host_address, port_text, protocol_number};
+use super::conflicts::{Opening, PortError};
 use super::{AttachError, Containers};
 use crate::nftables::wire;
 use crate::{report, resolver};
@@ -26,7 +28,8 @@ const DUMP: u16 = 0x301;
 const LISTENS: u32 = 1 << 10;
 const UNCONNECTED: u32 = 1 << 7;
 const HEADER: usize = 16;
-/// In struct inet_diag_msg, behind the header: the socket's own address, its user, the end.
+/// In struct inet_diag_msg, behind the header: the socket's own port and address, its user, the end.
+const OWN_PORT: usize = HEADER + 4;
 const ADDRESS: usize = HEADER + 8;
 const USER: usize = HEADER + 64;
 const END: usize = HEADER + 72;
@@ -37,6 +40,7 @@ const GIVEN_AWAY: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listener {
     address: IpAddr,
+    port: u16,
     user: u32,
 }
 
@@ -58,48 +62,63 @@ impl Awaited {
 impl Containers {
     /// Finds ports that the machine has in use itself, and addresses that it has not and will not get.
     pub(super) async fn check_machine(&self, ports: &[Port], awaited: Awaited) -> Result<(), AttachError> {
-        for port in ports {
-            if let Some(address) = host_address(port)?.filter(|it| !it.is_unspecified() && !it.is_loopback())
-                && !awaited.may_be(address)
-                && !self.has_address(address).await?
-            {
-                return Err(PortError::Address { address: address.to_string() }.into());
-            }
-            if let Some(owner) = self.owner(port)? {
-                return Err(PortError::Listening { port: port_text(port), owner }.into());
-            }
+        let openings = ports.iter().map(Opening::of).collect::<Result<Vec<_>, _>>()?;
+        let to_find = |it: &IpAddr| !it.is_unspecified() && !it.is_loopback() && !awaited.may_be(*it);
+        let named: BTreeSet<IpAddr> = openings.iter().filter_map(|it| it.address).filter(to_find).collect();
+        if !named.is_empty()
+            && let Some(address) = named.difference(&self.addresses().await?).next()
+        {
+            return Err(PortError::Address { address: address.to_string() }.into());
+        }
+        self.tunnel(&openings)?;
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let openings: Vec<Opening> = openings.iter().filter(|it| it.protocol == protocol).copied().collect();
+            self.programs(protocol, &openings)?;
         }
         Ok(())
     }
 
     /// Asks the kernel: what was noticed of addresses may be of a moment ago.
-    async fn has_address(&self, address: IpAddr) -> Result<bool, AttachError> {
-        let is_it = |attribute: &AddressAttribute| match attribute {
-            AddressAttribute::Local(own) | AddressAttribute::Address(own) => *own == address,
-            _ => false,
+    async fn addresses(&self) -> Result<BTreeSet<IpAddr>, AttachError> {
+        let address = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(own) | AddressAttribute::Address(own) => Some(*own),
+            _ => None,
         };
-        Ok(self.netlink.addresses().await?.iter().any(|message| message.attributes.iter().any(is_it)))
+        Ok(self.netlink.addresses().await?.iter().flat_map(|message| &message.attributes).filter_map(address).collect())
     }
 
-    /// Who of the machine has a port.
-    fn owner(&self, port: &Port) -> Result<Option<String>, PortError> {
-        let (number, protocol, wanted) = (port.host_port, protocol_number(port)?, host_address(port)?);
-        let is_udp = protocol == Protocol::Udp.number();
-        if let Some(name) = self.tunnels.get(&number).filter(|_| is_udp) {
-            return Ok(Some(format!("the tunnel {name}")));
+    /// Finds ports of tunnels.
+    fn tunnel(&self, openings: &[Opening]) -> Result<(), PortError> {
+        for opening in openings.iter().filter(|it| it.protocol == Protocol::Udp) {
+            if let Some((port, name)) = self.tunnels.range(opening.first..=opening.last).next() {
+                return Err(PortError::Listening { port: opening.text(*port), owner: format!("the tunnel {name}") });
+            }
         }
-        if is_udp && is_given_away(number) {
-            return Ok(None);
-        }
-        let found = listeners(protocol, number).unwrap_or_else(|error| {
-            report::say(format_args!("look for who listens on port {number}: {error}"));
+        Ok(())
+    }
+
+    /// Finds ports of programs.
+    fn programs(&self, protocol: Protocol, openings: &[Opening]) -> Result<(), PortError> {
+        let only = match openings {
+            [] => return Ok(()),
+            [one] if one.first == one.last => Some(one.first),
+            _ => None,
+        };
+        let found = listeners(protocol, only).unwrap_or_else(|error| {
+            report::say(format_args!("look for who listens on ports of {protocol}: {error}"));
             Vec::new()
         });
-        let in_the_way =
-            |it: &&Listener| meets(it.address, wanted) && !(number == resolver::PORT && self.is_own(it.address));
-        Ok(found.iter().find(in_the_way).map(|Listener { address, user }| {
-            format!("a program of the machine itself, which listens on {address} (user {user})")
-        }))
+        let given_away = Some(given_away()).filter(|_| protocol == Protocol::Udp);
+        let waits_for_answers = |port| given_away.as_ref().is_some_and(|range| range.contains(&port));
+        for Listener { address, port, user } in found {
+            let meets = |it: &&Opening| it.contains(port) && meets(address, it.address);
+            let is_ours = port == resolver::PORT && self.is_own(address);
+            if let Some(opening) = openings.iter().find(meets).filter(|_| !is_ours && !waits_for_answers(port)) {
+                let owner = format!("a program of the machine itself, which listens on {address} (user {user})");
+                return Err(PortError::Listening { port: opening.text(port), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Whether our own resolver listens there, which containers and the machine reach all the same.
@@ -118,27 +137,25 @@ fn meets(listener: IpAddr, wanted: Option<IpAddr>) -> bool {
         || wanted.is_unspecified() && one_family
 }
 
-fn is_given_away(port: u16) -> bool {
+#[expect(clippy::reversed_empty_ranges, reason = "none where it is not known")]
+fn given_away() -> RangeInclusive<u16> {
     let text = std::fs::read_to_string(GIVEN_AWAY).unwrap_or_default();
     let mut bounds = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
-    bounds.next().zip(bounds.next()).is_some_and(|(first, last)| (first..=last).contains(&port))
+    bounds.next().zip(bounds.next()).map_or(1..=0, |(first, last)| first..=last)
 }
 
-/// All that listen on a port, of both families.
-fn listeners(protocol: u8, port: u16) -> io::Result<Vec<Listener>> {
-    let states = if protocol == Protocol::Tcp.number() { LISTENS } else { UNCONNECTED };
-    if ![Protocol::Tcp.number(), Protocol::Udp.number()].contains(&protocol) {
-        return Ok(Vec::new());
-    }
+/// All that listen on a port, or on any, of both families.
+fn listeners(protocol: Protocol, port: Option<u16>) -> io::Result<Vec<Listener>> {
+    let states = if protocol == Protocol::Tcp { LISTENS } else { UNCONNECTED };
     let socket =
         socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         // struct nlmsghdr, and struct inet_diag_req_v2 with nothing but family, protocol, states and the port.
         let mut request = [&72_u32.to_ne_bytes()[..], &BY_FAMILY.to_ne_bytes(), &DUMP.to_ne_bytes(), &[0; 8]].concat();
-        request.extend([u8::try_from(family).unwrap_or(0), protocol, 0, 0]);
+        request.extend([u8::try_from(family).unwrap_or(0), protocol.number(), 0, 0]);
         request.extend(states.to_ne_bytes());
-        request.extend(port.to_be_bytes());
+        request.extend(port.unwrap_or(0).to_be_bytes());
         request.resize(72, 0);
         socket::send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
         wire::answers(&socket, |message| found.extend(listener(message)))?;
@@ -148,10 +165,12 @@ fn listeners(protocol: u8, port: u16) -> io::Result<Vec<Listener>> {
 
 fn listener(message: &[u8]) -> Option<Listener> {
     let message = message.get(..END)?;
+    let (port, user) = (message.get(OWN_PORT..OWN_PORT + 2)?, message.get(USER..USER + 4)?);
     let address = message.get(ADDRESS..ADDRESS + 16)?;
     let address = match i32::from(*message.get(HEADER)?) {
         libc::AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(address.get(..4)?).ok()?).into(),
         _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)).to_canonical(),
     };
-    Some(Listener { address, user: u32::from_ne_bytes(message.get(USER..USER + 4)?.try_into().ok()?) })
+    let port = u16::from_be_bytes(port.try_into().ok()?);
+    Some(Listener { address, port, user: u32::from_ne_bytes(user.try_into().ok()?) })
 }

@@ -8,12 +8,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use berth_config::Protocol;
+use berth_control::message::Port;
 
 use super::attachment::Attachment;
-use super::conflicts::{host_address, protocol_number};
+use super::conflicts::Opening;
 use super::register::Register;
 use super::services;
-use crate::nftables::conntrack::{self, Gone, Way};
+use crate::nftables::conntrack::{self, Beginning, Gone, Way};
 use crate::nftables::element::{Element, Redirection, SLOTS};
 use crate::nftables::guard::{self, Guard};
 use crate::nftables::ruleset::{self, Table};
@@ -35,7 +36,7 @@ impl Led {
         let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp.number());
         let ways = udp.map(|port| Way {
             address: port.host_address,
-            port: Some(port.host_port),
+            ports: Some((port.host_port, port.last_port)),
             to: port.to.ip(),
             to_port: Some(port.to.port()),
         });
@@ -47,7 +48,8 @@ impl Led {
     /// The connections that are not to go on when it is so instead.
     fn gone(&self, wanted: &Self) -> Vec<Gone> {
         // What came to a port before it was published went to the machine itself.
-        let is_new = |way: &&Way| way.port.is_some() && !self.ways.iter().any(|other| other.begins_as(way));
+        let before: BTreeSet<Beginning> = self.ways.iter().map(Way::beginning).collect();
+        let is_new = |way: &&Way| way.ports.is_some() && !before.contains(&way.beginning());
         let begun = wanted.ways.iter().filter(is_new).copied().map(Gone::Beginning);
         self.ways.difference(&wanted.ways).copied().map(Gone::Way).chain(begun).collect()
     }
@@ -123,21 +125,55 @@ impl Published {
 fn redirections(service: &str, attachments: &Register) -> BTreeSet<Redirection> {
     let (alone, replicas): (Vec<&Attachment>, Vec<_>) =
         attachments.of_service(service).partition(|attachment| attachment.wanted.name == attachment.wanted.service);
-    let mut all: BTreeSet<Redirection> = alone.into_iter().flat_map(of_one).collect();
     let any_serves = replicas.iter().any(|attachment| attachment.wanted.serving);
-    // By all that stands before the address they lead to.
-    let mut shared: BTreeMap<(Option<IpAddr>, u16, u8, bool), Vec<Redirection>> = BTreeMap::new();
-    for replica in replicas.into_iter().filter(|attachment| attachment.wanted.serving || !any_serves) {
-        for each in of_one(replica) {
-            let key = (each.host_address, each.host_port, each.protocol, each.to.is_ipv4());
-            shared.entry(key).or_default().push(each);
+    let replicas = replicas.into_iter().filter(|attachment| attachment.wanted.serving || !any_serves);
+    let (mut ranges, shared): (Vec<_>, Vec<_>) = replicas.flat_map(of_one).partition(Redirection::is_range);
+    let (ranges_alone, ports_alone): (Vec<_>, Vec<_>) =
+        alone.into_iter().flat_map(of_one).partition(Redirection::is_range);
+    let mut all = BTreeSet::from_iter(ports_alone);
+    for candidates in by_place(shared).into_values() {
+        all.extend(share_out(&candidates));
+    }
+    // In the packet filter no range meets another one, with whichever ports a replica was started before.
+    ranges.extend(ranges_alone);
+    for candidates in by_place(cut(&ranges)).into_values() {
+        match candidates.as_slice() {
+            [alone] => all.extend([*alone]),
+            several => all.extend(share_out(several)),
         }
     }
-    for candidates in shared.into_values() {
-        let slots = (0..SLOTS).zip(candidates.iter().cycle());
-        all.extend(slots.map(|(slot, each)| Redirection { slot: Some(slot), ..*each }));
-    }
     all
+}
+
+/// All that stands before the address that a port leads to.
+type Place = (Option<IpAddr>, u16, u8, bool);
+
+fn by_place(redirections: Vec<Redirection>) -> BTreeMap<Place, Vec<Redirection>> {
+    let mut places: BTreeMap<Place, Vec<Redirection>> = BTreeMap::new();
+    for each in redirections {
+        places.entry((each.host_address, each.host_port, each.protocol, each.to.is_ipv4())).or_default().push(each);
+    }
+    places
+}
+
+fn share_out(candidates: &[Redirection]) -> impl Iterator<Item = Redirection> + '_ {
+    (0..SLOTS).zip(candidates.iter().cycle()).map(|(slot, each)| Redirection { slot: Some(slot), ..*each })
+}
+
+/// The same ranges in pieces, of which two are of the same ports or have none in common.
+fn cut(ranges: &[Redirection]) -> Vec<Redirection> {
+    let ends = ranges.iter().filter_map(|range| range.last_port.checked_add(1));
+    let begins: BTreeSet<u16> = ranges.iter().map(|range| range.host_port).chain(ends).collect();
+    let pieces = |range: &Redirection| {
+        let (range, within) = (*range, begins.range(range.host_port..=range.last_port));
+        let firsts: Vec<u16> = within.copied().collect();
+        let lasts: Vec<u16> = firsts.iter().skip(1).map(|next| next - 1).chain([range.last_port]).collect();
+        firsts.into_iter().zip(lasts).map(move |(first, last)| {
+            let to = SocketAddr::new(range.to.ip(), first);
+            Redirection { host_port: first, last_port: last, to, ..range }
+        })
+    };
+    ranges.iter().flat_map(pieces).collect()
 }
 
 /// The ports of one container. Those that are wrong were refused by [`super::conflicts::check_ports`].
@@ -145,32 +181,40 @@ fn of_one(attachment: &Attachment) -> Vec<Redirection> {
     let Some(cable) = attachment.way_out.and_then(|index| attachment.cables.get(index)) else { return Vec::new() };
     let mut redirections = Vec::new();
     for port in &attachment.wanted.ports {
-        let (Ok(host_address), Ok(protocol)) = (host_address(port), protocol_number(port)) else { continue };
+        let Ok(Opening { address, protocol, .. }) = Opening::of(port) else { continue };
         let families = [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)];
-        let wanted = |to: &IpAddr| host_address.is_none_or(|address| address.is_ipv4() == to.is_ipv4());
-        redirections.extend(families.into_iter().filter(wanted).map(|to| Redirection {
-            host_address: host_address.filter(|address| !address.is_unspecified()),
-            host_port: port.host_port,
-            protocol,
-            slot: None,
-            to: SocketAddr::new(to, port.container_port),
-        }));
+        let wanted = |to: &IpAddr| address.is_none_or(|address| address.is_ipv4() == to.is_ipv4());
+        for to in families.into_iter().filter(wanted) {
+            redirections.extend(single_or_range(port).map(|(host_port, last_port, container_port)| Redirection {
+                host_address: address.filter(|address| !address.is_unspecified()),
+                host_port,
+                last_port,
+                protocol: protocol.number(),
+                slot: None,
+                to: SocketAddr::new(to, container_port),
+            }));
+        }
     }
     redirections
+}
+
+/// The first and the last port of the machine and that of the container, one for each port of a range that leads to others.
+fn single_or_range(port: &Port) -> impl Iterator<Item = (u16, u16, u16)> + use<> {
+    let (host_port, container_port, further) = (port.host_port, port.container_port, port.further_ports);
+    let is_one = host_port == container_port;
+    let count = if is_one { 0 } else { further };
+    (0..=count).map(move |ahead| {
+        let first = host_port.saturating_add(ahead);
+        (first, first.saturating_add(if is_one { further } else { 0 }), container_port.saturating_add(ahead))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use berth_control::message::Port;
-
-    use super::super::attachment::tests::attachment;
+    use super::super::attachment::tests::{attachment, port};
     use super::*;
-
-    fn port(host_address: &str, host_port: u16, protocol: &str) -> Port {
-        Port { host_address: host_address.into(), host_port, container_port: 80, protocol: protocol.into() }
-    }
 
     #[test]
     fn a_port_for_all_addresses_is_one_for_both_families() {
@@ -211,5 +255,38 @@ mod tests {
             fall_ill(name, &mut attachments);
         }
         assert_eq!(counts(&attachments), [86, 85, 85]);
+    }
+
+    /// A replica that publishes these ports of the machine as they are.
+    fn with_range(number: u8, (first, last): (u16, u16)) -> Attachment {
+        let range = Port { container_port: first, further_ports: last - first, ..port("0.0.0.0", first, "udp") };
+        let mut replica = attachment(&format!("sip-{number}"), vec![range]);
+        replica.wanted.service = "sip".into();
+        replica.cables[0].ipv4 = Ipv4Addr::new(10, 0, 0, number);
+        replica
+    }
+
+    #[test]
+    fn a_range_that_leads_to_the_same_ports_is_one_element_and_any_other_one_for_each() {
+        let range = |further_ports| Port { further_ports, ..port("", 80, "udp") };
+        let alone = Register::from_iter([attachment("web", vec![range(9_999)])]);
+        assert_eq!(redirections("web", &alone).len(), 2);
+        let others = Register::from_iter([attachment("web", vec![Port { host_port: 81, ..range(9_999) }])]);
+        assert_eq!(redirections("web", &others).len(), 20_000);
+        let led = Led::of("web", &others);
+        assert_eq!(led.gone(&led).len(), 0);
+        assert_eq!(Led::default().gone(&led).len(), 20_000, "in no time");
+    }
+
+    #[test]
+    fn replicas_share_a_range_by_its_slots_and_ranges_of_different_length_where_they_meet() {
+        let same = Register::from_iter([with_range(1, (10_000, 20_000)), with_range(2, (10_000, 20_000))]);
+        assert_eq!(redirections("sip", &same).len(), 256);
+        let other = Register::from_iter([with_range(1, (10_000, 20_000)), with_range(2, (15_000, 25_000))]);
+        let found = redirections("sip", &other);
+        let pieces: BTreeSet<_> = found.iter().map(|each| (each.host_port, each.last_port, each.to.port())).collect();
+        let expected = [(10_000, 14_999, 10_000), (15_000, 20_000, 15_000), (20_001, 25_000, 20_001)];
+        assert_eq!(pieces.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(found.len(), 1 + 256 + 1);
     }
 }

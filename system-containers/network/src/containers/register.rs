@@ -18,8 +18,10 @@ pub struct Register {
     /// Replicas share those of their service.
     addresses: Holders<IpAddr>,
     services: Holders<String>,
-    /// Of the machine.
+    /// Of the machine; of a range the first.
     ports: Holders<u16>,
+    /// How many ports followed the first of the longest range there was.
+    longest: u16,
     /// Those with rules of their own.
     ruled: BTreeSet<String>,
 }
@@ -54,6 +56,7 @@ impl Register {
         self.services.entry(wanted.service.clone()).or_default().insert(name.clone());
         for port in &wanted.ports {
             self.ports.entry(port.host_port).or_default().insert(name.clone());
+            self.longest = self.longest.max(port.further_ports);
         }
         if !wanted.access.is_empty() {
             self.ruled.insert(name.clone());
@@ -85,9 +88,12 @@ impl Register {
         self.held(&self.services, service)
     }
 
-    /// Who publishes a port of the machine with this number, of whichever address and protocol.
-    pub fn with_port(&self, port: u16) -> impl Iterator<Item = &Attachment> {
-        self.held(&self.ports, &port)
+    /// Who may publish a port of the machine with a number between these, of whichever address and protocol: all that do are
+    /// among them.
+    pub fn near_ports(&self, first: u16, last: u16) -> impl Iterator<Item = &Attachment> {
+        let near = self.ports.range(first.saturating_sub(self.longest)..=last).flat_map(|(_, names)| names);
+        let names: BTreeSet<&String> = near.collect();
+        names.into_iter().filter_map(|name| self.get(name))
     }
 
     /// Whether any has rules of its own.
@@ -128,12 +134,11 @@ mod tests {
 
     use berth_control::message::Port;
 
-    use super::super::attachment::tests::attachment;
+    use super::super::attachment::tests::{attachment, port};
     use super::*;
 
     fn replica(number: u8) -> Attachment {
-        let port = Port { host_address: String::new(), host_port: 8080, container_port: 80, protocol: "tcp".into() };
-        let mut replica = attachment(&format!("web-{number}"), vec![port]);
+        let mut replica = attachment(&format!("web-{number}"), vec![port("", 8080, "tcp")]);
         replica.wanted.service = "web".into();
         replica.cables[0].ipv4 = Ipv4Addr::new(10, 0, 0, number);
         replica.cables[0].service = Some((Ipv4Addr::new(10, 0, 0, 100), "fd00::100".parse().unwrap()));
@@ -149,14 +154,23 @@ mod tests {
         let shared: IpAddr = "fd00::100".parse().unwrap();
         let mut register: Register = [replica(1), replica(2)].into_iter().collect();
         assert_eq!(names(register.of_service("web")), ["web-1", "web-2"]);
-        assert_eq!(names(register.with_port(8080)), ["web-1", "web-2"]);
+        assert_eq!(names(register.near_ports(8080, 8080)), ["web-1", "web-2"]);
         assert_eq!(register.with_address("10.0.0.2".parse().unwrap()).unwrap().wanted.name, "web-2");
         register.remove("web-1").unwrap();
         assert_eq!(register.with_address(shared).unwrap().wanted.name, "web-2");
         assert!(register.with_address("10.0.0.1".parse().unwrap()).is_none());
         register.remove("web-2").unwrap();
         assert!(register.with_address(shared).is_none() && register.iter().next().is_none());
-        assert!(names(register.of_service("web")).is_empty() && names(register.with_port(8080)).is_empty());
+        assert!(names(register.of_service("web")).is_empty() && names(register.near_ports(8080, 8080)).is_empty());
+    }
+
+    #[test]
+    fn who_has_a_port_in_a_range_is_found() {
+        let range = Port { further_ports: 100, ..port("", 9000, "udp") };
+        let register: Register = [replica(1), attachment("sip", vec![range])].into_iter().collect();
+        assert_eq!(names(register.near_ports(9100, 9100)), ["sip"]);
+        assert_eq!(names(register.near_ports(8000, 8999)), ["web-1"]);
+        assert_eq!(names(register.near_ports(8000, 9000)), ["sip", "web-1"]);
     }
 
     #[test]
@@ -169,7 +183,7 @@ mod tests {
         other.wanted.service = "shop".into();
         register.insert(other);
         assert!(!register.has_rules());
-        assert!(names(register.of_service("web")).is_empty() && names(register.with_port(8080)).is_empty());
+        assert!(names(register.of_service("web")).is_empty() && names(register.near_ports(8080, 8080)).is_empty());
         assert_eq!(names(register.of_service("shop")), ["web-1"]);
         assert!(register.with_address("10.0.0.1".parse().unwrap()).is_none());
     }

@@ -78,7 +78,7 @@ pub fn elements(service: &str, attachments: &Register) -> Vec<Element> {
 pub fn ways(service: &str, attachments: &Register) -> Vec<Way> {
     let of_cable = |(ipv4, ipv6): Addresses, cable: &Cable| {
         [(IpAddr::V4(ipv4), IpAddr::V4(cable.ipv4)), (IpAddr::V6(ipv6), IpAddr::V6(cable.ipv6))]
-            .map(|(address, to)| Way { address: Some(address), port: None, to, to_port: None })
+            .map(|(address, to)| Way { address: Some(address), ports: None, to, to_port: None })
     };
     let networks = chosen(service, attachments).into_iter();
     networks

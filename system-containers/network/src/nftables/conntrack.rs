@@ -41,26 +41,30 @@ const AT_ONCE: u32 = 1000;
 pub struct Way {
     /// Whom it is sent to; `None` for all addresses.
     pub address: Option<IpAddr>,
-    /// Likewise.
-    pub port: Option<u16>,
+    /// Likewise: the first and the last.
+    pub ports: Option<(u16, u16)>,
     /// Whom it is handed to.
     pub to: IpAddr,
-    /// Likewise.
+    /// Likewise; several lead to the same ones, of which it is the first.
     pub to_port: Option<u16>,
 }
 
-/// Where one begins: its address and port, and whether it is of IPv4.
-type Beginning = (Option<IpAddr>, Option<u16>, bool);
+/// Where one begins: its address and ports, and whether it is of IPv4.
+pub type Beginning = (Option<IpAddr>, Option<(u16, u16)>, bool);
 
 impl Way {
-    fn beginning(&self) -> Beginning {
-        (self.address, self.port, self.to.is_ipv4())
+    /// Where it begins.
+    pub fn beginning(&self) -> Beginning {
+        (self.address, self.ports, self.to.is_ipv4())
     }
 
-    /// Whether both begin at the same place.
-    pub fn begins_as(&self, other: &Self) -> bool {
-        self.beginning() == other.beginning()
+    fn is_range(&self) -> bool {
+        self.ports.is_some_and(|(first, last)| first != last)
     }
+}
+
+fn has_port(ports: Option<(u16, u16)>, port: u16) -> bool {
+    ports.is_some_and(|(first, last)| (first..=last).contains(&port))
 }
 
 /// Which connections are forgotten.
@@ -87,6 +91,9 @@ struct Wanted {
     addresses: BTreeSet<IpAddr>,
     ways: BTreeSet<Way>,
     beginnings: BTreeSet<Beginning>,
+    /// Of these, those of several ports, which are few.
+    way_ranges: Vec<Way>,
+    beginning_ranges: Vec<Beginning>,
     /// The machine's addresses, where it matters.
     own: BTreeSet<IpAddr>,
 }
@@ -111,6 +118,9 @@ impl Wanted {
             };
             this.families.insert(if ipv4 { IPV4 } else { IPV6 });
         }
+        this.way_ranges = this.ways.iter().filter(|way| way.is_range()).copied().collect();
+        let is_range = |it: &&Beginning| it.1.is_some_and(|(first, last)| first != last);
+        this.beginning_ranges = this.beginnings.iter().filter(is_range).copied().collect();
         if this.beginnings.iter().any(|(address, ..)| address.is_none()) {
             this.own = own_addresses()?;
         }
@@ -125,12 +135,21 @@ impl Wanted {
         let (address, to) = (original.destination, reply.source);
         // What goes elsewhere by the same port passes the machine, or comes from it.
         let to_machine = || address.is_loopback() || self.own.contains(&address);
-        let begins = |it: Option<IpAddr>, port| self.beginnings.contains(&(it, port, address.is_ipv4()));
-        let goes = |address, port, to_port| self.ways.contains(&Way { address, port, to, to_port });
+        let one = Some((port, port));
+        let begins = |it: Option<IpAddr>| {
+            let in_range = |range: &Beginning| range.0 == it && range.2 == address.is_ipv4() && has_port(range.1, port);
+            self.beginnings.contains(&(it, one, address.is_ipv4())) || self.beginning_ranges.iter().any(in_range)
+        };
+        let goes = |address, ports, to_port| self.ways.contains(&Way { address, ports, to, to_port });
+        let goes_by_range = |it: Option<IpAddr>| {
+            let leads = |way: &Way| (way.address, way.to) == (it, to) && has_port(way.ports, port);
+            port == to_port && self.way_ranges.iter().any(leads)
+        };
         [Some(address), None].into_iter().any(|it| {
-            goes(it, Some(port), Some(to_port))
+            goes(it, one, Some(to_port))
                 || goes(it, None, None)
-                || begins(it, Some(port)) && (it.is_some() || to_machine())
+                || goes_by_range(it)
+                || begins(it) && (it.is_some() || to_machine())
         })
     }
 }

@@ -11,6 +11,8 @@ pub const SLOTS: u32 = 256;
 pub const LINK_NAME_LENGTH: usize = 16;
 /// NFT_SET_MAP
 const IS_MAP: u32 = 8;
+/// NFT_SET_INTERVAL and NFT_SET_CONCAT: each part of an element's key is a range.
+const HAS_RANGES: u32 = 4 | 0x80;
 /// NFT_SET_TIMEOUT and NFT_SET_EVAL: rules add elements, and time takes them away.
 const IS_DYNAMIC: u32 = 0x10 | 0x20;
 /// NFT_DATA_VERDICT
@@ -49,6 +51,15 @@ impl Part {
         }
     }
 
+    /// In bytes.
+    const fn own_length(self) -> u32 {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            _ => self.length(),
+        }
+    }
+
     /// In bytes, filled up.
     const fn length(self) -> u32 {
         match self {
@@ -67,9 +78,21 @@ pub struct Set<'a> {
     pub key: &'a [Part],
     /// Of each element; empty for a set.
     pub value: &'a [Part],
+    /// Whether an element has all keys between two.
+    pub ranges: bool,
 }
 
-impl Set<'_> {
+impl<'a> Set<'a> {
+    /// Each element has one key.
+    pub const fn new(name: &'static str, key: &'a [Part], value: &'a [Part]) -> Self {
+        Self { name, key, value, ranges: false }
+    }
+
+    /// Each element has all keys between two.
+    pub const fn of_ranges(name: &'static str, key: &'a [Part], value: &'a [Part]) -> Self {
+        Self { name, key, value, ranges: true }
+    }
+
     /// Makes a map of verdicts.
     pub fn declare_verdicts(batch: &mut Batch, table: &str, name: &str, key: Part, id: u32) {
         batch.message(Kind::NewSet, |set| {
@@ -95,15 +118,33 @@ impl Set<'_> {
 
     /// Makes it.
     pub fn declare(&self, batch: &mut Batch, table: &str, id: u32) {
+        let map = if self.value.is_empty() { 0 } else { IS_MAP };
+        let kind = map | if self.ranges { HAS_RANGES } else { 0 };
         batch.message(Kind::NewSet, |set| {
-            set.text(1, table).text(2, self.name).number(3, if self.value.is_empty() { 0 } else { IS_MAP });
+            set.text(1, table).text(2, self.name).number(3, kind);
             set.number(4, kind_of(self.key)).number(5, length_of(self.key));
             if !self.value.is_empty() {
                 set.number(6, kind_of(self.value)).number(7, length_of(self.value));
             }
+            if self.ranges {
+                describe(set, self.key);
+            }
             set.number(10, id);
         });
     }
+}
+
+/// Says where the parts of a key are (NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_LIST_ELEM, NFTA_SET_FIELD_LEN).
+fn describe(set: &mut Attributes, key: &[Part]) {
+    set.nested(9, |description| {
+        description.nested(2, |parts| {
+            for part in key {
+                parts.nested(1, |it| {
+                    it.number(1, part.own_length());
+                });
+            }
+        });
+    });
 }
 
 fn kind_of(parts: &[Part]) -> u32 {
@@ -128,23 +169,30 @@ enum Value {
 pub struct Element {
     set: &'static str,
     key: Vec<u8>,
+    /// The last one, where it has several.
+    key_end: Option<Vec<u8>>,
     value: Value,
 }
 
 impl Element {
     /// Of a set.
     pub fn new(set: &'static str, key: Vec<u8>) -> Self {
-        Self { set, key, value: Value::Nothing }
+        Self { set, key, key_end: None, value: Value::Nothing }
     }
 
     /// Of a map.
     pub fn with_value(set: &'static str, key: Vec<u8>, value: Vec<u8>) -> Self {
-        Self { set, key, value: Value::Bytes(value) }
+        Self { set, key, key_end: None, value: Value::Bytes(value) }
+    }
+
+    /// Of a map with ranges: it has all keys whose parts are each between those of the two.
+    pub fn with_range(set: &'static str, (first, last): (Vec<u8>, Vec<u8>), value: Vec<u8>) -> Self {
+        Self { set, key: first, key_end: Some(last), value: Value::Bytes(value) }
     }
 
     /// Of a map of verdicts: what has the key goes through a chain.
     pub fn jump(set: &'static str, key: Vec<u8>, chain: &str) -> Self {
-        Self { set, key, value: Value::Jump(chain.to_owned()) }
+        Self { set, key, key_end: None, value: Value::Jump(chain.to_owned()) }
     }
 
     /// Adds it to its set.
@@ -164,6 +212,11 @@ impl Element {
                     element.nested(1, |data| {
                         data.bytes(1, &self.key);
                     });
+                    if let Some(end) = &self.key_end {
+                        element.nested(10, |data| {
+                            data.bytes(1, end);
+                        });
+                    }
                     match value {
                         Value::Nothing => {}
                         Value::Bytes(value) => {
@@ -237,13 +290,15 @@ impl Bytes {
     }
 }
 
-/// A port of the machine that leads to one of a container, for one family.
+/// A port of the machine that leads to one of a container, for one family; or a range whose ports lead to the same ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Redirection {
     /// The machine's address; `None` for all.
     pub host_address: Option<IpAddr>,
-    /// The machine's port.
+    /// The machine's port; the first of a range.
     pub host_port: u16,
+    /// The last of a range; else the same.
+    pub last_port: u16,
     /// The number of the protocol.
     pub protocol: u8,
     /// Below [`SLOTS`]: it leads there for one connection of as many.
@@ -252,9 +307,36 @@ pub struct Redirection {
     pub to: SocketAddr,
 }
 
+impl Redirection {
+    /// Whether it is of more than one port.
+    pub const fn is_range(&self) -> bool {
+        self.host_port != self.last_port
+    }
+
+    /// What it is found by, with one of its ports.
+    fn key(&self, port: u16, slot: Option<u32>) -> Vec<u8> {
+        let address = self.host_address.map_or(Bytes::new(), |address| Bytes::new().address(address));
+        let key = address.protocol(self.protocol).port(port);
+        slot.map_or(key.clone(), |slot| key.slot(slot)).end()
+    }
+}
+
 impl From<Redirection> for Element {
     fn from(it: Redirection) -> Self {
-        let set = match (it.host_address.is_some(), it.slot.is_some(), it.to.is_ipv4()) {
+        let (at, ipv4) = (it.host_address.is_some(), it.to.is_ipv4());
+        if it.is_range() {
+            // Without replicas it has all slots.
+            let slots = it.slot.map_or((0, SLOTS - 1), |slot| (slot, slot));
+            let keys = (it.key(it.host_port, Some(slots.0)), it.key(it.last_port, Some(slots.1)));
+            let set = match (at, ipv4) {
+                (true, true) => "ranges4_at",
+                (true, false) => "ranges6_at",
+                (false, true) => "ranges4",
+                (false, false) => "ranges6",
+            };
+            return Self::with_range(set, keys, Bytes::new().address(it.to.ip()).end());
+        }
+        let set = match (at, it.slot.is_some(), ipv4) {
             (true, false, true) => "published4_at",
             (true, false, false) => "published6_at",
             (true, true, true) => "shared4_at",
@@ -264,14 +346,6 @@ impl From<Redirection> for Element {
             (false, true, true) => "shared4",
             (false, true, false) => "shared6",
         };
-        let mut key = Bytes::new();
-        if let Some(address) = it.host_address {
-            key = key.address(address);
-        }
-        key = key.protocol(it.protocol).port(it.host_port);
-        if let Some(slot) = it.slot {
-            key = key.slot(slot);
-        }
-        Self::with_value(set, key.end(), Bytes::new().address(it.to.ip()).port(it.to.port()).end())
+        Self::with_value(set, it.key(it.host_port, it.slot), Bytes::new().address(it.to.ip()).port(it.to.port()).end())
     }
 }

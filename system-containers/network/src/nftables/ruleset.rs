@@ -11,6 +11,8 @@
 //! map published4_at       address . protocol . port       → address . port     one address of the machine
 //! map shared4             protocol . port . slot          → address . port     replicas: each new connection has the next slot
 //! map shared4_at          address . protocol . port . slot → address . port
+//! map ranges4             protocol . ports . slots        → address           many ports that lead to the same ones of a container
+//! map ranges4_at          address . protocol . ports . slots → address
 //! map published6 …                                                             the same for IPv6
 //!
 //! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
@@ -54,33 +56,29 @@ const IPV6: u32 = 10;
 
 /// All but the maps of published ports.
 const SETS: &[Set] = &[
-    Set { name: NETWORKS, key: &[Part::Link], value: &[] },
-    Set { name: OPEN, key: &[Part::Link], value: &[] },
-    Set { name: WITHIN, key: &[Part::Link, Part::Link], value: &[] },
-    Set { name: "doors4", key: &[Part::Link, Part::Ipv4], value: &[] },
-    Set { name: "doors6", key: &[Part::Link, Part::Ipv6], value: &[] },
-    Set { name: "services4", key: &[Part::Ipv4, Part::Slot], value: &[Part::Ipv4] },
-    Set { name: "services6", key: &[Part::Ipv6, Part::Slot], value: &[Part::Ipv6] },
+    Set::new(NETWORKS, &[Part::Link], &[]),
+    Set::new(OPEN, &[Part::Link], &[]),
+    Set::new(WITHIN, &[Part::Link, Part::Link], &[]),
+    Set::new("doors4", &[Part::Link, Part::Ipv4], &[]),
+    Set::new("doors6", &[Part::Link, Part::Ipv6], &[]),
+    Set::new("services4", &[Part::Ipv4, Part::Slot], &[Part::Ipv4]),
+    Set::new("services6", &[Part::Ipv6, Part::Slot], &[Part::Ipv6]),
 ];
 
 /// The maps of published ports, in the order they are looked into.
 const MAPS: &[Set] = &[
-    Set { name: "published4_at", key: &[Part::Ipv4, Part::Protocol, Part::Port], value: &[Part::Ipv4, Part::Port] },
-    Set { name: "published6_at", key: &[Part::Ipv6, Part::Protocol, Part::Port], value: &[Part::Ipv6, Part::Port] },
-    Set {
-        name: "shared4_at",
-        key: &[Part::Ipv4, Part::Protocol, Part::Port, Part::Slot],
-        value: &[Part::Ipv4, Part::Port],
-    },
-    Set {
-        name: "shared6_at",
-        key: &[Part::Ipv6, Part::Protocol, Part::Port, Part::Slot],
-        value: &[Part::Ipv6, Part::Port],
-    },
-    Set { name: "published4", key: &[Part::Protocol, Part::Port], value: &[Part::Ipv4, Part::Port] },
-    Set { name: "published6", key: &[Part::Protocol, Part::Port], value: &[Part::Ipv6, Part::Port] },
-    Set { name: "shared4", key: &[Part::Protocol, Part::Port, Part::Slot], value: &[Part::Ipv4, Part::Port] },
-    Set { name: "shared6", key: &[Part::Protocol, Part::Port, Part::Slot], value: &[Part::Ipv6, Part::Port] },
+    Set::new("published4_at", &[Part::Ipv4, Part::Protocol, Part::Port], &[Part::Ipv4, Part::Port]),
+    Set::new("published6_at", &[Part::Ipv6, Part::Protocol, Part::Port], &[Part::Ipv6, Part::Port]),
+    Set::new("shared4_at", &[Part::Ipv4, Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv4, Part::Port]),
+    Set::new("shared6_at", &[Part::Ipv6, Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv6, Part::Port]),
+    Set::of_ranges("ranges4_at", &[Part::Ipv4, Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv4]),
+    Set::of_ranges("ranges6_at", &[Part::Ipv6, Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv6]),
+    Set::new("published4", &[Part::Protocol, Part::Port], &[Part::Ipv4, Part::Port]),
+    Set::new("published6", &[Part::Protocol, Part::Port], &[Part::Ipv6, Part::Port]),
+    Set::new("shared4", &[Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv4, Part::Port]),
+    Set::new("shared6", &[Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv6, Part::Port]),
+    Set::of_ranges("ranges4", &[Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv4]),
+    Set::of_ranges("ranges6", &[Part::Protocol, Part::Port, Part::Slot], &[Part::Ipv6]),
 ];
 
 /// A family: its number, where the destination stands in its header, and the length of an address.
@@ -105,7 +103,8 @@ fn published(map: &Set) -> Expressions {
             Part::Slot | Part::Link => rule.count(SLOTS, register),
         };
     }
-    rule.look_up(map.name).redirect(family, Some(length))
+    // Without a port in the map the packet keeps its own.
+    rule.look_up(map.name).redirect(family, map.value.contains(&Part::Port).then_some(length))
 }
 
 /// The rule that sends what is for a service's address, on a link of its network, to one of its containers.

@@ -98,7 +98,12 @@ pub fn link_local(namespace: &Namespace, link: &str, from: &str) -> String {
 }
 
 pub fn port(host_address: &str, host_port: u16, container_port: u16, protocol: &str) -> Port {
-    Port { host_address: host_address.into(), host_port, container_port, protocol: protocol.into() }
+    range(host_address, (host_port, container_port), 0, protocol)
+}
+
+/// That port and as many behind it.
+pub fn range(host_address: &str, (host_port, container_port): (u16, u16), further_ports: u16, protocol: &str) -> Port {
+    Port { host_address: host_address.into(), host_port, container_port, further_ports, protocol: protocol.into() }
 }
 
 /// A server that answers with its name and the address it sees.

@@ -27,6 +27,26 @@ error: containers.b.ports[2]: \"a\" already has the machine's port 8010/tcp
 }
 
 #[test]
+fn more_ports_than_can_be_handed_on_are_refused() {
+    let container = |keys: &str| format!("[containers.a]\nimage = 'x'\n{keys}\n");
+    for fits in [
+        "ports = ['10000-20000:10000-20000/udp', '1-9999:1-9999', '20000-30000:10000-20000']",
+        "replicas = 50\nports = ['10000-20000:10000-20000/udp', '8000-8500:9000-9500']",
+    ] {
+        assert!(load_text(&container(fits)).is_ok(), "{fits}");
+    }
+    let shown = mistake(&container("replicas = 2\nports = ['80:80', '10000-20000:20000-30000/udp']"));
+    assert!(shown.contains("containers.a.ports: 10002 ports, 256 times as the replicas share them"), "{shown}");
+    assert!(shown.contains("help: let the range of the machine be that of the container"), "{shown}");
+    let two =
+        "ports = ['10000-65535:1000-56535']\n[containers.b]\nimage = 'x'\nreplicas = 2\nports = ['1-1000:2-1001']";
+    assert!(mistake(&container(two)).contains("containers.b.ports: 1000 ports"), "all containers together");
+    let entries: Vec<String> = (1..=1001).map(|port| format!("'{port}:{port}'")).collect();
+    let shown = mistake(&container(&format!("ports = [{}]", entries.join(", "))));
+    assert!(shown.contains("containers.a.ports: 1001 entries are too many, 1000 are the most"), "{shown}");
+}
+
+#[test]
 fn the_port_of_a_tunnel_is_not_published() {
     let text = "\
 [network.links.wg0]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use berth_config::{Container, NetworkMode, Protocol, PublishedPorts};
+use berth_control::message;
 use serde_json::Value;
 
 use super::super::api::Api;
@@ -42,7 +43,8 @@ pub async fn are_taken(api: &Api, ports: &[PublishedPorts]) -> Result<bool, Erro
 
 /// The ports of the machine that lead to containers.
 async fn taken(api: &Api) -> Result<BTreeSet<u16>, Error> {
-    Ok(api.list().await?.iter().flat_map(|container| &container.ports).map(|port| port.host_port).collect())
+    let ports = |port: &message::Port| port.host_port..=port.host_port.saturating_add(port.further_ports);
+    Ok(api.list().await?.iter().flat_map(|container| &container.ports).flat_map(ports).collect())
 }
 
 /// What `berth image inspect` says of them; what is none is left out, as by the engine.

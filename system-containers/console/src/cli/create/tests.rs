@@ -146,6 +146,7 @@ async fn exposed_ports_are_published_on_others_if_somebody_was_faster() {
             host_address: String::new(),
             host_port: *host_port,
             container_port: 9,
+            further_ports: 0,
             protocol: "tcp".into(),
         };
         let ports = host_ports.iter().map(port).collect();

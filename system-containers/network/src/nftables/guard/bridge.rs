@@ -80,10 +80,10 @@ fn sets(batch: &mut Batch) {
     };
     for direction in [Direction::In, Direction::Out] {
         Set::declare_verdicts(batch, TABLE, direction.links(), Part::Link, next());
-        Set { name: direction.watched(), key: &[Part::Link], value: &[] }.declare(batch, TABLE, next());
+        Set::new(direction.watched(), &[Part::Link], &[]).declare(batch, TABLE, next());
     }
     for (ipv4, address) in [(true, Part::Ipv4), (false, Part::Ipv6)] {
-        Set { name: of(OWN, ipv4), key: &[Part::Link, address], value: &[] }.declare(batch, TABLE, next());
+        Set::new(of(OWN, ipv4), &[Part::Link, address], &[]).declare(batch, TABLE, next());
         let key = [address, address, Part::Protocol, Part::Port, Part::Port];
         for sets in [FLOWS, ASKED] {
             Set::declare_dynamic(batch, (TABLE, of(sets, ipv4)), &key, next(), |set| {

@@ -1,0 +1,135 @@
+//! Published ranges of ports: thousands, as voice over IP wants them.
+
+mod support;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use berth_control::message::{Notice, Port};
+use support::site::{HOST, Site, ask, container, is_silent, range, serve};
+use support::{Namespace, Running, eventually, possible, wanted};
+
+const TOOLS: &[&str] = &["ip", "nft", "socat"];
+/// What ten thousand ports one by one do not come below on any machine, and a range does on a slow one.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Ten thousand and one.
+fn voice() -> Port {
+    range("", (10_000, 10_000), 10_000, "udp")
+}
+
+fn attach(service: &mut Running, name: &str, namespace: &Namespace, ports: &[Port]) -> Vec<String> {
+    let mut wanted = wanted(name, ports);
+    wanted.service = name.split('-').next().unwrap_or_default().to_owned();
+    service.attach_as(wanted, namespace).unwrap()
+}
+
+fn listed(site: &Site, map: &str) -> String {
+    site.machine.namespace.run(&format!("nft list map inet berth {map}"))
+}
+
+#[test]
+fn ten_thousand_ports_lead_to_a_container_from_everywhere() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let (sip, host) = (container(), &site.machine.namespace);
+    let begun = Instant::now();
+    attach(&mut service, "sip", &sip, &[voice()]);
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    let ports = [10_000, 15_001, 20_000];
+    let _servers = ports.map(|port| serve(&sip, "UDP", port, &format!("sip at {port}")));
+    for port in ports {
+        let answer = |from, address| ask(from, "UDP", address, port);
+        for address in HOST {
+            assert!(answer(&site.outside, address).starts_with(&format!("sip at {port} sees")), "{address}");
+            assert!(answer(&sip, address).starts_with(&format!("sip at {port} sees")), "from itself");
+        }
+        for localhost in ["127.0.0.1", "::1"] {
+            assert!(answer(host, localhost).starts_with(&format!("sip at {port} sees")), "{localhost}");
+        }
+    }
+    assert!(ask(&site.outside, "UDP", HOST[0], 15_001).contains("ffff:c000:0201"), "the source is kept");
+    assert!(is_silent(&site.outside, HOST[0], 20_001), "behind the range");
+    let map = listed(&site, "ranges4");
+    assert!(map.contains("udp . 10000-20000 . "), "{map}");
+    drop(service);
+    let mut service = site.start();
+    assert_eq!(listed(&site, "ranges4"), map);
+    attach(&mut service, "sip", &sip, &[voice()]);
+    service.notify(Notice::DetachNetwork { name: "sip".into() }, &[]);
+    eventually("the range is closed", || (!listed(&site, "ranges4").contains("10000")).then_some(()));
+}
+
+#[test]
+fn ten_thousand_ports_may_lead_to_others() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let sip = container();
+    attach(&mut service, "sip", &sip, &[range("", (20_000, 10_000), 10_000, "tcp")]);
+    let _server = serve(&sip, "TCP", 20_000, "sip");
+    for address in HOST {
+        assert!(ask(&site.outside, "TCP", address, 30_000).starts_with("sip sees"), "{address}");
+    }
+}
+
+#[test]
+fn a_port_within_a_range_is_refused_to_others_and_so_is_one_that_the_machine_has() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let host = &site.machine.namespace;
+    let own = host.within(|| UdpSocket::bind("0.0.0.0:12345").unwrap());
+    let begun = Instant::now();
+    let reason = service.attach("sip", &container(), &[voice()]).unwrap_err();
+    assert!(reason.contains("port 12345/udp of the machine is in use by a program"), "{reason}");
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    drop(own);
+    let sip = container();
+    service.attach("sip", &sip, &[voice()]).unwrap();
+    let reason = service.attach("other", &container(), &[range("", (19_990, 80), 20, "udp")]).unwrap_err();
+    assert!(reason.contains("19990/udp") && reason.contains("container sip"), "{reason}");
+}
+
+#[test]
+fn replicas_share_ten_thousand_ports() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let namespaces = [container(), container()];
+    let begun = Instant::now();
+    let addresses: Vec<String> = (0..)
+        .zip(&namespaces)
+        .map(|(number, namespace)| attach(&mut service, &format!("sip-{number}"), namespace, &[voice()]).remove(0))
+        .collect();
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    let _servers: Vec<_> =
+        namespaces.iter().zip(["one", "two"]).map(|(namespace, name)| serve(namespace, "UDP", 14_000, name)).collect();
+    let answers = || {
+        let answers = (0..4).map(|_| ask(&site.outside, "UDP", HOST[0], 14_000));
+        let mut names: Vec<_> = answers.map(|answer| answer.split(' ').next().unwrap_or_default().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(answers(), ["one", "one", "two", "two"]);
+    service.notify(Notice::Serving { name: "sip-1".into(), serving: false }, &[]);
+    eventually("the one that is ill gets nothing", || {
+        (!listed(&site, "ranges4").contains(&addresses[1])).then_some(())
+    });
+    assert_eq!(answers(), ["one"; 4]);
+    // One of them is started anew with other ports, which the first still has: as with another configuration.
+    service.notify(Notice::Serving { name: "sip-1".into(), serving: true }, &[]);
+    attach(&mut service, "sip-1", &namespaces[1], &[range("", (14_000, 14_000), 9_000, "udp")]);
+    let map = listed(&site, "ranges4");
+    assert!(map.contains("udp . 10000-13999 . ") && map.contains("udp . 20001-23000 . "), "{map}");
+    assert_eq!(answers(), ["one", "one", "two", "two"]);
+}
