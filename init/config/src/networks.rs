@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::is_default;
+use crate::container::{Bandwidth, is_default};
 use crate::names::{NameError, check_container_name};
 use crate::network::{LinkName, Mtu, Prefix};
 use crate::peers::{Access, Peers};
@@ -99,6 +99,9 @@ pub struct ContainerNetwork {
     /// Where to its containers may not connect, whatever else is allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny_out: Vec<Peers>,
+    /// How much its containers together may send to what is beyond the network and this machine, and receive from there.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bandwidth: Bandwidth,
     /// The largest packet; 1500 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
@@ -111,7 +114,7 @@ impl ContainerNetwork {
     /// Whether its containers notice nothing of the change from the other.
     pub fn is_same_apart_from_rules(&self, other: &Self) -> bool {
         let Access { allow, deny, allow_out, deny_out } = self.access();
-        *self == Self { allow, deny, allow_out, deny_out, ..other.clone() }
+        *self == Self { allow, deny, allow_out, deny_out, bandwidth: self.bandwidth, ..other.clone() }
     }
 
     /// What it says of connections to its containers and from them.

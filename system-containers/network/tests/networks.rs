@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use berth_control::message::{Notice, Request};
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
 use support::{Namespace, Running, eventually, on, possible, wanted};
@@ -226,4 +228,51 @@ fn a_pid_1_that_was_executed_anew_is_told_everything_again() {
         }
         (asked && links && networks).then_some(())
     });
+}
+
+#[test]
+fn a_network_as_a_whole_sends_and_receives_no_more_than_its_limit() {
+    if !possible(&["ip", "nft", "socat"]) {
+        return;
+    }
+    let configuration = |keys: &str| format!("[networks.front]\n{keys}\n");
+    let limited = configuration("bandwidth = { ingress = '4M', egress = '8M' }");
+    let site = Site::with(&limited);
+    let mut service = site.start();
+    let ports = [port("", 7001, 7000, "tcp")];
+    let containers = ["one", "two"].map(|name| {
+        let namespace = container();
+        let ports = if name == "one" { ports.as_slice() } else { &[] };
+        service.attach_as(on(wanted(name, ports), &[("front", "")]), &namespace).unwrap();
+        namespace
+    });
+    let [one, two] = &containers;
+    let _sinks = [&site.outside, one].map(|place| {
+        let sink = place.start(&["socat", "-u", "TCP4-LISTEN:7000,fork", "OPEN:/dev/null"]);
+        eventually("it listens", || place.run("cat /proc/net/tcp").contains(":1B58 ").then_some(()));
+        sink
+    });
+    let send = |from: &Namespace, to: &str, bytes: u32| {
+        from.run(&format!("sh -c 'head -c {bytes} /dev/zero | socat -u - TCP4:{to}'"));
+    };
+    let together = || {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let sends = [one, two].map(|from| scope.spawn(move || send(from, "192.0.2.1:7000", 2_500_000)));
+            sends.into_iter().for_each(|send| send.join().unwrap());
+        });
+        begun.elapsed()
+    };
+    let (long, limits) = (Duration::from_secs(3), "limit rate over ");
+    assert!(together() > long, "five million bytes at a million in a second");
+    let begun = Instant::now();
+    send(&site.outside, "192.0.2.2:7001", 2_500_000);
+    assert!(begun.elapsed() > long, "two and a half million at half a million");
+    let link = one.ip("-o link show eth0");
+    service.apply(&site.configuration(&configuration("")));
+    eventually("the limits are gone", || {
+        (!site.machine.namespace.run("nft list chain inet berth forward").contains(limits)).then_some(())
+    });
+    assert!(together() < long);
+    assert_eq!(one.ip("-o link show eth0"), link, "without being started anew");
 }

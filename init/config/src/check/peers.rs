@@ -2,7 +2,7 @@
 
 use super::container_path;
 use crate::configuration::Configuration;
-use crate::container::{Container, NetworkMode};
+use crate::container::{Bandwidth, Container, NetworkMode};
 use crate::load::Report;
 use crate::networks::{ContainerNetwork, NetworkDriver, NetworkName};
 use crate::peers::Peers;
@@ -21,7 +21,7 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
             }
             entries(peers, &path, configuration, &mut refuse);
         }
-        if container.bandwidth != crate::container::Bandwidth::default() {
+        if container.bandwidth != Bandwidth::default() {
             let path = path.clone().key("bandwidth");
             if container.network_mode != NetworkMode::Bridge {
                 let help = "limit the container whose network it is, or leave it out";
@@ -40,6 +40,11 @@ pub(super) fn check(configuration: &Configuration, root: &Node, report: &mut Rep
                 refuse(&path, "what goes over a parent link does not pass this machine's packet filter", help);
             }
             entries(peers, &path, configuration, &mut refuse);
+        }
+        if network.bandwidth != Bandwidth::default() && network.driver != NetworkDriver::Bridge {
+            let path = Path::default().key("networks").key(name.as_str()).key("bandwidth");
+            let help = "leave it out, or limit what its containers send with their own `bandwidth`";
+            refuse(&path, "what goes over a parent link does not pass this machine's packet filter", help);
         }
     }
 }

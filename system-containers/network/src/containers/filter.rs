@@ -3,6 +3,8 @@
 
 use std::io;
 
+use berth_config::Bandwidth;
+
 use super::Containers;
 use super::guard::{self, Sources};
 use crate::nftables::guard::Guard;
@@ -31,6 +33,12 @@ impl Containers {
             report::say(format_args!("change the rules of containers: {error}"));
             self.refill()
         })
+    }
+
+    /// Of networks as a whole.
+    pub(super) fn limits(&self) -> Vec<(String, Bandwidth)> {
+        let limited = self.networks.live().filter(|(_, network)| network.settings.bandwidth != Bandwidth::default());
+        limited.map(|(_, network)| (network.bridge_name(), network.settings.bandwidth)).collect()
     }
 
     pub(super) fn guard(&self) -> Guard {
@@ -69,6 +77,7 @@ impl Containers {
             networks: networks.iter().map(|(_, network)| network.bridge_name()).collect(),
             open: open.map(|(_, network)| network.bridge_name()).collect(),
             elements: Vec::new(),
+            limits: self.limits(),
             inbound: self.inbound.clone().unwrap_or_default(),
             guard: self.guard(),
         };

@@ -171,13 +171,14 @@ impl Containers {
 
     /// The configuration has changed. Containers on networks that are others now lose their links: PID 1 starts them anew.
     pub async fn configure(&mut self, networking: &Networking) {
+        let limits = self.limits();
         let changed = self.networks.configure(networking);
         let links = networking.host.links.iter();
         let tunnel =
             |(name, link): (&LinkName, &LinkSettings)| Some((link.wireguard.as_ref()?.listen_port?, name.clone()));
         self.tunnels = links.filter_map(tunnel).collect();
         let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
-        if changed.is_empty() && !inbound_changed {
+        if changed.is_empty() && !inbound_changed && self.limits() == limits {
             return self.watch_over();
         }
         let on_changed =

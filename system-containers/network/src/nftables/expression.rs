@@ -219,6 +219,18 @@ impl Expressions {
         })
     }
 
+    /// Goes on if there are more bytes in a second than that, after so many at once.
+    pub fn over(self, bytes: u64, burst: u32) -> Self {
+        self.expression("limit", |data| {
+            // NFT_LIMIT_PKT_BYTES, NFT_LIMIT_F_INV
+            data.bytes(1, &bytes.to_be_bytes())
+                .bytes(2, &1_u64.to_be_bytes())
+                .number(3, burst)
+                .number(4, 1)
+                .number(5, 1);
+        })
+    }
+
     /// Does what the map has for what the first registers hold, if it has.
     pub fn decide(self, map: &str) -> Self {
         self.expression("lookup", |data| {

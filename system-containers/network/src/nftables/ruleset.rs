@@ -23,7 +23,7 @@
 //! publish      look up address and port, else the port, and redirect
 //! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers: accept; from a container with
 //!              rules: its chain (see `guard`); containers' questions to the resolver, and what the configuration opens: accept
-//! forward      policy drop; known connections: accept; from and to a container with rules: its chains; from an open bridge to where no bridge is, redirected to a bridge, redirected
+//! forward      policy drop; from or to a network with a limit, and beyond that: drop; known connections: accept; from and to a container with rules: its chains; from an open bridge to where no bridge is, redirected to a bridge, redirected
 //!              within a bridge that is not open: accept; all else from one that is not open: drop
 //! postrouting  from an open bridge to elsewhere: masquerade    redirected back to a bridge: masquerade
 //!              from 127.0.0.0/8 or ::1 to a bridge: masquerade
@@ -31,7 +31,7 @@
 
 use std::io;
 
-use berth_config::OpenPorts;
+use berth_config::{Bandwidth, BitRate, OpenPorts};
 
 use super::element::{Bytes, Element, LINK_NAME_LENGTH, Part, SLOTS, Set};
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
@@ -53,6 +53,11 @@ const UDP: u8 = 17;
 const DHCP_CLIENTS: [u16; 2] = [68, 546];
 const IPV4: u32 = 2;
 const IPV6: u32 = 10;
+
+/// What may pass at once after a pause: that of some ten milliseconds on the way, and two of the largest packets that cards
+/// put together.
+const BURSTS_A_SECOND: u64 = 20;
+const LEAST_BURST: u32 = 128 << 10;
 
 /// All but the maps of published ports.
 const SETS: &[Set] = &[
@@ -138,6 +143,8 @@ pub struct Table {
     pub open: Vec<String>,
     /// Published ports, and all else that differs from container to container.
     pub elements: Vec<Element>,
+    /// How much passes between networks, by the names of their bridges, and what is beyond.
+    pub limits: Vec<(String, Bandwidth)>,
     /// Ports of the machine itself that are open.
     pub inbound: Vec<OpenPorts>,
     /// Who may connect to which containers.
@@ -155,6 +162,7 @@ pub fn replace(connection: &Connection, wanted: &Table) -> io::Result<()> {
     }
     sets(&mut batch);
     chains(&mut batch);
+    limits(&mut batch, &wanted.limits);
     rules(&mut batch);
     input(&mut batch, &wanted.inbound);
     for (set, names) in [(NETWORKS, &wanted.networks), (OPEN, &wanted.open)] {
@@ -203,6 +211,21 @@ fn chains(batch: &mut Batch) {
     batch.message(Kind::NewChain, |chain| {
         chain.text(1, TABLE).text(3, "publish");
     });
+}
+
+/// What is sent beyond a limit gets lost, which TCP takes for a sign.
+fn limits(batch: &mut Batch, limits: &[(String, Bandwidth)]) {
+    for (link, Bandwidth { ingress, egress }) in limits {
+        let name = Bytes::new().link(link).end();
+        let ways = [(ingress, Meta::OutputName, Meta::InputName), (egress, Meta::InputName, Meta::OutputName)];
+        for (rate, own, other) in ways {
+            let Some(rate) = rate.map(BitRate::bytes) else { continue };
+            let burst = u32::try_from(rate / BURSTS_A_SECOND).unwrap_or(u32::MAX).max(LEAST_BURST);
+            let passes =
+                Expressions::new().meta(own, FIRST).equal(FIRST, &name).meta(other, FIRST).differ(FIRST, &name);
+            add(batch, "forward", passes.over(rate, burst).verdict(Verdict::Drop));
+        }
+    }
 }
 
 fn rules(batch: &mut Batch) {

@@ -278,6 +278,9 @@ fn rules_name_somebody_who_has_an_address_and_are_where_the_packet_filter_sees_t
     }
     let rules = format!("{lan}deny = [{{ ports = [80] }}]\n");
     assert!(mistake(&rules).contains("does not pass this machine's packet filter"));
+    let limit = format!("{lan}bandwidth = {{ egress = '1M' }}\n");
+    assert!(mistake(&limit).contains("networks.lan.bandwidth: what goes over a parent link does not pass"));
+    assert!(load_text("[networks.back]\nbandwidth = { ingress = '1M', egress = '64K' }\n").is_ok());
 }
 
 #[test]
