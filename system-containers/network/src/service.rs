@@ -1,11 +1,13 @@
 //! The event loop: links, DHCP, router advertisements, PID 1. It owns everything and runs one event at a time, so
 //! nothing here needs a lock; no event waits for another machine. [`sources`] has the events, [`kernel`] follows the links,
-//! [`asking`] waits for what others say of containers' addresses, [`tell`] says what has become of all.
+//! [`asking`] waits for what others say of containers' addresses, [`watching`] looks at what the kernel does not tell, [`tell`] says
+//! what has become of all.
 
 mod asking;
 mod kernel;
 mod sources;
 mod tell;
+mod watching;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,6 +30,7 @@ use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
 use crate::link::LinkTable;
+use crate::made::state::Troubles;
 use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::time::Correction;
@@ -74,6 +77,9 @@ pub struct Service {
     network: Option<Network>,
     table: LinkTable,
     missing: Missing,
+    /// Of links that are made, and when they are looked at again.
+    troubles: Troubles,
+    look_at: Option<Duration>,
     links: BTreeMap<u32, HostLink>,
     /// Which entry of the configuration is for which link.
     entries: BTreeMap<u32, LinkName>,
@@ -114,7 +120,7 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         let happening = match service.early.pop_front() {
             Some((notice, descriptors)) => Happening::Init(Message::Notice(notice, descriptors)),
             None => {
-                let deadline = service.links.values().filter_map(HostLink::deadline).min();
+                let deadline = service.deadline();
                 sources.next(&mut service.init, deadline).await?
             }
         };
@@ -168,6 +174,8 @@ impl Service {
             network: None,
             table,
             missing: Missing::new(),
+            troubles: Troubles::new(),
+            look_at: None,
             links: BTreeMap::new(),
             entries: BTreeMap::new(),
             containers,
@@ -221,6 +229,7 @@ impl Service {
                 for link in self.links.values_mut() {
                     link.tick(&self.means, now).await;
                 }
+                self.look_at_made(now).await;
             }
         }
         Ok(true)
@@ -243,6 +252,7 @@ impl Service {
             report::say(format_args!("{name}: not made yet: {reason}"));
         }
         self.missing = missing;
+        self.watch_made();
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
     }

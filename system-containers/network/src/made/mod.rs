@@ -6,6 +6,7 @@
 
 pub mod keys;
 mod message;
+pub mod state;
 mod wireguard;
 
 use std::collections::BTreeMap;

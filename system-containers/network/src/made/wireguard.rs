@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use berth_config::{WireGuard, WireGuardKey, WireGuardPeer};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
 
-use crate::nftables::wire::{Attributes, attribute, error_of};
+use crate::nftables::wire::{self, Attributes, attribute, attributes, error_of};
 
 /// GENL_ID_CTRL: tells the numbers of the others.
 const CONTROLLER: u16 = 16;
@@ -30,6 +30,8 @@ const PEER_PRESHARED_KEY: u16 = 2;
 const PEER_FLAGS: u16 = 3;
 const PEER_ENDPOINT: u16 = 4;
 const PEER_KEEPALIVE: u16 = 5;
+const PEER_LAST_HANDSHAKE: u16 = 6;
+const PEER_SENT: u16 = 8;
 const PEER_ALLOWED: u16 = 9;
 const ALLOWED_FAMILY: u16 = 1;
 const ALLOWED_ADDRESS: u16 = 2;
@@ -74,6 +76,41 @@ pub fn public_key(index: u32) -> io::Result<WireGuardKey> {
     let key = attribute(answer.get(HEADERS..).unwrap_or_default(), DEVICE_PUBLIC_KEY);
     let key: Option<[u8; 32]> = key.and_then(|bytes| bytes.try_into().ok());
     key.map(WireGuardKey::new).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// What has become of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Who it is.
+    pub public_key: WireGuardKey,
+    /// When the two have last agreed on keys, in seconds since 1970; nothing if never.
+    pub last_handshake: Option<u64>,
+    /// How many bytes it was sent, questions for a handshake too.
+    pub sent: u64,
+}
+
+/// All peers of the tunnel with this number.
+pub fn peers(index: u32) -> io::Result<Vec<Peer>> {
+    let mut device = Attributes::default();
+    device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
+    let connection = Connection::open()?;
+    connection.send(GET_DEVICE, DUMP, &device)?;
+    let mut found = Vec::new();
+    wire::answers(&connection.socket, |message| {
+        let list = attribute(message.get(HEADERS..).unwrap_or_default(), DEVICE_PEERS).unwrap_or_default();
+        found.extend(attributes(list).filter_map(|(_, peer)| read(peer)));
+    })?;
+    Ok(found)
+}
+
+/// `None` where a message only goes on with a peer's addresses.
+fn read(peer: &[u8]) -> Option<Peer> {
+    let number = |kind| attribute(peer, kind)?.get(..8)?.try_into().ok().map(u64::from_ne_bytes);
+    Some(Peer {
+        public_key: WireGuardKey::new(attribute(peer, PEER_PUBLIC_KEY)?.try_into().ok()?),
+        last_handshake: number(PEER_LAST_HANDSHAKE).filter(|seconds| *seconds > 0),
+        sent: number(PEER_SENT)?,
+    })
 }
 
 fn describe(peer: &WireGuardPeer, attributes: &mut Attributes) {
@@ -147,8 +184,7 @@ impl Connection {
         Ok(this)
     }
 
-    /// Sends one message and returns the first of the answer.
-    fn ask(&self, command: u8, flags: u16, attributes: &Attributes) -> io::Result<Vec<u8>> {
+    fn send(&self, command: u8, flags: u16, attributes: &Attributes) -> io::Result<()> {
         let bytes = attributes.as_bytes();
         let length = u32::try_from(HEADERS + bytes.len()).unwrap_or(u32::MAX);
         let mut message = length.to_ne_bytes().to_vec();
@@ -158,6 +194,12 @@ impl Connection {
         message.extend([command, 1, 0, 0]);
         message.extend(bytes);
         socket::send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// Sends one message and returns the first of the answer.
+    fn ask(&self, command: u8, flags: u16, attributes: &Attributes) -> io::Result<Vec<u8>> {
+        self.send(command, flags, attributes)?;
         let mut buffer = vec![0; 32 * 1024];
         let length = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         buffer.truncate(length);

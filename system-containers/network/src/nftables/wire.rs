@@ -258,15 +258,19 @@ pub fn header(bytes: &[u8]) -> Option<(usize, u16)> {
 }
 
 /// The value of an attribute.
-pub fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
+pub fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// All attributes with their values, as far as they are whole.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
-        if kind & !NESTED == wanted {
-            return bytes.get(4..length);
-        }
-        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
-    }
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & !NESTED, value))
+    })
 }
 
 /// The number of the error that a message carries, positive; none for an acknowledgement.
