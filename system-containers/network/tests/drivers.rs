@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::net::{TcpListener, UdpSocket};
+
 use berth_control::message::{Notice, Request};
 use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, eventually, on, possible, try_run, wanted};
+use support::{Namespace, eventually, name_server, on, possible, try_run, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 
@@ -177,26 +179,46 @@ fn a_network_without_its_parent_says_so() {
 }
 
 #[test]
-fn who_is_on_no_bridge_asks_the_hosts_servers() {
-    if !possible(TOOLS) {
+fn containers_on_a_link_of_the_machine_find_each_other_by_name() {
+    if !possible(&["ip", "nft", "socat", "dig", "dnsmasq"]) {
         return;
     }
-    let lan = |server: &str| {
-        format!(
-            "[networks.lan]\ndriver = 'macvlan'\nparent = 'eth0'\nsubnets = ['192.0.2.0/24']\n\
-             [network]\ndns = ['{server}']\n"
-        )
-    };
-    let site = Site::with(&lan("192.0.2.53"));
+    let Some(mut site) = lan("macvlan", "bridge") else { return };
+    let names = |server: &str| format!("[network]\ndns = ['{server}']\n");
+    let configuration = site.configuration(
+        "[networks.lan]\ndriver = 'macvlan'\nparent = 'eth0'\nsubnets = ['192.0.2.0/24']\ngateways = ['192.0.2.1']\n",
+    );
+    site.machine.network = support::networking(&(names("192.0.2.1") + &configuration));
     let mut service = site.start();
-    service.attach_as(on(wanted("web", &[]), &[("lan", "")]), &container()).unwrap();
-    assert_eq!(service.resolv_conf["web"], "nameserver 192.0.2.53\noptions ndots:0\n");
-    let changed = site.configuration(&lan("192.0.2.54"));
-    service.apply(&changed);
-    service.wait("the other server", |request| match request {
-        berth_control::message::Request::NetworkAttached { resolv_conf, .. } => {
-            resolv_conf.contains("192.0.2.54").then_some(())
-        }
-        _ => None,
+    let _server = name_server::serve(&site.outside, "192.0.2.1", &["--address=/example.test/203.0.113.1"]);
+    let (web, db) = (container(), container());
+    let wanted_web = || on(wanted("web", &[]), &[("lan", "")]);
+    service.attach_as(wanted_web(), &web).unwrap();
+    let address = service.attach_as(on(wanted("db", &[]), &[("lan", "aliases = ['sql']")]), &db).unwrap().remove(0);
+    assert_eq!(service.resolv_conf["web"], "nameserver 127.0.0.11\noptions ndots:0\n");
+    let ask =
+        |question: &str| web.run(&format!("dig +short +time=3 +tries=2 @127.0.0.11 {question}")).trim().to_owned();
+    for question in ["db", "sql", "+tcp db"] {
+        assert_eq!(ask(question), address, "{question}");
+    }
+    assert_eq!(ask("www.example.test"), "203.0.113.1");
+    site.outside.ip("address add 192.0.2.3/24 dev up0");
+    let _second = name_server::serve(&site.outside, "192.0.2.3", &["--address=/example.test/203.0.113.3"]);
+    service.apply(&(names("192.0.2.3") + &configuration));
+    eventually("the host's other server is asked", || (ask("www.example.test") == "203.0.113.3").then_some(()));
+    assert_eq!(ask("db"), address);
+    // It may be a name server itself.
+    let _own = web.within(|| (UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
+    assert_eq!(ask("db"), address);
+    drop(service);
+    let mut service = site.start();
+    service.attach_as(wanted_web(), &web).unwrap();
+    assert_eq!(ask("db"), address, "as the next service answers");
+    service.notify(Notice::DetachNetwork { name: "web".into() }, &[]);
+    eventually("its sockets are closed", || {
+        let sockets = web.run("cat /proc/net/udp /proc/net/tcp");
+        // Connections that have ended are remembered for a minute (TIME_WAIT).
+        let open = |line: &&str| line.contains(" 0B00007F:") && !line.contains(" 06 ");
+        sockets.lines().find(open).is_none().then_some(())
     });
 }

@@ -22,6 +22,7 @@ impl Containers {
         self.unnamed.remove(name);
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
+        self.resolvers.leave(name);
         let bridged = || attachment.cables.iter().filter(|cable| cable.bridged);
         // Before its rules go: nobody is to reach it without them.
         for cable in bridged() {

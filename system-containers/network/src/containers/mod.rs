@@ -22,6 +22,7 @@ mod register;
 mod services;
 mod shaping;
 mod subnet;
+mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,15 +41,12 @@ use self::networks::{NetworkError, Networks};
 pub use self::outside::{Answers, Question};
 use self::ports::Published;
 use self::register::Register;
-use crate::dns::server::{Resolvers, Served};
+use crate::dns::server::Resolvers;
 use crate::dns::upstream::Upstream;
 use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::report;
 use crate::service::Paths;
-use crate::{report, resolver};
-
-/// The name of the link that every machine has.
-const LOOPBACK: &str = "lo";
 
 /// Why a container has no network.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +214,9 @@ impl Containers {
             let access = present.wanted.access.clone();
             let as_before = message::Attachment { serving, access, ..wanted.clone() };
             if present.namespace == inode && present.wanted == as_before {
-                let attached = self.attached(present);
+                let present = present.clone();
+                self.answer_within(&present, namespace).await;
+                let attached = self.attached(&present);
                 self.serve(&name, wanted.serving);
                 self.rule(&name, wanted.access);
                 return Ok(attached);
@@ -280,11 +280,13 @@ impl Containers {
         // Before it has a way to others, and they to it.
         self.guard_or_refill().map_err(AttachError::Filter)?;
         let inside = self.connect(&attachment, &namespace).await?;
+        let asks_within = namespace.try_clone().map_err(NamespaceError::Enter)?;
         namespace::set_up(namespace, inside).await?;
         self.publish_or_refill(&attachment.wanted.service).map_err(AttachError::Filter)?;
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
         attachment.enter(&mut self.resolvers.directory());
+        self.answer_within(&attachment, asks_within).await;
         let attached = self.attached(&attachment);
         self.attachments.insert(attachment);
         Ok(attached)
@@ -356,36 +358,6 @@ impl Containers {
     /// Every container with what it was given.
     pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
         self.attachments.iter().map(|attachment| (&attachment.wanted.name, self.attached(attachment)))
-    }
-
-    fn attached(&self, attachment: &Attachment) -> Attached {
-        // Who is on no bridge does not reach the resolvers on them.
-        let servers = if attachment.is_away() {
-            self.servers.clone()
-        } else {
-            let first = attachment.cables.iter().find(|cable| cable.bridged);
-            let network = first.and_then(|cable| self.networks.get(&cable.network));
-            network.map(|network| network.subnets.gateway4.into()).into_iter().collect::<Vec<_>>()
-        };
-        Attached { addresses: attachment.addresses(), resolv_conf: answer::resolv_conf(&servers, &self.search) }
-    }
-
-    /// Answers names on every bridge.
-    fn serve_names(&mut self) {
-        let served = self.networks.live().map(|(name, network)| Served {
-            network: name.clone(),
-            bridge: network.bridge_name(),
-            addresses: vec![network.subnets.gateway4.into(), network.subnets.gateway6.into()],
-            open: !network.settings.internal,
-        });
-        // The machine itself, which is on no network of containers.
-        let host = self.answers_host.then(|| Served {
-            network: String::new(),
-            bridge: LOOPBACK.to_owned(),
-            addresses: vec![resolver::LOCAL.into()],
-            open: true,
-        });
-        self.resolvers.serve(served.chain(host).collect());
     }
 }
 

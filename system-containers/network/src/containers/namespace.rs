@@ -50,6 +50,9 @@ pub enum NamespaceError {
     /// The kernel refused something in it.
     #[error("in the container's network namespace")]
     Netlink(#[from] NetlinkError),
+    /// The container's resolver.
+    #[error("listen for questions about names in the container's network namespace")]
+    Resolver(#[source] io::Error),
     /// The cable's end is not there.
     #[error("the container's end of the cable is missing")]
     Missing,
@@ -81,9 +84,10 @@ pub async fn clear(namespace: OwnedFd) -> Result<(), NamespaceError> {
 }
 
 /// Does something in the namespace.
-async fn within<W>(namespace: OwnedFd, work: W) -> Result<(), NamespaceError>
+pub async fn within<T, W>(namespace: OwnedFd, work: W) -> Result<T, NamespaceError>
 where
-    W: AsyncFnOnce(Netlink) -> Result<(), NamespaceError> + Send + 'static,
+    T: Send + 'static,
+    W: AsyncFnOnce(Netlink) -> Result<T, NamespaceError> + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
     let work = move || {
@@ -94,10 +98,10 @@ where
     receiver.await.map_err(|_| NamespaceError::Ended)?
 }
 
-fn enter(
+fn enter<T>(
     namespace: &OwnedFd,
-    work: impl AsyncFnOnce(Netlink) -> Result<(), NamespaceError>,
-) -> Result<(), NamespaceError> {
+    work: impl AsyncFnOnce(Netlink) -> Result<T, NamespaceError>,
+) -> Result<T, NamespaceError> {
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(NamespaceError::Enter)?;
     runtime.block_on(async {

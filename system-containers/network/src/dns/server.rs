@@ -47,6 +47,22 @@ pub struct Served {
     pub addresses: Vec<IpAddr>,
     /// Whether it has a way out.
     pub open: bool,
+    /// Whose questions they all are, wherever they come from: those of a container that asks in its own namespace.
+    pub client: Option<IpAddr>,
+}
+
+impl Served {
+    /// Who asks from an address.
+    fn client(&self, from: IpAddr) -> IpAddr {
+        self.client.unwrap_or(from)
+    }
+}
+
+/// The sockets in a container's namespace.
+#[derive(Debug)]
+pub struct Within {
+    pub udp: std::net::UdpSocket,
+    pub tcp: std::net::TcpListener,
 }
 
 /// What the tasks share.
@@ -72,6 +88,8 @@ impl Common {
 pub struct Resolvers {
     common: Arc<Common>,
     running: BTreeMap<String, (Served, Vec<AbortHandle>)>,
+    /// By container.
+    within: BTreeMap<String, Vec<AbortHandle>>,
 }
 
 impl Resolvers {
@@ -79,7 +97,7 @@ impl Resolvers {
     pub fn new() -> Self {
         let common =
             Common { directory: Mutex::default(), cache: Mutex::default(), silent: forward::Silent::default() };
-        Self { common: Arc::new(common), running: BTreeMap::new() }
+        Self { common: Arc::new(common), running: BTreeMap::new(), within: BTreeMap::new() }
     }
 
     /// To change it. No task runs meanwhile.
@@ -115,6 +133,33 @@ impl Resolvers {
         }
     }
 
+    /// Whether a container is answered in its own namespace.
+    pub fn is_within(&self, container: &str) -> bool {
+        self.within.contains_key(container)
+    }
+
+    /// Answers a container in its own namespace, which stays as long as the sockets are open: until [`Self::leave`].
+    pub fn serve_within(&mut self, container: &str, served: Served, sockets: Within) {
+        self.leave(container);
+        let (shared, allowance) = (Arc::new(served), Allowance::of_network());
+        let common = || (self.common.clone(), shared.clone());
+        match (UdpSocket::from_std(sockets.udp), TcpListener::from_std(sockets.tcp)) {
+            (Ok(udp), Ok(tcp)) => {
+                let udp = tokio::spawn(datagrams(common(), allowance, udp)).abort_handle();
+                let tcp = tokio::spawn(connections(common(), tcp)).abort_handle();
+                self.within.insert(container.to_owned(), vec![udp, tcp]);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                report::say(format_args!("answer names in container {container}: {error}"));
+            }
+        }
+    }
+
+    /// Ends that.
+    pub fn leave(&mut self, container: &str) {
+        self.within.remove(container).into_iter().flatten().for_each(|task| task.abort());
+    }
+
     fn listen(&self, network: &Served) -> Vec<AbortHandle> {
         let mut tasks = Vec::new();
         let shared = Arc::new(network.clone());
@@ -145,6 +190,7 @@ impl Resolvers {
 impl Drop for Resolvers {
     fn drop(&mut self) {
         self.serve(Vec::new());
+        self.within.values().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -175,7 +221,7 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
             Err(_) => continue,
         };
         let message = buffer.get(..length).unwrap_or_default();
-        match respond(&common, &network, from.ip(), message, false) {
+        match respond(&common, &network, network.client(from.ip()), message, false) {
             Response::Here(answer) => send(&socket, &answer, from).await,
             Response::Nothing => {}
             Response::Outside { query, servers } => {
@@ -184,7 +230,7 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
                     send(&socket, &query.deliver(answer, false), from).await;
                     continue;
                 }
-                let container = common.directory().container_at(from.ip()).map(str::to_owned);
+                let container = common.directory().container_at(network.client(from.ip())).map(str::to_owned);
                 let Some(place) = allowance.take(container) else {
                     send(&socket, &outside(&common, &query, None, false), from).await;
                     continue;
@@ -239,7 +285,7 @@ fn in_the_way<T>(open: &[(IpAddr, T)], new: IpAddr) -> Option<usize> {
 async fn conversation(common: &Common, network: &Served, from: IpAddr, mut stream: TcpStream) -> io::Result<()> {
     loop {
         let message = timeout(IDLE, forward::read_message(&mut stream)).await??;
-        let answer = match respond(common, network, from, &message, true) {
+        let answer = match respond(common, network, network.client(from), &message, true) {
             Response::Here(answer) => answer,
             Response::Nothing => return Ok(()),
             Response::Outside { query, servers } => {

@@ -103,6 +103,15 @@ impl Expressions {
         })
     }
 
+    /// Loads what is always the same.
+    pub fn load(self, to: Register, value: &[u8]) -> Self {
+        self.expression("immediate", |data| {
+            data.number(1, to.0).nested(2, |inner| {
+                inner.bytes(1, value);
+            });
+        })
+    }
+
     /// Loads a part of the packet.
     pub fn payload(self, header: Header, offset: u32, length: u32, to: Register) -> Self {
         self.expression("payload", |data| {

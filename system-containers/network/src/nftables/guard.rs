@@ -285,7 +285,7 @@ fn elements(family: Family, guard: &Guard) -> Vec<Element> {
         Element::new(of(OWN, address.is_ipv4()), Bytes::new().link(link).address(*address).end())
     };
     match family {
-        Family::Inet => guard.addresses.iter().map(of_address).collect(),
+        Family::Inet | Family::Ipv4 => guard.addresses.iter().map(of_address).collect(),
         Family::Bridge => guard.links.iter().flat_map(of_link).chain(guard.own.iter().map(own)).collect(),
     }
 }
@@ -339,8 +339,8 @@ fn mask(length: u8, bytes: u32) -> Vec<u8> {
 fn of_family(family: Family, ipv4: bool) -> Expressions {
     let rule = Expressions::new();
     match (family, ipv4) {
-        (Family::Inet, true) => rule.meta(Meta::Family, FIRST).equal(FIRST, &[2]),
-        (Family::Inet, false) => rule.meta(Meta::Family, FIRST).equal(FIRST, &[10]),
+        (Family::Inet | Family::Ipv4, true) => rule.meta(Meta::Family, FIRST).equal(FIRST, &[2]),
+        (Family::Inet | Family::Ipv4, false) => rule.meta(Meta::Family, FIRST).equal(FIRST, &[10]),
         (Family::Bridge, true) => rule.meta(Meta::EtherType, FIRST).equal(FIRST, &[0x08, 0x00]),
         (Family::Bridge, false) => rule.meta(Meta::EtherType, FIRST).equal(FIRST, &[0x86, 0xdd]),
     }

@@ -32,6 +32,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub enum Family {
     /// IPv4 and IPv6 together, routed (NFPROTO_INET).
     Inet = 1,
+    /// IPv4 alone (NFPROTO_IPV4).
+    Ipv4 = 2,
     /// What bridges pass on (NFPROTO_BRIDGE).
     Bridge = 7,
 }
