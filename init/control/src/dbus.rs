@@ -94,8 +94,9 @@ pub trait Containers1 {
     fn definition(&self, name: &str) -> Result<String, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
-    /// Waits until the present run of a container is over: a pipe that brings one line of JSON then, a
-    /// [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client waits for 16 at once.
+    /// Waits until the present run of a container is over, or the next one if it is about to run: a pipe that brings one
+    /// line of JSON then, a [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client
+    /// waits for 16 at once.
     fn wait(&self, name: &str) -> Result<OwnedFd, ApiError>;
     /// What has led to the state of a container, of a link or, by the name `boot`, of the boot: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;

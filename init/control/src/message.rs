@@ -12,6 +12,7 @@ mod ending;
 mod execution;
 mod machine;
 mod notice;
+mod run;
 mod session;
 mod statistics;
 
@@ -26,6 +27,7 @@ pub use self::ending::Ending;
 pub use self::execution::{Execution, ExecutionEnd, TerminalSize};
 pub use self::machine::{Boot, Link, Machine, MachineState, Network, PowerAction, Step};
 pub use self::notice::{Notice, Stream};
+pub use self::run::Run;
 pub use self::session::{Creation, FromClient, Interest, SessionStream, ToClient};
 pub use self::statistics::Statistics;
 

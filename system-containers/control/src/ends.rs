@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use berth_control::dbus::ApiError;
-use berth_control::message::{Container, ContainerState, ExecutionEnd, Notice};
+use berth_control::message::{Container, ExecutionEnd, Notice, Run};
 use nix::fcntl::OFlag;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
@@ -35,8 +35,8 @@ impl Default for Ends {
 }
 
 impl Ends {
-    /// The read end of a pipe that brings one line, an [`ExecutionEnd`] as JSON, when the present run of a container is over;
-    /// at once if there is none.
+    /// The read end of a pipe that brings one line, an [`ExecutionEnd`] as JSON, when the present run of a container is over, or
+    /// the next one if it is about to run; at once if it is not.
     pub async fn wait(&self, caller: Caller, name: String) -> Result<OwnedFd, ApiError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             ApiError::Refused(format!("this client waits for {AT_ONCE} ends already; close one of the pipes"))
@@ -65,8 +65,8 @@ async fn end_of(
     mut container: Container,
     notices: &mut broadcast::Receiver<Notice>,
 ) -> Option<ExecutionEnd> {
-    let run = container.started_us;
-    while !has_ended(&container, run) {
+    let mut run = Run::default();
+    while !run.has_ended(&container) {
         match notices.recv().await {
             // What was told may be older than what was looked at; one that was made to be removed is gone with its end.
             Ok(Notice::ContainerChanged(changed)) if changed.name == container.name => {
@@ -81,11 +81,6 @@ async fn end_of(
         Ok(exit_code) => ExecutionEnd { exit_code, reason: String::new() },
         Err(_) => ExecutionEnd { exit_code: NEVER_RUN, reason: container.reason },
     })
-}
-
-fn has_ended(container: &Container, run: u64) -> bool {
-    use ContainerState::{Backoff, Failed, Stopped};
-    matches!(container.state, Stopped | Failed | Backoff) || container.started_us != run
 }
 
 /// An empty pipe has room for a line; without one the reader sees the end of the pipe.

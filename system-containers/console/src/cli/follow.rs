@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 
-use berth_control::message::{Container, ContainerState};
+use berth_control::message::{Container, Run};
 use futures_util::stream::select;
 use futures_util::{Stream, StreamExt};
 
@@ -88,11 +88,10 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
     for name in changes.during(api.instances(&names.names)).await? {
         containers.push(changes.during(api.inspect(&name)).await?);
     }
-    let runs: Vec<u64> = containers.iter().map(|container| container.started_us).collect();
-    let runs_on = |(container, run): &(&mut Container, &u64)| !has_ended(container, **run);
-    while containers.iter_mut().zip(&runs).any(|one| runs_on(&one)) {
+    let mut runs: Vec<(bool, Run)> = containers.iter().map(begun).collect();
+    while runs.iter().any(|(ended, _)| !ended) {
         let change = changes.next().await?;
-        for (container, _) in containers.iter_mut().zip(&runs).filter(runs_on) {
+        for (container, (ended, run)) in containers.iter_mut().zip(&mut runs).filter(|(_, (ended, _))| !ended) {
             let told = match &change {
                 Change::Container(told) if told.name == container.name => Some(told),
                 Change::Container(_) => continue,
@@ -102,6 +101,7 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
                 (Err(Error::Refused(_)), Some(told)) => (**told).clone(),
                 (now, _) => now?,
             };
+            *ended = run.has_ended(container);
         }
     }
     if json {
@@ -110,15 +110,17 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
     Ok(containers.iter().map(|container| format!("{}\n", container.exit_code)).collect())
 }
 
-/// Whether that run is over: it does not run, or it is another run by now.
-fn has_ended(container: &Container, run: u64) -> bool {
-    use ContainerState::{Backoff, Failed, Stopped};
-    matches!(container.state, Stopped | Failed | Backoff) || container.started_us != run
+/// The run that is waited for, and whether it is over already.
+fn begun(container: &Container) -> (bool, Run) {
+    let mut run = Run::default();
+    (run.has_ended(container), run)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use berth_control::message::ContainerState;
 
     use super::super::api::peer::{self, container};
     use super::*;
@@ -129,15 +131,6 @@ mod tests {
 
     fn dictionary(container: &Container) -> berth_control::dbus::Container {
         container.clone().into()
-    }
-
-    #[test]
-    fn a_run_is_over_when_it_has_ended_or_another_has_begun() {
-        let container = |state, started_us| Container { started_us, ..container("job", state) };
-        assert!(!has_ended(&container(ContainerState::Running, 5), 5));
-        assert!(!has_ended(&container(ContainerState::Stopping, 5), 5));
-        assert!(has_ended(&container(ContainerState::Running, 6), 5));
-        assert!(has_ended(&container(ContainerState::Backoff, 5), 5));
     }
 
     #[tokio::test]
