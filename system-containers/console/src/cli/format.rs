@@ -108,6 +108,14 @@ pub fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
 }
 
+/// The same in five characters at most, where there is no room: `3`, `1.5K`, `1023M`.
+pub fn short_bytes(count: u64) -> String {
+    let long = bytes(count);
+    let Some((number, unit)) = long.split_once(' ') else { return long };
+    let number = if number.len() > 3 { number.split('.').next().unwrap_or(number) } else { number };
+    format!("{number}{}", unit.get(..1).filter(|unit| *unit != "B").unwrap_or_default())
+}
+
 /// Now, in microseconds since 1970; 0 on a machine whose clock is before that.
 pub fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

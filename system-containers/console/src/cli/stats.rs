@@ -64,11 +64,11 @@ pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> 
         tokio::time::sleep(INTERVAL).await;
         let now = look(api, arguments).await?;
         let rows = rows(&before, &now, order);
-        let mut text = if json { json_text(&rows)? } else { render(&rows, table::terminal_width()) };
-        if live {
-            // To the upper left, and everything below is erased (ECMA-48, CUP and ED).
-            text.insert_str(0, "\x1b[H\x1b[J");
-        }
+        let text = match (json, live) {
+            (true, _) => json_text(&rows)?,
+            (false, false) => render(&rows, table::terminal_width()),
+            (false, true) => screen(&rows, table::terminal_width(), table::terminal_height()),
+        };
         output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)?;
         if arguments.no_stream || !live {
             return Ok(());
@@ -112,7 +112,27 @@ fn rows(before: &Look, now: &Look, order: Order) -> Vec<Row> {
     rows
 }
 
+/// What is shown until the next look: as many rows as there is room for, the first ones.
+fn screen(rows: &[Row], width: Option<usize>, height: Option<usize>) -> String {
+    // To the upper left, and everything below is erased (ECMA-48, CUP and ED).
+    const BEGIN: &str = "\x1b[H\x1b[J";
+    // The heading, and the line where the cursor stays.
+    let room = height.map_or(usize::MAX, |height| height.saturating_sub(2));
+    if rows.len() <= room {
+        return BEGIN.to_owned() + &render(rows, width);
+    }
+    let shown = room.saturating_sub(1);
+    format!("{BEGIN}{}{} more\n", render(&rows[..shown], width), rows.len() - shown)
+}
+
+/// The table; with shorter figures where the line is too short for it.
 fn render(rows: &[Row], width: Option<usize>) -> String {
+    let wide = render_with(rows, None, format::bytes);
+    let fits = |width: usize| wide.lines().all(|line| line.chars().count() <= width);
+    if width.is_none_or(fits) { wide } else { render_with(rows, width, format::short_bytes) }
+}
+
+fn render_with(rows: &[Row], width: Option<usize>, bytes: fn(u64) -> String) -> String {
     let cells = rows.iter().map(|row| {
         let one = &row.statistics;
         // What docker counts: without what the kernel can drop at once.
@@ -120,13 +140,13 @@ fn render(rows: &[Row], width: Option<usize>) -> String {
         vec![
             one.name.clone(),
             format!("{:.1}%", row.cpu_percent),
-            format::bytes(used),
-            one.memory_limit_bytes.map_or_else(|| "none".to_owned(), format::bytes),
+            bytes(used),
+            one.memory_limit_bytes.map_or_else(|| "none".to_owned(), bytes),
             one.tasks.to_string(),
-            format::bytes(one.read_bytes),
-            format::bytes(one.written_bytes),
-            format::bytes(one.received_bytes),
-            format::bytes(one.sent_bytes),
+            bytes(one.read_bytes),
+            bytes(one.written_bytes),
+            bytes(one.received_bytes),
+            bytes(one.sent_bytes),
         ]
     });
     let heading = ["NAME", "CPU", "MEMORY", "LIMIT", "TASKS", "READ", "WRITTEN", "RECEIVED", "SENT"];
@@ -161,6 +181,44 @@ NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN  RECEIVED  SENT
 web   25.0%  2.0 MiB  none   2      0 B   0 B      1.0 KiB   5 B
 ";
         assert_eq!(render(&rows, None), expected);
+    }
+
+    /// Containers whose figures are as wide as they become.
+    fn wide(count: usize) -> Vec<Row> {
+        let row = |number| Row {
+            statistics: Statistics {
+                name: format!("a-container-with-a-name-{number}"),
+                memory_bytes: 1_023 << 20,
+                memory_limit_bytes: Some(1_023 << 20),
+                tasks: 12_345,
+                read_bytes: 1_023 << 30,
+                written_bytes: 1_023 << 30,
+                received_bytes: 1_023 << 30,
+                sent_bytes: 1_023 << 30,
+                ..Statistics::default()
+            },
+            cpu_percent: 1_234.5,
+        };
+        (0..count).map(row).collect()
+    }
+
+    #[test]
+    fn figures_keep_their_units_on_80_columns() {
+        let text = render(&wide(2), Some(80));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let figures = "1234.5%  1023M   1023M  12345  1023G  1023G    1023G     1023G";
+        assert!(text.lines().skip(1).all(|line| line.ends_with(figures)), "{text}");
+        assert!(render(&wide(1), Some(200)).contains("1023.0 GiB"));
+    }
+
+    #[test]
+    fn the_live_table_is_no_higher_than_the_terminal() {
+        let lines = |count, height| screen(&wide(count), Some(80), height).lines().count();
+        assert_eq!((lines(22, Some(24)), lines(23, Some(24)), lines(500, Some(24))), (23, 23, 23));
+        let text = screen(&wide(500), Some(80), Some(24));
+        assert!(text.ends_with("\n479 more\n"), "{text}");
+        assert!(text.contains("a-con"), "the first ones are gone");
+        assert_eq!((lines(500, None), lines(3, Some(1))), (501, 2));
     }
 
     #[test]

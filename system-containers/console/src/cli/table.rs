@@ -21,6 +21,17 @@ pub fn terminal_width() -> Option<usize> {
     columns.or_else(asked).filter(|columns| *columns > 0).or(Some(80))
 }
 
+/// How many lines the output may have; `None` where it is no terminal, or one that does not know.
+pub fn terminal_height() -> Option<usize> {
+    let output = std::io::stdout();
+    if !output.is_terminal() {
+        return None;
+    }
+    let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
+    let asked = || rustix::termios::tcgetwinsize(&output).ok().map(|size| usize::from(size.ws_row));
+    lines.or_else(asked).filter(|lines| *lines > 0)
+}
+
 /// Rows under a heading. The last column is not padded.
 pub fn render(heading: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
     let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
