@@ -173,6 +173,80 @@ mod tests {
         assert!(script.contains(&line(&alone, "berth ps -aq")));
     }
 
+    /// In place of the program, for shells that complete names.
+    const ANSWERS: &str = "case \"$*\" in 'ps -aq') echo web-1 web-2 db | tr ' ' '\\n';; \
+        'images -q') echo a:1 a:2 b:1 | tr ' ' '\\n';; 'volume ls -q') echo data;; 'network ls -q') echo back;; esac";
+
+    /// What a shell says to a script, with the completions in a file and a program `berth` to ask for names; `None` where
+    /// there is no such shell.
+    fn said(shell: Shell, program: &[&str], script: &str) -> Option<String> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("berth-completion-{shell}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let berth = folder.join("berth");
+        std::fs::write(&berth, format!("#!/bin/sh\n{ANSWERS}\n")).unwrap();
+        std::fs::set_permissions(&berth, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.join("completions"), super::script(shell)).unwrap();
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new(program[0]);
+        command.args(&program[1..]).arg(script).current_dir(&folder).env("PATH", path).env("HOME", &folder);
+        let output = command.output();
+        std::fs::remove_dir_all(&folder).unwrap();
+        match output {
+            Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            Err(_) => {
+                berth_tests::skips::skip(&format!("{shell} is not installed"));
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn fish_completes_commands_and_names() {
+        for (line, expected) in [
+            ("berth stop we", "web-1 web-2"),
+            ("berth logs -f d", "db"),
+            ("berth rmi b", "b:1"),
+            ("berth volume rm d", "data"),
+            ("berth network inspect ", "back"),
+            ("berth stat", "stats status"),
+        ] {
+            // Each with a tab and what it is.
+            let ask = format!("source completions; complete -C '{line}' | string split -f 1 \\t");
+            let Some(said) = said(Shell::Fish, &["fish", "--no-config", "-c"], &ask) else { return };
+            assert_eq!(said.replace('\n', " "), expected, "{line}");
+        }
+    }
+
+    /// Types a line and a tab into a zsh at a terminal, which then says what has become of it.
+    const ZSH: &str = r#"
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'PROMPT=; autoload -Uz compinit; compinit -u -D; . ./completions'
+        zpty -w shell 'told() { print -r -- "<<$BUFFER>>" }; zle -N told; bindkey "^X" told'
+        zpty -w shell 'print read''y'
+        zpty -r shell out '*ready*'
+        zpty -w -n shell "$LINE_TO_TYPE"$'\t\x18'
+        zpty -r shell out '*<<*>>*'
+        out=${out##*<<}; print -r -- ${out%%>>*}
+    "#;
+
+    #[test]
+    fn zsh_completes_commands_and_names() {
+        for (line, expected) in [
+            ("berth stop d", "berth stop db "),
+            ("berth rest", "berth restart "),
+            ("berth logs -f d", "berth logs -f db "),
+            ("berth rmi b", "berth rmi b:1 "),
+            ("berth volume rm d", "berth volume rm data "),
+            ("berth network inspect ", "berth network inspect back "),
+        ] {
+            let script = ZSH.replace("$LINE_TO_TYPE", line);
+            let Some(said) = said(Shell::Zsh, &["zsh", "-f", "-c"], &script) else { return };
+            assert_eq!(said.trim_end().replace('\\', ""), expected.trim_end(), "{line}");
+        }
+    }
+
     /// What bash offers for a line whose last word is being typed.
     fn completed(line: &str) -> String {
         let words: Vec<&str> = line.split(' ').collect();
