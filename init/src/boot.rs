@@ -169,7 +169,18 @@ pub fn after_storage(machine: &mut Machine) {
     machine.start_configuration();
 }
 
-/// Every definition that can be read; the others are told of.
+/// What is declared and not there, because the last program's record could not be read as a whole.
+pub fn declare_missing(machine: &mut Machine) {
+    // Before the storage is ready there is nothing.
+    if !machine.supervisor.list().is_empty()
+        && let Err(reason) = declare_system_containers(machine)
+    {
+        log::error!("{reason}");
+    }
+    machine.supervisor.declare_missing();
+}
+
+/// Every definition that can be read, unless there is such a container; the others are told of.
 fn declare_system_containers(machine: &mut Machine) -> Result<String, String> {
     let entries = fs::read_dir(SYSTEM_CONTAINERS).map_err(|error| format!("{SYSTEM_CONTAINERS}: {error}"))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -177,6 +188,9 @@ fn declare_system_containers(machine: &mut Machine) -> Result<String, String> {
     let (mut names, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if machine.supervisor.find(&name).is_some() {
+            continue;
+        }
         match read_definition(&path) {
             Ok(definition) => {
                 machine.supervisor.declare_system(&name, definition);

@@ -17,10 +17,12 @@ impl<T> Default for Registry<T> {
 }
 
 impl<T> Registry<T> {
-    /// With what was written down; `next` is the first number that was never used.
-    pub fn restore(entries: BTreeMap<u32, T>, next: u32) -> Self {
-        // The next program writes all of it down again, in its own way.
-        let changed = entries.keys().copied().collect();
+    /// With what was written down, as far as it could be read; `next` is the first number that was never used.
+    pub fn restore(written: BTreeMap<u32, Option<T>>, next: u32) -> Self {
+        // The next program writes all of it down again, in its own way, and that the others are gone: the numbers of their
+        // descriptors are going to be somebody else's.
+        let changed = written.keys().copied().collect();
+        let entries = written.into_iter().filter_map(|(number, entry)| Some((number, entry?))).collect();
         Self { entries, changed, next }
     }
 
@@ -104,8 +106,9 @@ mod tests {
 
     #[test]
     fn numbers_are_not_used_again_by_the_next_program() {
-        let mut registry = Registry::restore(BTreeMap::from([(3, 'a')]), 5);
+        let mut registry = Registry::restore(BTreeMap::from([(3, Some('a')), (4, None)]), 5);
         assert_eq!(registry.add('b'), 5);
-        assert_eq!(registry.take_changed(), BTreeSet::from([3, 5]));
+        assert_eq!(registry.take_changed(), BTreeSet::from([3, 4, 5]));
+        assert_eq!(registry.numbers(), [3, 5]);
     }
 }

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use berth_runtime::handover::Handed;
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
@@ -40,8 +41,7 @@ pub enum TaskError {
 #[serde(bound = "")]
 pub struct Task<T> {
     pid: i32,
-    #[serde(with = "berth_runtime::handover")]
-    pipe: File,
+    pipe: Handed<File>,
     report: Vec<u8>,
     kind: PhantomData<T>,
 }
@@ -56,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> Task<T> {
             i32::from(File::from(writer).write_all(&report).is_err())
         })
         .map_err(TaskError::Start)?;
-        Ok(Self { pid: pid.as_raw(), pipe: File::from(reader), report: Vec::new(), kind: PhantomData })
+        Ok(Self { pid: pid.as_raw(), pipe: File::from(reader).into(), report: Vec::new(), kind: PhantomData })
     }
 
     /// The child.
@@ -68,7 +68,7 @@ impl<T: Serialize + DeserializeOwned> Task<T> {
     pub fn advance(&mut self) -> Option<Result<T, TaskError>> {
         let mut buffer = [0; 16 * 1024];
         loop {
-            match self.pipe.read(&mut buffer) {
+            match (&*self.pipe).read(&mut buffer) {
                 Ok(0) => return Some(serde_json::from_slice(&self.report).map_err(TaskError::Died)),
                 Ok(length) => self.report.extend(buffer.iter().take(length)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -13,6 +13,7 @@ use crate::channel::{self, Message};
 use crate::create::{Created, Request, Rootfs, await_executed, reap_ended, through_launcher};
 use crate::error::{Context, Error, Step};
 use crate::gate::Gate;
+use crate::handover::Descriptor;
 use crate::launcher::{self, Launched, Place};
 
 /// A container's first process, a child of the caller. Dropped, it ends.
@@ -21,8 +22,8 @@ pub struct Waiting {
     /// In the caller's PID namespace.
     pub pid: i32,
     /// Readable when it has ended.
-    pub pidfd: OwnedFd,
-    link: OwnedFd,
+    pub pidfd: Descriptor,
+    link: Descriptor,
 }
 
 impl Waiting {
@@ -44,10 +45,10 @@ pub fn create(request: &Request<'_>, gate: OwnedFd, interrupt: Option<BorrowedFd
     if changes_caller(request) {
         let created = through_launcher(request, Gate::Listening(gate), interrupt)?;
         let link = created.link.ok_or(Error::Protocol { process: "launching" })?;
-        return Ok(Waiting { pid: created.pid, pidfd: created.pidfd.into(), link: link.into() });
+        return Ok(Waiting { pid: created.pid, pidfd: created.pidfd, link });
     }
     let Launched { pid, pidfd, link } = in_place(request, &Gate::Listening(gate), interrupt)?;
-    Ok(Waiting { pid, pidfd, link })
+    Ok(Waiting { pid, pidfd: pidfd.into(), link: link.into() })
 }
 
 /// Makes a container that the caller itself starts, and is the parent of. For `interrupt` see [`create`].

@@ -121,10 +121,12 @@ impl Handover {
         }
     }
 
-    /// Writes the batch. A record that cannot be written is told of; the machine runs on without.
+    /// Writes the batch; what was dropped is closed then, and not before. A record that cannot be written is told of; the
+    /// machine runs on without.
     pub fn commit(&mut self, batch: &Batch) {
-        if let Err(error) = self.write(batch) {
-            log::error!("write down what the next program is to know: {error}");
+        match self.write(batch) {
+            Ok(()) => drop(berth_runtime::handover::take_dropped()),
+            Err(error) => log::error!("write down what the next program is to know: {error}"),
         }
     }
 

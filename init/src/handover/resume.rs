@@ -86,8 +86,9 @@ pub fn resume(machine: &mut Machine, inheritance: Inheritance) -> Result<(), Hop
     // Before the news of a defect, after which nobody waits for answers any more.
     machine.answer_reexecution(&Reply::Done);
     machine.reap();
+    machine.supervisor.put_right();
+    crate::boot::declare_missing(machine);
     if crashed {
-        machine.supervisor.put_right();
         machine.supervisor.catch_up();
     }
     let kept = machine.supervisor.list().iter().filter(|container| container.pid().is_some()).count();

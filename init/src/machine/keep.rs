@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_runtime::handover::take_dropped;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use crate::handover::record::{Batch, Key};
 use crate::handover::{Crash, Handover};
 use crate::reactor::Token;
 use crate::registry::Registry;
-use crate::supervisor::{self, Container, Execution};
+use crate::supervisor;
 
 /// The entry of what there is one of: borrowed to be written, owned when it was read.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ impl Machine {
 
     /// Writes down what has changed in this round.
     pub(super) fn write_down(&mut self) {
-        let Some(handover) = self.handover.as_mut() else { return };
+        let Some(handover) = self.handover.as_mut() else { return drop(take_dropped()) };
         let mut batch = Batch::default();
         let supervisor = &mut self.supervisor;
         let single = Single {
@@ -81,9 +82,9 @@ impl Machine {
         let (mut containers, mut executions, mut tasks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (key, json) in &entries {
             match *key {
-                Key::Container(number) => containers.extend(read(*key, json).map(|container| (number, container))),
-                Key::Execution(number) => executions.extend(read(*key, json).map(|execution| (number, execution))),
-                Key::Task(number) => tasks.extend(read(*key, json).map(|task| (number, task))),
+                Key::Container(number) => drop(containers.insert(number, read(*key, json))),
+                Key::Execution(number) => drop(executions.insert(number, read(*key, json))),
+                Key::Task(number) => drop(tasks.insert(number, read(*key, json))),
                 _ => {}
             }
         }
@@ -91,8 +92,8 @@ impl Machine {
         self.configuration_changed = true;
         self.tasks = Registry::restore(tasks, single.next_task);
         self.supervisor.facts = single.supervisor;
-        self.supervisor.containers = Registry::<Container>::restore(containers, single.next_container);
-        self.supervisor.executions = Registry::<Execution>::restore(executions, single.next_execution);
+        self.supervisor.containers = Registry::restore(containers, single.next_container);
+        self.supervisor.executions = Registry::restore(executions, single.next_execution);
         Ok(())
     }
 

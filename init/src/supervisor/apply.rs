@@ -45,6 +45,20 @@ impl Supervisor {
         }
     }
 
+    /// Declares what the configuration names and the last program's record has lost.
+    pub fn declare_missing(&mut self) {
+        if self.facts.shutting_down {
+            return;
+        }
+        let next = self.containers.next();
+        for (name, container) in &self.configuration.instances() {
+            self.declare_user(name, container);
+        }
+        if self.containers.next() != next {
+            self.notify(Role::Engine, Notice::DeclaredChanged);
+        }
+    }
+
     /// Notes, or forgets, that a container was stopped by hand.
     pub(super) fn keep_stopped(&mut self, name: &str, stopped: bool) {
         let kept = stopped && self.find(name).is_some_and(Container::stays_stopped);

@@ -3,8 +3,6 @@
 //! An execution belongs to nobody but PID 1: it goes on when `control` is killed, and ends with its container, in whose
 //! cgroup it is.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_config::Account;
@@ -243,7 +241,7 @@ impl Supervisor {
         let mut line = serde_json::to_vec(&end).unwrap_or_default();
         line.push(b'\n');
         // A client that has gone does not want to know.
-        let _ = File::from(OwnedFd::from(result)).write_all(&line);
+        let _ = nix::unistd::write(&result, &line);
     }
 }
 
@@ -316,6 +314,8 @@ pub(super) fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use berth_runtime::spec::{Capabilities, ConsoleSize};
     use nix::unistd::pipe;

@@ -18,6 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use berth_control::message::{self, Execution, ExecutionEnd};
+use berth_runtime::handover::Handed;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
@@ -51,12 +52,7 @@ enum Stage {
     /// Between two checks.
     Pause { until: Duration },
     /// A program runs in the container.
-    Program {
-        number: u32,
-        #[serde(with = "berth_runtime::handover")]
-        output: File,
-        deadline: Duration,
-    },
+    Program { number: u32, output: Handed<File>, deadline: Duration },
     /// The container's network is looked at.
     Network { probe: Probe, deadline: Duration },
 }
@@ -177,7 +173,7 @@ impl Supervisor {
         let stage = if let Some(command) = &settings.exec {
             let name = container.name.clone();
             let (number, output) = self.execute_check(&name, command.words())?;
-            Stage::Program { number, output, deadline }
+            Stage::Program { number, output: output.into(), deadline }
         } else {
             let target = probe::Target::of(&settings).ok_or("it says nothing to look at")?;
             let probe = Probe::begin(target, pid)?;

@@ -55,7 +55,7 @@ impl Interaction {
 
     /// The container is set up: its terminal, if it was to have one, has been sent.
     pub fn receive_terminal(&mut self) -> Result<(), String> {
-        let Some(console) = self.console.take().map(OwnedFd::from) else { return Ok(()) };
+        let Some(console) = self.console.take() else { return Ok(()) };
         match berth_terminal::receive(&console) {
             Ok(Some(master)) => {
                 self.terminal = Some(master.into());
@@ -97,7 +97,7 @@ fn set_nonblocking(descriptor: impl AsFd) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     fn container(text: &str) -> berth_config::Container {
         let text = format!("[containers.a]\nimage = \"a\"\n{text}");
@@ -108,8 +108,8 @@ mod tests {
     fn standard_input_is_open_until_it_is_closed() {
         let mut interaction = Interaction::default();
         let ends = interaction.begin(&container("stdin_open = true")).unwrap();
-        let mut writer = std::fs::File::from(OwnedFd::from(interaction.input.take().unwrap()));
-        writer.write_all(b"word").unwrap();
+        let writer = interaction.input.take().unwrap();
+        nix::unistd::write(&writer, b"word").unwrap();
         drop(writer);
         let mut text = String::new();
         std::fs::File::from(ends.input.unwrap()).read_to_string(&mut text).unwrap();

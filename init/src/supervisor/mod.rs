@@ -48,6 +48,8 @@ mod made_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod tests;

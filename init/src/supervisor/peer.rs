@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{FromInit, Reply, ToInit};
-use berth_runtime::handover::Descriptor;
+use berth_runtime::handover::{Descriptor, Handed};
 use serde::{Deserialize, Serialize};
 
 /// The most messages that wait for a peer. The largest burst is two log pipes for each of a thousand containers, told
@@ -16,8 +16,7 @@ const MAXIMUM_QUEUE: usize = 8192;
 /// A system container's channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Peer {
-    #[serde(with = "berth_runtime::handover")]
-    channel: Channel,
+    channel: Handed<Channel>,
     queue: VecDeque<(FromInit, Vec<Descriptor>)>,
     /// Whether it was asked for a sign of life and has given none since.
     #[serde(default)]
@@ -41,7 +40,7 @@ pub enum PeerError {
 impl Peer {
     /// Around a non-blocking end.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, queue: VecDeque::new(), owes_sign: false }
+        Self { channel: channel.into(), queue: VecDeque::new(), owes_sign: false }
     }
 
     /// Sends, or queues if there is no room.

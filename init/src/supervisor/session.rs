@@ -15,6 +15,7 @@ use std::time::Duration;
 use berth_config::Role;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{ExecutionEnd, FromClient, Interest, Kind, Notice, SessionStream, Stream, ToClient};
+use berth_runtime::handover::Handed;
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -35,8 +36,7 @@ pub(super) const NOT_SET_UP: u8 = 125;
 /// PID 1's end.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Session {
-    #[serde(with = "berth_runtime::handover")]
-    pub(super) channel: Channel,
+    pub(super) channel: Handed<Channel>,
     interest: Interest,
     /// Where the client writes what it has read, for `logs`.
     forward: Option<Output>,
@@ -158,7 +158,7 @@ impl Supervisor {
         let ran = matches!(container.state, State::Running(_));
         let name = container.name.clone();
         let look = self.now + LOOK;
-        container.session = Some(Session { channel: ours, interest, forward, ran, look, unread: Vec::new() });
+        container.session = Some(Session { channel: ours.into(), interest, forward, ran, look, unread: Vec::new() });
         if interest == Interest::Streams {
             self.notify(Role::Logs, Notice::LogRelease { container: name });
             self.send_output(id);
@@ -274,7 +274,7 @@ impl Supervisor {
         }
     }
 
-    fn close_session(&mut self, id: u32) {
+    pub(super) fn close_session(&mut self, id: u32) {
         let has_one = self.containers.get(id).is_some_and(|container| container.session.is_some());
         let Some(container) = self.containers.get_mut(id).filter(|_| has_one) else { return };
         if let Some(session) = container.session.take() {

@@ -1,6 +1,8 @@
 //! A supervisor whose containers have no processes: the runtime reports when a test says so, and time stands still until
 //! a test moves it on.
 
+pub mod reexecution;
+
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::process::{Child, Command};
@@ -180,7 +182,8 @@ impl World {
         self.next_pid += 1;
         let now = self.supervisor.now;
         let container = self.supervisor.find_mut(name).unwrap();
-        assert!(matches!(container.state, State::Creating { .. }), "{name}: {:?}", container.state);
+        let begins = matches!(container.state, State::Creating { .. } | State::Attaching { .. });
+        assert!(begins, "{name}: {:?}", container.state);
         container.started_us = clock::in_microseconds(now);
         container.state = State::Executing { running, deadline: now };
         container.id

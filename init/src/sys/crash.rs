@@ -118,6 +118,15 @@ pub fn is_child() -> bool {
     WAY.get().is_some_and(|way| unsafe { std::ptr::with_exposed_provenance::<u8>(way.mark).read_volatile() } == 0)
 }
 
+/// Whether everything up to this number, but for the first three, is closed by an exec. Async-signal-safe.
+pub fn close_on_exec(highest: RawFd, closed: bool) {
+    let flags = if closed { libc::FD_CLOEXEC } else { 0 };
+    for number in 3..=highest {
+        // SAFETY: F_SETFD touches no memory, and is an error for a number that is no descriptor.
+        unsafe { libc::fcntl(number, libc::F_SETFD, flags) };
+    }
+}
+
 /// Becomes the next program, this file's or the same, with these as the record's last bytes. Returns the reason if that
 /// is not possible.
 pub fn leave(last_words: &[u8], program: Option<BorrowedFd<'_>>) -> Error {
@@ -129,10 +138,7 @@ pub fn leave(last_words: &[u8], program: Option<BorrowedFd<'_>>) -> Error {
     let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
     // SAFETY: F_ADD_SEALS touches no memory of ours.
     unsafe { libc::fcntl(way.record, libc::F_ADD_SEALS, seals) };
-    for number in 3..=(way.highest)().max(way.record) {
-        // SAFETY: F_SETFD touches no memory, and is an error for a number that is no descriptor.
-        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
-    }
+    close_on_exec((way.highest)().max(way.record), false);
     if let Some(program) = program {
         // SAFETY: execveat(2) with AT_EMPTY_PATH reads an empty text, and the two arrays that the comment below is about.
         unsafe {

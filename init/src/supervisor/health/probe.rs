@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use berth_runtime::handover::Handed;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
@@ -57,8 +58,7 @@ impl Target {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Probe {
     target: Target,
-    #[serde(with = "berth_runtime::handover")]
-    connection: TcpStream,
+    connection: Handed<TcpStream>,
     stage: Stage,
 }
 
@@ -82,7 +82,9 @@ impl Probe {
         let made = made.map_err(|error| format!("join its network: {error}"))?;
         let connection = TcpStream::from(made.map_err(|error| format!("make a socket in its network: {error}"))?);
         match connect(connection.as_raw_fd(), &SockaddrStorage::from(target.address)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Self { target, connection, stage: Stage::Connecting }),
+            Ok(()) | Err(Errno::EINPROGRESS) => {
+                Ok(Self { target, connection: connection.into(), stage: Stage::Connecting })
+            }
             Err(error) => Err(target.failed(&error.into())),
         }
     }
@@ -125,12 +127,12 @@ impl Probe {
                 if rest.is_empty() {
                     self.stage = Stage::Listening(Vec::new());
                 } else {
-                    *sent += self.connection.write(rest)?;
+                    *sent += (&*self.connection).write(rest)?;
                 }
             }
             Stage::Listening(line) => {
                 let mut buffer = [0; STATUS_LINE];
-                let length = self.connection.read(&mut buffer)?;
+                let length = (&*self.connection).read(&mut buffer)?;
                 line.extend(buffer.iter().take(length));
                 if length == 0 || line.contains(&b'\n') || line.len() >= STATUS_LINE {
                     return Ok(Some(judge(&self.target, line)));
