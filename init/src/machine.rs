@@ -205,6 +205,9 @@ impl Machine {
                 let error = handover::leave(self.program.take());
                 log::error!("PID 1 cannot execute itself anew: {error}");
                 self.answer_reexecution(&Reply::Refused { reason: format!("execute PID 1 anew: {error}") });
+                // The record is sealed.
+                self.handover.iter_mut().for_each(Handover::spoil);
+                self.write_down();
             }
             self.rest.begin(self.supervisor.now);
             let tokens = self.reactor.wait(self.patience());
@@ -309,7 +312,8 @@ impl Machine {
             self.facts.storage.user_data.is_some() || self.configuration.is_none() || self.facts.shutdown.is_some();
         let looking = self.tasks.values().any(|work| matches!(work, Work::UserData(_) | Work::Configuration(_)));
         if !known && !looking {
-            self.start_task(|| Task::start(storage::look_for_user_data).map(Work::UserData));
+            let started = self.start_task(|| Task::start(storage::look_for_user_data).map(Work::UserData));
+            started.unwrap_or_else(|error| log::warn!("look for user data: {}", crate::chain(&error)));
         }
     }
 
@@ -372,7 +376,9 @@ impl Machine {
         if shutdown.advance(&mut self.supervisor) {
             let (reason, slot) = (shutdown.reason(), self.command_line.slot.clone());
             let finish = move || crate::shutdown::unmount(&slot, &reason);
-            self.start_task(|| Task::start(finish).map(Work::Unmount));
+            if let Err(error) = self.start_task(|| Task::start(finish).map(Work::Unmount)) {
+                self.unmounted(vec![crate::chain(&error)]);
+            }
         }
         self.facts.shutdown.as_ref().and_then(Shutdown::finished)
     }

@@ -79,6 +79,11 @@ impl<T> Registry<T> {
         self.entries.len()
     }
 
+    /// All of it counts as changed.
+    pub fn change_all(&mut self) {
+        self.changed.extend(self.entries.keys());
+    }
+
     /// The numbers of what was added, changed or removed since the last call.
     pub fn take_changed(&mut self) -> BTreeSet<u32> {
         std::mem::take(&mut self.changed)

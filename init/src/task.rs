@@ -89,13 +89,14 @@ impl<T> AsFd for Task<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::reactor::{Reactor, Token};
 
-    fn outcome<T: Serialize + DeserializeOwned>(mut task: Task<T>) -> Result<T, TaskError> {
+    /// Of a task that ends.
+    pub(crate) fn outcome<T: Serialize + DeserializeOwned>(mut task: Task<T>) -> Result<T, TaskError> {
         let reactor = Reactor::new().unwrap();
         reactor.add(&task, Token::Task(0)).unwrap();
         let result = loop {

@@ -85,26 +85,52 @@ pub struct Handover {
     pub(crate) steps: usize,
     /// What the next program has to know of defects.
     crashes: Vec<Crash>,
+    /// Whether it has to be written anew as a whole: something is missing in it, or it was sealed in vain.
+    stale: bool,
 }
 
 impl Handover {
     /// Begins the record with what the last program has left, if anything, and from now on takes a defect for a reason to
     /// become the next program.
     pub fn begin(crashes: Vec<Crash>, inherited: &BTreeMap<Key, Vec<u8>>) -> nix::Result<Self> {
-        let record = Record::new()?;
-        let slot = record.as_fd().try_clone_to_owned().map_err(|_| nix::Error::last())?;
-        let arguments = ["init", RESUME, &slot.as_raw_fd().to_string()];
+        let mut handover = Self::new(crashes)?;
+        let slot = handover.slot.as_raw_fd();
+        let arguments = ["init", RESUME, &slot.to_string()];
         let arguments = arguments.into_iter().filter_map(|text| CString::new(text).ok()).collect();
         let last_words = crash::SIGNALS.iter().map(|(number, name)| (*number, last_words(name))).collect();
-        crash::arm(Way::new(slot.as_raw_fd(), berth_runtime::handover::highest, arguments, last_words)?)?;
-        let mut handover = Self { record, slot, machine: Vec::new(), steps: 0, crashes };
+        crash::arm(Way::new(slot, berth_runtime::handover::highest, arguments, last_words)?)?;
         let mut batch = Batch::default();
         inherited.iter().for_each(|(key, json)| batch.put_text(*key, json));
-        for (number, crash) in (0..).zip(&handover.crashes) {
-            batch.put(Key::Crash(number), crash);
-        }
+        handover.put_crashes(&mut batch);
         handover.commit(&batch);
         Ok(handover)
+    }
+
+    fn new(crashes: Vec<Crash>) -> nix::Result<Self> {
+        let record = Record::new()?;
+        let slot = record.as_fd().try_clone_to_owned().map_err(|_| nix::Error::last())?;
+        Ok(Self { record, slot, machine: Vec::new(), steps: 0, crashes, stale: false })
+    }
+
+    fn put_crashes(&self, batch: &mut Batch) {
+        for (number, crash) in (0..).zip(&self.crashes) {
+            batch.put(Key::Crash(number), crash);
+        }
+    }
+
+    /// The record is of no use any more: the next one is going to be a new one.
+    pub fn spoil(&mut self) {
+        self.stale = true;
+    }
+
+    /// The beginning of a batch; `true` if all that there is has to follow, as it is going to be a record of its own.
+    pub fn begin_batch(&mut self) -> (Batch, bool) {
+        let mut batch = Batch::default();
+        if self.stale {
+            (self.machine, self.steps) = (Vec::new(), 0);
+            self.put_crashes(&mut batch);
+        }
+        (batch, self.stale)
     }
 
     /// What has happened to the programs before this one.
@@ -126,18 +152,32 @@ impl Handover {
     pub fn commit(&mut self, batch: &Batch) {
         match self.write(batch) {
             Ok(()) => drop(berth_runtime::handover::take_dropped()),
-            Err(error) => log::error!("write down what the next program is to know: {error}"),
+            Err(error) => {
+                log::error!("write down what the next program is to know: {error}");
+                self.spoil();
+            }
         }
     }
 
     fn write(&mut self, batch: &Batch) -> std::io::Result<()> {
-        self.record.write(batch)?;
-        if self.record.is_wasteful() {
-            let renewed = self.record.renewed()?;
-            nix::unistd::dup3(renewed.as_fd(), &mut self.slot, nix::fcntl::OFlag::O_CLOEXEC)?;
-            self.record = renewed;
+        if self.stale {
+            let mut record = Record::new()?;
+            record.write(batch)?;
+            self.replace(record)?;
+            self.stale = false;
+        } else {
+            self.record.write(batch)?;
+            if self.record.is_wasteful() {
+                self.replace(self.record.renewed()?)?;
+            }
         }
         crash::set_end(self.record.length());
+        Ok(())
+    }
+
+    fn replace(&mut self, record: Record) -> nix::Result<()> {
+        nix::unistd::dup3(record.as_fd(), &mut self.slot, nix::fcntl::OFlag::O_CLOEXEC)?;
+        self.record = record;
         Ok(())
     }
 }
@@ -189,6 +229,35 @@ mod tests {
         let facts: Facts =
             serde_json::from_value(serde_json::json!({ "waiting": {}, "timer": open(), "more": 2 })).unwrap();
         assert!(facts.timer.is_some());
+    }
+
+    /// A record that ends as at an exec, which then fails.
+    fn seal(handover: &Handover) {
+        use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&handover.slot, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_was_sealed_in_vain_is_written_anew_as_a_whole() {
+        let crash = Crash { noticed: Duration::ZERO, reason: "SIGSEGV".into() };
+        let mut handover = Handover::new(vec![crash]).unwrap();
+        let put = |handover: &mut Handover, number| {
+            let (mut batch, everything) = handover.begin_batch();
+            handover.put_machine(&mut batch, &"same");
+            batch.put(Key::Container(number), &number);
+            handover.commit(&batch);
+            everything
+        };
+        assert!(!put(&mut handover, 1));
+        seal(&handover);
+        assert!(!put(&mut handover, 2));
+        assert!(put(&mut handover, 3));
+        assert!(!put(&mut handover, 4));
+        let mut file = std::fs::File::from(handover.slot.try_clone().unwrap());
+        std::io::Seek::rewind(&mut file).unwrap();
+        let keys: Vec<Key> = record::read(file).unwrap().into_keys().collect();
+        assert_eq!(keys, [Key::Machine, Key::Container(3), Key::Container(4), Key::Crash(0)]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::Machine;
 use super::work::Work;
 use crate::configuration::{self, KernelParameters, record};
 use crate::supervisor::Applicant;
-use crate::task::Task;
+use crate::task::{Task, TaskError};
 use crate::{chain, clock, files};
 
 /// The longest sheet, in bytes: several files of the longest kind.
@@ -69,10 +69,13 @@ impl Machine {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
         let (old, made) = (self.supervisor.configuration.clone(), self.supervisor.running_made());
-        self.start_task(|| {
+        let started = self.start_task_for_client(|| {
             let task = Task::start(move || plan(File::from(sheet), &old, &made))?;
             Ok(Work::Plan { task, applicant, purpose })
         });
+        if let Err(reason) = started {
+            self.supervisor.refuse(applicant, format!("look at the configuration: {reason}"));
+        }
     }
 
     /// The task has looked.
@@ -114,17 +117,21 @@ impl Machine {
 
     /// Keeps the configuration that is in force.
     pub(super) fn confirm(&mut self, applicant: Applicant) {
-        match self.facts.unconfirmed.take() {
-            Some(_) => self.record(applicant),
-            None => self.supervisor.refuse(applicant, "there is nothing to confirm".to_owned()),
+        if self.facts.unconfirmed.take().is_some() || self.facts.unrecorded {
+            self.record(applicant);
+        } else {
+            self.supervisor.refuse(applicant, "there is nothing to confirm".to_owned());
         }
     }
 
     fn record(&mut self, applicant: Applicant) {
         let configuration = self.supervisor.configuration.clone();
-        self.start_task(|| {
+        let started = self.start_task(|| {
             Ok(Work::Record { task: Task::start(move || record::write(&configuration).err())?, applicant })
         });
+        if let Err(error) = started {
+            self.recorded(applicant, Some(unrecorded(&error)));
+        }
     }
 
     /// What is in force is recorded, or not.
@@ -208,6 +215,11 @@ impl Machine {
             log::warn!("write {CONSOLE}: {reason}");
         }
     }
+}
+
+/// Why what is in force is not recorded, if that was not even tried.
+pub(super) fn unrecorded(error: &TaskError) -> String {
+    format!("record the configuration: {}", chain(error))
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.

@@ -40,8 +40,14 @@ impl Machine {
     /// Writes down what has changed in this round.
     pub(super) fn write_down(&mut self) {
         let Some(handover) = self.handover.as_mut() else { return drop(take_dropped()) };
-        let mut batch = Batch::default();
         let supervisor = &mut self.supervisor;
+        let (mut batch, everything) = handover.begin_batch();
+        if everything {
+            self.configuration_changed = true;
+            self.tasks.change_all();
+            supervisor.containers.change_all();
+            supervisor.executions.change_all();
+        }
         let single = Single {
             machine: &self.facts,
             supervisor: &supervisor.facts,

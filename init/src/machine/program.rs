@@ -33,20 +33,20 @@ impl Machine {
             Ok(copy) => copy,
             Err(error) => return self.supervisor.refuse(applicant, failed(error)),
         };
-        let task = copy.try_clone().map(|target| {
-            Task::start(move || {
-                // SIGALRM ends the task, which is an error of its own.
-                alarm::set(PATIENCE);
-                copy_over(File::from(program), File::from(target)).and_then(|copy| try_out(&copy))
-            })
+        let target = match copy.try_clone() {
+            Ok(target) => target,
+            Err(error) => return self.supervisor.refuse(applicant, format!("make a file for the program: {error}")),
+        };
+        let look = move || {
+            // SIGALRM ends the task, which is an error of its own.
+            alarm::set(PATIENCE);
+            copy_over(File::from(program), File::from(target)).and_then(|copy| try_out(&copy))
+        };
+        let started = self.start_task_for_client(|| {
+            Task::start(look).map(|task| Work::Program { task, applicant, program: copy.into() })
         });
-        match task {
-            Ok(Ok(task)) => {
-                let program = copy.into();
-                self.start_task(|| Ok(Work::Program { task, applicant, program }));
-            }
-            Ok(Err(error)) => self.supervisor.refuse(applicant, crate::chain(&error)),
-            Err(error) => self.supervisor.refuse(applicant, format!("make a file for the program: {error}")),
+        if let Err(reason) = started {
+            self.supervisor.refuse(applicant, format!("look at the program: {reason}"));
         }
     }
 

@@ -64,13 +64,18 @@ impl Machine {
         let slot = self.command_line.slot.clone();
         let reset = self.facts.watchdog.as_ref().is_some_and(|watchdog| watchdog.has_reset);
         let begin = move || boots::begin(Path::new(boots::PATH), &slot, reset).err();
-        self.start_task(|| Task::start(begin).map(Work::Note));
+        if let Err(error) = self.start_task(|| Task::start(begin).map(Work::Note)) {
+            log::warn!("add this boot to the list: {}", crate::chain(&error));
+        }
     }
 
     /// Reads the list for somebody who asks.
     pub(super) fn read_boots(&mut self, applicant: Applicant) {
         let read = || boots::read(Path::new(boots::PATH));
-        self.start_task(|| Task::start(read).map(|task| Work::Boots { task, applicant }));
+        let started = self.start_task_for_client(|| Task::start(read).map(|task| Work::Boots { task, applicant }));
+        if let Err(reason) = started {
+            self.supervisor.refuse(applicant, format!("read the list of boots: {reason}"));
+        }
     }
 
     /// The list has been read, or not.

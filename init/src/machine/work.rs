@@ -8,11 +8,15 @@ use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use super::apply::{Purpose, Wanted};
+use super::apply::{Purpose, Wanted, unrecorded};
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
 use crate::{chain, configuration, made, stopped, storage};
+
+/// The most tasks for clients at one time, each a child with a copy of PID 1's memory; those that are waited for go on when
+/// the client has gone.
+const MOST_FOR_CLIENTS: usize = 16;
 
 /// Work that is under way in a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,29 +44,42 @@ pub(super) enum Work {
 }
 
 impl Machine {
-    pub(super) fn start_task(&mut self, start: impl FnOnce() -> Result<Work, TaskError>) {
-        let started = start().and_then(|work| {
-            let number = self.tasks.next();
-            self.reactor.add(work.descriptor(), Token::Task(number)).map_err(TaskError::Start)?;
-            self.tasks.add(work);
-            Ok(())
-        });
-        if let Err(error) = started {
-            log::error!("{error}");
-            self.facts.problems.push(format!("{error}"));
+    /// Starts work. After an error there is nothing that would end.
+    pub(super) fn start_task(&mut self, start: impl FnOnce() -> Result<Work, TaskError>) -> Result<(), TaskError> {
+        let work = start()?;
+        let number = self.tasks.next();
+        self.reactor.add(work.descriptor(), Token::Task(number)).map_err(TaskError::Start)?;
+        self.tasks.add(work);
+        Ok(())
+    }
+
+    /// Starts work whose end a client waits for; or why it is not begun.
+    pub(super) fn start_task_for_client(
+        &mut self,
+        start: impl FnOnce() -> Result<Work, TaskError>,
+    ) -> Result<(), String> {
+        if self.tasks.values().filter(|work| work.is_for_client()).count() >= MOST_FOR_CLIENTS {
+            return Err(format!("{MOST_FOR_CLIENTS} such requests are being worked on already; try again in a moment"));
         }
+        self.start_task(start).map_err(|error| chain(&error))
     }
 
     /// Finds state and user data.
     pub fn start_storage(&mut self) {
         let in_memory = self.command_line.state_in_memory;
-        self.start_task(|| Task::start(move || storage::prepare(in_memory)).map(Work::Storage));
+        let started = self.start_task(|| Task::start(move || storage::prepare(in_memory)).map(Work::Storage));
+        if let Err(error) = started {
+            self.storage_is_ready(report_or_problem(Err(error)));
+        }
     }
 
     /// Reads the configuration.
     pub fn start_configuration(&mut self) {
         let none = self.command_line.no_configuration;
-        self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
+        let started = self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
+        if let Err(error) = started {
+            self.configure(unread(&error));
+        }
     }
 
     /// Keeps which containers stay stopped and which were made by hand, if that has changed; one task at a time, so that
@@ -83,7 +100,12 @@ impl Machine {
             let problems: Vec<String> = [names, made].into_iter().flatten().filter_map(Result::err).collect();
             (!problems.is_empty()).then(|| problems.join("; "))
         };
-        self.start_task(|| Task::start(write).map(Work::Kept));
+        if let Err(error) = self.start_task(|| Task::start(write).map(Work::Kept)) {
+            log::warn!("{}", not_written(&error));
+            // In the next round, then.
+            let facts = &mut self.supervisor.facts;
+            (facts.stopped_changed, facts.made_changed) = (stopped, made);
+        }
     }
 
     pub(super) fn handle_task(&mut self, number: u32) {
@@ -100,7 +122,7 @@ impl Machine {
         crate::boot::after_storage(self);
     }
 
-    fn unmounted(&mut self, problems: Vec<String>) {
+    pub(super) fn unmounted(&mut self, problems: Vec<String>) {
         problems.iter().for_each(|problem| log::warn!("{problem}"));
         if let Some(shutdown) = self.facts.shutdown.as_mut() {
             shutdown.unmounted();
@@ -136,9 +158,7 @@ impl Work {
                 Box::new(|machine| machine.user_data_came(report))
             }
             Self::Configuration(task) => {
-                let failed =
-                    |error| configuration::Report::failed(format!("read the configuration: {}", chain(&error)));
-                let report = task.advance()?.unwrap_or_else(failed);
+                let report = task.advance()?.unwrap_or_else(|error| unread(&error));
                 Box::new(|machine| machine.configure(report))
             }
             Self::Boots { task, applicant } => {
@@ -148,8 +168,7 @@ impl Work {
                 Box::new(move |machine| machine.boots_read(applicant, boots))
             }
             Self::Kept(task) | Self::Note(task) => {
-                let failed = |error| Some(format!("write down what the next boot is to know: {}", chain(&error)));
-                let problem = task.advance()?.unwrap_or_else(failed);
+                let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
                 Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
             }
             Self::Plan { task, applicant, purpose } => {
@@ -160,8 +179,7 @@ impl Work {
             }
             Self::Record { task, applicant } => {
                 let applicant = *applicant;
-                let failed = |error| Some(format!("record the configuration: {}", chain(&error)));
-                let problem = task.advance()?.unwrap_or_else(failed);
+                let problem = task.advance()?.unwrap_or_else(|error| Some(unrecorded(&error)));
                 Box::new(move |machine| machine.recorded(applicant, problem))
             }
             Self::Program { task, applicant, program } => {
@@ -181,6 +199,10 @@ impl Work {
         })
     }
 
+    fn is_for_client(&self) -> bool {
+        matches!(self, Self::Boots { .. } | Self::Plan { .. } | Self::Program { .. })
+    }
+
     pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
             Self::Storage(task) | Self::UserData(task) => task.as_fd(),
@@ -192,6 +214,14 @@ impl Work {
             Self::Unmount(task) => task.as_fd(),
         }
     }
+}
+
+fn unread(error: &TaskError) -> configuration::Report {
+    configuration::Report::failed(format!("read the configuration: {}", chain(error)))
+}
+
+fn not_written(error: &TaskError) -> String {
+    format!("write down what the next boot is to know: {}", chain(error))
 }
 
 fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Report {

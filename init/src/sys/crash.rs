@@ -139,19 +139,26 @@ pub fn leave(last_words: &[u8], program: Option<BorrowedFd<'_>>) -> Error {
     // SAFETY: F_ADD_SEALS touches no memory of ours.
     unsafe { libc::fcntl(way.record, libc::F_ADD_SEALS, seals) };
     close_on_exec((way.highest)().max(way.record), false);
-    if let Some(program) = program {
-        // SAFETY: execveat(2) with AT_EMPTY_PATH reads an empty text, and the two arrays that the comment below is about.
-        unsafe {
-            let (arguments, environment) = (way.arguments.as_ptr(), way.environment.as_ptr());
+    let error = execute(way, program);
+    // Nothing has become of it: the descriptors are this program's alone again.
+    close_on_exec((way.highest)().max(way.record), true);
+    error
+}
+
+/// Executes this file or the same program. Returns the reason if that is not possible.
+fn execute(way: &Way, program: Option<BorrowedFd<'_>>) -> Error {
+    let (arguments, environment) = (way.arguments.as_ptr(), way.environment.as_ptr());
+    match program {
+        // SAFETY: execveat(2) with AT_EMPTY_PATH reads an empty text, and two arrays of addresses of NUL-terminated texts
+        // that end in 0. The texts are owned by `way`, which is never dropped.
+        Some(program) => unsafe {
             let number = program.as_raw_fd();
             libc::syscall(libc::SYS_execveat, number, c"".as_ptr(), arguments, environment, libc::AT_EMPTY_PATH);
-        }
-        return Error::last();
-    }
-    // SAFETY: execve(2) reads a path and two arrays of addresses of NUL-terminated texts that end in 0. The texts are
-    // owned by `way`, which is never dropped; usize and a pointer have the same layout.
-    unsafe {
-        libc::execve(c"/proc/self/exe".as_ptr(), way.arguments.as_ptr().cast(), way.environment.as_ptr().cast());
+        },
+        // SAFETY: execve(2) reads a path and the same arrays; usize and a pointer have the same layout.
+        None => unsafe {
+            libc::execve(c"/proc/self/exe".as_ptr(), arguments.cast(), environment.cast());
+        },
     }
     Error::last()
 }

@@ -1,4 +1,83 @@
+use std::os::unix::net::UnixStream;
+
 use super::*;
+use crate::supervisor::world::service;
+use berth_control::channel::Channel;
+use berth_control::message::FromInit;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The answers to these requests of a machine that can open nothing more, so that no task starts.
+fn without_tasks(ask: impl FnOnce(&mut Machine, Applicant)) -> Vec<String> {
+    let task = Task::start(move || {
+        let mut machine = machine();
+        let (id, channel): (u32, Channel) = service(&mut machine.supervisor, "control");
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 0, most).unwrap();
+        let applicant = machine.supervisor.applicant(id, 1);
+        ask(&mut machine, applicant);
+        assert_eq!(machine.facts.problems, [""; 0]);
+        let replies = std::iter::from_fn(|| channel.receive::<FromInit>().ok());
+        let refusal = |(message, _)| match message {
+            FromInit::Reply { reply: Reply::Refused { reason }, .. } => reason,
+            other => format!("{other:?}"),
+        };
+        replies.map(refusal).collect()
+    });
+    crate::task::tests::outcome(task.unwrap()).unwrap()
+}
+
+#[test]
+fn whoever_waits_for_a_task_that_cannot_start_is_told() {
+    let sheet = tempfile::tempfile().unwrap();
+    let answers = without_tasks(|machine, applicant| {
+        machine.look_at(applicant, sheet.into(), Purpose::Plan);
+        machine.read_boots(applicant);
+    });
+    let [plan, boots] = &answers[..] else { panic!("{answers:?}") };
+    assert!(plan.starts_with("look at the configuration: start the task: EMFILE"), "{plan}");
+    assert!(boots.starts_with("read the list of boots: start the task: EMFILE"), "{boots}");
+}
+
+#[test]
+fn what_could_not_be_recorded_can_be_confirmed_again() {
+    let answers = without_tasks(|machine, applicant| {
+        machine.confirm(applicant);
+        machine.facts.unconfirmed = Some(unconfirmed());
+        machine.confirm(applicant);
+        machine.confirm(applicant);
+    });
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert_eq!(answers[0], "there is nothing to confirm");
+    assert!(answers[1].starts_with("record the configuration: start the task"), "{answers:?}");
+    assert_eq!(answers[1], answers[2]);
+}
+
+fn unconfirmed() -> Unconfirmed {
+    Unconfirmed {
+        deadline: Duration::ZERO,
+        previous: Box::new(configuration("")),
+        locations: Locations::default(),
+        sources: Vec::new(),
+        kernel: KernelParameters::default(),
+    }
+}
+
+#[test]
+fn clients_have_so_many_tasks_and_no_more() {
+    let mut machine = machine();
+    let (id, channel) = service(&mut machine.supervisor, "control");
+    let sheets: Vec<_> = (0..=16).map(|_| UnixStream::pair().unwrap()).collect();
+    for (number, (sheet, _)) in (0..).zip(&sheets) {
+        let applicant = machine.supervisor.applicant(id, number);
+        // Nobody writes: the task reads until the end of the test.
+        machine.look_at(applicant, OwnedFd::from(sheet.try_clone().unwrap()), Purpose::Plan);
+    }
+    let (message, _) = channel.receive().unwrap();
+    let FromInit::Reply { id: 16, reply: Reply::Refused { reason } } = message else { panic!("{message:?}") };
+    assert!(reason.contains("try again in a moment"), "{reason}");
+    // Not by closing it, as the tasks have copies of each other's.
+    sheets.iter().for_each(|(sheet, _)| sheet.shutdown(std::net::Shutdown::Both).unwrap());
+}
 
 /// One whose configuration is in force; it has the host's name, which stays.
 fn machine() -> Machine {
@@ -40,9 +119,7 @@ fn what_nobody_confirms_leaves_the_kernel_as_it_was() {
     let mut machine = machine();
     let parameter = tempfile::NamedTempFile::new().unwrap();
     let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
-    let previous = Box::new(configuration(""));
-    let (locations, sources) = (Locations::default(), Vec::new());
-    machine.facts.unconfirmed = Some(Unconfirmed { deadline: Duration::ZERO, previous, locations, sources, kernel });
+    machine.facts.unconfirmed = Some(Unconfirmed { kernel, ..unconfirmed() });
     machine.take_back();
     assert!(machine.facts.unconfirmed.is_none());
     assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
