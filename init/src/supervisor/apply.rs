@@ -1,7 +1,5 @@
 //! From one configuration to the next: only what differs is touched.
 
-use std::collections::BTreeSet;
-
 use berth_config::{Action, Configuration, Role, SystemContainer};
 use berth_control::message::{Kind, Notice};
 
@@ -129,8 +127,18 @@ impl Supervisor {
         let made = Output::new();
         let output = made.inspect_err(|error| log::error!("container {name} cannot be kept: make its pipes: {error}"));
         let id = self.containers.next();
-        let used: BTreeSet<u32> = self.containers.values().map(|container| container.slot).collect();
-        let slot = (0..u32::MAX).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX);
+        let slot = self.free_slot();
         Some(self.containers.add(Container::new(id, name.to_owned(), definition, output.ok()?, slot)))
+    }
+
+    /// The lowest that nobody has.
+    fn free_slot(&self) -> u32 {
+        // One more than there are containers: one of them is free.
+        let mut used = vec![false; self.containers.count() + 1];
+        for container in self.containers.values() {
+            let place = usize::try_from(container.slot).ok().and_then(|slot| used.get_mut(slot));
+            place.into_iter().for_each(|used| *used = true);
+        }
+        used.iter().position(|used| !used).and_then(|slot| u32::try_from(slot).ok()).unwrap_or(u32::MAX)
     }
 }

@@ -14,6 +14,10 @@ use super::applicant::Applicant;
 use super::container::{Container, Definition, Goal, State};
 use super::requests::unknown;
 
+/// So many containers there may be, declared ones among them, for one more to be made by hand: each costs PID 1 memory and
+/// descriptors.
+const MOST: usize = 4096;
+
 /// What a container was made with, beside its definition.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Made {
@@ -57,6 +61,7 @@ impl Supervisor {
         if !self.facts.made_known {
             return Err("the configuration has not been read yet; try again in a moment".to_owned());
         }
+        has_room(self.containers.count())?;
         // One that is still ending too: its files have the same name.
         let taken = self.containers.values().any(|container| container.name == name);
         if taken || self.configuration.containers.contains_key(name) {
@@ -238,10 +243,47 @@ impl Supervisor {
     }
 }
 
+/// Whether there may be one more than so many.
+fn has_room(count: usize) -> Result<(), String> {
+    if count < MOST {
+        return Ok(());
+    }
+    Err(format!("there are {count} containers already; `berth rm` removes those that are not needed"))
+}
+
 impl Container {
     /// Whether its failure is the machine's problem. One that was made to run once is its maker's.
     pub(super) fn is_of_the_machine(&self) -> bool {
         let once = || self.user().is_some_and(|user| user.restart == RestartPolicy::No);
         !(self.made.is_some() && matches!(self.state, State::Failed) && once())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_tests::{WEB, creation, make, world};
+    use super::*;
+    use berth_control::message::Reply;
+
+    #[test]
+    fn there_is_an_end_to_containers_made_by_hand() {
+        assert_eq!(has_room(MOST - 1), Ok(()));
+        assert!(has_room(MOST).unwrap_err().starts_with("there are 4096 containers already; `berth rm`"));
+    }
+
+    #[test]
+    fn a_range_of_ids_that_is_free_again_is_the_next_one_s() {
+        let mut world = world(WEB);
+        for name in ["one", "two", "three"] {
+            assert_eq!(make(&mut world, creation(name, "")), Reply::Done);
+        }
+        let slot = |world: &super::super::world::World, name: &str| world.supervisor.find(name).unwrap().slot;
+        let free = slot(&world, "two");
+        let two = world.supervisor.id_of("two").unwrap();
+        world.supervisor.containers.remove(two);
+        assert_eq!(make(&mut world, creation("four", "")), Reply::Done);
+        assert_eq!(make(&mut world, creation("five", "")), Reply::Done);
+        assert_eq!(slot(&world, "four"), free);
+        assert_eq!(slot(&world, "five"), slot(&world, "three") + 1);
     }
 }
