@@ -10,6 +10,9 @@ use crate::container::Group;
 /// The most further groups: the kernel's `NGROUPS_MAX`.
 const GROUPS: usize = 65_536;
 
+/// The highest group that a container has: as many as it has of the machine's.
+const HIGHEST: u32 = u16::MAX as u32;
+
 /// Why a user cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -24,6 +27,16 @@ pub enum AccountError {
     Group {
         /// As given.
         name: String,
+    },
+    /// One that no process of a container can be in.
+    #[error(
+        "group {name:?} is number {gid} in the container's /etc/group, above {HIGHEST}, the highest of a container"
+    )]
+    HighGroup {
+        /// As given.
+        name: String,
+        /// Its number.
+        gid: u32,
     },
 }
 
@@ -73,7 +86,11 @@ impl Account {
             Group::Name(name) => Some(name),
             Group::Number(_) => None,
         });
-        names.map(|name| look_up_group(groups, name)).collect()
+        let find = |name: &String| match look_up_group(groups, name)? {
+            gid if gid > HIGHEST => Err(AccountError::HighGroup { name: name.clone(), gid }),
+            gid => Ok(gid),
+        };
+        names.map(find).collect()
     }
 }
 
@@ -107,7 +124,7 @@ mod tests {
 
     const USERS: &[u8] =
         b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv/web:/bin/false\nshort:x\n\xff\n12:x:7:7::/:\n";
-    const GROUPS: &[u8] = b"root:x:0:root\nweb:x:34:\ndisk:x:6:root,web\nlog:x:4:web\n";
+    const GROUPS: &[u8] = b"root:x:0:root\nweb:x:34:\ndisk:x:6:root,web\nlog:x:4:web\ndomain:x:100513:\n";
 
     fn found(user: &str, group: Option<&str>) -> (u32, u32, Vec<u32>, String) {
         let account = Account::find(USERS, GROUPS, user, group).unwrap();
@@ -133,6 +150,11 @@ mod tests {
         };
         assert_eq!(named(&["disk", "44", "log"]).unwrap(), [6, 4]);
         assert!(matches!(named(&["none"]), Err(AccountError::Group { name }) if name == "none"));
+        let high = named(&["domain"]).unwrap_err().to_string();
+        assert!(
+            high.starts_with("group \"domain\" is number 100513 in the container's /etc/group, above 65535"),
+            "{high}"
+        );
     }
 
     #[test]

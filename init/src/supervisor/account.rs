@@ -5,19 +5,26 @@
 use std::fs::File;
 use std::io::Read;
 
-use berth_config::{Account, User};
+use berth_config::{Account, Group, User};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::task::Task;
 
-/// Looks the user up as the process with this number sees the files.
-pub(super) fn look_up(user: User, pid: i32) -> Result<Task<Result<Account, String>>, String> {
+/// Looks the user up as the process with this number sees the files; the user is in these groups too.
+pub(super) fn look_up(user: User, more: Vec<Group>, pid: i32) -> Result<Task<Result<Account, String>>, String> {
     let task = Task::start(move || {
         let root = File::open(format!("/proc/{pid}/root")).map_err(|error| format!("open its root: {error}"))?;
-        let (users, groups) = (read(&root, "etc/passwd")?, read(&root, "etc/group")?);
-        Account::find(&users, &groups, user.name(), user.group()).map_err(|error| error.to_string())
+        find(&root, &user, &more)
     });
     task.map_err(|error| crate::chain(&error))
+}
+
+fn find(root: &File, user: &User, more: &[Group]) -> Result<Account, String> {
+    let (users, groups) = (read(root, "etc/passwd")?, read(root, "etc/group")?);
+    let mut account = Account::find(&users, &groups, user.name(), user.group()).map_err(|error| error.to_string())?;
+    account.additional_gids.extend(Account::named_groups(&groups, more).map_err(|error| error.to_string())?);
+    account.additional_gids.extend(more.iter().filter_map(Group::number));
+    Ok(account)
 }
 
 /// Nothing if there is no such file. Links stay inside, whatever they say, and what is no file is not read.
@@ -57,8 +64,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_named_is_in_the_groups_that_the_container_adds() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etc")).unwrap();
+        std::fs::write(folder.path().join("etc/group"), "video:x:27:\nlog:x:4:web\n").unwrap();
+        std::fs::write(folder.path().join("etc/passwd"), "web:x:33:34::/:\n").unwrap();
+        let root = File::open(folder.path()).unwrap();
+        let more = ["video", "44"].map(|group| group.parse().unwrap());
+        let account = find(&root, &"web".parse().unwrap(), &more).unwrap();
+        assert_eq!((account.uid, account.gid, account.additional_gids), (33, 34, vec![4, 27, 44]));
+    }
+
+    #[test]
     fn a_name_is_found_where_the_process_is() {
-        let mut task = look_up("root".parse().unwrap(), std::process::id().cast_signed()).unwrap();
+        let mut task = look_up("root".parse().unwrap(), Vec::new(), std::process::id().cast_signed()).unwrap();
         let reactor = crate::reactor::Reactor::new().unwrap();
         reactor.add(&task, crate::reactor::Token::Task(0)).unwrap();
         let found = loop {

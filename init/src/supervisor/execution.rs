@@ -78,8 +78,9 @@ impl Supervisor {
         let (streams, result) = take_apart(descriptors, wanted.terminal.is_some())?;
         let stage = match &wanted.user {
             Some(user) => {
-                let (_, running) = self.running(&wanted.container)?;
-                let task = account::look_up(user.clone(), running.pid)?;
+                let (container, running) = self.running(&wanted.container)?;
+                let more = container.user().map(|user| user.group_add.clone()).unwrap_or_default();
+                let task = account::look_up(user.clone(), more, running.pid)?;
                 Stage::Naming(Box::new(Naming { task, wanted: wanted.clone(), streams }))
             }
             None => self.create_on(wanted, None, &streams)?,

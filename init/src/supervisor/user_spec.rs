@@ -129,10 +129,7 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
     // Without root nothing is effective until a program with file capabilities runs, as with Docker.
     let effective = if image.uid == 0 { capabilities.clone() } else { Vec::new() };
     // Those by name are among the image's.
-    let more_groups = container.group_add.iter().filter_map(|group| match group {
-        Group::Number(number) => Some(u32::from(*number)),
-        Group::Name(_) => None,
-    });
+    let more_groups = container.group_add.iter().filter_map(Group::number);
     let additional_gids = image.additional_gids.iter().copied().chain(more_groups).collect();
     Process {
         user: User { uid: image.uid, gid: image.gid, umask: None, additional_gids },

@@ -95,6 +95,16 @@ pub enum GroupError {
     Number(String),
 }
 
+impl Group {
+    /// Of one that is given by number.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(u32::from(*number)),
+            Self::Name(_) => None,
+        }
+    }
+}
+
 const GROUP: &str = "a group such as \"video\" or 44, up to 65535";
 
 described!(Group, {
