@@ -23,6 +23,7 @@ impl Supervisor {
         }
         container.set_frozen(frozen)?;
         let id = container.id;
+        self.put_check_off(id);
         self.changed(id);
         Ok(())
     }

@@ -120,10 +120,14 @@ impl Health {
                 self.status = message::Health::Unhealthy;
             }
         }
+        self.pause(now);
+        self.status != before
+    }
+
+    fn pause(&mut self, now: Duration) {
         let starting = self.status == message::Health::Starting && now < self.grace;
         let pause = if starting { self.settings.start_interval() } else { self.settings.interval() };
         self.stage = Stage::Pause { until: now + pause.duration() };
-        self.status != before
     }
 }
 
@@ -137,6 +141,16 @@ impl Supervisor {
         let settings = container.health_settings().filter(|_| runs).cloned();
         container.health = settings.map(|settings| Health::begin(&settings, now));
         self.tell_serving(id);
+    }
+
+    /// A container stands still or goes on: a check that is under way says nothing, and the next comes after a pause.
+    pub(super) fn put_check_off(&mut self, id: u32) {
+        self.give_up_check(id);
+        let now = self.now;
+        let health = self.containers.get_mut(id).and_then(|container| container.health.as_mut());
+        if let Some(health) = health {
+            health.pause(now);
+        }
     }
 
     /// Ends a check that is under way.

@@ -51,6 +51,28 @@ fn a_check_takes_no_other_reason_away() {
 }
 
 #[test]
+fn a_pause_during_a_check_is_no_failure() {
+    let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+    world.prepare("web");
+    world.run("web");
+    let folder = tempfile::tempdir().unwrap();
+    let id = world.supervisor.id_of("web").unwrap();
+    let now = world.supervisor.now;
+    let web = world.supervisor.containers.get_mut(id).unwrap();
+    web.cgroup = folder.path().to_owned();
+    // A program that runs in the container and does not end.
+    let output = tempfile::tempfile().unwrap().into();
+    let stage = Stage::Program { number: 7, output, deadline: now + Duration::from_secs(5) };
+    web.health = Some(Health { stage, ..health("retries = 1\ninterval = '30s'\n") });
+    world.ask(message::Request::Pause { name: "web".into() });
+    world.pass(Duration::from_secs(3600));
+    world.ask(message::Request::Unpause { name: "web".into() });
+    let health = world.supervisor.find("web").unwrap().health.as_ref().unwrap();
+    assert_eq!((health.status(), health.failures()), (message::Health::Starting, 0));
+    assert_eq!(health.deadline(), world.supervisor.now + Duration::from_secs(30));
+}
+
+#[test]
 fn what_a_check_prints_commands_no_terminal() {
     let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
     world.prepare("web");
