@@ -10,7 +10,7 @@
 //! A program runs as an execution in the container. A page or a port is looked at by PID 1's own loop, over a socket in
 //! the container's network: see [`probe`].
 
-pub(super) mod probe;
+mod probe;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

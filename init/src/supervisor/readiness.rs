@@ -1,10 +1,9 @@
 //! When user containers count as ready, if that is later than their start: `readiness`.
 //!
 //! A container that is to say so gets a datagram socket, in which PID 1 listens for `READY=1` (sd_notify(3)); it stops to
-//! listen once that has come, or after [`MESSAGES`] others, so that nobody can keep it busy. A port is tried with
-//! growing pauses until somebody accepts.
+//! listen once that has come, or after [`MESSAGES`] others, so that nobody can keep it busy. A port is looked at with
+//! growing pauses until somebody listens.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::container::{Container, State};
-use super::health::probe::{Probe, Target};
+use super::listening::listens;
 use super::user_spec::files_folder;
 use crate::reactor::{Reactor, Token};
 
@@ -51,11 +50,9 @@ pub enum Awaited {
     Port {
         /// Where.
         port: u16,
-        /// The look that is under way.
-        probe: Option<Probe>,
-        /// When the next look begins, or this one is given up.
+        /// When it is looked at next.
         until: Duration,
-        /// Before the next look but one.
+        /// Before the look after that.
         pause: Duration,
     },
 }
@@ -72,12 +69,8 @@ impl Awaited {
     /// Waits for what it waits for.
     pub(super) fn watch(&self, reactor: &Reactor, id: u32) -> nix::Result<()> {
         match self {
-            Self::Notice { left: 0, .. } | Self::Port { probe: None, .. } => Ok(()),
+            Self::Notice { left: 0, .. } | Self::Port { .. } => Ok(()),
             Self::Notice { socket, .. } => reactor.add(socket, Token::Readiness(id)),
-            Self::Port { probe: Some(probe), .. } => {
-                reactor.add(probe, Token::Readiness(id))?;
-                reactor.watch_room(probe, Token::Readiness(id), probe.waits_for_room())
-            }
         }
     }
 
@@ -124,77 +117,43 @@ impl Supervisor {
         let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
         if let Some(ReadyWhen::Listening(port)) = container.user().map(|user| user.readiness) {
-            container.awaited = Some(Awaited::Port { port: port.get(), probe: None, until: now, pause: FIRST_PAUSE });
+            container.awaited = Some(Awaited::Port { port: port.get(), until: now, pause: FIRST_PAUSE });
         }
         if let Some(awaited) = &container.awaited {
             container.reason = awaited.reason();
         }
     }
 
-    /// Something has come over a container's socket, or of the look at its port.
+    /// Something has come over a container's socket.
     pub fn readiness(&mut self, id: u32) {
-        let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
-        match container.awaited.as_mut() {
-            Some(Awaited::Notice { socket, left }) => {
-                let ready = said_ready(socket, left);
-                if *left == 0 && !ready {
-                    self.reactor.remove(&*socket);
-                    container.reason =
-                        format!("has sent {MESSAGES} messages to its NOTIFY_SOCKET, and READY=1 in none");
-                    log::warn!("container {} {}", container.name, container.reason);
-                    return self.changed(id);
-                }
-                if ready {
-                    self.is_ready(id);
-                }
-            }
-            Some(Awaited::Port { probe: waiting @ Some(_), until, pause, .. }) => {
-                let Some(probe) = waiting.as_mut() else { return };
-                match probe.advance() {
-                    Some(Ok(())) => self.is_ready(id),
-                    Some(Err(_)) => {
-                        self.reactor.remove(&*probe);
-                        *waiting = None;
-                        *until = now + *pause;
-                        *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-                    }
-                    None => {
-                        // What is not told any more is looked at again when its time is up.
-                        let _ = self.reactor.watch_room(&*probe, Token::Readiness(id), probe.waits_for_room());
-                    }
-                }
-            }
-            _ => {}
+        let Some(Awaited::Notice { socket, left }) = container.awaited.as_mut() else { return };
+        let ready = said_ready(socket, left);
+        if *left == 0 && !ready {
+            self.reactor.remove(&*socket);
+            container.reason = format!("has sent {MESSAGES} messages to its NOTIFY_SOCKET, and READY=1 in none");
+            log::warn!("container {} {}", container.name, container.reason);
+            return self.changed(id);
+        }
+        if ready {
+            self.is_ready(id);
         }
     }
 
-    /// The time of the look at a container's port has come: to begin one, or to give it up.
+    /// The time of the look at a container's port has come.
     pub(super) fn look_at_port(&mut self, id: u32) {
         let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
         let State::Running(running) = &container.state else { return };
-        let Some(Awaited::Port { port, probe, until, .. }) = container.awaited.as_mut() else { return };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-        if let Some(probe) = probe.take() {
-            self.reactor.remove(&probe);
+        let Some(Awaited::Port { port, until, pause }) = container.awaited.as_mut() else { return };
+        if listens(running.pid, *port) {
+            return self.is_ready(id);
         }
-        *until = now + LONGEST_PAUSE;
-        match Probe::begin(Target::port(address), running.pid) {
-            Ok(begun) => {
-                let begun = probe.insert(begun);
-                let watched = self.reactor.add(&*begun, Token::Readiness(id));
-                let watched = watched.and_then(|()| self.reactor.watch_room(&*begun, Token::Readiness(id), true));
-                if let Err(error) = watched {
-                    log::warn!("container {}: watch its port: {error}", container.name);
-                }
-            }
-            // There is no such network any more, or nobody who listens; it is looked at again.
-            Err(reason) => log::debug!("container {}: {reason}", container.name),
-        }
+        *until = now + *pause;
+        *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 
-    fn is_ready(&mut self, id: u32) {
+    pub(super) fn is_ready(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.give_up_waiting(&self.reactor);
         container.ready = true;
@@ -219,13 +178,9 @@ impl Container {
 
     /// Waits for its readiness no longer.
     pub(super) fn give_up_waiting(&mut self, reactor: &Reactor) {
-        match self.awaited.take() {
-            Some(Awaited::Notice { socket, .. }) => {
-                reactor.remove(&socket);
-                // The name stays, as a mount of the container: who writes there learns that nobody listens.
-            }
-            Some(Awaited::Port { probe: Some(probe), .. }) => reactor.remove(&probe),
-            Some(Awaited::Port { probe: None, .. }) | None => {}
+        if let Some(Awaited::Notice { socket, .. }) = self.awaited.take() {
+            reactor.remove(&socket);
+            // The name stays, as a mount of the container: who writes there learns that nobody listens.
         }
     }
 }
@@ -317,16 +272,16 @@ mod tests {
 
     #[test]
     fn a_port_is_looked_at_with_growing_pauses_until_somebody_listens() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // Not the first one, which nobody connects to.
+        let listener = std::net::TcpListener::bind("127.4.3.2:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let mut world = world(&format!("listening:{}", address.port()));
         world.run("db");
-        let id = world.supervisor.find("db").unwrap().id;
         // Its network is this test's own.
         let running = format!("{{\"pid\":{},\"pidfd\":{},\"report\":{}}}", std::process::id(), dup(), dup());
         world.supervisor.find_mut("db").unwrap().state = State::Running(serde_json::from_str(&running).unwrap());
-        let mut looks = Vec::new();
+        let mut looks = vec![world.supervisor.now];
         let mut listener = None;
         while world.state("db") == Starting {
             let due = world.supervisor.deadline().unwrap();
@@ -334,10 +289,6 @@ mod tests {
             looks.push(world.supervisor.now);
             if looks.len() == 10 {
                 listener = Some(std::net::TcpListener::bind(address).unwrap());
-            }
-            for token in world.supervisor.reactor.wait(Some(Duration::from_millis(10))).unwrap() {
-                assert_eq!(token, Token::Readiness(id));
-                world.supervisor.readiness(id);
             }
             assert!(looks.len() < 100, "nobody sees that {listener:?} listens");
         }

@@ -24,7 +24,7 @@ pub enum ReadyWhen {
     Started,
     /// A process in it has sent `READY=1` to the socket that NOTIFY_SOCKET names (sd_notify(3)).
     Notify,
-    /// Connections are accepted on this TCP port of its 127.0.0.1.
+    /// Somebody listens on this TCP port in its network, on whichever address.
     Listening(NonZeroU16),
 }
 

@@ -31,12 +31,7 @@ impl Target {
     pub fn of(settings: &berth_config::Health) -> Option<Self> {
         let page =
             settings.http.as_ref().map(|http| Self { address: http.address(), path: Some(http.path().to_owned()) });
-        page.or_else(|| settings.tcp.map(|tcp| Self::port(tcp.address())))
-    }
-
-    /// That connections are accepted here.
-    pub fn port(address: SocketAddr) -> Self {
-        Self { address, path: None }
+        page.or_else(|| settings.tcp.map(|tcp| Self { address: tcp.address(), path: None }))
     }
 
     fn request(&self, path: &str) -> String {
