@@ -185,6 +185,9 @@ pub struct Container {
     pub completed: bool,
     /// Whether it got as far as it will get by itself at least once; the boot is over when all have.
     pub tried: bool,
+    /// Whether the engine has said that something is wrong with its image, while it is being prepared.
+    #[serde(default)]
+    pub troubled: bool,
     /// Whether it had not when the time for the boot was up: a problem until it has.
     #[serde(default)]
     pub late: bool,
@@ -245,6 +248,7 @@ impl Container {
             ready: false,
             completed: false,
             tried: false,
+            troubled: false,
             late: false,
             held: false,
             restarts: 0,

@@ -264,9 +264,9 @@ impl Supervisor {
         container.held = false;
         container.state = if prepared { State::Waiting } else { State::Declared };
         if !prepared {
-            // Why it was not running is no reason any more, and how far it gets is open again.
+            // Why it was not running is no reason any more.
             container.reason.clear();
-            (container.tried, container.late) = (false, false);
+            (container.troubled, container.late) = (false, false);
             self.prepare(id);
         }
     }

@@ -91,7 +91,7 @@ impl Supervisor {
         }
         if delay != Delay::Underway {
             log::warn!("container {name}: {}", container.reason);
-            container.tried = true;
+            (container.tried, container.troubled) = (true, true);
         }
         let id = container.id;
         self.changed(id);

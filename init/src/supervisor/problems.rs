@@ -38,7 +38,7 @@ impl Supervisor {
             State::Failed => true,
             State::Scheduled(timer) => timer.failure().is_some(),
             State::Waiting => container.held,
-            State::Declared | State::Preparing => container.tried && !container.reason.is_empty(),
+            State::Declared | State::Preparing => container.troubled && !container.reason.is_empty(),
             State::Running(_) => container.is_unhealthy(),
             _ => false,
         };
@@ -220,6 +220,7 @@ mod tests {
             let underway = Request::PrepareDelayed { name: name.into(), reason: "pulling it".into(), retry_s: None };
             world.ask_as_engine(underway);
             assert_eq!((world.reason(name), world.supervisor.problems()), ("pulling it", Vec::new()));
+            assert!(world.supervisor.find(name).unwrap().tried, "a start by hand makes the boot no longer");
         }
         world.ask_as_engine(failed("web"));
         assert_eq!(world.supervisor.problems(), ["container web: no registry has it"]);
