@@ -7,8 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::source::Source;
 use crate::tree::Node;
 
-/// The keys that decide something about whether a container runs. No more: this stays in memory for every container.
-const KEYS: [&str; 8] = ["depends_on", "every", "health", "image", "network_mode", "networks", "restart", "schedule"];
+/// The keys that decide something about whether a container runs. No more: this stays in memory for every container. A new one
+/// goes to the end, as their numbers are handed from one program of PID 1 to the next.
+const KEYS: [&str; 13] = [
+    "depends_on",
+    "every",
+    "health",
+    "image",
+    "network_mode",
+    "networks",
+    "restart",
+    "schedule",
+    "api",
+    "memory",
+    "ports",
+    "readiness",
+    "volumes",
+];
 
 /// Of each container by the name that it is declared by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +80,14 @@ mod tests {
 
     #[test]
     fn a_key_is_found_where_it_counts() {
-        let first = Source::new("berth.toml", "\n[containers.web]\nimage = 'a'\nrestart = 'no'\nmemory = '64M'\n");
+        let first =
+            Source::new("berth.toml", "\n[containers.web]\nimage = 'a'\nrestart = 'no'\nmemory = '64M'\ncpus = 1\n");
         let second = Source::new("more.toml", "containers.web.image = 'b'\n[containers.web.health]\ntcp = 80\n");
         let locations = crate::load(&[first, second]).unwrap().locations;
         let find = |key| locations.find("web", key).unwrap_or_default();
         assert_eq!((find("image"), find("restart")), ("more.toml:1".to_owned(), "berth.toml:4".to_owned()));
-        assert_eq!((find("health"), find("memory")), ("more.toml:2".to_owned(), String::new()));
+        assert_eq!((find("health"), find("memory")), ("more.toml:2".to_owned(), "berth.toml:5".to_owned()));
+        assert_eq!(find("cpus"), "");
         assert_eq!(locations.find("db", "image"), None);
         assert!(locations.has("web") && !locations.has("db"));
     }

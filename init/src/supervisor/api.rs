@@ -17,9 +17,12 @@ use super::Supervisor;
 use super::container::Container;
 use super::user_spec::{files_folder, id_mapping};
 
+/// What the socket is called.
+pub(super) const SOCKET: &str = "control.sock";
+
 /// Where the socket of a container is on the machine.
 pub(super) fn socket_path(name: &str) -> PathBuf {
-    files_folder(name).join("control.sock")
+    files_folder(name).join(SOCKET)
 }
 
 /// Listens, if the container is to have such a socket; for this user of the machine, who its process is.

@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A run of this length ends the series of short ones.
 pub(super) const QUIET_TIME: Duration = Duration::from_secs(10);
 
+/// What is said of a run that the kernel has ended for the container's own limit.
+pub(super) const AT_LIMIT: &str = "it reached its memory limit";
+
 impl Supervisor {
     /// A child of PID 1 has ended, or was stopped by a signal.
     pub fn ended(&mut self, status: WaitStatus) {
@@ -222,7 +225,7 @@ fn reason_of_end(container: &mut Container, how: String) -> String {
     let events = read("memory.events");
     let killed = statistics::value(&events, "oom_kill") > 0;
     if killed && statistics::value(&events, "oom") > 0 {
-        return format!("{how}: it reached its memory limit");
+        return format!("{how}: {AT_LIMIT}");
     }
     let used = by_us.or_else(|| killed.then(|| statistics::number(&read("memory.peak")).unwrap_or_default()));
     match used {

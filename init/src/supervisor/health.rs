@@ -12,6 +12,7 @@
 
 mod probe;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -29,6 +30,8 @@ use crate::reactor::{Reactor, Token};
 
 /// How much of what a check's program has printed is told, in bytes.
 const OUTPUT: usize = 512;
+/// So many failures in a row are told.
+const REMEMBERED: usize = 3;
 /// How the reason of an unhealthy container begins.
 const FAILS: &str = "its health check fails: ";
 
@@ -39,9 +42,9 @@ pub struct Health {
     status: message::Health,
     /// Failed checks in a row.
     failures: u32,
-    /// Why the last one failed, if it did.
+    /// Why the last ones in the present row of failures failed, the oldest first.
     #[serde(default)]
-    last_failure: Option<String>,
+    last_failures: VecDeque<String>,
     /// Until then failures do not count, on [`crate::clock`].
     grace: Duration,
     stage: Stage,
@@ -65,7 +68,7 @@ impl Health {
             settings: settings.clone(),
             status: message::Health::Starting,
             failures: 0,
-            last_failure: None,
+            last_failures: VecDeque::new(),
             grace: now + settings.start_period().duration(),
             stage: Stage::Pause { until: now + first },
         }
@@ -83,7 +86,24 @@ impl Health {
 
     /// Why the last one failed, if it did.
     pub fn last_failure(&self) -> Option<&str> {
-        self.last_failure.as_deref()
+        self.last_failures.back().map(String::as_str)
+    }
+
+    /// Why those before it failed, the newest first.
+    pub fn earlier_failures(&self) -> impl Iterator<Item = &str> {
+        self.last_failures.iter().rev().skip(1).map(String::as_str)
+    }
+
+    fn remember(&mut self, result: &Result<(), String>) {
+        match result {
+            Ok(()) => self.last_failures.clear(),
+            Err(reason) => {
+                if self.last_failures.len() >= REMEMBERED {
+                    self.last_failures.pop_front();
+                }
+                self.last_failures.push_back(reason.clone());
+            }
+        }
     }
 
     /// What they have found so far.
@@ -244,7 +264,7 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(health) = container.health.as_mut() else { return };
         let changed = health.count(result.is_ok(), self.now);
-        health.last_failure = result.as_ref().err().cloned();
+        health.remember(&result);
         let unhealthy = health.status == message::Health::Unhealthy;
         match result {
             Err(reason) if unhealthy => container.reason = format!("{FAILS}{reason}"),

@@ -22,6 +22,7 @@ mod health;
 mod interaction;
 mod launch;
 mod layers;
+mod lines;
 mod listening;
 mod made;
 mod memory;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use berth_config::{ContainerName, DependencyCondition, RestartPolicy};
+use berth_config::{DependencyCondition, RestartPolicy};
 use berth_control::message::{Cause, Health};
 use serde::{Deserialize, Serialize};
 
-use super::Supervisor;
 use super::container::{Container, Definition, Goal, State};
 use super::end::QUIET_TIME;
+use super::{Supervisor, health};
 use crate::printable::printable;
 
 /// How many ends of a container are remembered.
@@ -26,9 +26,22 @@ pub struct End {
     /// How long the program had run; `None` if it had not come to that.
     ran: Option<Duration>,
     how: String,
+    /// Whether `network` was to give it its addresses.
+    #[serde(default)]
+    attaching: bool,
 }
 
 impl End {
+    /// Whether its program had run.
+    pub(super) fn has_run(&self) -> bool {
+        self.ran.is_some()
+    }
+
+    /// Whether it came to nothing because of its networks.
+    pub(super) fn is_of_networks(&self) -> bool {
+        self.attaching
+    }
+
     /// In one sentence.
     pub(super) fn how(&self) -> &str {
         &self.how
@@ -43,7 +56,8 @@ impl Container {
         if self.ends.len() >= REMEMBERED {
             self.ends.pop_front();
         }
-        self.ends.push_back(End { at: now, ran, how: self.reason.clone() });
+        let attaching = matches!(self.state, State::Attaching { .. });
+        self.ends.push_back(End { at: now, ran, how: self.reason.clone(), attaching });
     }
 }
 
@@ -84,7 +98,7 @@ impl Supervisor {
         }
         causes.extend(self.decision(container).map(|text| cause(depth + 1, text, 0)));
         causes.extend(self.settings(container).into_iter().map(|text| cause(depth + 1, text, 0)));
-        causes.extend(self.check(container).map(|text| cause(depth + 1, text, 0)));
+        causes.extend(self.checks(container).into_iter().map(|text| cause(depth + 1, text, 0)));
         for end in container.ends.iter().rev() {
             let at_us = u64::try_from(end.at.as_micros()).unwrap_or(u64::MAX);
             let ran = end.ran.map(|ran| format!("ran for {ran:.1?} and ")).unwrap_or_default();
@@ -127,58 +141,13 @@ impl Supervisor {
         }
     }
 
-    /// ` (berth.toml:7)`, where a key of a container stands in the configuration.
-    fn place(&self, container: &Container, key: &str) -> Option<String> {
-        let declared = self.declared_name(container)?;
-        self.locations.find(declared.as_str(), key).map(|place| format!(" ({place})"))
+    /// What the health check says, if that is not good, and what it has said before in the same row.
+    fn checks(&self, container: &Container) -> Vec<String> {
+        let earlier = container.health.iter().flat_map(health::Health::earlier_failures);
+        let earlier = earlier.map(|reason| format!("failed before that: {reason}"));
+        self.check(container).into_iter().chain(earlier).collect()
     }
 
-    /// By which name the configuration declares it, if it does.
-    fn declared_name(&self, container: &Container) -> Option<&ContainerName> {
-        self.configuration.declared_name(&container.name).filter(|_| container.made.is_none())
-    }
-
-    /// The lines of the configuration that have brought a container where it is.
-    fn settings(&self, container: &Container) -> Vec<String> {
-        let Some(user) = container.user() else { return Vec::new() };
-        let place = |key| self.place(container, key).unwrap_or_default();
-        let mut lines = Vec::new();
-        if container.made.is_some() {
-            lines.push("no configuration declares it: `berth run` or `berth create` has made it".to_owned());
-        }
-        match &container.state {
-            State::Declared | State::Preparing => lines.push(format!("image = \"{}\"{}", user.image, place("image"))),
-            State::Failed if container.image.is_none() => {
-                lines.push(format!("image = \"{}\"{}", user.image, place("image")));
-            }
-            State::Waiting => {
-                let unmet = self.unmet_dependencies(container);
-                let is_unmet = |name: &&ContainerName| {
-                    self.instances_of(name.as_str()).iter().any(|instance| unmet.contains(instance))
-                };
-                let names = user.depends_on.iter().map(|(name, _)| name).filter(is_unmet);
-                let names: Vec<&str> = names.map(ContainerName::as_str).collect();
-                if !names.is_empty() {
-                    lines.push(format!("depends_on = {names:?}{}", place("depends_on")));
-                }
-                let targets = user.targets().filter(|(_, name)| is_unmet(name));
-                lines.extend(targets.map(|(key, name)| format!("{key} = \"container:{name}\"{}", place(key))));
-            }
-            State::Scheduled(_) => {
-                let keys = [("schedule", user.schedule.is_some()), ("every", user.every.is_some())];
-                let set = keys.into_iter().filter(|(_, is_set)| *is_set);
-                lines.extend(set.map(|(key, _)| format!("its {key} says when it runs{}", place(key))));
-            }
-            State::Attaching { .. } => {
-                let names: Vec<String> = user.networks.iter().map(|(name, _)| name.to_string()).collect();
-                lines.push(format!("networks = {names:?}{}", place("networks")));
-            }
-            _ => {}
-        }
-        lines
-    }
-
-    /// What the health check says, if that is not good.
     fn check(&self, container: &Container) -> Option<String> {
         let health = container.health.as_ref()?;
         let place = self.place(container, "health").unwrap_or_else(|| match container.user() {
@@ -200,7 +169,7 @@ impl Supervisor {
     }
 
     /// The containers that a waiting one waits for.
-    fn unmet_dependencies(&self, container: &Container) -> Vec<String> {
+    pub(super) fn unmet_dependencies(&self, container: &Container) -> Vec<String> {
         if !matches!(container.state, State::Waiting) {
             return Vec::new();
         }
@@ -324,6 +293,16 @@ mod tests {
         let failed = "its health check (test.toml:4) has failed 1 of 3 times that make it unhealthy: its program exited with \
             code 1: no database";
         assert_eq!(texts(&world, "web")[1], failed);
+        for number in 2..6 {
+            world.supervisor.checked(id, Err(format!("no database for {number} s")));
+        }
+        let expected = [
+            "is unhealthy: its health check fails: no database for 5 s",
+            "its health check (test.toml:4) has failed 5 times in a row",
+            "failed before that: no database for 4 s",
+            "failed before that: no database for 3 s",
+        ];
+        assert_eq!(texts(&world, "web"), expected);
         world.supervisor.checked(id, Ok(()));
         assert_eq!(texts(&world, "web").len(), 1);
     }
