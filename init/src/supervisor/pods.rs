@@ -69,13 +69,15 @@ impl Supervisor {
         container.targets().find_map(|(key, target)| {
             let target = target.as_str();
             self.unmet(target, DependencyCondition::Started).or_else(|| {
-                let runs = self.find(target).is_some_and(|target| matches!(target.state, State::Running(_)));
+                let owner = self.find(target)?;
+                let lasting = owner.is_at_rest() && owner.goal != Goal::Remove;
                 let what = match key {
                     "network_mode" => "network",
                     "ipc" => "IPC namespace",
                     _ => "PID namespace",
                 };
-                (!runs).then(|| Obstacle::passing(format!("waits for {target}, whose {what} it has")))
+                let runs = matches!(owner.state, State::Running(_));
+                (!runs).then(|| Obstacle { reason: format!("waits for {target}, whose {what} it has"), lasting })
             })
         })
     }
@@ -138,6 +140,7 @@ pub(super) fn remove_common_memory(container: &Container) {
 #[cfg(test)]
 mod tests {
     use berth_control::message::ContainerState::{Running, Starting, Stopping, Waiting};
+    use berth_control::message::Request;
 
     use super::*;
     use crate::supervisor::world::World;
@@ -180,6 +183,21 @@ mod tests {
         assert_eq!(world.state("side"), Stopping);
         world.end("side", 0);
         assert_eq!((world.state("side"), world.reason("side")), (Waiting, "waits for db"));
+    }
+
+    #[test]
+    fn who_shares_with_a_job_that_has_completed_is_a_problem() {
+        let mut world = World::new(
+            "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n\
+             [containers.side]\nimage = 'a'\nnetwork_mode = 'container:job'\n",
+        );
+        world.complete("job", 0);
+        world.prepare("side");
+        assert_eq!(world.supervisor.problems(), ["container side: waits for job, whose network it has"]);
+        world.ask(Request::Start { name: "job".into() });
+        assert_eq!(world.supervisor.problems(), [""; 0]);
+        world.run("job");
+        assert_eq!(world.state("side"), Starting);
     }
 
     #[test]
