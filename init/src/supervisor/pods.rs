@@ -90,15 +90,15 @@ impl Supervisor {
         Some(Pod { process: target.pid()?, ipc: ipc.is_some(), pid: pid.is_some(), slot: target.slot })
     }
 
-    /// A container has ended: those in its namespaces are without them, and start anew with it.
+    /// A container has ended: those in its namespaces are without them, and start anew with it, unless they are to end anyway.
     pub(super) fn restart_sharers(&mut self, name: &str) {
         let shares = |container: &&Container| {
-            let is_to_go_on = container.may_have_processes() && container.goal.goes_on();
-            is_to_go_on && container.targets().any(|(_, target)| target.as_str() == name)
+            container.may_have_processes() && container.targets().any(|(_, target)| target.as_str() == name)
         };
-        let sharers: Vec<u32> = self.containers.values().filter(shares).map(|container| container.id).collect();
-        for id in sharers {
-            self.stop(id, Goal::Restart);
+        let goal = |container: &Container| if container.goal.goes_on() { Goal::Restart } else { container.goal };
+        let sharers = self.containers.values().filter(shares).map(|container| (container.id, goal(container)));
+        for (id, goal) in sharers.collect::<Vec<_>>() {
+            self.stop(id, goal);
         }
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn remove_common_memory(container: &Container) {
 
 #[cfg(test)]
 mod tests {
-    use berth_control::message::ContainerState::{Running, Starting, Stopping, Waiting};
+    use berth_control::message::ContainerState::{Running, Starting, Stopped, Stopping, Waiting};
     use berth_control::message::Request;
 
     use super::*;
@@ -198,6 +198,17 @@ mod tests {
         assert_eq!(world.supervisor.problems(), [""; 0]);
         world.run("job");
         assert_eq!(world.state("side"), Starting);
+    }
+
+    #[test]
+    fn who_survives_its_stop_signal_ends_with_the_other_one() {
+        let mut world = running();
+        world.ask(Request::Kill { name: "side".into(), signal: nix::libc::SIGTERM });
+        assert_eq!(world.state("side"), Running);
+        world.end("db", 1);
+        assert_eq!(world.state("side"), Stopping);
+        world.end("side", 0);
+        assert_eq!(world.state("side"), Stopped);
     }
 
     #[test]
