@@ -46,6 +46,8 @@ mod user_spec;
 mod why;
 
 #[cfg(test)]
+mod fleet_model;
+#[cfg(test)]
 mod made_tests;
 #[cfg(test)]
 mod model;
