@@ -5,6 +5,7 @@ use crate::runner::Case;
 mod apply;
 mod archives;
 mod boot;
+mod clients;
 mod clock;
 mod commands;
 mod configuration;
@@ -19,11 +20,13 @@ mod network;
 mod operation;
 mod pods;
 mod pressure;
+mod published;
 mod quota;
 mod registry;
 mod run;
 mod runtime;
 mod sctp;
+mod servers;
 mod services;
 mod state;
 mod storm;
@@ -43,7 +46,9 @@ pub fn all() -> Vec<Case> {
         isolation::CASES,
         layers::CASES,
         links::CASES,
+        servers::CASES,
         network::CASES,
+        published::CASES,
         sctp::CASES,
         clock::CASES,
         configuration::CASES,
@@ -57,6 +62,7 @@ pub fn all() -> Vec<Case> {
         watchdog::CASES,
         operation::CASES,
         pressure::CASES,
+        clients::CASES,
         quota::CASES,
         pods::CASES,
         run::CASES,

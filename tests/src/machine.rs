@@ -96,6 +96,34 @@ impl Machine {
         self.qmp.run("device_add", device).map(drop)
     }
 
+    /// Plugs a network card with this address into the free slot, see [`Builder::with_free_slot`]; its cable leads to a
+    /// router of its own.
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub fn attach_card(&mut self, mac: &str) -> Result<()> {
+        self.qmp.run("netdev_add", json!({ "type": "user", "id": "late-cable" }))?;
+        let device = json!({
+            "driver": "virtio-net-pci", "id": "late-card", "netdev": "late-cable", "mac": mac, "bus": "free", "romfile": "",
+        });
+        self.qmp.run("device_add", device).map(drop)
+    }
+
+    /// Pulls that card out, as soon as the machine lets go of it.
+    ///
+    /// # Errors
+    /// If QEMU refuses, or the machine keeps it.
+    pub fn detach_card(&mut self) -> Result<()> {
+        self.qmp.run("device_del", json!({ "id": "late-card" }))?;
+        loop {
+            let gone = self.qmp.wait_for_event("DEVICE_DELETED", wait::ANSWER)?;
+            if gone["data"]["device"] == "late-card" {
+                break;
+            }
+        }
+        self.qmp.run("netdev_del", json!({ "id": "late-cable" })).map(drop)
+    }
+
     /// How long it has been switched on.
     #[must_use]
     pub fn running_for(&self) -> Duration {

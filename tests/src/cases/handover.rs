@@ -57,6 +57,9 @@ fn reexec(bench: &Bench) -> Result<()> {
     while descriptors(&mut machine)? > count {
         ensure!(Instant::now() < deadline, "descriptors are left behind: more than {count}");
     }
+    chatty::check_lines(&mut machine, COUNT)?;
+    machine.guest.shell("berth start a0 a1")?;
+    machine.guest.wait_for_state("a1", "running")?;
     // What runs is still PID 1's: its end is seen, and it is started again.
     machine.guest.shell("kill -9 $(berth inspect a1 | grep '\"pid\"' | tr -dc 0-9)")?;
     machine.guest.shell("until berth inspect a1 | grep -q '\"restarts\": 1'; do :; done")?;

@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     Case { name: "links/every-kind-and-every-mode", memory: 256, run: every_kind },
     Case { name: "links/to-a-second-host", memory: 512, run: to_a_second_host },
     Case { name: "links/cards-known-by-driver-and-path", memory: 256, run: by_driver_and_path },
+    Case { name: "links/a-card-comes-and-goes", memory: 256, run: comes_and_goes },
 ];
 
 const NESTED: &str = r#"
@@ -37,7 +38,7 @@ fn link(machine: &mut Machine, name: &str) -> Result<Option<Value>> {
 }
 
 /// Waits until a link is as wanted.
-fn until(machine: &mut Machine, name: &str, wanted: impl Fn(Option<&Value>) -> bool) -> Result<()> {
+pub fn until(machine: &mut Machine, name: &str, wanted: impl Fn(Option<&Value>) -> bool) -> Result<()> {
     let deadline = Instant::now() + wait::ANSWER;
     loop {
         let found = link(machine, name)?;
@@ -48,7 +49,7 @@ fn until(machine: &mut Machine, name: &str, wanted: impl Fn(Option<&Value>) -> b
     }
 }
 
-fn has(link: Option<&Value>, address: &str) -> bool {
+pub fn has(link: Option<&Value>, address: &str) -> bool {
     link.is_some_and(|link| link["addresses"].to_string().contains(address))
 }
 
@@ -260,5 +261,33 @@ fn by_driver_and_path(bench: &Bench) -> Result<()> {
     let cards: Vec<&str> = names.split_whitespace().filter(|name| name.starts_with("eth")).collect();
     ensure!(cards.len() == 1 && !names.contains("nobody0"), "there are {names}");
     ensure!(has(link(&mut machine, cards[0])?.as_ref(), "10.0.2.15"), "{names}");
+    Ok(())
+}
+
+/// The address of a card that is plugged in while the machine runs, and what is said of it.
+const LATE: &str = "52:54:00:aa:00:07";
+const LATE_CARD: &str = r#"
+    [network.links.late]
+    match = { mac = "52:54:00:aa:*" }
+    rename = "late0"
+    addresses = ["fd99::1/64"]
+"#;
+
+fn comes_and_goes(bench: &Bench) -> Result<()> {
+    let files = Files::new().with("berth.toml", LATE_CARD);
+    let mut machine = bench.machine().with_free_slot().user_data(&files)?.start()?;
+    machine.wait_until_settled()?;
+    machine.guest.wait()?;
+    let why = machine.guest.shell("berth why link late")?;
+    ensure!(why.contains("no card") || why.contains("no link"), "nothing is said of what is missing: {why}");
+    // Twice: what was kept of the first must not hold up the second.
+    for _ in 0..2 {
+        machine.attach_card(LATE)?;
+        until(&mut machine, "late0", |link| has(link, "10.0.2.15") && has(link, "fd99::1/64"))?;
+        machine.detach_card()?;
+        until(&mut machine, "late0", |link| link.is_none())?;
+    }
+    let routes = machine.guest.shell("ip route; ip -6 route")?;
+    ensure!(!routes.contains("late0"), "routes have outlived their card: {routes}");
     Ok(())
 }

@@ -63,7 +63,7 @@ fn reverse_order(bench: &Bench) -> Result<()> {
         machine.guest.read_in(name, "/tmp/done")?;
     }
     let mark = machine.console.mark();
-    machine.guest.shutdown("powerdown")?;
+    machine.qmp.press_power_button()?;
     let mut left = vec!["container front exited", "container web exited", "container db exited"];
     while let Some(next) = left.first().copied() {
         let is_end = |line: &str| left.iter().any(|end| line.contains(end));

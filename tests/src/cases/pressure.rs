@@ -52,12 +52,21 @@ fn is_well(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
+/// The shell on the console does what is typed there.
+fn console_answers(machine: &mut Machine) -> Result<()> {
+    let mark = machine.console.mark();
+    // What is typed is echoed; the sum is not in it.
+    machine.console.type_text("echo sum $((40 + 2))\r")?;
+    machine.console.wait_for(mark, wait::ANSWER, "sum 42").map(drop)
+}
+
 /// Asks again and again until the hog has ended, and looks that everything else is well each time.
 fn until_it_ends(machine: &mut Machine) -> Result<Value> {
     // What eats memory bit by bit takes emulated processors minutes, beside those questions.
     let deadline = Instant::now() + 3 * wait::BOOT;
     loop {
         is_well(machine)?;
+        console_answers(machine)?;
         let hog = machine.guest.container("hog")?;
         if hog["state"] == "failed" {
             return Ok(hog);

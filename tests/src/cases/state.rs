@@ -17,6 +17,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "state/survives-a-reboot", memory: 256, run: survives_a_reboot },
     Case { name: "state/survives-a-reset", memory: 256, run: survives_a_reset },
+    Case { name: "state/logs-of-before-a-reset", memory: 256, run: logs_of_before },
     Case { name: "state/stopped-by-hand", memory: 256, run: stopped_by_hand },
     Case { name: "state/grows-into-a-larger-disk", memory: 256, run: grows },
     Case { name: "state/no-partition", memory: 256, run: no_partition },
@@ -85,6 +86,37 @@ fn survives_a_reset(bench: &Bench) -> Result<()> {
         machine.guest.wait()?;
         machine.guest.shell(&format!("until [ $(wc -l < {STARTS}) = {boot} ]; do usleep 100000; done; sync"))?;
     }
+    Ok(())
+}
+
+/// What a container has said until a second before a reset is there after it, without a gap.
+fn logs_of_before(bench: &Bench) -> Result<()> {
+    let script = "i=0; while true; do echo line $i; i=$((i+1)); usleep 100000; done";
+    let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
+    let files =
+        Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.wait()?;
+    let last = |machine: &mut Machine| -> Result<usize> {
+        let line = machine.guest.shell("until berth logs --tail 1 a | grep line; do :; done")?;
+        line.trim().trim_start_matches("line ").parse().with_context(|| format!("a number in {line:?}"))
+    };
+    let seen = last(&mut machine)?;
+    // Lines of more than a second on.
+    while last(&mut machine)? < seen + 15 {}
+    let mark = machine.console.mark();
+    machine.qmp.reset()?;
+    machine.wait_until_settled_after(mark)?;
+    machine.guest.wait()?;
+    // Those of the next run begin with 0 again.
+    let kept = machine.guest.shell("until [ $(berth logs a | grep -c '^line 0$') = 2 ]; do :; done; berth logs a")?;
+    let kept: Vec<&str> = kept.lines().collect();
+    let expected: Vec<String> = (0..=seen).map(|number| format!("line {number}")).collect();
+    ensure!(
+        kept.len() > seen && kept[..=seen] == expected,
+        "line {seen} was seen before the reset, and these are left: {kept:?}"
+    );
     Ok(())
 }
 

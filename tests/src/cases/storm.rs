@@ -7,11 +7,13 @@ use crate::bench::Bench;
 use crate::chatty;
 use crate::machine::Machine;
 use crate::runner::Case;
+use crate::wait;
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
     Case { name: "storm/killed-services", memory: 512, run: killed },
     Case { name: "storm/frozen-services", memory: 512, run: frozen },
+    Case { name: "storm/stopped-services", memory: 512, run: stopped },
 ];
 
 /// How many containers print numbered lines.
@@ -62,6 +64,24 @@ fn frozen(bench: &Bench) -> Result<()> {
             machine.guest.shell("for i in 1 2 3 4 5; do berth ps --all >/dev/null || exit 1; sleep 1; done")?;
         }
         machine.guest.shell(&format!("echo 0 > {file}"))?;
+    }
+    let after = chatty::processes(&mut machine)?;
+    ensure!(before == after, "before:\n{before}\nafter:\n{after}");
+    chatty::check_lines(&mut machine, COUNT)
+}
+
+/// SIGSTOP, which PID 1 takes back, again and again.
+fn stopped(bench: &Bench) -> Result<()> {
+    let mut machine = chatty::start(bench.machine(), bench, COUNT)?;
+    let before = chatty::processes(&mut machine)?;
+    for _ in 0..5 {
+        for name in SERVICES {
+            let pid = machine.guest.container(name)?["pid"].clone();
+            let mark = machine.console.mark();
+            machine.guest.shell(&format!("kill -STOP {pid}"))?;
+            let told = format!("container {name} was stopped by SIGSTOP: it goes on");
+            machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains(&told))?;
+        }
     }
     let after = chatty::processes(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");
