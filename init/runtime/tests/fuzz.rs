@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
 /// Seconds for each target, unless `BERTH_FUZZ_SECONDS` says otherwise.
-const SECONDS: &str = "5";
+const SECONDS: &str = "3";
 
 /// Counters of branches and of what is compared, where libFuzzer looks for them.
 const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -57,6 +57,8 @@ fn build() -> Result<PathBuf, String> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["build", "--quiet", "--locked", "--target", &triple, "--target-dir", machine]);
     command.current_dir(folder()).env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_BUILD_TARGET");
+    // Lines are enough for a trace.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     finish(&mut command)?;
     Ok(Path::new(machine).join(triple).join("debug"))
 }
