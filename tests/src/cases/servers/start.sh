@@ -1,3 +1,4 @@
+#!/bin/sh
 # The servers of a network: names and DHCP by dnsmasq, DHCPv6 by kea.
 set -e
 PATH=/bin:/usr/bin
