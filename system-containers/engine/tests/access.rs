@@ -4,23 +4,8 @@ mod support;
 
 use std::collections::HashMap;
 
-use support::client::{Client, image};
-use support::registry::{Act, Asked, Registry};
-
-/// Pulls an image from a registry with this script; it must be refused for this reason.
-fn refused(script: impl FnMut(&Asked) -> Act + Send + 'static, reason: &str) {
-    let registry = Registry::start(script);
-    registry.push("demo", "1", &image());
-    let Some(client) = Client::new(&[&registry]) else { return };
-    let name = format!("{}/demo:1", registry.name());
-    let error = client.pull(&name).unwrap_err();
-    assert!(error.contains(reason), "{error}");
-    client.has_no_image(&name);
-}
-
-fn json(status: u16, headers: &str, body: &str) -> Act {
-    Act::Say(status, headers.to_owned(), body.as_bytes().to_vec())
-}
+use support::client::{Client, image, refused};
+use support::registry::{Act, Asked, Registry, json};
 
 #[test]
 fn redirections_are_followed_within_reason_and_without_credentials() {

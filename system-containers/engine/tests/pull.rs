@@ -10,8 +10,8 @@ use berth_engine::digest::Digest;
 use berth_engine::pull::Pulling;
 use berth_engine::pull::progress::Progress;
 use berth_engine::registry::Shared;
-use support::client::{Client, PATIENCE, image, layer};
-use support::registry::{Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, docker_list};
+use support::client::{Client, PATIENCE, image, layer, refused};
+use support::registry::{Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, docker_list, json};
 use support::{Image, Method, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
@@ -24,21 +24,6 @@ fn arrives(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Option<Vec<Ask
     assert_eq!((pulled.layers, pulled.from.as_str()), (4, registry.name().as_str()));
     client.holds(&name, &image());
     Some(registry.log())
-}
-
-/// The same; it must be refused for this reason.
-fn refused(script: impl FnMut(&Asked) -> Act + Send + 'static, reason: &str) {
-    let registry = Registry::start(script);
-    registry.push("demo", "1", &image());
-    let Some(client) = Client::new(&[&registry]) else { return };
-    let name = format!("{}/demo:1", registry.name());
-    let error = client.pull(&name).unwrap_err();
-    assert!(error.contains(reason), "{error}");
-    client.has_no_image(&name);
-}
-
-fn json(status: u16, headers: &str, body: &str) -> Act {
-    Act::Say(status, headers.to_owned(), body.as_bytes().to_vec())
 }
 
 #[test]

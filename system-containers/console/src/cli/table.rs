@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
+use rustix::termios::{Winsize, tcgetwinsize};
+
 /// Between columns.
 const GAP: usize = 2;
 
@@ -11,25 +13,24 @@ const NARROWEST: usize = 8;
 
 /// How wide the output may be in characters; `None` where it goes to a file or a program.
 pub fn terminal_width() -> Option<usize> {
-    let output = std::io::stdout();
-    if !output.is_terminal() {
-        return None;
-    }
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     // A serial console says 0 columns: it does not know.
-    let asked = || rustix::termios::tcgetwinsize(&output).ok().map(|size| usize::from(size.ws_col));
-    columns.or_else(asked).filter(|columns| *columns > 0).or(Some(80))
+    size("COLUMNS", |size| size.ws_col)?.or(Some(80))
 }
 
 /// How many lines the output may have; `None` where it is no terminal, or one that does not know.
 pub fn terminal_height() -> Option<usize> {
+    size("LINES", |size| size.ws_row)?
+}
+
+/// What the environment says or else the terminal, if they know; `None` where the output is no terminal.
+fn size(variable: &str, of: impl Fn(Winsize) -> u16) -> Option<Option<usize>> {
     let output = std::io::stdout();
     if !output.is_terminal() {
         return None;
     }
-    let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
-    let asked = || rustix::termios::tcgetwinsize(&output).ok().map(|size| usize::from(size.ws_row));
-    lines.or_else(asked).filter(|lines| *lines > 0)
+    let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+    let asked = || tcgetwinsize(&output).ok().map(|size| usize::from(of(size)));
+    Some(given.or_else(asked).filter(|count| *count > 0))
 }
 
 /// Rows under a heading. The last column is not padded.

@@ -19,7 +19,7 @@ use berth_engine::registry::credentials::Credentials;
 use berth_engine::registry::{self, Patience, Settings, Shared, endpoint};
 use berth_engine::store::Store;
 
-use super::registry::Registry;
+use super::registry::{Act, Asked, Registry};
 use super::{Image, Machine, Method, Tar, oci_archive};
 
 /// Long enough for a loaded machine, short enough to wait for.
@@ -41,6 +41,17 @@ pub fn layer(name: &str) -> Vec<u8> {
         noise.extend_from_slice(Digest::of(format!("{name} {number}").as_bytes()).hex().as_bytes());
     }
     Tar::default().file(name, &noise).finish()
+}
+
+/// Pulls an image from a registry with this script; it must be refused for this reason.
+pub fn refused(script: impl FnMut(&Asked) -> Act + Send + 'static, reason: &str) {
+    let registry = Registry::start(script);
+    registry.push("demo", "1", &image());
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    let error = client.pull(&name).unwrap_err();
+    assert!(error.contains(reason), "{error}");
+    client.has_no_image(&name);
 }
 
 /// An image of four layers, compressed in every way.

@@ -56,6 +56,11 @@ pub enum Act {
     HangUp,
 }
 
+/// Says this as a registry's answer.
+pub fn json(status: u16, headers: &str, body: &str) -> Act {
+    Act::Say(status, headers.to_owned(), body.as_bytes().to_vec())
+}
+
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
 struct State {
