@@ -2,8 +2,8 @@
 //! would come to the container, and it would hear nothing any more.
 //!
 //! The kernel is asked once for the listeners of a protocol (sock_diag(7)), however many ports are wanted, and for those of a
-//! single port only, so that it costs the same whatever else there is. Must not take for a listener who only waits for an answer: over UDP a port of those that the kernel gives away itself counts
-//! only where it is a tunnel's.
+//! single port only, so that it costs the same whatever else there is. Who only waits for an answer must not be taken for a
+//! listener: over UDP, a port of those that the kernel gives away itself counts only where it is a tunnel's.
 
 use std::collections::BTreeSet;
 use std::io;
