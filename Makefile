@@ -8,7 +8,7 @@ tests = cargo run --quiet --profile fast --package berth-tests
 # Debian keeps sfdisk, mkfs and their like out of an ordinary user's PATH, though they may all run them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: deps kernel image run test check bench clean
+.PHONY: deps kernel image run test unit-tests check bench clean
 .DEFAULT_GOAL := image
 
 deps:
@@ -23,8 +23,13 @@ image: deps
 run: deps
 	@$(image_build) run
 
-test: image
+# Linking the image keeps one processor busy, so the unit tests are built beside it.
+test: deps
+	@$(MAKE) --no-print-directory --jobs=2 image unit-tests
 	@$(tests) --bin berth-tests -- --units
+
+unit-tests: deps
+	@cargo test --quiet --workspace --features berth-runtime/cli --no-run
 
 check: deps
 	@image-build/check.sh

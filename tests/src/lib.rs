@@ -21,6 +21,7 @@ pub mod registry;
 pub mod runner;
 pub mod services;
 pub mod skips;
+pub mod steps;
 mod sys;
 pub mod units;
 pub mod wait;

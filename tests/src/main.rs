@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use berth_image_build::workspace::Workspace;
 use berth_tests::artifacts::{self, Artifacts, repository};
 use berth_tests::cases;
@@ -18,7 +18,7 @@ struct CommandLine {
     /// List the cases and run none
     #[arg(long)]
     list: bool,
-    /// Run the workspace's unit tests first, and add them to the sum
+    /// Run the workspace's unit tests beside them, and add them to the sum
     #[arg(long)]
     units: bool,
     /// How many cases run at once; one a processor if absent
@@ -47,19 +47,26 @@ fn run(command_line: &CommandLine) -> Result<Tally> {
         return Ok(Tally::default());
     }
     ensure!(!chosen.is_empty(), "no case has such a name: see --list");
-    let mut tally = Tally::default();
-    if command_line.units {
-        tally += units::run()?;
-    }
     std::env::set_current_dir(repository()).context("go to the repository")?;
     let workspace = Workspace::find()?;
     let artifacts = Artifacts::find(&workspace)?;
     let accelerator = artifacts::accelerator(&workspace)?;
     let capacity = Capacity::of_this_host(command_line.jobs);
     println!("{} cases, {} at a time, {accelerator}", chosen.len(), capacity.jobs.min(chosen.len()));
-    for _ in 0..command_line.repeat {
-        tally += runner::run(&chosen, &artifacts, accelerator, capacity, &|text| print!("{text}"))?;
-    }
+    // Each text as a whole, whoever has others to show.
+    let print = |text: &str| print!("{text}");
+    let tally = std::thread::scope(|scope| {
+        // They wait for the kernel and for peers for much of their time.
+        let units = command_line.units.then(|| scope.spawn(|| units::run(&print)));
+        let mut tally = Tally::default();
+        for _ in 0..command_line.repeat {
+            tally += runner::run(&chosen, &artifacts, accelerator, capacity, &print)?;
+        }
+        if let Some(units) = units {
+            tally += units.join().map_err(|_| anyhow!("the thread of the unit tests ended"))??;
+        }
+        anyhow::Ok(tally)
+    })?;
     println!("{tally}");
     Ok(tally)
 }

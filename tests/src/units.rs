@@ -1,4 +1,4 @@
-//! The unit tests of the workspace as the first step of a whole run, and their sum.
+//! The unit tests of the workspace beside the cases of a whole run, and their sum.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,37 +9,51 @@ use crate::artifacts::repository;
 use crate::runner::Tally;
 use crate::skips::Skips;
 
-/// Runs `cargo test` over the workspace, shows what it says, and counts.
+/// Runs `cargo test` over the workspace, hands `print` what each of its programs says when that has ended, and counts.
 ///
 /// # Errors
 /// If cargo cannot be started, or no temporary file be made.
-pub fn run() -> Result<Tally> {
+pub fn run(print: &(dyn Fn(&str) + Sync)) -> Result<Tally> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The feature builds the command line that tests of the runtime run.
+    // As the Makefile has them built. The feature builds the command line that tests of the runtime run.
     cargo.args(["test", "--workspace", "--no-fail-fast", "--features", "berth-runtime/cli"]).current_dir(repository());
     let skips = Skips::of(&mut cargo)?;
-    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
-    let output = child.stdout.take().context("cargo's output")?;
+    // One pipe, so that the name of a program stays before what it says.
+    let (output, both) = std::io::pipe().context("make a pipe")?;
+    cargo.stdin(Stdio::null()).stdout(both.try_clone().context("share the pipe")?).stderr(both);
+    let mut child = cargo.spawn().context("start cargo")?;
+    // It has the pipe's other end as well.
+    drop(cargo);
     let mut tally = Tally::default();
+    let mut block = String::new();
     for line in BufReader::new(output).lines() {
         let line = line.context("read cargo's output")?;
-        println!("{line}");
+        if NAMES.iter().any(|name| line.trim_start().starts_with(name)) {
+            print(&std::mem::take(&mut block));
+        }
+        block += &line;
+        block.push('\n');
         if let Some(counted) = counts(&line) {
             tally += counted;
+            print(&std::mem::take(&mut block));
         }
     }
+    print(&block);
     let status = child.wait().context("wait for cargo")?;
     if !status.success() && tally.failed == 0 {
         // What does not compile, or ends before it has counted, is a failure as well.
         tally.failed = 1;
     }
     for skipped in skips.read()? {
-        println!("skipped  {skipped}");
+        print(&format!("skipped  {skipped}\n"));
         tally.passed = tally.passed.saturating_sub(1);
         tally.skipped += 1;
     }
     Ok(tally)
 }
+
+/// What cargo's lines begin with that name a program.
+const NAMES: [&str; 2] = ["Running ", "Doc-tests "];
 
 /// What a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out` says.
 fn counts(line: &str) -> Option<Tally> {

@@ -3,26 +3,36 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use berth_engine::digest::Digest;
+use berth_engine::store::chain_ids;
+use berth_tests::steps;
 use support::client::image;
 use support::registry::Registry;
 use support::{Machine, oci_archive, program, skip};
 
 /// How often a pull is killed, and an import, which is an unpack without a network.
 const KILLS: u32 = 200;
-/// After how many kills is measured again how long the work takes: others may have left the machine.
-const MEASURED: u32 = 50;
+/// The steps that either has for certain.
+const STEPS: u32 = 50;
 /// The layers of the image.
 const LAYERS: usize = 4;
 
 /// Who has it starts a program or has a store open: a child has its parent's descriptors until it executes, and so
 /// would hold the lock of a store that another test is just closing.
 static FORKING: Mutex<()> = Mutex::new(());
+
+/// The layers of the image: the archives and the chain IDs.
+static EXPECTED: LazyLock<Vec<(Vec<u8>, Digest)>> = LazyLock::new(|| {
+    let tars: Vec<Vec<u8>> = image().layers.into_iter().map(|(_, tar)| tar).collect();
+    let diff_ids: Vec<_> = tars.iter().map(|tar| Digest::of(tar)).collect();
+    tars.into_iter().zip(chain_ids(&diff_ids)).collect()
+});
 
 fn alone() -> MutexGuard<'static, ()> {
     FORKING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,9 +42,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn look(machine: &Machine, name: &str) -> bool {
     let _alone = alone();
     let store = machine.store();
-    let tars: Vec<Vec<u8>> = image().layers.into_iter().map(|(_, tar)| tar).collect();
-    let diff_ids: Vec<_> = tars.iter().map(|tar| berth_engine::digest::Digest::of(tar)).collect();
-    for (tar, id) in tars.iter().zip(berth_engine::store::chain_ids(&diff_ids)) {
+    for &(ref tar, id) in EXPECTED.iter() {
         let name = std::str::from_utf8(&tar[..1]).unwrap();
         if store.has_layer(id) {
             let content = support::content(&store, id, name);
@@ -67,41 +75,33 @@ fn traces(machine: &Machine) -> (usize, bool) {
     (layers, drafts + layers > 0)
 }
 
-/// How long the work takes now, in the middle of three times. It is done at the end.
-fn duration(machine: &Machine, name: &str, spawn: impl Fn() -> Child) -> Duration {
-    let mut times = [(); 3].map(|()| {
-        std::fs::remove_dir_all(machine.path("images")).unwrap();
-        let began = Instant::now();
-        assert!(spawn().wait().unwrap().success());
-        let time = began.elapsed();
-        assert!(look(machine, name));
-        time
-    });
-    times.sort();
-    times[1]
+/// Has a program begin its work when it is followed, and ends it at a step (see [`steps`]); with the steps that it came to.
+fn end_at(program: &PathBuf, arguments: &[String], step: u32) -> (ExitStatus, u32) {
+    // A program that is executed by a shell that has waited does not get ahead of who follows it.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"read go && exec "$@""#, "sh"]).arg(program).args(arguments);
+    let mut engine = start(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let followed = steps::end_at(engine.id(), step);
+    engine.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let reached = followed.join().unwrap();
+    (engine.wait().unwrap(), reached)
 }
 
 /// Kills the program with these arguments again and again, at points that are spread over its work.
 fn kill(machine: &Machine, program: &PathBuf, arguments: &[String], name: &str) {
-    let spawn = || start(Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()));
-    let (mut whole, mut caught, mut seen) = (Duration::ZERO, 0, [0_u32; LAYERS + 1]);
+    let begin_anew = || std::fs::remove_dir_all(machine.path("images")).unwrap();
+    let (status, whole) = end_at(program, arguments, u32::MAX);
+    assert!(status.success() && look(machine, name) && whole >= STEPS, "{status}, {whole} steps");
+    let (mut caught, mut seen) = (0, [0_u32; LAYERS + 1]);
     // Numbers of a fixed sequence (Knuth's multiplier), so that every run kills at the same parts of the work.
     let mut random = 1_u64;
-    for number in 0..KILLS {
-        let is_there = look(machine, name);
-        if number % MEASURED == 0 {
-            whole = duration(machine, name, spawn);
-        }
-        if is_there || number % MEASURED == 0 {
-            std::fs::remove_dir_all(machine.path("images")).unwrap();
+    for _ in 0..KILLS {
+        if look(machine, name) {
+            begin_anew();
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let part = u32::try_from(random >> 33).unwrap();
-        let mut engine = spawn();
-        // Not a wait for something: where this ends is where the engine dies.
-        std::thread::sleep(whole.mul_f64(f64::from(part) / f64::from(1_u32 << 31)));
-        engine.kill().unwrap();
-        let status = engine.wait().unwrap();
+        let step = u32::try_from((random >> 33) % u64::from(whole)).unwrap() + 1;
+        let (status, _) = end_at(program, arguments, step);
         let (layers, has_begun) = traces(machine);
         seen[layers] += 1;
         caught += u32::from(status.signal().is_some() && has_begun);
@@ -110,7 +110,7 @@ fn kill(machine: &Machine, program: &PathBuf, arguments: &[String], name: &str) 
     assert!(caught >= KILLS / 2, "{caught} of {KILLS} were caught in mid-work, with {seen:?} layers");
     let some: u32 = seen[1..LAYERS].iter().sum();
     assert!(seen[0] > 0 && some > 0 && seen[LAYERS] > 0, "{caught} were caught, with {seen:?} layers");
-    assert!(spawn().wait().unwrap().success() && look(machine, name));
+    assert!(end_at(program, arguments, u32::MAX).0.success() && look(machine, name));
 }
 
 #[test]

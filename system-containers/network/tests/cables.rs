@@ -1,9 +1,8 @@
 //! What becomes of addresses when a cable is taken out and another one put in.
 
-mod support;
-
-use support::lan::Lan;
-use support::{Machine, Namespace, Running, eventually, possible};
+use crate::support;
+use crate::support::lan::Lan;
+use crate::support::{Machine, Namespace, Running, eventually, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 

@@ -1,13 +1,13 @@
 //! The network of user containers, against the kernel: `ip` and `nft` read back what was made, and connections come
 //! from outside, from the host and from the container itself.
 
-mod support;
-
 use std::time::Duration;
 
 use berth_control::message::Notice;
-use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Machine, Namespace, eventually, on, possible, wanted};
+
+use crate::support;
+use crate::support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use crate::support::{Machine, Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 

@@ -1,12 +1,12 @@
 //! Networks whose containers are kept apart, and networks on a link of the machine.
 
-mod support;
-
 use std::net::{TcpListener, UdpSocket};
 
 use berth_control::message::{Notice, Request};
-use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Namespace, eventually, name_server, on, possible, try_run, wanted};
+
+use crate::support;
+use crate::support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use crate::support::{Namespace, eventually, name_server, on, possible, try_run, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 

@@ -1,9 +1,7 @@
 //! What of the machine itself can be reached: nothing but what the configuration opens.
 
-mod support;
-
-use support::site::{HOST, Site, ask, container, is_shut, serve};
-use support::{Machine, Namespace, eventually, possible};
+use crate::support::site::{HOST, Site, ask, container, is_shut, serve};
+use crate::support::{Machine, Namespace, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "ping"];
 

@@ -1,15 +1,15 @@
 //! What the kernel knows of connections when their container goes, falls ill or comes: over UDP, which has no end, the next
 //! packet of a flow must find the way that is right then.
 
-mod support;
-
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use berth_control::message::{Notice, Port};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use support::site::{HOST, OUTSIDE, Site, ask, container, port, serve};
-use support::{Namespace, Running, eventually, possible, wanted};
+
+use crate::support;
+use crate::support::site::{HOST, OUTSIDE, Site, ask, container, port, serve};
+use crate::support::{Namespace, Running, eventually, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 

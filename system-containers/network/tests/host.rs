@@ -1,14 +1,13 @@
 //! The links of the host, against real servers in network namespaces.
 
-mod support;
-
 use std::fs;
 use std::time::Instant;
 
 use berth_control::message::{Notice, Request};
-use support::lan::Lan;
-use support::router::Router;
-use support::{Machine, Namespace, eventually, networking, possible};
+
+use crate::support::lan::Lan;
+use crate::support::router::Router;
+use crate::support::{Machine, Namespace, eventually, networking, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 

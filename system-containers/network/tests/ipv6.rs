@@ -1,11 +1,9 @@
 //! DHCPv6 and router advertisements, from kea and radvd.
 
-mod support;
-
 use std::fs;
 
-use support::router::Router;
-use support::{Machine, Program, chrony, eventually, possible};
+use crate::support::router::Router;
+use crate::support::{Machine, Program, chrony, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
 

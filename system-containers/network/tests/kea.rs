@@ -1,10 +1,9 @@
 //! DHCPv4 from a server of another kind than dnsmasq: offers, options, a renewal, an address that the server has no more,
 //! and a refusal.
 
-mod support;
-
 use berth_control::message::Request;
-use support::{Machine, Namespace, eventually, kea, possible};
+
+use crate::support::{Machine, Namespace, eventually, kea, possible};
 
 const TOOLS: &[&str] = &["ip", "kea-dhcp4"];
 

@@ -1,12 +1,12 @@
 //! The service is killed before each step of attaching a container, of detaching it and of its own start. What the next one
 //! makes of it is compared with what a service has made that nobody disturbed: nothing may be missing, or left over.
 
-mod support;
-
 use berth_control::message::{Attachment, Notice, Request};
-use support::seen::{self, Seen};
-use support::site::{container, port, ruled};
-use support::{Machine, Namespace, Running, eventually, on, possible, steps, wanted};
+use berth_tests::steps;
+
+use crate::support::seen::{self, Seen};
+use crate::support::site::{container, port, ruled};
+use crate::support::{Machine, Namespace, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig"];
 const NETWORKS: &str = "[networks.front]\nsubnets = ['10.88.0.0/24', 'fd00:88::/64']\n\
@@ -15,6 +15,8 @@ const RESOLVER: &str = "10.88.0.1";
 const QUESTIONS: &str = "base A base AAAA web-1 A web-1 AAAA web A web AAAA tasks.web A";
 /// No step is searched for beyond it.
 const MOST_STEPS: u32 = 300;
+/// How many machines share the steps, each of which waits for the kernel for most of its time.
+const STAGES: u32 = 4;
 
 /// A container that is always there, and one that comes and goes.
 struct Stage {
@@ -125,10 +127,10 @@ impl Stage {
         service
     }
 
-    /// Kills a service before each step of what it is asked to do, until it has done all of it.
-    fn at_every_step(&self, task: &Task, then: Then) {
+    /// Kills a service before some of the steps of what it is asked to do, until it has done all of it.
+    fn at_steps(&self, steps: impl Iterator<Item = u32>, task: &Task, then: Then) {
         let mut service = self.recover("at the beginning", Then::Gone);
-        for step in 1..MOST_STEPS {
+        for step in steps {
             service = (task.prepare)(self, service);
             let killed = steps::end_at(service.program.child.id(), step);
             let done = (task.ask)(self, &mut service).is_some();
@@ -227,6 +229,11 @@ fn a_start_may_end_at_any_moment_and_containers_run_on() {
 
 fn at_every_step(task: &Task, then: Then) {
     if possible(TOOLS) {
-        Stage::new().at_every_step(task, then);
+        std::thread::scope(|scope| {
+            for first in 1..=STAGES {
+                let steps = (first..MOST_STEPS).step_by(STAGES as usize);
+                scope.spawn(move || Stage::new().at_steps(steps, task, then));
+            }
+        });
     }
 }

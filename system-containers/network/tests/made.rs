@@ -1,10 +1,8 @@
 //! Links that the configuration makes, read back with `ip` and tried against another host with bonding and VLANs.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::{Machine, Namespace, Running, eventually, possible, skip};
+use crate::support::{self, Machine, Namespace, Running, eventually, possible, skip};
 
 /// Whether this kernel has these kinds of links; says so if not.
 fn has(kinds: &[&str]) -> bool {

@@ -1,13 +1,12 @@
 //! Five hundred containers on one network: each is found by its name and reached, and none by another's address.
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use berth_control::message::Notice;
 use serde_json::Value;
-use support::site::{HOST, Site, ask, container, port, serve};
-use support::{Namespace, eventually, possible};
+
+use crate::support::site::{HOST, Site, ask, container, port, serve};
+use crate::support::{Namespace, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "dig"];
 const COUNT: u16 = 500;

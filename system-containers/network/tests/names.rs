@@ -1,14 +1,13 @@
 //! The resolver of containers, asked by `dig`, with dnsmasq as the host's server.
 
-mod support;
-
 use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_control::message::Notice;
-use support::site::{Site, container, port};
-use support::{Namespace, Running, eventually, name_server, on, possible, wanted};
+
+use crate::support::site::{Site, container, port};
+use crate::support::{Namespace, Running, eventually, name_server, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig", "dnsmasq"];
 const NETWORKS: &str = "[network]\ndns = ['192.0.2.1']\ndns_search = ['example.test']\n\

@@ -1,15 +1,15 @@
 //! Published ports of replicas, of containers on user-defined networks, of ranges and of SCTP.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use berth_control::message::{Notice, Port};
-use support::lan::Lan;
-use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
-use support::{Machine, Namespace, Program, Running, eventually, on, possible, sctp, wanted};
+
+use crate::support;
+use crate::support::lan::Lan;
+use crate::support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use crate::support::{Machine, Namespace, Program, Running, eventually, on, possible, sctp, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 

@@ -1,12 +1,10 @@
 //! A bridge of containers is quiet: what a container's kernel tells all others that nobody there listens to does not
 //! reach them, and everything else does.
 
-mod support;
-
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 
-use support::site::{Site, container};
-use support::{Namespace, PATIENCE, possible};
+use crate::support::site::{Site, container};
+use crate::support::{Namespace, PATIENCE, possible};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);

@@ -1,17 +1,13 @@
 //! Published ranges of ports: thousands, as voice over IP wants them.
 
-mod support;
-
 use std::net::UdpSocket;
-use std::time::{Duration, Instant};
 
 use berth_control::message::{Notice, Port};
-use support::site::{HOST, Site, ask, container, is_silent, range, serve};
-use support::{Namespace, Running, eventually, possible, wanted};
+
+use crate::support::site::{HOST, Site, ask, container, is_silent, range, serve};
+use crate::support::{Namespace, Running, eventually, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
-/// What ten thousand ports one by one do not come below on any machine, and a range does on a slow one.
-const QUICK: Duration = Duration::from_secs(2);
 
 /// Ten thousand and one.
 fn voice() -> Port {
@@ -36,9 +32,7 @@ fn ten_thousand_ports_lead_to_a_container_from_everywhere() {
     let site = Site::new();
     let mut service = site.start();
     let (sip, host) = (container(), &site.machine.namespace);
-    let begun = Instant::now();
     attach(&mut service, "sip", &sip, &[voice()]);
-    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
     let ports = [10_000, 15_001, 20_000];
     let _servers = ports.map(|port| serve(&sip, "UDP", port, &format!("sip at {port}")));
     for port in ports {
@@ -87,10 +81,8 @@ fn a_port_within_a_range_is_refused_to_others_and_so_is_one_that_the_machine_has
     let mut service = site.start();
     let host = &site.machine.namespace;
     let own = host.within(|| UdpSocket::bind("0.0.0.0:12345").unwrap());
-    let begun = Instant::now();
     let reason = service.attach("sip", &container(), &[voice()]).unwrap_err();
     assert!(reason.contains("port 12345/udp of the machine is in use by a program"), "{reason}");
-    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
     drop(own);
     let sip = container();
     service.attach("sip", &sip, &[voice()]).unwrap();
@@ -106,12 +98,10 @@ fn replicas_share_ten_thousand_ports() {
     let site = Site::new();
     let mut service = site.start();
     let namespaces = [container(), container()];
-    let begun = Instant::now();
     let addresses: Vec<String> = (0..)
         .zip(&namespaces)
         .map(|(number, namespace)| attach(&mut service, &format!("sip-{number}"), namespace, &[voice()]).remove(0))
         .collect();
-    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
     let _servers: Vec<_> =
         namespaces.iter().zip(["one", "two"]).map(|(namespace, name)| serve(namespace, "UDP", 14_000, name)).collect();
     let answers = || {

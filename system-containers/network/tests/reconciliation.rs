@@ -1,14 +1,13 @@
 //! The service is killed while containers come and go: what the kernel has afterwards, read back as JSON from `ip` and
 //! `nft`, is what is declared, no more and no less.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_control::message::{Attachment, Notice, Request};
 use serde_json::Value;
-use support::site::{Site, container, port};
-use support::{Namespace, Running, eventually, on, possible, wanted};
+
+use crate::support::site::{Site, container, port};
+use crate::support::{Namespace, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "dig"];
 const NETWORKS: &str = "[networks.front]\n[networks.back]\ninternal = true\n";

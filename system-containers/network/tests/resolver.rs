@@ -1,11 +1,9 @@
 //! The machine's own resolver, asked by `dig`, with dnsmasq as the servers that it asks.
 
-mod support;
-
 use std::fs;
 use std::net::UdpSocket;
 
-use support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
+use crate::support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "dig", "dnsmasq"];
 

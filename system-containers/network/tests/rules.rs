@@ -1,12 +1,11 @@
 //! `allow` and `deny` of containers and networks, and limits of what they send and receive.
 
-mod support;
-
 use std::net::{SocketAddrV6, UdpSocket};
 
 use berth_control::message::{Attachment, Notice};
-use support::site::{HOST, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
-use support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
+
+use crate::support::site::{HOST, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
+use crate::support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
 

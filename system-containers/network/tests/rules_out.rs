@@ -1,12 +1,13 @@
 //! `allow_out` and `deny_out` of containers and networks: where to they may connect.
 
-mod support;
-
 use std::net::UdpSocket;
 
 use berth_control::message::Attachment;
-use support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
-use support::{Namespace, eventually, on, possible, wanted};
+
+use crate::support::site::{
+    HOST, OUTSIDE, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve,
+};
+use crate::support::{Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "dig"];
 /// The machine's own addresses on `front`.

@@ -1,12 +1,11 @@
 //! The address of a service: connections to it are shared out in the kernel among the replicas that do their work.
 
-mod support;
-
 use std::collections::BTreeMap;
 
 use berth_control::message::{Attachment, Notice};
-use support::site::{Site, ask, container, is_shut, serve};
-use support::{Namespace, Program, Running, eventually, on, possible, wanted};
+
+use crate::support::site::{Site, ask, container, is_shut, serve};
+use crate::support::{Namespace, Program, Running, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "dig"];
 const NETWORKS: &str = "[networks.front]\nsubnets = ['10.88.0.0/24', 'fd00:88::/64']\n\

@@ -1,10 +1,9 @@
 //! What a link was given goes with who gave it.
 
-mod support;
-
-use support::lan::Lan;
-use support::router::Router;
-use support::{Machine, eventually, possible};
+use crate::support;
+use crate::support::lan::Lan;
+use crate::support::router::Router;
+use crate::support::{Machine, eventually, possible};
 
 const RANGE: &str = "10.77.0.50,10.77.0.99,1h";
 const MTU: &str = "--dhcp-option=option:mtu,1400";

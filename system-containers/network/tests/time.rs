@@ -1,13 +1,11 @@
 //! The clock: chrony as a server that DHCP names, and one that the configuration names. What is sent to PID 1 counts here; no
 //! test sets a clock.
 
-mod support;
-
 use std::net::UdpSocket;
 
-use support::lan::Lan;
-use support::site::{OUTSIDE, Site};
-use support::{Machine, chrony, possible};
+use crate::support::lan::Lan;
+use crate::support::site::{OUTSIDE, Site};
+use crate::support::{Machine, chrony, possible};
 
 #[test]
 fn a_server_that_dhcp_names_is_asked() {

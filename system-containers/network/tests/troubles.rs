@@ -1,8 +1,6 @@
 //! What PID 1 is told of links that are made and lack what the kernel does not tell of.
 
-mod support;
-
-use support::{Machine, Namespace, eventually, possible, skip};
+use crate::support::{self, Machine, Namespace, eventually, possible, skip};
 
 fn can_make(kind: &str) -> bool {
     let namespace = Namespace::new();

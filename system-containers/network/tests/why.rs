@@ -1,10 +1,9 @@
 //! What PID 1 is told that links lack, for `berth why link`.
 
-mod support;
-
 use berth_control::message::{Link, Request};
-use support::router::Router;
-use support::{Machine, Namespace, Running, possible};
+
+use crate::support::router::Router;
+use crate::support::{Machine, Namespace, Running, possible};
 
 #[test]
 fn an_entry_that_fits_no_card_says_so_and_names_the_cards_and_a_card_without_an_entry_does() {

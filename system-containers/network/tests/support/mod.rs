@@ -10,7 +10,6 @@ pub mod router;
 pub mod sctp;
 pub mod seen;
 pub mod site;
-pub mod steps;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -15,17 +16,31 @@ use nix::unistd::Pid;
 
 /// With a descriptor as their first argument.
 const WRITE: [i64; 4] = [libc::SYS_write, libc::SYS_pwrite64, libc::SYS_sendto, libc::SYS_sendmsg];
+/// A file may be made, by a flag of openat(2) (its third argument).
+const CREATE: u64 = libc::O_CREAT as u64;
 /// Of whole files.
-const REPLACE: [i64; 4] = [libc::SYS_renameat2, libc::SYS_renameat, libc::SYS_unlinkat, libc::SYS_mkdirat];
+const REPLACE: [i64; 6] = [
+    libc::SYS_renameat2,
+    libc::SYS_renameat,
+    libc::SYS_unlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+];
 /// The same on processors that have more than one call for it.
 #[cfg(target_arch = "x86_64")]
-const REPLACE_OLD: [i64; 3] = [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir];
+const REPLACE_OLD: [i64; 5] =
+    [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir, libc::SYS_link, libc::SYS_symlink];
 #[cfg(not(target_arch = "x86_64"))]
 const REPLACE_OLD: [i64; 0] = [];
 
-/// Kills a program before the change with this number, counted from now, from one. The value says, when the program has ended,
-/// whether this is why.
-pub fn end_at(program: u32, step: u32) -> JoinHandle<bool> {
+/// Kills a program before the change with this number, counted from now, from one. The value, when the program has ended, is
+/// the changes that it came to: this number if this is why, fewer if it ended before.
+///
+/// # Panics
+/// If the program cannot be followed, by whoever has no right to or because something else does.
+#[must_use]
+pub fn end_at(program: u32, step: u32) -> JoinHandle<u32> {
     let program = Pid::from_raw(program.try_into().unwrap());
     let (armed, waiting) = channel();
     // Whoever attaches to a program must be the thread that follows it.
@@ -34,7 +49,7 @@ pub fn end_at(program: u32, step: u32) -> JoinHandle<bool> {
     follower
 }
 
-fn follow(program: Pid, step: u32, armed: &Sender<()>) -> bool {
+fn follow(program: Pid, step: u32, armed: &Sender<()>) -> u32 {
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
     for thread in fs::read_dir(format!("/proc/{program}/task")).unwrap().flatten() {
         let thread = Pid::from_raw(thread.file_name().to_str().unwrap().parse().unwrap());
@@ -64,7 +79,7 @@ fn follow(program: Pid, step: u32, armed: &Sender<()>) -> bool {
         if count == step {
             kill(program, Signal::SIGKILL).unwrap();
             while next(program).is_some() {}
-            return true;
+            return count;
         }
         match ptrace::syscall(thread, signal) {
             // Somebody else has killed it.
@@ -72,7 +87,7 @@ fn follow(program: Pid, step: u32, armed: &Sender<()>) -> bool {
             done => done.unwrap(),
         }
     }
-    false
+    count
 }
 
 /// What one of the threads has come to; `None` when the program has ended, which is left for its parent to see.
@@ -90,9 +105,12 @@ fn is_change(program: Pid, thread: Pid) -> bool {
     let text = fs::read_to_string(format!("/proc/{program}/task/{thread}/syscall")).unwrap_or_default();
     let mut words = text.split_whitespace();
     let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(-1);
-    let first = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let mut argument = || u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok();
+    if number == libc::SYS_openat {
+        return argument().and(argument()).and(argument()).is_some_and(|flags| flags & CREATE != 0);
+    }
     if WRITE.contains(&number) {
-        let file = fs::read_link(format!("/proc/{program}/fd/{}", first.unwrap_or_default())).unwrap_or_default();
+        let file = fs::read_link(format!("/proc/{program}/fd/{}", argument().unwrap_or_default())).unwrap_or_default();
         // One thread wakes another.
         return !file.to_string_lossy().starts_with("anon_inode:");
     }
