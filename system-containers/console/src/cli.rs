@@ -14,6 +14,7 @@ mod completion;
 mod config;
 mod containers;
 mod create;
+mod definition;
 mod error;
 mod events;
 mod exec;
