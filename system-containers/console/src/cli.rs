@@ -331,6 +331,8 @@ mod tests {
             ("berth run --dns=1.1.1.1 nginx", "[network]"),
             ("berth create --init nginx", "tini"),
             ("berth ps -s", "berth volume ls"),
+            ("berth exec --privileged web id", "cap_add"),
+            ("berth exec --detach-keys=ctrl-x web sh", "berth attach"),
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
             assert!(advice::on(&error).unwrap().contains(part), "{line}");

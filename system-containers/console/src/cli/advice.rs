@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-const INSTEAD: [(&str, &str); 14] = [
+const INSTEAD: [(&str, &str); 16] = [
     ("--init", "let the image's entrypoint be an init such as tini, if its program leaves processes behind"),
     ("--dns", "containers ask the machine's name servers: `dns` in [network] of the configuration"),
     ("--dns-search", "containers search where the machine does: `dns_search` in [network] of the configuration"),
@@ -18,6 +18,14 @@ const INSTEAD: [(&str, &str); 14] = [
     ("--platform", "name the image of this machine's architecture by its digest"),
     ("--userns", "`security = { user_namespace = \"host\" }` in the configuration"),
     ("--volumes-from", "name the same volumes with -v"),
+    (
+        "--privileged",
+        "give the container `cap_add`, or `berth run --privileged`: what is executed in it may what it may",
+    ),
+    (
+        "--detach-keys",
+        "the program ends with this command's terminal: for one to come back to, `berth run -dit` and `berth attach`",
+    ),
     ("--size", "`berth volume ls` shows how full volumes are, `berth stats` what is written"),
     ("-s", "`berth volume ls` shows how full volumes are, `berth stats` what is written"),
 ];

@@ -83,21 +83,17 @@ fn by_template(
     uptime_ms: u64,
     width: Option<usize>,
 ) -> Result<String, Error> {
-    let line = |container: &Container| {
-        let ours = serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?;
+    let views = |container: &Container| {
         let dockers = serde_json::json!({
             "ID": container.name,
             "Names": container.name,
             "Status": format::condition(container, uptime_ms),
             "Ports": ports(container),
         });
-        template.render(&[&dockers, &ours]).map_err(Error::Refused)
+        Ok([dockers, serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?])
     };
-    let lines = containers.iter().map(line).collect::<Result<Vec<String>, Error>>()?;
-    let Some(heading) = &template.heading else { return Ok(lines.iter().map(|line| format!("{line}\n")).collect()) };
-    let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
-    let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
-    Ok(table::render(&heading, &rows, width))
+    let views = containers.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
+    template.list(views, width).map_err(Error::Refused)
 }
 
 fn ports(container: &Container) -> String {
