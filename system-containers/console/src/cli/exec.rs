@@ -110,14 +110,19 @@ fn outcome(pipe: OwnedFd) -> Result<(), Error> {
 
 /// Those of the files, and those after them that count more.
 pub fn variables(files: &[PathBuf], words: Vec<String>) -> Result<Vec<String>, Error> {
-    let mut variables: Vec<String> = Vec::new();
+    let variables = [lines(files)?, words].concat();
+    Ok(variables.iter().filter_map(|word| variable(word)).collect())
+}
+
+/// Those of files, without comments.
+pub fn lines(files: &[PathBuf]) -> Result<Vec<String>, Error> {
+    let mut all: Vec<String> = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        variables.extend(lines.map(str::to_owned));
+        all.extend(lines.map(str::to_owned));
     }
-    variables.extend(words);
-    Ok(variables.iter().filter_map(|word| variable(word)).collect())
+    Ok(all)
 }
 
 /// `KEY=VALUE`, or `KEY` for what this command has.

@@ -104,12 +104,8 @@ impl FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (range, protocol) = text.split_once('/').unwrap_or((text, Protocol::Tcp.name()));
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        match (first.parse(), last.parse(), protocol.parse()) {
-            (Ok(first), Ok(last), Ok(protocol)) if 0 < first && first <= last => Ok(Self { first, last, protocol }),
-            _ => Err(format!("{text:?} is no port: write it like 8080, 53/udp or 8000-8010/tcp")),
-        }
+        let (ports, protocol) = format::parse_ports(text)?;
+        Ok(Self { first: *ports.start(), last: *ports.end(), protocol })
     }
 }
 
