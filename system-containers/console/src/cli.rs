@@ -100,10 +100,10 @@ enum Command {
     /// Wait until containers have ended, and print their exit codes
     Wait(Names),
     /// Make a container and run it
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_usage = "berth run [OPTIONS] <IMAGE> [COMMAND]...")]
     Run(Box<run::Arguments>),
     /// Make a container that waits for its start
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_usage = "berth create [OPTIONS] <IMAGE> [COMMAND]...")]
     Create(Box<create::Arguments>),
     /// Talk to a container that runs: its output, its standard input, its terminal
     Attach(run::Attach),
