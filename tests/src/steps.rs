@@ -29,8 +29,7 @@ const REPLACE: [i64; 6] = [
 ];
 /// The same on processors that have more than one call for it.
 #[cfg(target_arch = "x86_64")]
-const REPLACE_OLD: [i64; 5] =
-    [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir, libc::SYS_link, libc::SYS_symlink];
+const REPLACE_OLD: [i64; 5] = [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir, libc::SYS_link, libc::SYS_symlink];
 #[cfg(not(target_arch = "x86_64"))]
 const REPLACE_OLD: [i64; 0] = [];
 

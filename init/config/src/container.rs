@@ -13,6 +13,7 @@ mod health;
 mod network_mode;
 mod networks;
 mod port;
+mod priority;
 mod readiness;
 mod restart;
 mod schedule;
@@ -44,6 +45,7 @@ pub use self::network_mode::NetworkMode;
 pub use self::networks::{MacAddress, Membership, Networks};
 pub(crate) use self::port::{PortError, PortRange};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
+pub use self::priority::{CpuShares, OomScore, PriorityError};
 pub use self::readiness::{ReadyWhen, ReadyWhenError};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};
@@ -173,6 +175,12 @@ pub struct Container {
     /// The most memory it may use; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// How much memory it keeps when others want more; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_reservation: Option<Size>,
+    /// How soon it is ended when the machine runs out of memory: 0, as late as the machine's own, to 1000; 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<OomScore>,
     /// The most that it may write to its root file system, on the disk; no limit if absent. At least 1M. Volumes and
     /// directories in memory do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +188,9 @@ pub struct Container {
     /// The most processor time it may use, in processors; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
+    /// Its part of the processors' time beside others that want it; 1024 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<CpuShares>,
     /// The processors it runs on; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<Cpuset>,
@@ -222,7 +233,6 @@ impl Container {
     pub const STOP_GRACE_PERIOD: TimeSpan = TimeSpan::from_whole_seconds(10);
     /// Docker's default for `shm_size`.
     pub const SHM_SIZE: Size = Size::from_bytes(64 << 20);
-
     /// Podman's default for `pids_limit`: more than programs need, and a fork bomb stops there.
     pub const PIDS_LIMIT: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 
@@ -264,8 +274,11 @@ impl Container {
             read_only: false,
             devices: Vec::new(),
             memory: None,
+            mem_reservation: None,
+            oom_score_adj: None,
             storage: None,
             cpus: None,
+            cpu_shares: None,
             cpuset: None,
             pids_limit: None,
             ulimits: BTreeMap::new(),
@@ -322,8 +335,7 @@ impl Container {
             return Vec::new();
         }
         let named: Vec<_> = self.networks.iter().map(|(name, membership)| (name.clone(), membership)).collect();
-        let default = || (NetworkName::of_all(), Membership::default());
-        if named.is_empty() { vec![default()] } else { named }
+        if named.is_empty() { vec![(NetworkName::of_all(), Membership::default())] } else { named }
     }
 
     /// The containers whose namespaces it runs in, with the keys that say so.

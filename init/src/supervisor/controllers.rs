@@ -29,7 +29,7 @@ fn leave_out(resources: &mut Resources, definition: &Definition, available: &str
     };
     if !has("memory") {
         resources.unified.retain(|file, _| !file.starts_with("memory."));
-        if asked.is_none_or(|user| user.memory.is_none()) {
+        if asked.is_none_or(|user| user.memory.is_none() && user.mem_reservation.is_none()) {
             resources.memory = None;
         }
     }
@@ -58,6 +58,7 @@ mod tests {
     fn only_what_nobody_asked_for_is_left_out() {
         assert_eq!(left("", "cpu memory pids\n"), (false, true, true));
         assert_eq!(left("", ""), (false, false, false));
+        assert_eq!(left("mem_reservation = '64M'\n", "cpu"), (true, false, false));
         assert_eq!(left("memory = '64M'\npids_limit = 7\n", "cpu"), (true, true, false));
     }
 }

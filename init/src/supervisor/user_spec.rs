@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_config::{Capability, Container, Device, Group, NetworkMode, ReadyWhen, Seccomp, UserNamespace};
+use berth_config::{Capability, Container, Device, Group, NetworkMode, ReadyWhen, Seccomp, Size, UserNamespace};
 use berth_control::message::PreparedImage;
 use berth_runtime::seccomp::default_profile;
 use berth_runtime::spec::{
@@ -144,7 +144,7 @@ fn process(container: &Container, image: &PreparedImage) -> Process {
         }),
         rlimits: rlimits(container),
         no_new_privileges: container.security.no_new_privileges,
-        oom_score_adj: Some(OOM_SCORE),
+        oom_score_adj: Some(container.oom_score_adj.map_or(OOM_SCORE, |score| score.number().cast_signed())),
         ..Process::default()
     }
 }
@@ -281,12 +281,14 @@ pub(super) fn mount(destination: &str, kind: &str, source: &str, options: &[&str
 fn resources(container: &Container, devices: &[berth_runtime::spec::Device]) -> Resources {
     /// The scheduler's period in microseconds, the kernel's default.
     const PERIOD: u32 = 100_000;
-    let limit = container.memory.and_then(|memory| i64::try_from(memory.bytes()).ok());
+    let bytes = |size: Option<Size>| size.and_then(|size| i64::try_from(size.bytes()).ok());
+    let (limit, reservation) = (bytes(container.memory), bytes(container.mem_reservation));
     Resources {
         devices: device_rules(&container.devices, devices),
         // No swap on top: `memory` is what the container may use, wherever it lies.
-        memory: limit.map(|limit| Memory { limit: Some(limit), swap: Some(limit), ..Memory::default() }),
-        cpu: (container.cpus.is_some() || container.cpuset.is_some()).then(|| Cpu {
+        memory: limit.or(reservation).map(|_| Memory { limit, swap: limit, reservation, ..Memory::default() }),
+        cpu: (container.cpus.is_some() || container.cpu_shares.is_some() || container.cpuset.is_some()).then(|| Cpu {
+            shares: container.cpu_shares.map(|shares| u64::from(shares.number())),
             quota: container.cpus.and_then(|cpus| i64::try_from(cpus.quota(PERIOD)).ok()),
             period: container.cpus.map(|_| u64::from(PERIOD)),
             cpus: container.cpuset.as_ref().map(ToString::to_string),
@@ -355,5 +357,20 @@ mod tests {
         assert_eq!(spec.process.unwrap().user.additional_gids, [7, 44]);
         let cpu = spec.linux.unwrap().resources.unwrap().cpu.unwrap();
         assert_eq!((cpu.cpus.as_deref(), cpu.quota, cpu.period), (Some("0-1"), None, None));
+    }
+
+    #[test]
+    fn what_it_keeps_and_how_it_stands_beside_others_is_passed_on() {
+        let text = r#"{ "image": "x", "mem_reservation": "1M", "cpu_shares": 512, "oom_score_adj": 7 }"#;
+        let spec = |text| build("a", &serde_json::from_str(text).unwrap(), &PreparedImage::default(), Place::default());
+        let (given, without) = (spec(text).unwrap(), spec(r#"{ "image": "x" }"#).unwrap());
+        let score = |spec: &Spec| spec.process.as_ref().unwrap().oom_score_adj;
+        assert_eq!((score(&given), score(&without)), (Some(7), Some(OOM_SCORE)));
+        let resources = |spec: Spec| spec.linux.unwrap().resources.unwrap();
+        let (given, without) = (resources(given), resources(without));
+        let memory = given.memory.unwrap();
+        assert_eq!((memory.reservation, memory.limit, memory.swap), (Some(1 << 20), None, None));
+        assert_eq!(given.cpu.unwrap().shares, Some(512));
+        assert!(without.memory.is_none() && without.cpu.is_none());
     }
 }

@@ -14,6 +14,7 @@ mod completion;
 mod config;
 mod containers;
 mod create;
+mod definition;
 mod error;
 mod events;
 mod exec;
@@ -99,10 +100,10 @@ enum Command {
     /// Wait until containers have ended, and print their exit codes
     Wait(Names),
     /// Make a container and run it
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_usage = "berth run [OPTIONS] <IMAGE> [COMMAND]...")]
     Run(Box<run::Arguments>),
     /// Make a container that waits for its start
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_usage = "berth create [OPTIONS] <IMAGE> [COMMAND]...")]
     Create(Box<create::Arguments>),
     /// Talk to a container that runs: its output, its standard input, its terminal
     Attach(run::Attach),
@@ -330,6 +331,8 @@ mod tests {
             ("berth run --dns=1.1.1.1 nginx", "[network]"),
             ("berth create --init nginx", "tini"),
             ("berth ps -s", "berth volume ls"),
+            ("berth exec --privileged web id", "cap_add"),
+            ("berth exec --detach-keys=ctrl-x web sh", "berth attach"),
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
             assert!(advice::on(&error).unwrap().contains(part), "{line}");

@@ -1,5 +1,6 @@
 //! `berth-bench`: measures the image and prints a table; `make bench` runs it.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -19,10 +20,30 @@ struct CommandLine {
     /// How many boots of each kind are compared
     #[arg(long, default_value_t = 7)]
     runs: usize,
+    /// Fail if a bar is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+/// How many bars were missed so far.
+#[derive(Default)]
+struct Missed(Cell<usize>);
+
+impl Missed {
+    fn print(&self, figures: &[Figure]) {
+        figures.iter().for_each(|figure| println!("{figure}"));
+        self.0.set(self.0.get() + figures.iter().filter(|figure| figure.is_missed()).count());
+    }
 }
 
 fn main() -> ExitCode {
-    match run(&CommandLine::parse()) {
+    let command_line = CommandLine::parse();
+    let missed = Missed::default();
+    match run(&command_line, &missed) {
+        Ok(()) if missed.0.get() > 0 => {
+            eprintln!("berth-bench: {} bars missed", missed.0.get());
+            if command_line.strict { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("berth-bench: {error:#}");
@@ -31,12 +52,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command_line: &CommandLine) -> Result<()> {
+fn run(command_line: &CommandLine, missed: &Missed) -> Result<()> {
     std::env::set_current_dir(repository()).context("go to the repository")?;
     let workspace = Workspace::find()?;
     let is_wanted = |part: &str| command_line.parts.is_empty() || command_line.parts.iter().any(|name| name == part);
     if command_line.parts == ["host"] {
-        return measure_host(&workspace, command_line.runs); // it needs no disk image
+        return measure_host(&workspace, command_line.runs, missed); // it needs no disk image
     }
     let artifacts = Artifacts::find(&workspace)?;
     let accelerator = artifacts::accelerator(&workspace)?;
@@ -47,7 +68,7 @@ fn run(command_line: &CommandLine) -> Result<()> {
             let folder = tempfile::Builder::new().prefix("berth-bench.").tempdir()?;
             let bench = Bench::new(&artifacts, accelerator, folder.path());
             let figures = measure(&bench).with_context(|| format!("{part}\n{}", bench.console_tail()))?;
-            figures.iter().for_each(|figure| println!("{figure}"));
+            missed.print(&figures);
         }
         Ok(())
     };
@@ -57,16 +78,16 @@ fn run(command_line: &CommandLine) -> Result<()> {
     measure("least", &|bench| memory::measure_least(bench, &demo))?;
     measure("many", &many::measure)?;
     if is_wanted("host") {
-        measure_host(&workspace, command_line.runs)?;
+        measure_host(&workspace, command_line.runs, missed)?;
     }
     Ok(())
 }
 
-fn measure_host(workspace: &Workspace, runs: usize) -> Result<()> {
+fn measure_host(workspace: &Workspace, runs: usize, missed: &Missed) -> Result<()> {
     match obstacle() {
         Some(obstacle) => println!("host: skipped, {obstacle}"),
         None => {
-            host::measure(workspace, runs, |figures| figures.iter().for_each(|figure| println!("{figure}")))?;
+            host::measure(workspace, runs, |figures| missed.print(&figures))?;
         }
     }
     Ok(())

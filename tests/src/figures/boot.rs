@@ -49,7 +49,7 @@ pub fn measure(bench: &Bench, demo: &Path, runs: usize) -> Result<Vec<Figure>> {
     let mut figures = vec![
         Figure::new("power-on to power-off, kernel only", of(&reference)),
         Figure::new("power-on to the demo's first instruction", of(&full)),
-        Figure::new("ratio of the two, median", format!("{:.2}", median(&ratios).unwrap_or_default())).with_bar("1.4"),
+        Figure::new("ratio of the two, median", format!("{:.2}", median(&ratios).unwrap_or_default())).at_most(1.4),
         Figure::new("the same on the very first boot", seconds(first.first_instruction)),
         Figure::new("  firmware, boot loader (of the last boot)", seconds(last.before_kernel)),
         Figure::new("  kernel to PID 1", seconds(last.kernel)),

@@ -74,7 +74,7 @@ fn starts(host: &Host, podman: &Podman, runs: usize) -> Result<Vec<Figure>> {
         figures.push(Figure::new(format!("{name}: berth"), milliseconds(berth)));
         figures.push(Figure::new(format!("{name}: podman"), milliseconds(peer)));
         let ratio = format!("{:.3}", berth.as_secs_f64() / peer.as_secs_f64());
-        figures.push(Figure::new(format!("{name}: ratio"), ratio).with_bar("0.2"));
+        figures.push(Figure::new(format!("{name}: ratio"), ratio).at_most(0.2));
     }
     Ok(figures)
 }
@@ -119,8 +119,8 @@ fn rest(host: &Host) -> Result<Vec<Figure>> {
     let status = fs::read_to_string(format!("/proc/{}/status", host.pid()))?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default().trim().to_owned();
     Ok(vec![
-        Figure::new(format!("PID 1 at rest: wake-ups in {} s", REST.as_secs()), woken.to_string()).with_bar("0"),
-        Figure::new("PID 1 at rest: resident", resident).with_bar("4 MiB"),
+        Figure::new(format!("PID 1 at rest: wake-ups in {} s", REST.as_secs()), woken.to_string()).at_most(0.0),
+        Figure::new("PID 1 at rest: resident", resident).at_most(4096.0),
     ])
 }
 
@@ -134,7 +134,7 @@ fn flood(host: &Host) -> Result<Vec<Figure>> {
     host.berth(&["rm", "--force", "flood"])?;
     Ok(vec![
         Figure::new("a flood of output: processor time of logs", format!("{logs} ms")),
-        Figure::new("a flood of output: processor time of PID 1", format!("{used} ms")).with_bar("0 ms"),
+        Figure::new("a flood of output: processor time of PID 1", format!("{used} ms")).at_most(0.0),
     ])
 }
 
@@ -175,7 +175,7 @@ fn orphans(host: &Host) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new(format!("{ORPHANS} orphans are left to PID 1 within"), milliseconds(began.elapsed())),
         Figure::new("  its processor time", format!("{used} ms")),
-        Figure::new("  left unreaped", left.to_string()).with_bar("0"),
+        Figure::new("  left unreaped", left.to_string()).at_most(0.0),
     ])
 }
 
@@ -215,9 +215,9 @@ fn many(workspace: &Workspace, host: &mut Host) -> Result<Vec<Figure>> {
         Figure::new(format!("{MANY} containers run after"), milliseconds(took)),
         Figure::new("  a second", format!("{rate:.0}")),
         Figure::new("  a second, the bare library one after the other", format!("{library:.0}")),
-        Figure::new("  ratio of the two", format!("{:.2}", rate / library)).with_bar("at least 0.7"),
-        Figure::new("listing them", milliseconds(median(&times).context("no time")?)).with_bar("50 ms"),
-        Figure::new("userland of each further one, berth, PSS", format!("{each} KiB")).with_bar("64 KiB"),
+        Figure::new("  ratio of the two", format!("{:.2}", rate / library)).at_least(0.7),
+        Figure::new("listing them", milliseconds(median(&times).context("no time")?)).at_most(50.0),
+        Figure::new("userland of each further one, berth, PSS", format!("{each} KiB")).at_most(64.0),
     ])
 }
 

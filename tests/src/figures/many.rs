@@ -64,7 +64,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     match library {
         Some(library) => {
             figures.push(Figure::new("  the bare library there, one after the other", format!("{library:.2}")));
-            figures.push(Figure::new("  ratio of the two", format!("{:.2}", rate / library)).with_bar("at least 0.7"));
+            figures.push(Figure::new("  ratio of the two", format!("{:.2}", rate / library)).at_least(0.7));
         }
         None => {
             figures.push(Figure::new("  of the bare library's", format!("skipped: {}", obstacle.unwrap_or_default())))
@@ -72,8 +72,8 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     }
     figures.extend([
         Figure::new("listing one, by the machine's clock", milliseconds(one)),
-        Figure::new("listing them, by the machine's clock", milliseconds(list)).with_bar("50 ms"),
-        Figure::new("userland of each further one, PSS", format!("{each} KiB")).with_bar("64 KiB"),
+        Figure::new("listing them, by the machine's clock", milliseconds(list)).at_most(50.0),
+        Figure::new("userland of each further one, PSS", format!("{each} KiB")).at_most(64.0),
     ]);
     Ok(figures)
 }

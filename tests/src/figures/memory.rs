@@ -36,10 +36,10 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let total: u64 = by_name.values().sum();
     ensure!(total > 0, "no process has memory");
     let mebibytes = |kibibytes: u64| format!("{:.2} MiB", kibibytes as f64 / 1024.0);
-    let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).with_bar("16 MiB")];
+    let mut figures = vec![Figure::new("userland at idle, PSS", mebibytes(total)).at_most(16.0)];
     figures.extend(by_name.iter().map(|(name, size)| Figure::new(format!("  {name}"), mebibytes(*size))));
     let of_status = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-    figures.push(Figure::new("PID 1, resident", of_status("VmRSS:")).with_bar("4 MiB"));
+    figures.push(Figure::new("PID 1, resident", of_status("VmRSS:")).at_most(4096.0));
     figures.push(Figure::new("  of its own", of_status("RssAnon:")));
     let free = machine.guest.read("/proc/meminfo")?;
     let available = free.lines().find(|line| line.starts_with("MemAvailable:")).context("MemAvailable")?;
@@ -88,7 +88,7 @@ pub fn measure_least(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
             Err(_) => fails = middle,
         }
     }
-    Ok(vec![Figure::new("least memory that serves the demo", format!("{} MiB", suffices * STEP)).with_bar("96 MiB")])
+    Ok(vec![Figure::new("least memory that serves the demo", format!("{} MiB", suffices * STEP)).at_most(96.0)])
 }
 
 fn serve(machine: &mut Machine) -> Result<()> {

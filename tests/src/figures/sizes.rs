@@ -23,9 +23,9 @@ pub fn measure(artifacts: &Artifacts) -> Result<Vec<Figure>> {
     encoder.finish()?;
     let kernel = length(&artifacts.kernel)?;
     Ok(vec![
-        Figure::new("kernel", format!("{:.2} MB", kernel as f64 / 1e6)).with_bar("7 MB"),
-        Figure::new("root file system", mebibytes(length(&root)?)).with_bar("6 MiB"),
-        Figure::new("disk image, zstd -19", mebibytes(counted.0)).with_bar("12 MiB"),
+        Figure::new("kernel", format!("{:.2} MB", kernel as f64 / 1e6)).at_most(7.0),
+        Figure::new("root file system", mebibytes(length(&root)?)).at_most(6.0),
+        Figure::new("disk image, zstd -19", mebibytes(counted.0)).at_most(12.0),
     ])
 }
 

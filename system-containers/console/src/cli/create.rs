@@ -1,9 +1,11 @@
 //! What `berth run` and `berth create` make: flags as docker's, on top of what a configuration says of a container.
 
+mod attachment;
 mod health;
 mod image;
 mod mounts;
 mod network;
+mod processors;
 mod publish;
 mod security;
 
@@ -13,8 +15,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use berth_config::{
-    AbsolutePath, Command, Configuration, Container, ContainerName, Cpus, Cpuset, Device, Group, HostName, ImageName,
-    IpcMode, PidMode, PublishedPorts, RestartPolicy, Signal, Size, TimeSpan, User,
+    AbsolutePath, Command, Configuration, Container, ContainerName, Device, Group, HostName, ImageName, IpcMode,
+    OomScore, PidMode, PublishedPorts, RestartPolicy, Signal, Size, TimeSpan, User,
 };
 use berth_control::dbus::{ApiError, Creation};
 use clap::Args;
@@ -76,12 +78,14 @@ pub struct Arguments {
     /// The most that it may write to its root file system
     #[arg(long, value_name = "SIZE")]
     storage: Option<Size>,
-    /// The most processors it may use
-    #[arg(long)]
-    cpus: Option<Cpus>,
-    /// The processors it runs on, by number
-    #[arg(long, value_name = "0-2,4")]
-    cpuset_cpus: Option<Cpuset>,
+    /// How much memory it keeps when others want more
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<Size>,
+    /// How soon it is ended when the machine runs out of memory: 0, as late as the machine's own, to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    oom_score_adj: Option<OomScore>,
+    #[command(flatten)]
+    processors: processors::Arguments,
     /// The most processes and threads it may have
     #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<NonZeroU32>,
@@ -116,21 +120,31 @@ pub struct Arguments {
     /// Free text for tools
     #[arg(short, long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// A file with such, one a line
+    #[arg(long = "label-file", value_name = "FILE")]
+    label_files: Vec<PathBuf>,
     /// When the image is brought from its registry: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pull: image::Pull,
+    /// Show nothing of that
+    #[arg(short, long)]
+    quiet: bool,
+    /// Taken if it is this machine's, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCHITECTURE", value_parser = image::platform)]
+    platform: Option<String>,
+    /// Which streams this command has: stdout and stderr, and with -i stdin
+    #[arg(short, long, value_name = "STREAM", value_parser = attachment::stream)]
+    attach: Vec<attachment::Stream>,
     /// Write its name, which is its ID, to a file that is not there yet
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
     /// Print help; -h is the host name, as it is docker's
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: ImageName,
-    /// The program and its arguments, or arguments for the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    /// The image; behind it the program and its arguments, or arguments for the image's
+    // One argument: what stands behind the image is never a flag of ours, as with docker's.
+    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_names = ["IMAGE", "COMMAND"])]
+    words: Vec<String>,
 }
 
 /// Makes it, and prints its name.
@@ -153,8 +167,14 @@ pub struct New {
     container: Container,
     options: Creation,
     pull: image::Pull,
+    /// Whether nothing is shown of that.
+    quiet: bool,
+    /// Whether this command's standard input is for it.
+    pub input: bool,
     /// Whether every port that the image exposes is published.
     publish_all: bool,
+    /// Ports that count as exposed.
+    exposed: Vec<publish::Exposed>,
     /// Where its name is written to.
     id_file: Option<PathBuf>,
 }
@@ -178,8 +198,11 @@ impl New {
                 "the file of --cidfile is there already: remove it, or name another one".into(),
             ));
         }
-        let (pull, publish_all) = (arguments.pull, arguments.network.publish_all);
-        Ok(Self { name, options, pull, publish_all, id_file, container: container(arguments)? })
+        let (pull, quiet, publish_all) = (arguments.pull, arguments.quiet, arguments.network.publish_all);
+        let input = attachment::input(&arguments.attach)? && arguments.interactive;
+        let exposed = arguments.network.exposed.concat();
+        let container = container(arguments)?;
+        Ok(Self { name, options, pull, quiet, input, publish_all, exposed, id_file, container })
     }
 
     /// Makes it by this call, which gets the definition. A made-up name and ports of -P that are taken by then are replaced by
@@ -189,10 +212,14 @@ impl New {
         api: &Api,
         call: impl AsyncFn(String, Creation) -> Result<T, ApiError>,
     ) -> Result<(String, T), Error> {
-        self.pull.carry_out(api, self.container.image.as_ref()).await?;
+        self.pull.carry_out(api, self.container.image.as_ref(), self.quiet).await?;
         loop {
             let name = self.name.clone().unwrap_or_else(made_up_name);
-            let ports = if self.publish_all { publish::ports(api, &self.container).await? } else { Vec::new() };
+            let ports = if self.publish_all {
+                publish::ports(api, &self.container, &self.exposed, self.quiet).await?
+            } else {
+                Vec::new()
+            };
             match call(self.definition(&name, &ports)?, self.options.clone()).await {
                 Ok(made) => {
                     if let Some(path) = &self.id_file {
@@ -221,8 +248,13 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
     let words = |words: Vec<String>| Command::new(words).map_err(refused);
     let entrypoint =
         arguments.entrypoint.map(|program| words([program].into_iter().filter(|it| !it.is_empty()).collect()));
-    let command = (!arguments.command.is_empty()).then(|| words(arguments.command));
+    let (image, command) = arguments.words.split_first().ok_or_else(|| refused("name an image"))?;
+    let image: ImageName = image.parse().map_err(refused)?;
+    let command = (!command.is_empty()).then(|| words(command.to_vec()));
     let variables = exec::variables(&arguments.environment_files, arguments.environment)?;
+    // What has no value is empty, and no variable of this command.
+    let labels = [exec::lines(&arguments.label_files)?, arguments.labels].concat();
+    let cpus = arguments.processors.cpus()?;
     let ports = arguments.network.ports.clone();
     let extra_hosts = arguments.network.add_host.iter().cloned().collect();
     let (network_mode, networks) = arguments.network.choice()?;
@@ -264,14 +296,17 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         read_only: arguments.read_only,
         memory: arguments.memory,
         storage: arguments.storage,
-        cpus: arguments.cpus,
-        cpuset: arguments.cpuset_cpus,
+        mem_reservation: arguments.memory_reservation,
+        oom_score_adj: arguments.oom_score_adj,
+        cpus,
+        cpu_shares: arguments.processors.cpu_shares,
+        cpuset: arguments.processors.cpuset_cpus,
         pids_limit: arguments.pids_limit,
         cap_add,
         cap_drop,
         security,
-        labels: arguments.labels.into_iter().map(pair).collect(),
-        ..Container::new(arguments.image)
+        labels: labels.into_iter().map(pair).collect(),
+        ..Container::new(image)
     })
 }
 

@@ -1,4 +1,5 @@
-//! `--filter KEY=VALUE` as docker has it: values of one key are alternatives, and each key that is there must fit.
+//! `--filter KEY=VALUE` as docker has it: values of one key are alternatives, but labels, and each key that
+//! is there must fit.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,11 @@ pub fn parse<K: Copy>(text: &str, keys: &[(&str, K)]) -> Result<(K, String), Str
 pub fn fits<K: PartialEq>(filters: &[(K, String)], key: &K, fits: impl Fn(&str) -> bool) -> bool {
     let mut values = filters.iter().filter(|(other, _)| other == key).map(|(_, value)| value.as_str()).peekable();
     values.peek().is_none() || values.any(fits)
+}
+
+/// Whether each filter with this key has a value that fits.
+pub fn all_fit<K: PartialEq>(filters: &[(K, String)], key: &K, fits: impl Fn(&str) -> bool) -> bool {
+    filters.iter().filter(|(other, _)| other == key).all(|(_, value)| fits(value))
 }
 
 /// What `label=` asks for: KEY, or KEY=VALUE.

@@ -1,8 +1,9 @@
 //! Times and states in the words that people read.
 
+use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_config::Date;
+use berth_config::{Date, Protocol};
 use berth_control::message::{Container, ContainerState, Health, MachineState, Port};
 
 /// A span of time with its two largest units: `3d 4h`, `5m 10s`, `12s`.
@@ -90,6 +91,16 @@ pub fn port(port: &Port) -> String {
         "" => format!("{host_port}->{container_port}/{protocol}"),
         address if address.contains(':') => format!("[{address}]:{host_port}->{container_port}/{protocol}"),
         address => format!("{address}:{host_port}->{container_port}/{protocol}"),
+    }
+}
+
+/// A port or a range of them, with its protocol: `80`, `53/udp`, `8000-8010/tcp`.
+pub fn parse_ports(text: &str) -> Result<(RangeInclusive<u16>, Protocol), String> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, Protocol::Tcp.name()));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    match (first.parse(), last.parse(), protocol.parse()) {
+        (Ok(first), Ok(last), Ok(protocol)) if 0 < first && first <= last => Ok((first..=last, protocol)),
+        _ => Err(format!("{text:?} is no port: write it like 8080, 53/udp or 8000-8010/tcp")),
     }
 }
 

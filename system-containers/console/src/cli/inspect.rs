@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::containers::Names;
+use super::definition::{networks, read};
 use super::error::Error;
 use super::json_text;
 use super::template::Template;
@@ -45,9 +46,7 @@ async fn of(api: &Api, name: &str) -> Result<(Container, Value), Error> {
     let mut value = serde_json::to_value(&container).map_err(|error| Error::Output(error.into()))?;
     match api.containers.definition(name).await {
         Ok(text) => {
-            let more: Value = serde_json::from_str(&text)
-                .map_err(|error| Error::Refused(format!("PID 1 tells a definition that is none: {error}")))?;
-            if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+            if let (Value::Object(value), Value::Object(more)) = (&mut value, read(&text)?) {
                 value.extend(more);
             }
             if let Some(definition) = value.get_mut("definition").and_then(Value::as_object_mut)
@@ -87,14 +86,12 @@ fn dockers(container: &Container, value: &Value) -> Value {
         _ => "running",
     };
     let (definition, prepared) = (&value["definition"], &value["prepared"]);
-    let networks = match &definition["networks"] {
-        Value::Object(table) => table.keys().cloned().collect(),
-        Value::Array(list) => list.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect(),
-        _ => vec!["default".to_owned()],
-    };
     let addresses: Vec<&String> = container.addresses.iter().filter(|address| address.contains('.')).collect();
-    let networks: Value =
-        networks.into_iter().zip(&addresses).map(|(name, address)| (name, json!({ "IPAddress": address }))).collect();
+    let networks: Value = networks(definition)
+        .into_iter()
+        .zip(&addresses)
+        .map(|(name, address)| (name, json!({ "IPAddress": address })))
+        .collect();
     json!({
         "Id": container.name,
         "RestartCount": container.restarts,

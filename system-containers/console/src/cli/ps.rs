@@ -1,5 +1,7 @@
 //! `berth ps`: the containers.
 
+mod filters;
+
 use berth_control::message::{Container, ContainerState, Kind};
 use clap::Args;
 
@@ -7,6 +9,7 @@ use super::api::Api;
 use super::error::Error;
 use super::template::Template;
 use super::{format, json_text, table};
+use filters::Filter;
 
 /// Which containers, and how much of them.
 #[derive(Debug, Args)]
@@ -17,9 +20,10 @@ pub struct Arguments {
     /// Only the names
     #[arg(short, long)]
     quiet: bool,
-    /// Only those with this part of a name, state or image: name=, status=, ancestor=; of several of one kind any
-    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
-    filters: Vec<(Key, String)>,
+    /// Only those that fit: name=, id=, ancestor= (a part of the image), status=, exited=CODE, health=, publish=PORT,
+    /// expose=PORT, label=KEY or KEY=VALUE, network=, volume=; of several of one kind any, of labels all
+    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    filters: Vec<Filter>,
     /// Cut nothing off to fit the terminal
     #[arg(long)]
     no_trunc: bool,
@@ -35,20 +39,6 @@ pub struct Arguments {
     format: Option<Template>,
 }
 
-/// What a filter looks at; docker's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    Name,
-    Status,
-    Ancestor,
-}
-
-const KEYS: &[(&str, Key)] = &[("name", Key::Name), ("status", Key::Status), ("ancestor", Key::Ancestor)];
-
-fn filter(text: &str) -> Result<(Key, String), String> {
-    super::filter::parse(text, KEYS)
-}
-
 impl Arguments {
     fn last(&self) -> Option<usize> {
         if self.latest { Some(1) } else { self.last }
@@ -56,15 +46,10 @@ impl Arguments {
 
     fn shows(&self, container: &Container) -> bool {
         // Who asks for a state wants to see it, also that of the stopped ones.
-        let all = self.all
-            || (self.last().is_some() && is_users(container))
-            || self.filters.iter().any(|(key, _)| *key == Key::Status);
-        let state = format::container_state(container.state);
-        let fits = |key, fits: &dyn Fn(&str) -> bool| super::filter::fits(&self.filters, &key, fits);
+        let all =
+            self.all || (self.last().is_some() && is_users(container)) || self.filters.iter().any(Filter::is_of_all);
         (all || (is_users(container) && container.state != ContainerState::Stopped))
-            && fits(Key::Name, &|part| container.name.contains(part))
-            && fits(Key::Status, &|wanted| state == wanted || wanted == "exited" && is_over(container.state))
-            && fits(Key::Ancestor, &|part| container.image.contains(part))
+            && filters::all_take(&self.filters, container, None)
     }
 }
 
@@ -72,6 +57,7 @@ impl Arguments {
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String, Error> {
     let mut containers = api.list().await?;
     containers.retain(|container| arguments.shows(container));
+    filters::retain(api, &arguments.filters, &mut containers).await?;
     if let Some(count) = arguments.last() {
         containers.sort_by_key(|container| std::cmp::Reverse(container.started_us));
         containers.truncate(count);
@@ -97,30 +83,21 @@ fn by_template(
     uptime_ms: u64,
     width: Option<usize>,
 ) -> Result<String, Error> {
-    let line = |container: &Container| {
-        let ours = serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?;
+    let views = |container: &Container| {
         let dockers = serde_json::json!({
             "ID": container.name,
             "Names": container.name,
             "Status": format::condition(container, uptime_ms),
             "Ports": ports(container),
         });
-        template.render(&[&dockers, &ours]).map_err(Error::Refused)
+        Ok([dockers, serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?])
     };
-    let lines = containers.iter().map(line).collect::<Result<Vec<String>, Error>>()?;
-    let Some(heading) = &template.heading else { return Ok(lines.iter().map(|line| format!("{line}\n")).collect()) };
-    let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
-    let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
-    Ok(table::render(&heading, &rows, width))
+    let views = containers.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
+    template.list(views, width).map_err(Error::Refused)
 }
 
 fn ports(container: &Container) -> String {
     container.ports.iter().map(format::port).collect::<Vec<_>>().join(", ")
-}
-
-/// What docker calls exited.
-fn is_over(state: ContainerState) -> bool {
-    matches!(state, ContainerState::Stopped | ContainerState::Failed)
 }
 
 /// Whether a configuration declared it.

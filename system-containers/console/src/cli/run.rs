@@ -90,7 +90,6 @@ async fn run_it(socket: &Path, arguments: Arguments, json: bool) -> Result<Strin
     if container.tty && container.interactive && !detach {
         session::require_terminal()?;
     }
-    let input = container.interactive;
     let new = New::of(container)?;
     let api = Api::connect(socket).await?;
     let call = async |definition: String, options| api.containers.run(&definition, options, !detach).await;
@@ -102,7 +101,7 @@ async fn run_it(socket: &Path, arguments: Arguments, json: bool) -> Result<Strin
             _ => create::told(&name, json),
         };
     }
-    outcome(&name, session.attend(leaving.manner(input))?)
+    outcome(&name, session.attend(leaving.manner(new.input))?)
 }
 
 /// Attaches to a container that runs, and returns when it has ended or this command has left.

@@ -1,4 +1,5 @@
-//! `berth stats` and `berth top`: what containers use, as docker's stats has it; redrawn every second on a terminal.
+//! `berth stats` and `berth top`: what containers use, as docker's stats has it: every second, until it is
+//! interrupted or told to look once; redrawn on a terminal.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -7,10 +8,15 @@ use std::time::{Duration, Instant};
 use berth_control::message::Statistics;
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::api::Api;
 use super::error::Error;
+use super::template::Template;
 use super::{format, json_text, table};
+
+/// To the upper left, and everything below is erased (ECMA-48, CUP and ED).
+const BEGIN: &str = "\x1b[H\x1b[J";
 
 /// Between two looks, in which the processor's use is measured.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,6 +30,13 @@ pub struct Arguments {
     /// Look once and end
     #[arg(long)]
     no_stream: bool,
+    /// Cut nothing off to fit the terminal
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print this of each: {{.name}}, {{.CPUPerc}}, {{.MemUsage}}; names are those of --json, and docker's; `json`, or with
+    /// `table` before it under a heading
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<Template>,
     /// The containers; all that run if there is none
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -47,13 +60,52 @@ struct Row {
     cpu_percent: f64,
 }
 
+impl Row {
+    /// Docker's names, then ours.
+    fn views(&self) -> Result<[Value; 2], Error> {
+        let one = &self.statistics;
+        let limit = one.memory_limit_bytes.map_or_else(|| "none".to_owned(), format::bytes);
+        let share =
+            one.memory_limit_bytes.filter(|limit| *limit > 0).map_or(0.0, |limit| self.used() as f64 / limit as f64);
+        let dockers = json!({
+            "Container": one.name,
+            "ID": one.name,
+            "CPUPerc": format!("{:.2}%", self.cpu_percent),
+            "MemUsage": format!("{} / {limit}", format::bytes(self.used())),
+            "MemPerc": format!("{:.2}%", share * 100.0),
+            "NetIO": format!("{} / {}", format::bytes(one.received_bytes), format::bytes(one.sent_bytes)),
+            "BlockIO": format!("{} / {}", format::bytes(one.read_bytes), format::bytes(one.written_bytes)),
+            "PIDs": one.tasks.to_string(),
+        });
+        Ok([dockers, serde_json::to_value(self).map_err(|error| Error::Output(error.into()))?])
+    }
+
+    /// The memory that docker counts: without what the kernel can drop at once.
+    fn used(&self) -> u64 {
+        self.statistics.memory_bytes.saturating_sub(self.statistics.memory_reclaimable_bytes)
+    }
+}
+
 /// Prints until it is interrupted, or once.
 pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> Result<(), Error> {
-    let mut output = io::stdout().lock();
-    let live = !arguments.no_stream && !json && output.is_terminal();
-    let arguments = &Arguments { names: api.instances(&arguments.names).await?, ..*arguments };
-    let mut before = look(api, arguments).await?;
-    for name in &arguments.names {
+    let output = io::stdout();
+    let on_terminal = output.is_terminal();
+    tell(api, arguments, order, json, on_terminal, &mut output.lock()).await
+}
+
+/// The same to anybody. One document of JSON is for those who look once.
+async fn tell(
+    api: &Api,
+    arguments: &Arguments,
+    order: Order,
+    json: bool,
+    on_terminal: bool,
+    output: &mut dyn Write,
+) -> Result<(), Error> {
+    let once = arguments.no_stream || json;
+    let names = api.instances(&arguments.names).await?;
+    let mut before = look(api, &names, arguments.all).await?;
+    for name in &names {
         if !before.1.contains_key(name) {
             // Says that there is none, or else it does not run.
             api.inspect(name).await?;
@@ -62,15 +114,22 @@ pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> 
     }
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let now = look(api, arguments).await?;
+        let now = look(api, &names, arguments.all).await?;
         let rows = rows(&before, &now, order);
-        let text = match (json, live) {
-            (true, _) => json_text(&rows)?,
-            (false, false) => render(&rows, table::terminal_width()),
-            (false, true) => screen(&rows, table::terminal_width(), table::terminal_height()),
+        let redrawn = on_terminal && !once;
+        let width = if arguments.no_trunc { None } else { table::terminal_width() };
+        let text = match &arguments.format {
+            _ if json => json_text(&rows)?,
+            Some(template) => {
+                let views = rows.iter().map(Row::views).collect::<Result<Vec<_>, Error>>()?;
+                let begin = if redrawn { BEGIN } else { "" };
+                begin.to_owned() + &template.list(views, width).map_err(Error::Refused)?
+            }
+            None if redrawn => screen(&rows, width, table::terminal_height()),
+            None => render(&rows, width),
         };
         output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)?;
-        if arguments.no_stream || !live {
+        if once {
             return Ok(());
         }
         before = now;
@@ -79,12 +138,12 @@ pub async fn run(api: &Api, arguments: &Arguments, order: Order, json: bool) -> 
 
 type Look = (Instant, BTreeMap<String, Statistics>);
 
-async fn look(api: &Api, arguments: &Arguments) -> Result<Look, Error> {
-    let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+async fn look(api: &Api, names: &[String], stopped_too: bool) -> Result<Look, Error> {
+    let wanted = |name: &String| names.is_empty() || names.contains(name);
     let all: Vec<Statistics> = api.containers.statistics().await?.into_iter().map(Into::into).collect();
     let named = all.into_iter().filter(|one| wanted(&one.name)).map(|one| (one.name.clone(), one));
     let mut found: BTreeMap<_, _> = named.collect();
-    if arguments.all {
+    if stopped_too {
         let others = api.list().await?.into_iter().map(|container| container.name).filter(wanted);
         for name in others {
             found.entry(name.clone()).or_insert(Statistics { name, ..Statistics::default() });
@@ -114,8 +173,6 @@ fn rows(before: &Look, now: &Look, order: Order) -> Vec<Row> {
 
 /// What is shown until the next look: as many rows as there is room for, the first ones.
 fn screen(rows: &[Row], width: Option<usize>, height: Option<usize>) -> String {
-    // To the upper left, and everything below is erased (ECMA-48, CUP and ED).
-    const BEGIN: &str = "\x1b[H\x1b[J";
     // The heading, and the line where the cursor stays.
     let room = height.map_or(usize::MAX, |height| height.saturating_sub(2));
     if rows.len() <= room {
@@ -135,12 +192,10 @@ fn render(rows: &[Row], width: Option<usize>) -> String {
 fn render_with(rows: &[Row], width: Option<usize>, bytes: fn(u64) -> String) -> String {
     let cells = rows.iter().map(|row| {
         let one = &row.statistics;
-        // What docker counts: without what the kernel can drop at once.
-        let used = one.memory_bytes.saturating_sub(one.memory_reclaimable_bytes);
         vec![
             one.name.clone(),
             format!("{:.1}%", row.cpu_percent),
-            bytes(used),
+            bytes(row.used()),
             one.memory_limit_bytes.map_or_else(|| "none".to_owned(), bytes),
             one.tasks.to_string(),
             bytes(one.read_bytes),
@@ -181,6 +236,75 @@ NAME  CPU    MEMORY   LIMIT  TASKS  READ  WRITTEN  RECEIVED  SENT
 web   25.0%  2.0 MiB  none   2      0 B   0 B      1.0 KiB   5 B
 ";
         assert_eq!(render(&rows, None), expected);
+    }
+
+    /// Takes one table, as `head` does.
+    #[derive(Default)]
+    struct Head(Vec<u8>);
+
+    impl Write for Head {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0.ends_with(b"\n") {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn told(line: &str, json: bool, looks: usize) -> (Result<(), Error>, String) {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let arguments = <Line as clap::Parser>::try_parse_from(line.split(' ')).unwrap().arguments;
+        let (api, mut peer) = super::super::api::peer::pair().await;
+        let mut output = Head::default();
+        let answers = async {
+            for _ in 0..looks {
+                let one = Statistics { name: "web".into(), tasks: 7, ..Statistics::default() };
+                peer.answer("Statistics", &vec![berth_control::dbus::Statistics::from(one)]).await;
+            }
+            peer.call("Statistics").await;
+            panic!("it looks once more");
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = tell(&api, &arguments, Order::Name, json, false, &mut output) => ended,
+            () = answers => Ok(()),
+        };
+        (ended, String::from_utf8(output.0).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_pipe_gets_a_table_every_second_until_it_is_closed() {
+        let (ended, text) = told("stats", false, 3).await;
+        assert!(matches!(ended, Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe));
+        assert!(text.starts_with("NAME") && text.contains("web"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn one_look_is_one_table_or_document() {
+        for (line, json, part) in [("stats --no-stream", false, "NAME"), ("stats", true, "\"tasks\": 7")] {
+            let (ended, text) = told(line, json, 2).await;
+            assert!(ended.is_ok() && text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_has_dockers_names_and_ours() {
+        let begin = Instant::now();
+        let rows = rows(&look(&[("web", 0)], begin), &look(&[("web", 10)], begin + INTERVAL), Order::Name);
+        let shown = |text: &str| text.parse::<Template>().unwrap().list([rows[0].views().unwrap()], None).unwrap();
+        assert_eq!(shown("{{.Name}} {{.MemUsage}} {{.PIDs}} {{.tasks}}"), "web 2.0 MiB / none 2 2\n");
+        assert_eq!(shown("table {{.Container}}\\t{{.NetIO}}"), "CONTAINER  NETIO\nweb        1.0 KiB / 5 B\n");
+        let error = "{{.nam}}".parse::<Template>().unwrap().list([rows[0].views().unwrap()], None).unwrap_err();
+        assert!(error.contains("CPUPerc") && error.contains("cpu_percent"), "{error}");
     }
 
     /// Containers whose figures are as wide as they become.

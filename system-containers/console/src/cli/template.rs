@@ -69,6 +69,16 @@ impl Template {
         write(&self.parts, views, &mut text)?;
         Ok(text)
     }
+
+    /// A line for each, or a table of this width. Each has docker's view and ours.
+    pub fn list(&self, all: impl IntoIterator<Item = [Value; 2]>, width: Option<usize>) -> Result<String, String> {
+        let line = |[dockers, ours]: [Value; 2]| self.render(&[&dockers, &ours]);
+        let lines = all.into_iter().map(line).collect::<Result<Vec<String>, String>>()?;
+        let Some(heading) = &self.heading else { return Ok(lines.iter().map(|line| format!("{line}\n")).collect()) };
+        let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
+        let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+        Ok(super::table::render(&heading, &rows, width))
+    }
 }
 
 /// Up to the end of the text or a word that ends what it is in, which comes beside.

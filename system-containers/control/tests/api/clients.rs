@@ -60,3 +60,17 @@ async fn dbus_send_calls() {
     let Some(text) = run("dbus-send", call).await else { return };
     assert!(text.contains("hostname = \"dock1\""), "{text}");
 }
+
+#[tokio::test]
+async fn the_program_of_the_documentation_attaches() {
+    let text = include_str!("../../../../docs/api.md");
+    let program = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("there is one");
+    let api = Api::start().await;
+    let program = program.replace("unix:path=/run/berth/control.sock", &api.address());
+    let has_library = Command::new("python3").args(["-c", "import jeepney"]).output();
+    if !has_library.is_ok_and(|output| output.status.success()) {
+        return berth_tests::skips::skip("python3 with jeepney is not installed");
+    }
+    let output = run("python3", vec!["-c".to_owned(), program]).await.unwrap();
+    assert!(output.contains("hello\n") && output.contains("'exit_code': 3"), "{output}");
+}

@@ -1,5 +1,6 @@
 //! A machine for the tests: the server on a socket in a temporary directory, and the other end of its channel.
 
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use berth_config::ApiPart;
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::dbus::{Containers1Proxy, Machine1Proxy};
 use berth_control::message::{
-    Container, ContainerState, FromInit, Kind, Link, Machine, MachineState, Network, Notice, Port, Reply, Request,
-    Step, ToInit,
+    Container, ContainerState, ExecutionEnd, FromInit, Kind, Link, Machine, MachineState, Network, Notice, Port, Reply,
+    Request, SessionStream, Step, ToClient, ToInit,
 };
 use berth_control_server::init::Init;
 use berth_control_server::server::Server;
@@ -156,6 +157,13 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<Strin
                 }
                 continue;
             }
+            Request::Attach { name, .. } if name == "web" => {
+                let session = session();
+                if channel.send(&FromInit::Reply { id, reply: Reply::Done }, &[session.as_fd()]).is_err() {
+                    return;
+                }
+                continue;
+            }
             Request::Instances { name } => Reply::Names(vec![format!("{name}-1"), format!("{name}-2")]),
             _ => Reply::Done,
         };
@@ -163,6 +171,18 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<Strin
             return;
         }
     }
+}
+
+/// The client's end of a session with a container that has printed a line and ended.
+fn session() -> Channel {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"hello\n").unwrap();
+    let output = ToClient::Stream(SessionStream::Output);
+    ours.send(&output, &[reader.as_fd()]).unwrap();
+    ours.send(&ToClient::Running, &[]).unwrap();
+    ours.send(&ToClient::Ended(ExecutionEnd { exit_code: 3, reason: String::new() }), &[]).unwrap();
+    theirs
 }
 
 pub fn machine() -> Machine {

@@ -1,4 +1,4 @@
-//! `--pull` of `berth run` and `berth create`.
+//! `--pull` and `--platform` of `berth run` and `berth create`.
 
 use std::str::FromStr;
 
@@ -30,13 +30,27 @@ impl FromStr for Pull {
     }
 }
 
+/// `--platform`: this machine's, because nothing else runs here.
+pub fn platform(text: &str) -> Result<String, String> {
+    let here = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let architecture = text.strip_prefix("linux/").unwrap_or(text);
+    if architecture.split('/').next() == Some(here) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("this machine runs linux/{here}, which is chosen of an image without --platform"))
+}
+
 impl Pull {
     /// Before a container is made of it.
-    pub async fn carry_out(self, api: &Api, name: &str) -> Result<(), Error> {
+    pub async fn carry_out(self, api: &Api, name: &str, quiet: bool) -> Result<(), Error> {
         match self {
             Self::Missing => Ok(()),
             // Its name is for whoever pulls for its own sake.
-            Self::Always => images::show(api.images.pull(name).await?, false, false).map(drop),
+            Self::Always => images::show(api.images.pull(name).await?, quiet, false).map(drop),
             Self::Never => match image::end(api.images.inspect(name).await?) {
                 Err(Error::Refused(reason)) => Err(Error::Refused(format!(
                     "{reason}; `berth pull {name}` brings it here, or leave out --pull=never"

@@ -6,7 +6,7 @@ use berth_config::{ContainerNetwork, HostName, MacAddress, Membership, NetworkMo
 use clap::Args;
 
 use super::super::error::Error;
-use super::refused;
+use super::{publish, refused};
 
 /// Where it is reached.
 #[derive(Debug, Args)]
@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Publish every port that the image exposes, each on a port of the machine that no container has yet
     #[arg(short = 'P', long)]
     pub publish_all: bool,
+    /// A port that -P publishes too, beside those that the image exposes
+    #[arg(long = "expose", value_name = "PORT[/tcp]", value_parser = publish::expose)]
+    pub exposed: Vec<Vec<publish::Exposed>>,
     /// A name and its address, for its /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
     pub add_host: Vec<(HostName, IpAddr)>,

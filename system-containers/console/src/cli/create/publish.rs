@@ -9,15 +9,29 @@ use serde_json::Value;
 
 use super::super::api::Api;
 use super::super::error::Error;
-use super::super::{answers, image, images};
+use super::super::{answers, format, image, images};
 use super::refused;
 
 /// The first port of the machine that is taken for one: above those that the kernel gives the machine's own connections
 /// (`ip_local_port_range`, up to 60999).
 const FIRST: u16 = 61_000;
 
+/// A port of a program.
+pub type Exposed = (u16, Protocol);
+
+/// `--expose`: a port, or a range of them, with its protocol.
+pub fn expose(text: &str) -> Result<Vec<Exposed>, String> {
+    let (ports, protocol) = format::parse_ports(text)?;
+    Ok(ports.map(|port| (port, protocol)).collect())
+}
+
 /// What is to be published beside what the container publishes itself. An image that is not here is pulled.
-pub async fn ports(api: &Api, container: &Container) -> Result<Vec<PublishedPorts>, Error> {
+pub async fn ports(
+    api: &Api,
+    container: &Container,
+    more: &[Exposed],
+    quiet: bool,
+) -> Result<Vec<PublishedPorts>, Error> {
     // As docker's: without a network of its own there is nothing to publish.
     if container.network_mode != NetworkMode::Bridge {
         return Ok(Vec::new());
@@ -25,13 +39,14 @@ pub async fn ports(api: &Api, container: &Container) -> Result<Vec<PublishedPort
     let name = container.image.as_ref();
     let texts = match image::end(api.images.inspect(name).await?) {
         Err(Error::Refused(_)) => {
-            images::show(api.images.pull(name).await?, false, false)?;
+            images::show(api.images.pull(name).await?, quiet, false)?;
             image::end(api.images.inspect(name).await?)?
         }
         texts => texts?,
     };
     let text = texts.first().map_or("{}", String::as_str);
-    let exposed = exposed(&serde_json::from_str(text).map_err(|error| answers::strange(&error))?);
+    let mut exposed = exposed(&serde_json::from_str(text).map_err(|error| answers::strange(&error))?);
+    exposed.extend(more);
     choose(&exposed, container, &taken(api).await?).ok_or_else(|| refused("no port of the machine is free for -P"))
 }
 

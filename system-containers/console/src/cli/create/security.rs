@@ -20,6 +20,17 @@ pub struct Arguments {
     /// What keeps it apart from the machine: seccomp=unconfined, no-new-privileges=false
     #[arg(long = "security-opt", value_name = "OPTION", value_parser = option)]
     options: Vec<Loosening>,
+    /// Whose user IDs it has: host, the machine's; without it a range of its own
+    #[arg(long, value_name = "WHOSE", value_parser = user_namespace)]
+    userns: Option<UserNamespace>,
+}
+
+fn user_namespace(text: &str) -> Result<UserNamespace, String> {
+    match text {
+        "host" => Ok(UserNamespace::Host),
+        "" | "private" | "auto" => Ok(UserNamespace::Auto),
+        _ => Err("there is host; without --userns it has a range of user IDs of its own".to_owned()),
+    }
 }
 
 /// What `--security-opt` takes away.
@@ -50,6 +61,7 @@ impl Arguments {
     /// The capabilities on top, and what keeps it apart.
     pub fn choice(self) -> (Vec<CapabilityChoice>, Security) {
         let (mut added, mut security) = (self.cap_add, Security::default());
+        security.user_namespace = self.userns.unwrap_or_default();
         if self.privileged {
             added.push(CapabilityChoice::All);
             security.user_namespace = UserNamespace::Host;

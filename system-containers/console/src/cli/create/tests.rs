@@ -37,6 +37,8 @@ fn flags_become_the_keys_of_a_configuration() {
     assert_eq!(container.memory, Some(Size::from_bytes(64 << 20)));
     assert_eq!(container.entrypoint.unwrap().words(), ["sh"]);
     assert_eq!(container.command.unwrap().words(), ["-c", "true"]);
+    let behind = read(&definition("--entrypoint ls -q a:1 -l --rm -- x").unwrap());
+    assert_eq!(behind.command.unwrap().words(), ["-l", "--rm", "--", "x"], "of the program, whatever it looks like");
     assert_eq!(container.labels["x"], "y");
     assert_eq!(read(&definition(&line.replace("-p 127.0.0.1:8080:80 ", "")).unwrap()).network_mode, NetworkMode::None);
 }
@@ -83,6 +85,49 @@ fn names_groups_and_processors_are_added() {
     assert_eq!(container.cpuset.unwrap().to_string(), "0-1");
     let error = Line::try_parse_from(["run", "--add-host", "db:host-gateway", "a"]).unwrap_err().to_string();
     assert!(error.contains("berth network ls"), "{error}");
+}
+
+#[test]
+fn limits_are_given_as_docker_gives_them() {
+    let container =
+        read(&definition("--cpu-quota 150000 -c 512 --memory-reservation 32m --oom-score-adj 500 a:1").unwrap());
+    assert_eq!((container.cpus, container.cpu_shares), (Some("1.5".parse().unwrap()), Some("512".parse().unwrap())));
+    assert_eq!(container.mem_reservation, Some(Size::from_bytes(32 << 20)));
+    assert_eq!(container.oom_score_adj, Some("500".parse().unwrap()));
+    let cpus = |line: &str| read(&definition(line).unwrap()).cpus;
+    assert_eq!(cpus("--cpu-period 50000 --cpu-quota 25000 a:1"), Some("0.5".parse().unwrap()));
+    assert_eq!(cpus("--cpu-quota 0 a:1"), None);
+    let refused = |line: &str| Line::try_parse_from(line.split(' ')).unwrap_err().to_string();
+    assert!(refused("run --cpus 1 --cpu-quota 5 a").contains("cannot be used with"));
+    assert!(refused("run --oom-score-adj -5 a").contains("0 to 1000"), "{}", refused("run --oom-score-adj -5 a"));
+    assert_eq!(read(&definition("--userns host a:1").unwrap()).security.user_namespace, UserNamespace::Host);
+    assert!(refused("run --userns keep-id a").contains("there is host"));
+}
+
+#[test]
+fn labels_come_from_files_too_and_those_of_the_line_count_more() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# of the file\n\ntier=db\nPATH\n").unwrap();
+    let line = format!("--label-file {} -l tier=web a:1", file.path().display());
+    let labels = read(&definition(&line).unwrap()).labels;
+    assert_eq!((labels["tier"].as_str(), labels["PATH"].as_str()), ("web", ""), "no variable of this command");
+}
+
+#[test]
+fn the_platform_is_this_machines() {
+    let here = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+    assert!(definition(&format!("--platform {here} -q a:1")).is_ok());
+    let error = Line::try_parse_from(["run", "--platform", "linux/s390x", "a"]).unwrap_err().to_string();
+    assert!(error.contains(here), "{error}");
+}
+
+#[test]
+fn standard_input_is_passed_on_if_it_is_among_the_streams() {
+    let new = |line: &str| New::of(Line::try_parse_from(line.split(' ')).unwrap().arguments);
+    let input = |line: &str| new(line).unwrap().input;
+    assert!(input("run -i a") && input("run -i -a stdin -a STDOUT -a stderr a"));
+    assert!(!input("run a") && !input("run -i -a stdout -a stderr a"));
+    assert!(new("run -a stdout a").unwrap_err().to_string().contains("2>/dev/null"));
 }
 
 #[test]
@@ -157,17 +202,19 @@ async fn exposed_ports_are_published_on_others_if_somebody_was_faster() {
         peer.answer("List", &list(&[61_000])).await;
         let call = peer.call("Create").await;
         let definition: (String, berth_control::dbus::Creation) = call.body().deserialize().unwrap();
-        assert!(definition.0.contains("61001:80"), "{}", definition.0);
+        assert!(definition.0.contains("\"61001:7/udp\", \"61002:80\""), "{}", definition.0);
         peer.refuse(&call, "port 61001 of the machine leads to container web already").await;
         peer.answer("List", &list(&[61_000, 61_001])).await;
         peer.answer("Inspect", &inspected()).await;
         peer.answer("List", &list(&[61_000, 61_001])).await;
         let call = peer.call("Create").await;
         let definition: (String, berth_control::dbus::Creation) = call.body().deserialize().unwrap();
-        assert!(definition.0.contains("61002:80"), "{}", definition.0);
+        assert!(definition.0.contains("\"61002:7/udp\", \"61003:80\""), "{}", definition.0);
         peer.reply(&call, &()).await;
     };
-    let line = Line::try_parse_from(["run", "-P", "--name", "job", "a:1"]).unwrap().arguments;
+    let line = Line::try_parse_from(["run", "-P", "--expose", "80", "--expose", "7/udp", "--name", "job", "a:1"])
+        .unwrap()
+        .arguments;
     let served = tokio::time::timeout(std::time::Duration::from_secs(10), served);
     let (made, served) = tokio::join!(run(&api, line, false), served);
     served.expect("it tries once more");

@@ -33,7 +33,7 @@ pub struct Arguments {
     all: bool,
 }
 
-/// One condition. Those of one kind are alternatives.
+/// One condition. Those of one kind are alternatives, but labels, of which each must be there, as with docker's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Filter {
     Reference(String),
@@ -79,6 +79,9 @@ impl Arguments {
         named
             && self.filters.iter().all(|filter| {
                 let kind = std::mem::discriminant(filter);
+                if matches!(filter, Filter::Label(_)) {
+                    return filter.takes(image);
+                }
                 self.filters.iter().any(|other| std::mem::discriminant(other) == kind && other.takes(image))
             })
     }
@@ -215,6 +218,7 @@ mod tests {
         assert_eq!(shown("images -f used=false -f from=r.example"), (false, false));
         assert_eq!(shown("images -f label=tier -f reference=*/b"), (false, true));
         assert_eq!(shown("images -f label=tier=web"), (false, false));
+        assert_eq!(shown("images -f label=tier=db -f label=tier=web"), (false, false), "a label beside another");
         assert_eq!(shown("images r.example/a"), (true, false));
         assert_eq!(shown("images -f dangling=true"), (false, false));
         assert_eq!(shown("images -f dangling=false"), (true, true));
