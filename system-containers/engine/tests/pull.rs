@@ -11,7 +11,9 @@ use berth_engine::pull::Pulling;
 use berth_engine::pull::progress::Progress;
 use berth_engine::registry::Shared;
 use support::client::{Client, PATIENCE, image, layer, refused};
-use support::registry::{Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, docker_list, json};
+use support::registry::{
+    Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, content_digest, docker_list, json,
+};
 use support::{Image, Method, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
@@ -259,6 +261,21 @@ fn a_manifest_is_verified_and_bounded() {
     registry.put("/v2/demo/manifests/web", "x", b"<html>log in</html>");
     assert!(client.pull(&at(":web")).unwrap_err().contains("is malformed"));
     assert!(client.pull(&at(":none")).unwrap_err().contains("404 Not Found: manifest unknown"));
+}
+
+#[test]
+fn the_digest_that_comes_with_a_manifest_counts_though_nobody_asked_for_one() {
+    let manifest = Registry::good().push("demo", "1", &image()).1;
+    let body = manifest.clone();
+    let wrong = move |asked: &Asked| match asked.path.ends_with("/manifests/1") {
+        true => Act::Say(200, content_digest(Digest::of(b"x")), body.clone()),
+        false => Act::Serve,
+    };
+    refused(wrong, &format!("its digest is {}, not {}", Digest::of(&manifest), Digest::of(b"x")));
+    // That of schema 1 is of the manifest without its signatures.
+    let signed = br#"{"schemaVersion":1,"fsLayers":[],"signatures":[{"signature":"x"}]}"#;
+    let old = |_: &Asked| Act::Say(200, content_digest(Digest::of(b"unsigned")), signed.to_vec());
+    refused(old, "schema 1, which is obsolete");
 }
 
 #[test]

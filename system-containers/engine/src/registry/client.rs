@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::token::{self, Tokens};
 use super::url::{self, Url};
 use crate::digest::Digest;
+use crate::document::{self, DocumentError};
 use crate::limits;
 use crate::oci::{Descriptor, Manifest};
 
@@ -92,6 +93,10 @@ impl Client {
         let found = Digest::of(&bytes);
         match wanted.or(announced) {
             Some(expected) if expected != found => {
+                // The digest of Docker's first format leaves out the signatures that come with it.
+                if let Err(error @ DocumentError::SchemaOne) = document::manifest(&what, &bytes) {
+                    return Err(error.into());
+                }
                 Err(RegistryError::Digest { to: self.place(), what, expected, found })
             }
             _ => Ok((bytes, found)),

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::url::UrlError;
 use crate::digest::Digest;
+use crate::document::DocumentError;
 
 /// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +156,9 @@ pub enum RegistryError {
         /// As it is.
         found: Digest,
     },
+    /// Its digest cannot even be looked at.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// The state partition cannot take it.
     #[error("write to the state partition")]
     Spool(#[source] io::Error),

@@ -196,6 +196,11 @@ pub fn docker_list(digest: Digest, manifest: &[u8]) -> String {
     format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[{other},{ours}]}}"#)
 }
 
+/// The header that tells a manifest's digest.
+pub fn content_digest(digest: Digest) -> String {
+    format!("Docker-Content-Digest: {digest}\r\n")
+}
+
 fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut asked) = read(&mut reader)? {
@@ -230,7 +235,10 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
         let start: usize = range.filter(|_| ranges).map_or(0, |start| start.parse().unwrap());
         let (status, total) = (if start > 0 { 206 } else { 200 }, body.len());
-        let headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        let mut headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        if asked.path.contains("/manifests/") {
+            headers.push_str(&content_digest(Digest::of(&body)));
+        }
         respond(reader.get_mut(), status, &headers, &body[start..], limit)?;
         if limit < body.len() - start {
             if stall {
