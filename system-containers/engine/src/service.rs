@@ -349,9 +349,9 @@ impl Service {
             Message::Puller(event) => {
                 match event {
                     puller::Event::Pulled(reference) => self.wanted.forget(&reference.to_string()),
-                    puller::Event::Failed(reference, reason) => {
+                    puller::Event::Failed(reference, reason, asked) => {
                         let reason = missing::explain(&reference, &self.store, Some(&reason));
-                        self.wanted.failed(&reference.to_string(), &reason, Instant::now());
+                        self.wanted.failed(&reference.to_string(), &reason, asked, Instant::now());
                     }
                 }
                 self.try_waiting()

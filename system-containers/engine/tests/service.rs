@@ -120,6 +120,19 @@ fn an_image_that_no_archive_has_is_pulled_and_tried_again() {
 }
 
 #[test]
+fn a_registry_that_wants_to_be_left_alone_is() {
+    let Some(machine) = Machine::new() else { return };
+    let busy = Registry::start(|_| Act::Say(429, "Retry-After: 1000\r\n".to_owned(), Vec::new()));
+    let mut init = Init::start(&machine, &[]);
+    init.registries = reaching(&busy);
+    init.declare(&[("web", &format!(r#"{{"image":"{}/demo:1"}}"#, busy.name()))]);
+    init.notify(Notice::DeclaredChanged);
+    let Request::PrepareDelayed { retry_s, reason, .. } = init.next() else { panic!("it is not delayed") };
+    assert_eq!(retry_s, Some(1000), "{reason}");
+    init.shut_down(&machine);
+}
+
+#[test]
 fn a_container_starts_only_from_an_image_that_the_policy_takes() {
     let Some(machine) = Machine::new() else { return };
     let Some(signer) = Signer::new(false) else { return };

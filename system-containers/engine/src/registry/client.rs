@@ -177,13 +177,13 @@ impl Client {
         let patience = self.patience();
         let mut repetition = 0;
         loop {
-            match attempt().await {
-                Err(error) if error.is_passing() && repetition < patience.retries => {
-                    tokio::time::sleep(patience.before(repetition, error.retry_after())).await;
-                    repetition += 1;
-                }
+            let error = match attempt().await {
+                Err(error) if error.is_passing() => error,
                 done => return done,
-            }
+            };
+            let Some(pause) = patience.before(repetition, error.retry_after()) else { return Err(error) };
+            tokio::time::sleep(pause).await;
+            repetition += 1;
         }
     }
 
