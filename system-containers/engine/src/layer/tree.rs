@@ -63,6 +63,13 @@ impl<'a> Tree<'a> {
 
     /// The directory that an entry goes into; made, as the layers below have it, if the stream did not bring it.
     pub fn parent_of(&mut self, path: &EntryPath) -> Result<DirectoryId, LayerError> {
+        let id = self.parent_below(path)?;
+        self.names.unmark_directories(id);
+        Ok(id)
+    }
+
+    /// The same for what the layers below are the reason for: directories that are made for that alone go with it.
+    pub fn parent_below(&mut self, path: &EntryPath) -> Result<DirectoryId, LayerError> {
         if let Some((directory, id)) = &self.parent
             && path.is_in(directory)
         {
@@ -107,7 +114,14 @@ impl<'a> Tree<'a> {
                 _ => usual(),
             },
         };
-        self.add_directory(at, name, made)
+        let id = self.add_directory(at, name, made)?;
+        self.names.mark_directory(id);
+        Ok(id)
+    }
+
+    /// Whether a directory was made for the sake of the layers below alone.
+    pub fn is_of_below(&self, id: DirectoryId) -> bool {
+        self.names.is_directory_marked(id)
     }
 
     fn add_directory(&mut self, at: DirectoryId, name: &[u8], made: Directory) -> Result<DirectoryId, LayerError> {
@@ -122,7 +136,10 @@ impl<'a> Tree<'a> {
         } else {
             let parent = self.parent_of(path)?;
             match self.existing(parent, path)? {
-                Existing::Directory(id) => id,
+                Existing::Directory(id) => {
+                    self.names.unmark_directories(id);
+                    id
+                }
                 Existing::Nothing => self.add_directory(parent, path.name(), usual())?,
                 // What was there has hidden what the layers below have there.
                 Existing::Whiteout | Existing::Copy | Existing::Other => {
