@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_engine::digest::Digest;
 use berth_engine::pull::Pulling;
@@ -13,7 +14,7 @@ use support::client::{Client, PATIENCE, image, layer, refused};
 use support::registry::{
     Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, content_digest, docker_list, json,
 };
-use support::{Method, compress, descriptor};
+use support::{Image, Method, Tar, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
 fn arrives(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Option<Vec<Asked>> {
@@ -92,6 +93,44 @@ fn layers_come_side_by_side() {
     let is_asked_meanwhile = |blob: &&String| log[..again].iter().any(|asked| asked.path.ends_with(blob.as_str()));
     let meanwhile: Vec<&String> = blobs[1..].iter().filter(is_asked_meanwhile).collect();
     assert!(meanwhile.len() >= 2, "{meanwhile:?} of {blobs:?}");
+}
+
+#[test]
+fn a_layer_is_unpacked_while_it_comes() {
+    // More than is held back before it is written.
+    let noise = |name: &str| layer(name)[512..100_000].to_vec();
+    let large =
+        (0..40_u32).fold(Tar::default(), |tar, number| tar.file(&number.to_string(), &noise(&number.to_string())));
+    let image = Image::new("demo", vec![large.finish()]);
+    let length = image.layers[0].1.len();
+    let (go_on, until) = std::sync::mpsc::channel();
+    let mut until = Some(until);
+    let blob = Digest::of(&image.layers[0].1).to_string();
+    let path = blob.clone();
+    let registry = Registry::start(move |asked| match asked.path.ends_with(&path).then(|| until.take()).flatten() {
+        Some(until) => Act::PauseAfter(length - 1000, until),
+        None => Act::Serve,
+    });
+    registry.push("demo", "1", &image);
+    let Some(mut client) = Client::new(&[&registry]) else { return };
+    client.patience.idle = Duration::from_secs(20);
+    let drafts = client.machine.path("images/tmp");
+    let name = format!("{}/demo:1", registry.name());
+    std::thread::scope(|scope| {
+        let pull = scope.spawn(|| client.pull(&name));
+        let largest = || {
+            let files = std::fs::read_dir(&drafts).unwrap().flatten();
+            files.filter_map(|file| file.metadata().ok()).map(|data| data.len()).max().unwrap_or_default()
+        };
+        while largest() < length as u64 / 2 {
+            assert!(!pull.is_finished(), "it did not wait for the end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let times = registry.log().iter().filter(|asked| asked.path.ends_with(&blob)).count();
+        assert_eq!(times, 1, "it is the part that came first");
+        go_on.send(()).unwrap();
+        pull.join().unwrap().unwrap();
+    });
 }
 
 #[test]

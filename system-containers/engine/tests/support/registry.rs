@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 use berth_engine::digest::Digest;
@@ -48,6 +49,8 @@ pub enum Act {
     CutAfter(usize),
     /// What it should, but nothing comes after so many bytes of the body until the client gives up.
     StallAfter(usize),
+    /// What it should, but nothing comes after so many bytes of the body until the test says so.
+    PauseAfter(usize, Receiver<()>),
     /// What it should, without looking at `Range`.
     Whole,
     /// Something else: status, more header lines, body.
@@ -211,6 +214,7 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         }
         let act = (*state.script.lock().unwrap())(&asked);
         let found = state.content.lock().unwrap().get(&asked.path).cloned();
+        let mut pause = None;
         let (limit, stall, ranges) = match act {
             Act::HangUp => return Ok(()),
             Act::Say(status, headers, body) => {
@@ -221,6 +225,10 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
             Act::Whole => (usize::MAX, false, false),
             Act::CutAfter(limit) => (limit, false, true),
             Act::StallAfter(limit) => (limit, true, true),
+            Act::PauseAfter(limit, until) => {
+                pause = Some(until);
+                (limit, false, true)
+            }
         };
         // A registry does not send a kind of manifest that it was not asked for.
         let is_wanted = |kind: &str| {
@@ -240,7 +248,12 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
             headers.push_str(&content_digest(Digest::of(&body)));
         }
         respond(reader.get_mut(), status, &headers, &body[start..], limit)?;
-        if limit < body.len() - start {
+        if let Some(until) = pause {
+            // A test that has ended has nothing more to say.
+            let _ = until.recv();
+            reader.get_mut().write_all(&body[start + limit..])?;
+            reader.get_mut().flush()?;
+        } else if limit < body.len() - start {
             if stall {
                 // Until the client closes the connection.
                 reader.read_to_end(&mut Vec::new())?;
