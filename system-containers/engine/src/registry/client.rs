@@ -247,7 +247,7 @@ impl Client {
     }
 
     async fn unauthorised(&self, answer: Answer) -> RegistryError {
-        let credentials = self.exchange.settings.credentials(&self.exchange.registry);
+        let credentials = self.exchange.settings.credentials(&self.exchange.registry, &self.repository);
         let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let reason = match answer.into_error().await {
             RegistryError::Status { detail, .. } if !detail.is_empty() => detail,
