@@ -1,6 +1,6 @@
 //! Ends a program at a step of its work that is the same in each run: ptrace(2) counts the system calls by which it changes
 //! something outside itself (messages to the kernel and to PID 1, files, switches below /proc), over all of its threads, and
-//! the program is killed before the one that is wanted.
+//! the program is killed before the one that is wanted. Or it only tells what it did to make its changes last.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,6 +33,12 @@ const REPLACE_OLD: [i64; 5] = [libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkd
 #[cfg(not(target_arch = "x86_64"))]
 const REPLACE_OLD: [i64; 0] = [];
 
+/// What gives a file another name.
+#[cfg(target_arch = "x86_64")]
+const RENAME: [i64; 3] = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+#[cfg(not(target_arch = "x86_64"))]
+const RENAME: [i64; 2] = [libc::SYS_renameat, libc::SYS_renameat2];
+
 /// Kills a program before the change with this number, counted from now, from one. The value, when the program has ended, is
 /// the changes that it came to: this number if this is why, fewer if it ended before.
 ///
@@ -40,15 +46,65 @@ const REPLACE_OLD: [i64; 0] = [];
 /// If the program cannot be followed, by whoever has no right to or because something else does.
 #[must_use]
 pub fn end_at(program: u32, step: u32) -> JoinHandle<u32> {
+    following(program, move |program, armed| {
+        let mut count = 0;
+        let is_there = |thread| {
+            count += u32::from(is_change(program, thread));
+            count == step
+        };
+        follow(program, armed, is_there);
+        count
+    })
+}
+
+/// What makes a program's changes last, and visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// syncfs(2): all of a file system.
+    SyncAll,
+    /// fsync(2) or fdatasync(2): one file.
+    Sync,
+    /// rename(2) and its kin.
+    Rename,
+}
+
+/// Follows a program to its end, from now on. The value is what it did of these, in order.
+///
+/// # Panics
+/// As [`end_at`].
+#[must_use]
+pub fn lasting(program: u32) -> JoinHandle<Vec<Lasting>> {
+    following(program, |program, armed| {
+        let mut seen = Vec::new();
+        let note = |thread| {
+            seen.extend(match call(program, thread).0 {
+                libc::SYS_syncfs => Some(Lasting::SyncAll),
+                libc::SYS_fsync | libc::SYS_fdatasync => Some(Lasting::Sync),
+                number if RENAME.contains(&number) => Some(Lasting::Rename),
+                _ => None,
+            });
+            false
+        };
+        follow(program, armed, note);
+        seen
+    })
+}
+
+/// Whoever attaches to a program must be the thread that follows it. It does so when this returns.
+fn following<T: Send + 'static>(
+    program: u32,
+    follow: impl FnOnce(Pid, &Sender<()>) -> T + Send + 'static,
+) -> JoinHandle<T> {
     let program = Pid::from_raw(program.try_into().unwrap());
     let (armed, waiting) = channel();
-    // Whoever attaches to a program must be the thread that follows it.
-    let follower = thread::spawn(move || follow(program, step, &armed));
+    let follower = thread::spawn(move || follow(program, &armed));
     waiting.recv().expect("the program can be followed");
     follower
 }
 
-fn follow(program: Pid, step: u32, armed: &Sender<()>) -> u32 {
+/// Calls `begins` for each system call that one of the threads begins; the program is killed before the first one for which
+/// it says so.
+fn follow(program: Pid, armed: &Sender<()>, mut begins: impl FnMut(Pid) -> bool) {
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
     for thread in fs::read_dir(format!("/proc/{program}/task")).unwrap().flatten() {
         let thread = Pid::from_raw(thread.file_name().to_str().unwrap().parse().unwrap());
@@ -60,14 +116,18 @@ fn follow(program: Pid, step: u32, armed: &Sender<()>) -> u32 {
         }
     }
     armed.send(()).unwrap();
-    let (mut inside, mut count) = (BTreeSet::new(), 0);
+    let mut inside = BTreeSet::new();
     while let Some(stopped) = next(program) {
         let (thread, signal) = match stopped {
             WaitStatus::PtraceSyscall(thread) => {
                 // Every other stop is the end of a call.
                 if !inside.remove(&thread) {
                     inside.insert(thread);
-                    count += u32::from(is_change(program, thread));
+                    if begins(thread) {
+                        kill(program, Signal::SIGKILL).unwrap();
+                        while next(program).is_some() {}
+                        return;
+                    }
                 }
                 (thread, None)
             }
@@ -75,18 +135,12 @@ fn follow(program: Pid, step: u32, armed: &Sender<()>) -> u32 {
             WaitStatus::PtraceEvent(thread, ..) => (thread, None),
             _ => continue,
         };
-        if count == step {
-            kill(program, Signal::SIGKILL).unwrap();
-            while next(program).is_some() {}
-            return count;
-        }
         match ptrace::syscall(thread, signal) {
             // Somebody else has killed it.
             Err(Errno::ESRCH) => {}
             done => done.unwrap(),
         }
     }
-    count
 }
 
 /// What one of the threads has come to; `None` when the program has ended, which is left for its parent to see.
@@ -99,17 +153,23 @@ fn next(program: Pid) -> Option<WaitStatus> {
     if thread == program && ended(&peeked) { None } else { waitpid(thread, Some(flags)).ok() }
 }
 
-/// Whether a thread that begins a system call is about to change something that others see.
-fn is_change(program: Pid, thread: Pid) -> bool {
+/// The system call that a thread begins, with its first arguments.
+fn call(program: Pid, thread: Pid) -> (i64, Vec<u64>) {
     let text = fs::read_to_string(format!("/proc/{program}/task/{thread}/syscall")).unwrap_or_default();
     let mut words = text.split_whitespace();
     let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(-1);
-    let mut argument = || u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok();
+    (number, words.map_while(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()).collect())
+}
+
+/// Whether a thread that begins a system call is about to change something that others see.
+fn is_change(program: Pid, thread: Pid) -> bool {
+    let (number, arguments) = call(program, thread);
     if number == libc::SYS_openat {
-        return argument().and(argument()).and(argument()).is_some_and(|flags| flags & CREATE != 0);
+        return arguments.get(2).is_some_and(|flags| flags & CREATE != 0);
     }
     if WRITE.contains(&number) {
-        let file = fs::read_link(format!("/proc/{program}/fd/{}", argument().unwrap_or_default())).unwrap_or_default();
+        let descriptor = arguments.first().copied().unwrap_or_default();
+        let file = fs::read_link(format!("/proc/{program}/fd/{descriptor}")).unwrap_or_default();
         // One thread wakes another.
         return !file.to_string_lossy().starts_with("anon_inode:");
     }

@@ -76,6 +76,7 @@ pub fn main() -> ExitCode {
     let paths = service::Paths {
         socket: berth_control::images::SOCKET_PATH.into(),
         patience: registry::Patience::default(),
+        looks: service::Looks::default(),
         boot: boot.trim().to_owned(),
         images: state.join("images"),
         archives: user_data.join("images"),

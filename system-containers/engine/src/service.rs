@@ -28,6 +28,7 @@ use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Regis
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use self::asked::Looks;
 use self::preparer::Job;
 use self::waiting::failed;
 use crate::clients;
@@ -53,6 +54,8 @@ pub struct Paths {
     pub socket: PathBuf,
     /// How long registries are waited for.
     pub patience: Patience,
+    /// How often it is looked what images may have to go.
+    pub looks: Looks,
     /// Tells this boot from others: the kernel's boot_id.
     pub boot: String,
 }
@@ -134,7 +137,9 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         may_look_again: false,
         declarations: BTreeMap::new(),
         held: Vec::new(),
+        looks: paths.looks,
         room_looked_at: Instant::now(),
+        age_looked_at: Instant::now(),
     };
     service.look();
     service.ask(Request::Registries)?;
@@ -190,7 +195,9 @@ struct Service {
     declarations: BTreeMap<String, Declaration>,
     /// What clients asked before that.
     held: Vec<(Query, OwnedFd)>,
+    looks: Looks,
     room_looked_at: Instant,
+    age_looked_at: Instant,
 }
 
 impl Service {
@@ -208,7 +215,7 @@ impl Service {
             if self.wanted.next().is_some_and(|next| next <= Instant::now()) {
                 self.try_waiting()?;
             }
-            self.look_for_room();
+            self.look_at_spare();
             if from_workers {
                 let mut counter = [0; 8];
                 // Only resets it; what counts is in the inbox.
@@ -342,9 +349,9 @@ impl Service {
             Message::Puller(event) => {
                 match event {
                     puller::Event::Pulled(reference) => self.wanted.forget(&reference.to_string()),
-                    puller::Event::Failed(reference, reason) => {
+                    puller::Event::Failed(reference, reason, asked) => {
                         let reason = missing::explain(&reference, &self.store, Some(&reason));
-                        self.wanted.failed(&reference.to_string(), &reason, Instant::now());
+                        self.wanted.failed(&reference.to_string(), &reason, asked, Instant::now());
                     }
                 }
                 self.try_waiting()

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const FIRST_DELAY: Duration = Duration::from_secs(2);
 /// The most between two tries.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
+/// The most if the registry wants more: limits are counted by the minute or the hour, and one that says "tomorrow" by
+/// mistake must not keep a container down.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
 /// What is known of each image, by its complete name.
 #[derive(Debug, Default)]
@@ -46,11 +49,12 @@ impl Wanted {
         Step::Pull
     }
 
-    /// A pull has failed. Nothing happens if nobody waits for it.
-    pub fn failed(&mut self, image: &str, reason: &str, now: Instant) {
+    /// A pull has failed; `asked` is how long the registry wants to be left alone. Nothing happens if nobody waits for it.
+    pub fn failed(&mut self, image: &str, reason: &str, asked: Option<Duration>, now: Instant) {
         if let Some(state) = self.images.get_mut(image) {
             let (State::UnderWay { failures } | State::Failed { failures, .. }) = *state;
-            let delay = FIRST_DELAY.saturating_mul(1 << failures.min(16)).min(LONGEST_DELAY);
+            let own = FIRST_DELAY.saturating_mul(1 << failures.min(16)).min(LONGEST_DELAY);
+            let delay = own.max(asked.unwrap_or_default().min(LONGEST_ASKED));
             let reason = reason.to_owned();
             *state = State::Failed { reason, failures: failures + 1, delay, until: now + delay };
         }
@@ -93,17 +97,31 @@ mod tests {
         assert_eq!(wanted.missing("a", now), Step::Wait);
         assert_eq!(wanted.next(), None);
         for delay in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300].map(Duration::from_secs) {
-            wanted.failed("a", "it is gone", now);
+            wanted.failed("a", "it is gone", None, now);
             assert_eq!(wanted.missing("a", now), Step::Later("it is gone".to_owned(), delay));
             assert_eq!(wanted.next(), Some(now + delay));
             now += delay;
             assert_eq!(wanted.missing("a", now), Step::Pull);
         }
-        wanted.failed("a", "it is gone", now);
+        wanted.failed("a", "it is gone", None, now);
         wanted.try_now();
         assert_eq!(wanted.missing("a", now), Step::Pull);
         wanted.only(&BTreeSet::new());
-        wanted.failed("a", "nobody cares", now);
+        wanted.failed("a", "nobody cares", None, now);
         assert_eq!(wanted.next(), None);
+    }
+
+    #[test]
+    fn a_registry_is_left_alone_as_long_as_it_asks() {
+        let mut wanted = Wanted::default();
+        let mut now = Instant::now();
+        // The third is less than it would be anyway, the fourth more than is believed.
+        for (asked, delay) in [(1, 2), (900, 900), (7, 8), (100_000, 3600)] {
+            assert_eq!(wanted.missing("a", now), Step::Pull);
+            wanted.failed("a", "busy", Some(Duration::from_secs(asked)), now);
+            let delay = Duration::from_secs(delay);
+            assert_eq!(wanted.missing("a", now), Step::Later("busy".to_owned(), delay));
+            now += delay;
+        }
     }
 }

@@ -8,10 +8,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use berth_engine::digest::Digest;
 use berth_engine::store::chain_ids;
-use berth_tests::steps;
+use berth_tests::steps::{self, Lasting};
 use support::client::image;
 use support::registry::Registry;
 use support::{Machine, oci_archive, program, skip};
@@ -77,14 +78,19 @@ fn traces(machine: &Machine) -> (usize, bool) {
 
 /// Has a program begin its work when it is followed, and ends it at a step (see [`steps`]); with the steps that it came to.
 fn end_at(program: &PathBuf, arguments: &[String], step: u32) -> (ExitStatus, u32) {
+    followed(program, arguments, |engine| steps::end_at(engine, step))
+}
+
+/// The same for who follows it otherwise.
+fn followed<T>(program: &PathBuf, arguments: &[String], follow: impl FnOnce(u32) -> JoinHandle<T>) -> (ExitStatus, T) {
     // A program that is executed by a shell that has waited does not get ahead of who follows it.
     let mut command = Command::new("sh");
     command.args(["-c", r#"read go && exec "$@""#, "sh"]).arg(program).args(arguments);
     let mut engine = start(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()));
-    let followed = steps::end_at(engine.id(), step);
+    let follower = follow(engine.id());
     engine.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let reached = followed.join().unwrap();
-    (engine.wait().unwrap(), reached)
+    let seen = follower.join().unwrap();
+    (engine.wait().unwrap(), seen)
 }
 
 /// Kills the program with these arguments again and again, at points that are spread over its work.
@@ -125,6 +131,23 @@ fn a_killed_pull_is_finished_by_the_next() {
     let state = machine.path("");
     let arguments = ["pull", state.to_str().unwrap(), &name, configuration.to_str().unwrap()];
     kill(&machine, &program, &arguments.map(str::to_owned), &name);
+}
+
+/// What no killed process can show: that a catalogue names nothing that a cut of the power takes away.
+#[test]
+fn layers_are_on_the_disk_before_the_catalogue_names_them() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(program) = program() else { return skip("the example berth-engine is not built") };
+    let archive = machine.archive("demo.tar", &oci_archive(&[image()]));
+    let state = machine.path("");
+    let arguments = ["import", state.to_str().unwrap(), archive.to_str().unwrap()].map(str::to_owned);
+    let (status, seen) = followed(&program, &arguments, steps::lasting);
+    assert!(status.success() && look(&machine, "demo"));
+    // Every layer gets its name, then all is synced, then the catalogue, then that gets its name and keeps it.
+    let catalogue = [Lasting::SyncAll, Lasting::Sync, Lasting::Rename, Lasting::Sync];
+    assert!(seen.ends_with(&catalogue), "{seen:?}");
+    let renames = seen[..seen.len() - catalogue.len()].iter().filter(|step| **step == Lasting::Rename);
+    assert!(renames.count() >= LAYERS, "{seen:?}");
 }
 
 #[test]

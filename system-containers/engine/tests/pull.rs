@@ -11,8 +11,10 @@ use berth_engine::pull::Pulling;
 use berth_engine::pull::progress::Progress;
 use berth_engine::registry::Shared;
 use support::client::{Client, PATIENCE, image, layer, refused};
-use support::registry::{Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, docker_list, json};
-use support::{Image, Method, compress, descriptor};
+use support::registry::{
+    Act, Asked, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_LIST, Registry, content_digest, docker_list, json,
+};
+use support::{Image, Method, Tar, compress, descriptor};
 
 /// Pulls an image from a registry with this script; it must arrive.
 fn arrives(script: impl FnMut(&Asked) -> Act + Send + 'static) -> Option<Vec<Asked>> {
@@ -94,6 +96,44 @@ fn layers_come_side_by_side() {
 }
 
 #[test]
+fn a_layer_is_unpacked_while_it_comes() {
+    // More than is held back before it is written.
+    let noise = |name: &str| layer(name)[512..100_000].to_vec();
+    let large =
+        (0..40_u32).fold(Tar::default(), |tar, number| tar.file(&number.to_string(), &noise(&number.to_string())));
+    let image = Image::new("demo", vec![large.finish()]);
+    let length = image.layers[0].1.len();
+    let (go_on, until) = std::sync::mpsc::channel();
+    let mut until = Some(until);
+    let blob = Digest::of(&image.layers[0].1).to_string();
+    let path = blob.clone();
+    let registry = Registry::start(move |asked| match asked.path.ends_with(&path).then(|| until.take()).flatten() {
+        Some(until) => Act::PauseAfter(length - 1000, until),
+        None => Act::Serve,
+    });
+    registry.push("demo", "1", &image);
+    let Some(mut client) = Client::new(&[&registry]) else { return };
+    client.patience.idle = Duration::from_secs(20);
+    let drafts = client.machine.path("images/tmp");
+    let name = format!("{}/demo:1", registry.name());
+    std::thread::scope(|scope| {
+        let pull = scope.spawn(|| client.pull(&name));
+        let largest = || {
+            let files = std::fs::read_dir(&drafts).unwrap().flatten();
+            files.filter_map(|file| file.metadata().ok()).map(|data| data.len()).max().unwrap_or_default()
+        };
+        while largest() < length as u64 / 2 {
+            assert!(!pull.is_finished(), "it did not wait for the end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let times = registry.log().iter().filter(|asked| asked.path.ends_with(&blob)).count();
+        assert_eq!(times, 1, "it is the part that came first");
+        go_on.send(()).unwrap();
+        pull.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_blob_that_stalls_is_resumed() {
     arrives(|asked| if asked.is_blob() && asked.before == 0 { Act::StallAfter(1000) } else { Act::Serve });
 }
@@ -101,57 +141,10 @@ fn a_blob_that_stalls_is_resumed() {
 #[test]
 fn a_registry_that_is_busy_or_broken_for_a_moment_is_asked_again() {
     let date = "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n";
-    for (status, headers) in [(429, "Retry-After: 1\r\n"), (429, date), (503, ""), (500, "")] {
+    for (status, headers) in [(429, "Retry-After: 0\r\n"), (429, date), (503, ""), (500, "")] {
         arrives(move |asked| if asked.before == 0 { json(status, headers, "") } else { Act::Serve });
     }
     arrives(|asked| if asked.before == 0 { Act::HangUp } else { Act::Serve });
-}
-
-#[test]
-fn a_registry_that_stays_broken_is_given_up() {
-    refused(|_| json(500, "", ""), "says 500");
-    refused(|_| json(429, "", r#"{"errors":[{"message":"pull rate limit"}]}"#), "pull rate limit");
-    refused(|asked| if asked.is_blob() { Act::CutAfter(0) } else { Act::Serve }, "broke");
-    refused(|asked| if asked.is_blob() { Act::StallAfter(10) } else { Act::Serve }, "sends nothing within");
-}
-
-/// A server that answers everything with one byte now and then.
-fn trickling() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let _ = stream.read(&mut [0; 4096]);
-                let mut sent = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n");
-                while sent.is_ok() {
-                    std::thread::sleep(Duration::from_millis(20));
-                    sent = stream.write_all(b"x");
-                }
-            });
-        }
-    });
-    address
-}
-
-#[test]
-fn a_trickle_is_given_up() {
-    let location = format!("Location: http://{}/x\r\n", trickling());
-    let first = Digest::of(&layer("a")).to_string();
-    for trickled in [first.as_str(), "/manifests/1"] {
-        let (end, location) = (trickled.to_owned(), location.clone());
-        let redirecting = Registry::start(move |asked| match asked.path.ends_with(&end) {
-            true => json(307, &location, ""),
-            false => Act::Serve,
-        });
-        redirecting.push("demo", "1", &Image::new("demo", vec![layer("a")]));
-        let Some(client) = Client::new(&[&redirecting]) else { return };
-        let name = format!("{}/demo:1", redirecting.name());
-        let error = client.pull(&name).unwrap_err();
-        assert!(error.contains("sends next to nothing within"), "{trickled}: {error}");
-        client.has_no_image(&name);
-    }
 }
 
 #[test]
@@ -259,6 +252,21 @@ fn a_manifest_is_verified_and_bounded() {
     registry.put("/v2/demo/manifests/web", "x", b"<html>log in</html>");
     assert!(client.pull(&at(":web")).unwrap_err().contains("is malformed"));
     assert!(client.pull(&at(":none")).unwrap_err().contains("404 Not Found: manifest unknown"));
+}
+
+#[test]
+fn the_digest_that_comes_with_a_manifest_counts_though_nobody_asked_for_one() {
+    let manifest = Registry::good().push("demo", "1", &image()).1;
+    let body = manifest.clone();
+    let wrong = move |asked: &Asked| match asked.path.ends_with("/manifests/1") {
+        true => Act::Say(200, content_digest(Digest::of(b"x")), body.clone()),
+        false => Act::Serve,
+    };
+    refused(wrong, &format!("its digest is {}, not {}", Digest::of(&manifest), Digest::of(b"x")));
+    // That of schema 1 is of the manifest without its signatures.
+    let signed = br#"{"schemaVersion":1,"fsLayers":[],"signatures":[{"signature":"x"}]}"#;
+    let old = |_: &Asked| Act::Say(200, content_digest(Digest::of(b"unsigned")), signed.to_vec());
+    refused(old, "schema 1, which is obsolete");
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
 use berth_engine::digest::Digest;
 use berth_engine::import::describe;
 use berth_engine::registry::credentials::Credentials;
 use berth_engine::registry::{self, endpoint};
-use support::client::{Client, block, image, shared};
+use support::client::{Client, block, image, layer, shared};
 use support::peer::{Peer, folder, plain, run};
 use support::registry::{Act, DOCKER_LAYER, DOCKER_MANIFEST, Registry};
 use support::{Image, Tar};
@@ -72,6 +73,51 @@ fn what_a_registry_has_already_keeps_its_digest() {
     let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
     assert_eq!(second.pull(&target).unwrap().digest, pulled.digest);
     second.holds(&target, &image());
+}
+
+#[test]
+fn layers_that_a_registry_has_stay_as_they_came() {
+    let Some(folder) = folder(&["docker-registry", "skopeo"]) else { return };
+    let Some(client) = Client::new(&[]) else { return };
+    let peer = Peer::start(folder.path(), "", "");
+    let client = client.configured(&plain(&peer.name));
+    let image = Image::new("demo", vec![layer("a"), layer("b"), layer("c")]);
+    client.import(std::slice::from_ref(&image));
+    let name = format!("{}/some/where:1", peer.name);
+    client.tag("demo", &name);
+    let settings = client.settings();
+    let endpoint = endpoint::endpoint(&peer.name, "some/where".to_owned(), &settings).unwrap();
+    let registry = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+    let upload = |blob: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(blob).unwrap();
+        block(registry.upload(&file, Digest::of(blob), blob.len() as u64, |_| {})).unwrap();
+    };
+    upload(&image.layers[0].1);
+    upload(&image.layers[2].1);
+    let pushed = client.push(&name, None).unwrap();
+    assert_eq!(pushed.uploaded, 2, "a layer and the configuration");
+
+    let second = Client::new(&[]).unwrap().configured(&plain(&peer.name));
+    assert_eq!(second.pull(&name).unwrap().digest, pushed.digest.to_string());
+    second.holds(&name, &image);
+    let manifest = second.store.manifest(pushed.digest).unwrap().unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let kinds = layers.iter().map(|layer| layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["tar", "tar+gzip", "tar"]);
+    assert_eq!(layers[2]["digest"], Digest::of(&image.layers[2].1).to_string());
+    // Somebody else takes it too.
+    let options = ["copy", "--quiet", "--insecure-policy", "--src-tls-verify=false"];
+    let target = format!("oci:{}", folder.path().join("copied").display());
+    run("skopeo", &[&options[..], &[&format!("docker://{name}"), &target]].concat(), folder.path());
+
+    // With the last layer there too the manifest stays as it came.
+    upload(&image.layers[1].1);
+    let other = format!("{}/some/where:2", peer.name);
+    client.tag("demo", &other);
+    let again = client.push(&other, None).unwrap();
+    assert_eq!((again.uploaded, again.digest), (0, client.store.resolve(&other.parse().unwrap()).unwrap().0));
 }
 
 #[test]

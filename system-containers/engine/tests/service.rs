@@ -3,13 +3,16 @@
 mod support;
 
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::images::{Answer, PullEvent, Query, StoredImage};
 use berth_control::message::{Notice, Registries, Request};
 use berth_engine::digest::Digest;
-use berth_engine::service::{self, ServiceError};
+use berth_engine::service::{self, Looks, Paths, ServiceError};
 use rustix::event::{PollFd, PollFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 use support::init::{Init, OFFLINE, content, layer, paths, registries};
 use support::registry::{Act, Registry};
 use support::signing::{Signer, tag};
@@ -113,6 +116,19 @@ fn an_image_that_no_archive_has_is_pulled_and_tried_again() {
     init.notify(Notice::DeclaredChanged);
     init.prepared("web");
     assert_eq!(broken.log().len(), asked);
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_registry_that_wants_to_be_left_alone_is() {
+    let Some(machine) = Machine::new() else { return };
+    let busy = Registry::start(|_| Act::Say(429, "Retry-After: 1000\r\n".to_owned(), Vec::new()));
+    let mut init = Init::start(&machine, &[]);
+    init.registries = reaching(&busy);
+    init.declare(&[("web", &format!(r#"{{"image":"{}/demo:1"}}"#, busy.name()))]);
+    init.notify(Notice::DeclaredChanged);
+    let Request::PrepareDelayed { retry_s, reason, .. } = init.next() else { panic!("it is not delayed") };
+    assert_eq!(retry_s, Some(1000), "{reason}");
     init.shut_down(&machine);
 }
 
@@ -264,6 +280,70 @@ fn a_client_hears_how_its_pull_goes() {
     assert!(listed.bytes > 0 && !listed.in_use);
     let (answer, events) = pull("Not An Image".to_owned());
     assert!(matches!(answer, Answer::Refused(_)) && events.is_empty());
+    init.shut_down(&machine);
+}
+
+/// A disk in memory.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(path: PathBuf) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        rustix::mount::mount("disk", &path, "tmpfs", MountFlags::empty(), Some(c"size=32M")).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+/// An engine with an image that no container needs, and all the time in the world, pulled under these settings.
+fn with_a_spare_image(machine: &Machine, looks: Looks, images: &str) -> Init {
+    let registry = Registry::good();
+    registry.push("demo", "1", &Image::new("demo", vec![layer()]));
+    let mut init = Init::start_at(Paths { looks, ..paths(machine) }, &[]);
+    init.registries = reaching(&registry);
+    init.registries.images = registries(&format!("[images]\n{images}\n")).images;
+    init.declare(&[("none", "{\"image\":\"a/B\"}")]);
+    init.notify(Notice::DeclaredChanged);
+    assert!(matches!(init.next(), Request::PrepareFailed { .. }));
+    ask(machine, &Query::Pull { image: format!("{}/demo:1", registry.name()) });
+    init
+}
+
+fn await_no_image(machine: &Machine) {
+    for _ in 0..600 {
+        if ask(machine, &Query::List).1.trim().is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the image stays");
+}
+
+const NEVER: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn an_image_that_was_not_used_for_long_goes_though_nothing_happens() {
+    let Some(machine) = Machine::new() else { return };
+    let looks = Looks { room: NEVER, age: Duration::from_millis(100) };
+    let init = with_a_spare_image(&machine, looks, "keep = '1s'");
+    await_no_image(&machine);
+    init.shut_down(&machine);
+}
+
+#[test]
+fn an_image_goes_when_something_else_fills_the_disk() {
+    let Some(machine) = Machine::new() else { return };
+    let disk = Disk::new(machine.path("images"));
+    let looks = Looks { room: Duration::from_millis(100), age: NEVER };
+    let init = with_a_spare_image(&machine, looks, "reserve = '8M'");
+    assert!(!ask(&machine, &Query::List).1.trim().is_empty(), "there is room for it");
+    std::fs::write(disk.0.join("filler"), vec![1; 28 << 20]).unwrap();
+    await_no_image(&machine);
     init.shut_down(&machine);
 }
 

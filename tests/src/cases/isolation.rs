@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "isolation/capabilities-as-configured", memory: 256, run: capabilities },
     Case { name: "isolation/loosened", memory: 256, run: loosened },
     Case { name: "isolation/mounts", memory: 256, run: mounts },
+    Case { name: "isolation/of-two-that-share-a-volume", memory: 256, run: shared_volume },
 ];
 
 /// Every namespace that a container has of its own.
@@ -177,6 +178,28 @@ fn loosened(bench: &Bench) -> Result<()> {
         ("make_device", "no"),
     ];
     expect(&facts, &expected)
+}
+
+/// Their users are others to the machine, and the same to the volume.
+fn shared_volume(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.docker_archive();
+    let container = |name| format!("[containers.{name}]\nimage = \"localhost/a:1\"\nvolumes = [\"shared:/volume\"]\n");
+    let configuration = ["a", "b"].map(container).concat();
+    let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    let mut inside = |name: &str, command: &str| machine.guest.shell(&format!("berth exec {name} {command}"));
+    inside("a", "sh -c 'echo text > /volume/f && chown 1000:1001 /volume/f && chmod 600 /volume/f'")?;
+    let maps = [inside("a", "cat /proc/self/uid_map")?, inside("b", "cat /proc/self/uid_map")?];
+    ensure!(maps[0] != maps[1], "both have {}", maps[0]);
+    for name in ["a", "b"] {
+        let owner = inside(name, "stat -c %u:%g:%a /volume/f")?;
+        ensure!(owner.trim() == "1000:1001:600", "{name} sees {owner}");
+    }
+    // Who it belongs to has it from either.
+    let read = inside("-u 1000:1001 b", "cat /volume/f")?;
+    ensure!(read == "text\n", "{read}");
+    Ok(())
 }
 
 fn mounts(bench: &Bench) -> Result<()> {

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "registry/image-comes-later", memory: 256, run: later },
     Case { name: "registry/images-and-volumes-by-hand", memory: 256, run: by_hand },
     Case { name: "registry/cut-off-while-pulling", memory: 256, run: cut_off },
+    Case { name: "registry/cut-off-after-a-pull", memory: 256, run: cut_off_after },
 ];
 
 const PAGE: &str = "<h1>A page from a registry</h1>\n";
@@ -40,6 +41,7 @@ fn declared(bench: &Bench) -> Result<()> {
     let again = pull("demo/web:1");
     let again = machine.guest.run(&again.each_ref().map(String::as_str))?;
     ensure!(again.code == 0 && again.stdout.contains("/demo/web:1 sha256:"), "{again:?}");
+    ensure!(again.stderr.is_empty(), "how far it is goes to a terminal alone: {again:?}");
     let none = pull("demo/none:1");
     let none = machine.guest.run(&none.each_ref().map(String::as_str))?;
     ensure!(none.code == 1 && none.stderr.contains("manifest unknown"), "{none:?}");
@@ -102,6 +104,30 @@ fn cut_off(bench: &Bench) -> Result<()> {
         machine.guest.shell("berth exec web sh -c 'cat /noise* | wc -c'; find /var/lib/berth/images/tmp -type f")?;
     ensure!(sums.trim() == (usize::from(LAYERS) * (2 << 20)).to_string(), "{sums}");
     Ok(())
+}
+
+/// What `berth pull` has said to be there is there, whatever happens to the power a moment later.
+fn cut_off_after(bench: &Bench) -> Result<()> {
+    let registry = Registry::start()?;
+    let name = registry.name();
+    let layer = Layer::new().file("own", 0o644, b"of the image\n");
+    let image = bench.shell_image("localhost/a:1", "exec sleep 100000")?.layer(layer);
+    registry.push(&image.docker_archive(), "demo/a:1")?;
+    let configuration = format!("[registries.\"{name}\"]\nplain_http = true\n");
+    let files = Files::new().with("berth.toml", configuration);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.shell(&format!("berth pull {name}/demo/a:1"))?;
+    machine.qmp.reset()?;
+    machine.qmp.wait_for_event("RESET", wait::ANSWER)?;
+    let mark = machine.console.mark();
+    // From here on nobody can be asked for it.
+    drop(registry);
+    let line = machine.wait_until_settled_after(mark)?;
+    ensure!(line.contains("ready"), "{line}");
+    machine.guest.wait()?;
+    ensure_says(&machine.guest.shell("berth images")?, &format!("{name}/demo/a"))?;
+    ensure_says(&machine.guest.shell(&format!("berth run --rm {name}/demo/a:1 cat /own"))?, "of the image")
 }
 
 /// What a person does with images and volumes who knows docker.

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use gptman::GPT;
 
+use crate::archive::Layer;
 use crate::bench::Bench;
 use crate::disks::{self, Files};
 use crate::machine::Machine;
@@ -231,7 +232,11 @@ fn read_only_disk(bench: &Bench) -> Result<()> {
 }
 
 fn full(bench: &Bench) -> Result<()> {
-    let mut machine = bench.machine().user_data(&counting(bench)?)?.start()?;
+    let noise = (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes());
+    let layer = Layer::new().file("noise", 0o644, &noise.collect::<Vec<_>>());
+    let other = bench.shell_image("localhost/b:1", "exec sleep 100000")?.layer(layer).docker_archive();
+    let files = counting(bench)?.with("archives/b.tar", other);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.wait_until_ready()?;
     machine.guest.read_in("a", "/tmp/done")?;
     machine.guest.shell("dd if=/dev/zero of=/var/filled bs=1M 2> /dev/null; sync; true")?;
@@ -242,7 +247,13 @@ fn full(bench: &Bench) -> Result<()> {
     ensure!(line.contains("degraded"), "the machine finds nothing wrong");
     let status = machine.guest.berth(&["status"])?;
     ensure!(status["problems"].to_string().contains("/var is full"), "{status}");
+    machine.guest.wait_for_state("a", "running")?;
+    let import = ["/usr/bin/berth", "import", "/run/berth/user-data/archives/b.tar"];
+    let refused = machine.guest.run(&import)?;
+    ensure!(refused.code == 1 && refused.stderr.contains("has no room for it"), "{refused:?}");
     machine.guest.shell("rm /var/filled; berth ps")?;
+    let taken = machine.guest.run(&import)?;
+    ensure!(taken.code == 0, "there is room again: {taken:?}");
     let status = machine.guest.berth(&["status"])?;
     ensure!(!status["problems"].to_string().contains("/var is full"), "there is room again: {status}");
     Ok(())

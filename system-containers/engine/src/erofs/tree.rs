@@ -46,12 +46,14 @@ pub struct Directory {
     /// Its extended attributes.
     pub attributes: Attributes,
     parent: u32,
+    /// As a name can be: what is in it is marked too.
+    is_marked: bool,
 }
 
 impl Directory {
     /// With these.
     pub fn new(metadata: Metadata, attributes: Attributes) -> Self {
-        Self { metadata, attributes, parent: 0 }
+        Self { metadata, attributes, parent: 0, is_marked: false }
     }
 
     /// Sets one attribute.
@@ -217,6 +219,27 @@ impl Tree {
         record.is_some_and(|record| record.what & MARKED != 0)
     }
 
+    /// Marks a directory in which no name is without a mark.
+    pub fn mark_directory(&mut self, id: DirectoryId) {
+        if let Some(directory) = self.directories.get_mut(id.0 as usize) {
+            directory.is_marked = true;
+        }
+    }
+
+    /// Takes the marks from a directory and those that it is in.
+    pub fn unmark_directories(&mut self, mut id: DirectoryId) {
+        // What is not marked is in no directory that is.
+        while let Some(directory) = self.directories.get_mut(id.0 as usize).filter(|directory| directory.is_marked) {
+            directory.is_marked = false;
+            id = DirectoryId(directory.parent);
+        }
+    }
+
+    /// Whether a directory is marked.
+    pub fn is_directory_marked(&self, id: DirectoryId) -> bool {
+        self.directories.get(id.0 as usize).is_some_and(|directory| directory.is_marked)
+    }
+
     /// Drops the marked names in all directories that are like this, and below them. The last change: no name is found any more.
     pub fn drop_marked(&mut self, is_like: impl Fn(&Directory) -> bool) {
         let mut within: Vec<bool> = Vec::with_capacity(self.directories.len());
@@ -226,7 +249,11 @@ impl Tree {
             within.push(above || is_like(directory));
         }
         let is_within = |record: &Record| within.get(record.parent as usize).copied().unwrap_or_default();
-        self.records.retain(|record| record.what & MARKED == 0 || !is_within(record));
+        let is_marked = |record: &Record| match record.node() {
+            Node::Directory(id) => self.directories.get(id.0 as usize).is_some_and(|directory| directory.is_marked),
+            Node::Other(..) => record.what & MARKED != 0,
+        };
+        self.records.retain(|record| !is_marked(record) || !is_within(record));
     }
 
     /// About how many bytes [`Self::finish`] is going to write.

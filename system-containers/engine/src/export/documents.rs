@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{ExportError, layer};
 use crate::digest::Digest;
 use crate::document::{self, Kind};
+use crate::oci::Descriptor;
 use crate::reference::Reference;
 use crate::store::{Found, ImageRecord, Store};
 
@@ -16,6 +17,16 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The media type of a layer that is compressed.
 pub const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// What layers are called that an image came with, and what OCI's manifests call them.
+const LAYERS: [(&str, &str); 6] = [
+    (LAYER, LAYER),
+    (GZIP_LAYER, GZIP_LAYER),
+    (ZSTD_LAYER, ZSTD_LAYER),
+    ("application/vnd.docker.image.rootfs.diff.tar", LAYER),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", GZIP_LAYER),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", ZSTD_LAYER),
+];
 
 /// A pointer to a blob, as it is written.
 #[derive(Clone, Debug, Serialize)]
@@ -81,6 +92,12 @@ pub fn of(store: &Store, image: Found) -> Result<Outgoing, ExportError> {
         None => manifest(&config, &pointers)?,
     };
     Ok(Outgoing { name, record, config, layers, manifest })
+}
+
+/// A pointer to a layer as it came; none if it came as something that has no name among OCI's.
+pub fn pointer(layer: &Descriptor) -> Option<Pointer> {
+    let (_, media_type) = LAYERS.iter().find(|(known, _)| *known == layer.media_type)?;
+    Some(Pointer { media_type, digest: layer.digest, size: layer.size })
 }
 
 /// A manifest for this configuration and these layers.

@@ -1,8 +1,9 @@
 //! `berth push`: an image to the registry in its name.
 //!
-//! The manifest that it came with goes out again if the registry has all its blobs, or takes them over from the repository
-//! that they came from: then its digest stays. Else each layer is made again, compressed into a file without a name, and
-//! uploaded if the registry has no such blob; the configuration stays the same, the manifest is a new one.
+//! The manifest that it came with goes out again if the registry has all its layers, or takes them over from the repository
+//! that they came from: then its digest stays. Else each layer that it has not is made again, compressed into a file without
+//! a name, and uploaded if the registry has no such blob; the configuration stays the same, the manifest is a new one, which
+//! names the others as they came.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -69,15 +70,22 @@ pub async fn push(
     };
     progress.ask(&client.place());
     let sources = store.repositories(name);
-    if let Some((manifest, kind)) = original(store, name)?
-        && let Ok(Kind::Image { config, layers }) = document::manifest("the manifest", &manifest)
-    {
-        let blobs: Vec<Descriptor> = layers.into_iter().chain([config]).collect();
-        if are_there(client, &blobs, &sources).await? {
-            client.put_manifest(&tag, &kind, &manifest).await?;
-            return Ok(Pushed { digest: Digest::of(&manifest), uploaded: 0 });
-        }
+    let original = original(store, name)?;
+    let mut there = Vec::new();
+    for layer in original.iter().flat_map(|original| &original.layers) {
+        there.push(is_there(client, layer.digest, &sources).await?);
     }
+    if let Some(Original { manifest, kind, config, .. }) = original.as_ref().filter(|_| !there.contains(&false)) {
+        let mut uploaded = 0;
+        if !is_there(client, *config, &sources).await? {
+            let Found { record, .. } = store.find_named(name).map_err(ExportError::from)?;
+            upload_config(store, client, &store.config(&record)?).await?;
+            uploaded = 1;
+        }
+        client.put_manifest(&tag, kind, manifest).await?;
+        return Ok(Pushed { digest: Digest::of(manifest), uploaded });
+    }
+    let mut as_it_came = original.into_iter().flat_map(|original| original.layers).zip(there);
     let (from, wanted) = (Arc::clone(store), name.clone());
     let image = tokio::task::spawn_blocking(move || documents::of(&from, from.find_named(&wanted)?))
         .await
@@ -86,6 +94,12 @@ pub async fn push(
     let seen = progress.begin(&image.layers.iter().map(as_descriptor).collect::<Vec<_>>());
     let mut pointers = Vec::with_capacity(image.layers.len());
     for (one, seen) in image.layers.iter().zip(&seen) {
+        let came = as_it_came.next().filter(|(_, there)| *there);
+        if let Some(pointer) = came.and_then(|(layer, _)| documents::pointer(&layer)) {
+            seen.done();
+            pointers.push(pointer);
+            continue;
+        }
         let (from, one) = (Arc::clone(store), one.clone());
         let (file, digest, size) =
             tokio::task::spawn_blocking(move || compress(&from, &one)).await.map_err(|_| PushError::Ends)??;
@@ -98,9 +112,7 @@ pub async fn push(
     }
     let digest = Digest::of(&image.config);
     if !client.has_blob(digest).await? {
-        let file = spool(store)?;
-        (&file).write_all(&image.config).map_err(file_error("write to", store.path()))?;
-        client.upload(&file, digest, image.config.len() as u64, |_| {}).await?;
+        upload_config(store, client, &image.config).await?;
         uploaded += 1;
     }
     let manifest = documents::manifest(&image.config, &pointers)?;
@@ -108,30 +120,45 @@ pub async fn push(
     Ok(Pushed { digest: Digest::of(&manifest), uploaded })
 }
 
-/// The manifest that the image came with, and its kind.
-fn original(store: &Store, name: &Reference) -> Result<Option<(Vec<u8>, String)>, PushError> {
+async fn upload_config(store: &Store, client: &Client, config: &[u8]) -> Result<(), PushError> {
+    let file = spool(store)?;
+    (&file).write_all(config).map_err(file_error("write to", store.path()))?;
+    Ok(client.upload(&file, Digest::of(config), config.len() as u64, |_| {}).await?)
+}
+
+/// The manifest that an image came with.
+struct Original {
+    manifest: Vec<u8>,
+    /// Its media type.
+    kind: String,
+    config: Digest,
+    layers: Vec<Descriptor>,
+}
+
+fn original(store: &Store, name: &Reference) -> Result<Option<Original>, PushError> {
     let Found { digest, .. } = store.find_named(name).map_err(ExportError::from)?;
     let Some(manifest) = store.manifest(digest)? else { return Ok(None) };
     // What does not say its kind is OCI's, which need not.
     let value: Option<serde_json::Value> = serde_json::from_slice(&manifest).ok();
     let kind = value.and_then(|value| Some(value.get("mediaType")?.as_str()?.to_owned()));
-    Ok(Some((manifest, kind.unwrap_or_else(|| MANIFEST.to_owned()))))
+    let kind = kind.unwrap_or_else(|| MANIFEST.to_owned());
+    Ok(match document::manifest("the manifest", &manifest) {
+        Ok(Kind::Image { config, layers }) => Some(Original { manifest, kind, config: config.digest, layers }),
+        _ => None,
+    })
 }
 
-/// Whether the registry has all of these, or gets them from these repositories of its own.
-async fn are_there(client: &Client, blobs: &[Descriptor], sources: &[String]) -> Result<bool, RegistryError> {
-    'blobs: for blob in blobs {
-        if client.has_blob(blob.digest).await? {
-            continue;
-        }
-        for source in sources {
-            if client.mount(blob.digest, source).await? {
-                continue 'blobs;
-            }
-        }
-        return Ok(false);
+/// Whether the registry has a blob, or gets it from these repositories of its own.
+async fn is_there(client: &Client, blob: Digest, sources: &[String]) -> Result<bool, RegistryError> {
+    if client.has_blob(blob).await? {
+        return Ok(true);
     }
-    Ok(true)
+    for source in sources {
+        if client.mount(blob, source).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn as_descriptor(layer: &documents::Layer) -> Descriptor {

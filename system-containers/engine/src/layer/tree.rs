@@ -1,20 +1,21 @@
 //! The tree of a layer while it is being made: finds and makes parents, as paths and symbolic links of the layer and of
 //! those below have them. Links lead where they do for a process whose root the image is (path_resolution(7)), as with
 //! Docker, containerd and umoci: `/` is the image's root, and nothing is above it. Nothing here can leave the layer: it
-//! exists in memory and in the image alone.
+//! exists in memory and in the image alone. [`ways`] follows the links.
+
+mod ways;
 
 use std::fs::File;
 use std::io;
 
 use rustix::io::Errno;
 
+pub use self::ways::Resolved;
+use self::ways::Step;
 use super::{EntryPath, LayerError, Lower, OPAQUE, attributes};
 use crate::erofs::{self, Attributes, Directory, DirectoryId, Kind, Metadata, Node, Place, TreeFull, Writer};
 use crate::merged::{Found, Merged, MergedDirectory};
 use crate::tar::Entry;
-
-/// How many symbolic links one parent may lead through.
-const LINKS: u32 = 40;
 
 /// A layer under construction over the layers below it.
 pub struct Tree<'a> {
@@ -26,35 +27,6 @@ pub struct Tree<'a> {
     root_given: bool,
     /// The last parent: entries of one directory follow each other.
     parent: Option<(EntryPath, DirectoryId)>,
-}
-
-/// Where a path leads.
-pub struct Resolved {
-    /// Without symbolic links.
-    pub path: EntryPath,
-    /// Whether this layer hides all that the layers below have there.
-    pub hidden: bool,
-}
-
-/// A directory on a way.
-#[derive(Clone, Copy)]
-struct Step {
-    /// If this layer has it.
-    id: Option<DirectoryId>,
-    /// Whether this layer hides all that the layers below have there.
-    hidden: bool,
-}
-
-impl Step {
-    const ROOT: Self = Self { id: Some(erofs::Tree::ROOT), hidden: false };
-}
-
-/// How a way goes on.
-enum Way {
-    /// Into a directory, or what should be one.
-    Into(Step),
-    /// By a symbolic link to there.
-    Link(Vec<u8>),
 }
 
 /// Turns a system call's error into one that names the entry.
@@ -91,6 +63,13 @@ impl<'a> Tree<'a> {
 
     /// The directory that an entry goes into; made, as the layers below have it, if the stream did not bring it.
     pub fn parent_of(&mut self, path: &EntryPath) -> Result<DirectoryId, LayerError> {
+        let id = self.parent_below(path)?;
+        self.names.unmark_directories(id);
+        Ok(id)
+    }
+
+    /// The same for what the layers below are the reason for: directories that are made for that alone go with it.
+    pub fn parent_below(&mut self, path: &EntryPath) -> Result<DirectoryId, LayerError> {
         if let Some((directory, id)) = &self.parent
             && path.is_in(directory)
         {
@@ -103,87 +82,6 @@ impl<'a> Tree<'a> {
         };
         self.parent = Some((directory, id));
         Ok(id)
-    }
-
-    /// A directory of this layer; none if it is missing or something else.
-    pub fn open(&self, directory: &EntryPath) -> Result<Option<DirectoryId>, LayerError> {
-        let mut pending: Vec<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
-        pending.reverse();
-        let (mut at, mut links) = (erofs::Tree::ROOT, 0);
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                at = self.names.parent(at);
-                continue;
-            }
-            match self.names.find(at, &name) {
-                Some(Node::Directory(id)) => at = id,
-                Some(Node::Other(Kind::Symlink, place)) => {
-                    let target = self.writer.target(place).map_err(file_failed("read", directory))?;
-                    count(&mut links, directory)?;
-                    if target.starts_with(b"/") {
-                        at = erofs::Tree::ROOT;
-                    }
-                    pending.extend(components(&target));
-                }
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(at))
-    }
-
-    /// Where the path of a directory leads: symbolic links of this layer, and where it says nothing those of the layers below,
-    /// are followed. What is there may be missing, or something else.
-    pub fn resolve(&self, directory: &EntryPath) -> Result<Resolved, LayerError> {
-        let mut pending: Vec<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
-        pending.reverse();
-        let mut links = 0;
-        // The directories down to where it is, the root among them.
-        let (mut at, mut steps) = (EntryPath::ROOT, vec![Step::ROOT]);
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                at = at.split().0;
-                steps.truncate(steps.len().saturating_sub(1).max(1));
-                continue;
-            }
-            let next = at.join(&name);
-            let from = steps.last().copied().unwrap_or(Step::ROOT);
-            match self.way(from, &name, &next)? {
-                Way::Into(step) => {
-                    steps.push(step);
-                    at = next;
-                }
-                Way::Link(target) => {
-                    count(&mut links, directory)?;
-                    if target.starts_with(b"/") {
-                        at = EntryPath::ROOT;
-                        steps.truncate(1);
-                    }
-                    pending.extend(components(&target));
-                }
-            }
-        }
-        Ok(Resolved { path: at, hidden: steps.last().is_some_and(|step| step.hidden) })
-    }
-
-    /// What a name of a directory is for a path that leads through it.
-    fn way(&self, from: Step, name: &[u8], path: &EntryPath) -> Result<Way, LayerError> {
-        Ok(match from.id.and_then(|id| self.names.find(id, name)) {
-            Some(Node::Other(Kind::Symlink, place)) => {
-                Way::Link(self.writer.target(place).map_err(file_failed("read", path))?)
-            }
-            Some(Node::Directory(id)) => Way::Into(self.step(from, id)),
-            Some(Node::Other(..)) => Way::Into(Step { id: None, hidden: true }),
-            None if from.hidden => Way::Into(Step { id: None, hidden: true }),
-            None => match self.lower()?.find_without_links(path)? {
-                Some(Found::Other(item)) if item.kind() == Kind::Symlink => Way::Link(item.target()?),
-                _ => Way::Into(Step { id: None, hidden: false }),
-            },
-        })
-    }
-
-    /// Into a directory of this layer.
-    fn step(&self, from: Step, id: DirectoryId) -> Step {
-        Step { id: Some(id), hidden: from.hidden || is_opaque(self.names.attributes(id)) }
     }
 
     /// Makes what is missing of a directory and those it is in.
@@ -216,7 +114,14 @@ impl<'a> Tree<'a> {
                 _ => usual(),
             },
         };
-        self.add_directory(at, name, made)
+        let id = self.add_directory(at, name, made)?;
+        self.names.mark_directory(id);
+        Ok(id)
+    }
+
+    /// Whether a directory was made for the sake of the layers below alone.
+    pub fn is_of_below(&self, id: DirectoryId) -> bool {
+        self.names.is_directory_marked(id)
     }
 
     fn add_directory(&mut self, at: DirectoryId, name: &[u8], made: Directory) -> Result<DirectoryId, LayerError> {
@@ -231,7 +136,10 @@ impl<'a> Tree<'a> {
         } else {
             let parent = self.parent_of(path)?;
             match self.existing(parent, path)? {
-                Existing::Directory(id) => id,
+                Existing::Directory(id) => {
+                    self.names.unmark_directories(id);
+                    id
+                }
                 Existing::Nothing => self.add_directory(parent, path.name(), usual())?,
                 // What was there has hidden what the layers below have there.
                 Existing::Whiteout | Existing::Copy | Existing::Other => {
@@ -335,17 +243,6 @@ impl<'a> Tree<'a> {
         let written = self.names.finish(self.writer, uuid).map_err(file_failed("write", &root))?;
         written.ok_or_else(|| LayerError::Attributes { path: "a directory".to_owned() })
     }
-}
-
-fn count(links: &mut u32, path: &EntryPath) -> Result<(), LayerError> {
-    *links += 1;
-    if *links > LINKS { Err(failed("open", path)(Errno::LOOP)) } else { Ok(()) }
-}
-
-/// The components of a link's target, the last one first.
-fn components(target: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let names = target.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
-    names.rev().map(<[u8]>::to_vec)
 }
 
 /// What an entry of the stream says of itself.

@@ -260,7 +260,7 @@ impl Unpacker<'_> {
         let Some(Found::Other(source)) = self.tree.lower()?.find_without_links(path)? else {
             return Ok(None);
         };
-        let parent = self.tree.parent_of(path)?;
+        let parent = self.tree.parent_below(path)?;
         let attributes = encoded(&source.attributes()?, path)?;
         let admit = |writer: &Writer, bytes| self.bounds.admit(writer, bytes);
         let made = copied::copy(&mut self.tree.writer, &source, &attributes, path, admit)?;
@@ -279,7 +279,7 @@ impl Unpacker<'_> {
             });
         }
         // The name below it is never used; it only says that the directory itself is wanted.
-        let directory = self.tree.parent_of(&path.join(OPAQUE_MARK))?;
+        let directory = self.tree.parent_below(&path.join(OPAQUE_MARK))?;
         self.tree.set_opaque(directory)
     }
 
@@ -308,12 +308,12 @@ impl Unpacker<'_> {
 
     /// Hides what the layers below have there.
     fn hide(&mut self, target: &EntryPath) -> Result<(), LayerError> {
-        let parent = self.tree.parent_of(target)?;
+        let parent = self.tree.parent_below(target)?;
         match self.tree.existing(parent, target)? {
             // This layer's own entries stay; only what is below is deleted.
-            Existing::Directory(own) => self.tree.set_opaque(own),
+            Existing::Directory(own) if !self.tree.is_of_below(own) => self.tree.set_opaque(own),
             Existing::Whiteout | Existing::Other => Ok(()),
-            Existing::Nothing | Existing::Copy => {
+            Existing::Nothing | Existing::Copy | Existing::Directory(_) => {
                 let made = self.tree.writer.node(Inode::CharacterDevice, Metadata::default(), &[], (0, 0));
                 let mark = made.map_err(file_failed("mark as deleted", target))?;
                 self.tree.add_of_below(parent, target, Inode::CharacterDevice, mark)

@@ -91,11 +91,9 @@ impl Fetch<'_> {
             if have - before >= STEP {
                 failures = 0;
             }
-            let patience = self.client.patience();
-            if failures >= patience.retries || !(error.is_passing() || cut_off) {
-                return Err(error);
-            }
-            tokio::time::sleep(patience.before(failures, error.retry_after())).await;
+            let pause = self.client.patience().before(failures, error.retry_after());
+            let Some(pause) = pause.filter(|_| error.is_passing() || cut_off) else { return Err(error) };
+            tokio::time::sleep(pause).await;
             failures += 1;
         }
         let (expected, found) = (self.digest, hasher.finish());

@@ -20,7 +20,7 @@ pub mod spool;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_control::images::Pulled;
 use tokio::runtime::Handle;
@@ -78,6 +78,15 @@ impl PullError {
             Self::Registry(RegistryError::Spool(error)) => error.kind() == std::io::ErrorKind::StorageFull,
             Self::Intake(error) => error.is_for_want_of_room(),
             _ => false,
+        }
+    }
+
+    /// When the registry wants to be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Registry(error) => error.retry_after(),
+            Self::Mirrors { source, .. } => source.retry_after(),
+            _ => None,
         }
     }
 

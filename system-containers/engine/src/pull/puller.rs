@@ -52,8 +52,8 @@ pub enum Task {
 pub enum Event {
     /// An image is there, whoever asked for it.
     Pulled(Reference),
-    /// It is not, for this reason.
-    Failed(Reference, String),
+    /// It is not, for this reason; when the registry wants to be asked again, if it said.
+    Failed(Reference, String, Option<Duration>),
 }
 
 /// What the puller works with.
@@ -237,7 +237,7 @@ impl Puller {
             Ok(pulled) => pulled,
             Err(error) => {
                 let reason = describe(&error);
-                (self.report)(Event::Failed(reference.clone(), reason.clone()));
+                (self.report)(Event::Failed(reference.clone(), reason.clone(), error.retry_after()));
                 return Err(reason);
             }
         };

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::token::{self, Tokens};
 use super::url::{self, Url};
 use crate::digest::Digest;
+use crate::document::{self, DocumentError};
 use crate::limits;
 use crate::oci::{Descriptor, Manifest};
 
@@ -92,6 +93,10 @@ impl Client {
         let found = Digest::of(&bytes);
         match wanted.or(announced) {
             Some(expected) if expected != found => {
+                // The digest of Docker's first format leaves out the signatures that come with it.
+                if let Err(error @ DocumentError::SchemaOne) = document::manifest(&what, &bytes) {
+                    return Err(error.into());
+                }
                 Err(RegistryError::Digest { to: self.place(), what, expected, found })
             }
             _ => Ok((bytes, found)),
@@ -172,13 +177,13 @@ impl Client {
         let patience = self.patience();
         let mut repetition = 0;
         loop {
-            match attempt().await {
-                Err(error) if error.is_passing() && repetition < patience.retries => {
-                    tokio::time::sleep(patience.before(repetition, error.retry_after())).await;
-                    repetition += 1;
-                }
+            let error = match attempt().await {
+                Err(error) if error.is_passing() => error,
                 done => return done,
-            }
+            };
+            let Some(pause) = patience.before(repetition, error.retry_after()) else { return Err(error) };
+            tokio::time::sleep(pause).await;
+            repetition += 1;
         }
     }
 
@@ -242,7 +247,7 @@ impl Client {
     }
 
     async fn unauthorised(&self, answer: Answer) -> RegistryError {
-        let credentials = self.exchange.settings.credentials(&self.exchange.registry);
+        let credentials = self.exchange.settings.credentials(&self.exchange.registry, &self.repository);
         let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let reason = match answer.into_error().await {
             RegistryError::Status { detail, .. } if !detail.is_empty() => detail,

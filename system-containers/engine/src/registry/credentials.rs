@@ -1,4 +1,5 @@
-//! Docker's config.json: who pulls from where.
+//! Docker's config.json: who pulls from where. As with podman (containers-auth.json(5)) an entry may be for a part of a
+//! registry, `quay.io/org`, or for one repository; the longest that fits counts.
 
 use std::collections::BTreeMap;
 
@@ -47,27 +48,49 @@ struct Entry {
     identitytoken: String,
 }
 
-/// The credentials by registry. An entry that cannot be understood is left out, with a word about it in the second
-/// value.
+/// The credentials by registry, or a part of one. An entry that cannot be understood is left out, with a word about it in
+/// the second value.
 pub fn read(text: &[u8]) -> Result<(BTreeMap<String, Credentials>, Vec<String>), serde_json::Error> {
     let file: File = serde_json::from_slice(text)?;
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
     for (key, entry) in file.auths {
         match credentials(entry) {
-            Some(credentials) => drop(found.insert(registry(&key), credentials)),
+            Some(credentials) => drop(found.insert(scope(&key), credentials)),
             None => problems.push(format!("the entry {key:?} has no credentials (helpers are not run)")),
         }
     }
     Ok((found, problems))
 }
 
-/// Docker writes Docker Hub as `https://index.docker.io/v1/`, and older versions others like that.
-fn registry(key: &str) -> String {
-    let name = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    match name.split('/').next().unwrap_or(name) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
-        name => name.to_owned(),
+/// Docker writes Docker Hub as `https://index.docker.io/v1/`, and older versions others like that: a path behind a scheme is
+/// no part of the registry.
+fn scope(key: &str) -> String {
+    let address = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let (host, path) = match address.unwrap_or(key).trim_end_matches('/').split_once('/') {
+        Some((host, path)) if address.is_none() && !matches!(path, "v1" | "v2") => (host, Some(path)),
+        Some((host, _)) => (host, None),
+        None => (address.unwrap_or(key).trim_end_matches('/'), None),
+    };
+    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+    path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
+}
+
+/// The credentials for a repository of a registry: those of the longest scope that it is in.
+pub fn of<'a>(known: &'a BTreeMap<String, Credentials>, registry: &str, repository: &str) -> Option<&'a Credentials> {
+    let name = format!("{registry}/{repository}");
+    let mut scope = name.as_str();
+    loop {
+        if let Some(credentials) = known.get(scope) {
+            return Some(credentials);
+        }
+        scope = scope.rsplit_once('/')?.0;
     }
+}
+
+/// These go before those for a registry that are known, and for all parts of it.
+pub fn replace(known: &mut BTreeMap<String, Credentials>, registry: &str, credentials: Credentials) {
+    known.retain(|scope, _| scope.strip_prefix(registry).is_none_or(|rest| !rest.starts_with('/')));
+    known.insert(registry.to_owned(), credentials);
 }
 
 fn credentials(entry: Entry) -> Option<Credentials> {
@@ -109,5 +132,35 @@ mod tests {
         assert_eq!(found["a.example:5000"].identity_token.as_deref(), Some("t"));
         assert_eq!((found.len(), problems.len()), (3, 2));
         assert_eq!(found["docker.io"].basic(), "Basic bWU6YTpi");
+    }
+
+    #[test]
+    fn an_entry_for_a_part_of_a_registry_is_for_that_alone() {
+        // Each entry's user is its key.
+        let keys =
+            ["quay.io", "quay.io/org", "quay.io/org/app", "https://b.example/v2/", "c.example/v1/", "d.example/x"];
+        let entry = |key: &str| format!(r#""{key}":{{"username":"{key}","password":"p"}}"#);
+        let text = format!(r#"{{"auths":{{{}}}}}"#, keys.map(entry).join(","));
+        let (mut known, problems) = read(text.as_bytes()).unwrap();
+        assert!(problems.is_empty());
+        let cases = [
+            ("quay.io", "other", Some("quay.io")),
+            ("quay.io", "organs/app", Some("quay.io")),
+            ("quay.io", "org/more/app", Some("quay.io/org")),
+            ("quay.io", "org/app", Some("quay.io/org/app")),
+            ("quay.io", "", Some("quay.io")),
+            ("b.example", "a", Some("https://b.example/v2/")),
+            ("c.example", "a", Some("c.example/v1/")),
+            ("d.example", "x/y", Some("d.example/x")),
+            ("d.example", "a", None),
+            ("d.example", "", None),
+        ];
+        for (registry, repository, expected) in cases {
+            let found = of(&known, registry, repository).map(|found| found.username.as_str());
+            assert_eq!(found, expected, "{registry} {repository}");
+        }
+        replace(&mut known, "quay.io", Credentials { username: "me".to_owned(), ..Credentials::default() });
+        assert_eq!(of(&known, "quay.io", "org/app").unwrap().username, "me");
+        assert_eq!(of(&known, "d.example", "x").unwrap().username, "d.example/x");
     }
 }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::url::UrlError;
 use crate::digest::Digest;
+use crate::document::DocumentError;
 
 /// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ pub enum RegistryError {
         within: Duration,
     },
     /// It said no.
-    #[error("{to} says {status}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+    #[error("{to} says {status}{}{detail}{}", if .detail.is_empty() { "" } else { ": " }, later(.retry_after))]
     Status {
         /// Host and port.
         to: String,
@@ -155,9 +156,18 @@ pub enum RegistryError {
         /// As it is.
         found: Digest,
     },
+    /// What came is of a kind that is never taken.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// The state partition cannot take it.
     #[error("write to the state partition")]
     Spool(#[source] io::Error),
+}
+
+/// What it said of when, for a person who may have to wait.
+fn later(after: &Option<Duration>) -> String {
+    let seconds = after.map_or(0, |after| after.as_secs());
+    if seconds == 0 { String::new() } else { format!(" (it wants to be asked again in {seconds} s)") }
 }
 
 impl RegistryError {

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::connection::{self, Connection, Server};
 use super::error::RegistryError;
 use super::patience::{Pace, Patience};
+use super::retry;
 use super::settings::Settings;
 use super::url::Url;
 
@@ -230,12 +230,9 @@ impl Answer {
     /// The error that an answer other than a success is, with the reason that the registry gives.
     pub async fn into_error(self) -> RegistryError {
         let (to, status) = (self.from.authority(), self.status);
-        // What is not a number is a date, and who sends one means long: as long as is ever waited.
-        let longest = self.patience.longest_delay.as_secs();
-        let seconds = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
-        let after = self.headers.get(RETRY_AFTER).map(|value| seconds(value).unwrap_or(longest));
+        let retry_after = retry::after(&self.headers);
         let detail = self.read(ERROR_BYTES, "the error").await.map(|text| detail(&text)).unwrap_or_default();
-        RegistryError::Status { to, status, detail, retry_after: after.map(Duration::from_secs) }
+        RegistryError::Status { to, status, detail, retry_after }
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`client`]: manifests and blobs of a repository; [`endpoint`]: where that is
 //! - [`upload`]: what goes there
 //! - [`exchange`]: a request with its redirections; [`connection`], [`tls`]: what it goes over
+//! - [`patience`], [`retry`]: how long it is waited for, and when it is asked again
 //! - [`challenge`], [`token`], [`credentials`], [`logins`]: who asks
 //! - [`settings`]: what the configuration says
 //!
@@ -18,6 +19,7 @@ pub mod error;
 pub mod exchange;
 pub mod logins;
 pub mod patience;
+pub mod retry;
 pub mod settings;
 pub mod tls;
 pub mod token;

@@ -17,7 +17,8 @@ pub struct Patience {
     pub retries: u32,
     /// Before the first repetition; doubled for each further one.
     pub delay: Duration,
-    /// The most that is waited before a repetition, also if the registry asks for more.
+    /// The most that is waited before a repetition. If the registry asks for more there is none: who wants the image tries
+    /// again when the registry said.
     pub longest_delay: Duration,
 }
 
@@ -52,10 +53,12 @@ impl Patience {
         }
     }
 
-    /// Before the repetition with this number, the first is 0; `asked` is what the registry wants.
-    pub fn before(&self, repetition: u32, asked: Option<Duration>) -> Duration {
-        let own = self.delay.saturating_mul(1 << repetition.min(16));
-        own.max(asked.unwrap_or_default()).min(self.longest_delay)
+    /// Before the repetition with this number, the first is 0; `asked` is what the registry wants. None if there is to be no
+    /// repetition.
+    pub fn before(&self, repetition: u32, asked: Option<Duration>) -> Option<Duration> {
+        let asked = asked.unwrap_or_default();
+        let own = self.delay.saturating_mul(1 << repetition.min(16)).min(self.longest_delay);
+        (repetition < self.retries && asked <= self.longest_delay).then(|| own.max(asked))
     }
 }
 
@@ -93,9 +96,12 @@ mod tests {
     #[test]
     fn delays_double_up_to_a_limit_and_the_registry_is_heard() {
         let patience = Patience::default();
-        assert_eq!(patience.before(0, None), Duration::from_millis(500));
-        assert_eq!(patience.before(2, None), Duration::from_secs(2));
-        assert_eq!(patience.before(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(patience.before(40, Some(Duration::from_secs(9999))), patience.longest_delay);
+        let before = |repetition, asked: Option<u64>| patience.before(repetition, asked.map(Duration::from_secs));
+        assert_eq!(before(0, None), Some(Duration::from_millis(500)));
+        assert_eq!(before(2, None), Some(Duration::from_secs(2)));
+        assert_eq!(before(0, Some(7)), Some(Duration::from_secs(7)));
+        assert_eq!((before(0, Some(31)), before(4, None)), (None, None));
+        let patience = Patience { retries: 99, ..patience };
+        assert_eq!(patience.before(40, None), Some(patience.longest_delay));
     }
 }

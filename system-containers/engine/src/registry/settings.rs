@@ -59,7 +59,10 @@ impl Settings {
     #[must_use]
     pub fn with_logins(mut self, path: &Path) -> Self {
         match logins::read(path) {
-            Ok(logins) => self.logins.extend(logins),
+            Ok(logins) => {
+                let known = &mut self.logins;
+                logins.into_iter().for_each(|(registry, login)| credentials::replace(known, &registry, login));
+            }
             Err(error) => eprintln!("engine: {}: {error}", path.display()),
         }
         self
@@ -70,7 +73,7 @@ impl Settings {
     pub fn with_login(mut self, registry: &str, login: Credentials) -> Self {
         let entry = self.entries.entry(registry.to_owned()).or_default();
         (entry.username, entry.identity_token) = (None, None);
-        self.logins.insert(registry.to_owned(), login);
+        credentials::replace(&mut self.logins, registry, login);
         self
     }
 
@@ -84,8 +87,8 @@ impl Settings {
         Policy::of(&self.trust, image, |file| read(&self.path(file)))
     }
 
-    /// Who pulls from a registry.
-    pub fn credentials(&self, name: &str) -> Option<Credentials> {
+    /// Who pulls from a repository of a registry.
+    pub fn credentials(&self, name: &str, repository: &str) -> Option<Credentials> {
         let configured = self.entry(name).and_then(|entry| {
             let identity_token = entry.identity_token.clone();
             if entry.username.is_none() && identity_token.is_none() {
@@ -94,7 +97,7 @@ impl Settings {
             let text = |value: &Option<String>| value.clone().unwrap_or_default();
             Some(Credentials { username: text(&entry.username), password: text(&entry.password), identity_token })
         });
-        configured.or_else(|| self.logins.get(name).cloned())
+        configured.or_else(|| credentials::of(&self.logins, name, repository).cloned())
     }
 
     /// What stands between this machine and a server.
@@ -218,9 +221,9 @@ mod tests {
         let text = r#"{"auths":{"a.example":{"auth":"ZmlsZTpw"},"b.example":{"auth":"ZmlsZTpw"}}}"#;
         std::fs::write(user_data.path().join(DOCKER_CONFIG), text).unwrap();
         let settings = settings("registries.'a.example' = { username = 'toml', password = 'p' }", user_data.path());
-        assert_eq!(settings.credentials("a.example").unwrap().username, "toml");
-        assert_eq!(settings.credentials("b.example").unwrap().username, "file");
-        assert_eq!(settings.credentials("c.example"), None);
+        assert_eq!(settings.credentials("a.example", "x").unwrap().username, "toml");
+        assert_eq!(settings.credentials("b.example", "x").unwrap().username, "file");
+        assert_eq!(settings.credentials("c.example", "x"), None);
     }
 
     #[test]

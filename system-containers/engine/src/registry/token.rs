@@ -73,7 +73,7 @@ struct Token {
 
 /// Answers a challenge. `question` is the request that was refused with it.
 pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str) -> Result<Given, RegistryError> {
-    let credentials = exchange.settings.credentials(&exchange.registry);
+    let credentials = exchange.settings.credentials(&exchange.registry, repository);
     match challenge {
         Challenge::Basic => match credentials.filter(|credentials| !credentials.username.is_empty()) {
             Some(credentials) => given(&exchange.base, &credentials.basic(), Duration::from_secs(24 * 3600)),

@@ -68,8 +68,10 @@ impl Client {
             match answer {
                 Ok(_) if is_last => break,
                 Ok(answer) => (place, offset) = (self.next(&answer)?, end),
-                Err(error) if error.is_passing() && failures < self.patience().retries => {
-                    tokio::time::sleep(self.patience().before(failures, error.retry_after())).await;
+                Err(error) if error.is_passing() => {
+                    let pause = self.patience().before(failures, error.retry_after());
+                    let Some(pause) = pause else { return Err(error) };
+                    tokio::time::sleep(pause).await;
                     failures += 1;
                     match self.again(|| self.send(Method::GET, place.clone(), HeaderMap::new(), Bytes::new())).await {
                         Ok(answer) => {

@@ -12,8 +12,20 @@ use crate::importer::Task;
 use crate::store::{Choice, User};
 use crate::volumes;
 
-/// How often it is looked whether images leave enough free.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked what images may have to go. A value, so that tests need not wait as long.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks {
+    /// Whether they leave enough free.
+    pub room: Duration,
+    /// Whether one was not used for as long as images are kept.
+    pub age: Duration,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { room: Duration::from_secs(60), age: Duration::from_secs(3600) }
+    }
+}
 
 impl Service {
     /// A client's query. It waits until it is known which containers there are.
@@ -53,18 +65,23 @@ impl Service {
         self.declarations.insert(declaration.name.clone(), declaration.clone());
     }
 
-    /// Containers fill the disk too: then images that none needs make room.
-    pub(super) fn look_for_room(&mut self) {
-        if self.room_looked_at.elapsed() >= LOOK_INTERVAL {
+    /// Containers fill the disk too: then images that none needs make room. And images grow old while nothing happens.
+    pub(super) fn look_at_spare(&mut self) {
+        if self.room_looked_at.elapsed() >= self.looks.room {
             self.room_looked_at = Instant::now();
             self.untidy |= self.store.is_short_of_room();
-            self.tidy();
         }
+        if self.store.lets_age() && self.age_looked_at.elapsed() >= self.looks.age {
+            self.age_looked_at = Instant::now();
+            self.untidy = true;
+        }
+        self.tidy();
     }
 
     /// When to look next.
     pub(super) fn next_look(&self) -> Instant {
-        self.room_looked_at + LOOK_INTERVAL
+        let room = self.room_looked_at + self.looks.room;
+        if self.store.lets_age() { room.min(self.age_looked_at + self.looks.age) } else { room }
     }
 }
 

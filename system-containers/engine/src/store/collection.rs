@@ -67,17 +67,26 @@ impl Catalogue {
         self.used.insert(digest, now());
     }
 
+    /// Containers use what they need until now. Returns what that is.
+    pub(super) fn touch_needed(&mut self) -> HashSet<Digest> {
+        let needed = self.users.needed(&self.names());
+        self.touch_all(&needed);
+        needed
+    }
+
+    /// The same as [`Self::touch`] of those that are images.
+    pub(super) fn touch_all<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) {
+        digests.into_iter().for_each(|digest| self.touch(*digest));
+        self.used.retain(|digest, _| self.images.contains_key(digest));
+    }
+
     /// Images that nothing needs, the longest unused first, with the time of their last use.
     fn spare(&mut self) -> Vec<(u64, Digest)> {
         if !self.users.known {
             return Vec::new();
         }
         let now = now();
-        let mut kept = self.users.needed(&self.names());
-        for digest in &kept {
-            self.used.insert(*digest, now);
-        }
-        self.used.retain(|digest, _| self.images.contains_key(digest));
+        let mut kept = self.touch_needed();
         for archive in self.archives.values().filter(|archive| archive.present) {
             kept.extend(archive.names().iter().map(|(_, digest)| *digest).chain(archive.nameless().iter().copied()));
         }
@@ -151,6 +160,11 @@ impl Store {
         self.catalogue().policy = policy;
     }
 
+    /// Whether images go by age.
+    pub fn lets_age(&self) -> bool {
+        self.catalogue().policy.keep.is_some()
+    }
+
     /// What images leave free.
     pub fn room(&self) -> Room {
         self.catalogue().policy.room
@@ -182,6 +196,7 @@ impl Store {
     /// Makes what was `changed` last, collects, and deletes what has gone. Returns how many images have. A disk that was too
     /// full for the catalogue at first may have room for it then.
     pub fn settle(&self, changed: bool) -> Result<usize, StoreError> {
+        let changed = std::mem::take(&mut self.catalogue().users.has_ended) | changed;
         let committed = if changed { self.commit() } else { Ok(()) };
         let removed = self.collect()?;
         self.empty_tmp()?;

@@ -326,7 +326,11 @@ impl Store {
     pub fn commit(&self) -> Result<(), StoreError> {
         // Two threads may want it at once, at shutdown.
         let _turn = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = self.catalogue().to_json();
+        let text = {
+            let mut catalogue = self.catalogue();
+            catalogue.touch_needed();
+            catalogue.to_json()
+        };
         let path = self.path.join("catalogue.json");
         rustix::fs::syncfs(&self.directory).map_err(|error| file_error("sync", &self.path)(error.into()))?;
         // Not in tmp, which another thread may be emptying.

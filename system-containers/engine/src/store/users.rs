@@ -32,6 +32,8 @@ pub struct User {
 pub struct Users {
     /// Whether it is known which containers there are.
     pub known: bool,
+    /// Whether the end of a use is still to be written down.
+    pub has_ended: bool,
     containers: BTreeMap<String, Need>,
     /// Images of containers that may not have ended yet.
     leaving: Vec<(Digest, Instant)>,
@@ -46,12 +48,16 @@ struct Need {
 }
 
 impl Need {
-    fn add(&mut self, digest: Digest) {
+    /// Returns what it does not need any more.
+    fn add(&mut self, digest: Digest) -> Option<Digest> {
         self.images.retain(|image| *image != digest);
         self.images.push(digest);
-        if self.images.len() > 2 {
-            self.images.remove(0);
-        }
+        (self.images.len() > 2).then(|| self.images.remove(0))
+    }
+
+    /// All that it needs.
+    fn all(&self, names: &BTreeMap<String, Digest>) -> impl Iterator<Item = Digest> {
+        self.images.iter().copied().chain(self.named(names))
     }
 }
 
@@ -67,7 +73,7 @@ impl Users {
         let needs = self.containers.values();
         let now = Instant::now();
         let leaving = self.leaving.iter().filter(|(_, until)| *until > now).map(|(digest, _)| *digest);
-        needs.flat_map(|need| need.images.iter().copied().chain(need.named(names))).chain(leaving).collect()
+        needs.flat_map(|need| need.all(names)).chain(leaving).collect()
     }
 
     fn add(&mut self, user: User) {
@@ -88,6 +94,7 @@ impl Users {
         self.leaving.retain(|(_, until)| *until > now);
         let gone = self.containers.extract_if(.., |name, _| !names.contains(name));
         let leaving = gone.flat_map(|(_, need)| {
+            self.has_ended = true;
             let until = now + need.grace + MARGIN;
             need.images.into_iter().map(move |image| (image, until))
         });
@@ -106,7 +113,12 @@ impl Need {
 impl Store {
     /// These are all containers. From now on what they do not need can be removed.
     pub fn declare(&self, users: Vec<User>) {
-        self.catalogue().users.replace(users);
+        let mut catalogue = self.catalogue();
+        // What some of them needed is used until now.
+        if catalogue.users.known {
+            catalogue.touch_needed();
+        }
+        catalogue.users.replace(users);
     }
 
     /// One container more.
@@ -116,7 +128,12 @@ impl Store {
 
     /// A container is gone.
     pub fn forget_container(&self, name: &str) {
-        self.catalogue().users.containers.remove(name);
+        let mut catalogue = self.catalogue();
+        if let Some(need) = catalogue.users.containers.remove(name) {
+            catalogue.users.has_ended = true;
+            let needed: Vec<Digest> = need.all(&catalogue.names()).collect();
+            catalogue.touch_all(&needed);
+        }
     }
 
     /// The image that a name means now, for a container that is going to run from it.
@@ -125,7 +142,9 @@ impl Store {
         let (digest, image) = catalogue.resolve(reference)?;
         catalogue.touch(digest);
         let need = catalogue.users.containers.entry(container.to_owned());
-        need.or_insert(Need { name: Some(reference.clone()), images: Vec::new(), grace: Duration::ZERO }).add(digest);
+        let need = need.or_insert(Need { name: Some(reference.clone()), images: Vec::new(), grace: Duration::ZERO });
+        let given_up = need.add(digest);
+        catalogue.touch_all(&given_up);
         Some((digest, image))
     }
 

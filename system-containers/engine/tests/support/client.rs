@@ -75,6 +75,7 @@ pub struct Client {
     pub machine: Machine,
     pub store: Arc<Store>,
     pub configuration: String,
+    pub patience: Patience,
 }
 
 impl Client {
@@ -83,7 +84,7 @@ impl Client {
         let machine = Machine::new()?;
         let store = Arc::new(machine.store());
         let plain = |registry: &&Registry| format!("[registries.'{}']\nplain_http = true\n", registry.name());
-        Some(Self { machine, store, configuration: registries.iter().map(plain).collect() })
+        Some(Self { machine, store, configuration: registries.iter().map(plain).collect(), patience: PATIENCE })
     }
 
     pub fn configured(mut self, more: &str) -> Self {
@@ -100,7 +101,8 @@ impl Client {
 
     pub fn pull_all(&self, images: &[String]) -> Vec<Result<Pulled, String>> {
         block(async {
-            let pulling = Pulling::new(Arc::clone(&self.store), shared());
+            let shared = Shared { patience: self.patience, ..shared() };
+            let pulling = Pulling::new(Arc::clone(&self.store), shared);
             let mut tasks = Vec::new();
             for image in images {
                 let (pulling, settings, reference) = (pulling.clone(), self.settings(), image.parse().unwrap());

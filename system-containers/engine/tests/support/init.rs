@@ -8,7 +8,7 @@ use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Regis
 use berth_engine::merged::Merged;
 use berth_engine::prepare::Folders;
 use berth_engine::registry::Patience;
-use berth_engine::service::{self, Paths, ServiceError};
+use berth_engine::service::{self, Looks, Paths, ServiceError};
 use berth_engine::volumes::Places;
 use rustix::event::{PollFd, PollFlags};
 
@@ -51,13 +51,17 @@ pub fn paths(machine: &Machine) -> Paths {
         boot: "boot".to_owned(),
         socket: machine.path("engine.sock"),
         patience: Patience::default(),
+        looks: Looks::default(),
     }
 }
 
 impl Init {
     pub fn start(machine: &Machine, declared: &[(&str, &str)]) -> Self {
+        Self::start_at(paths(machine), declared)
+    }
+
+    pub fn start_at(paths: Paths, declared: &[(&str, &str)]) -> Self {
         let (channel, theirs) = Channel::pair().unwrap();
-        let paths = paths(machine);
         let engine = std::thread::spawn(move || service::run(theirs, paths));
         let declared_later = Vec::new();
         let registries = registries(OFFLINE);

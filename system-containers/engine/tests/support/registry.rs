@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 use berth_engine::digest::Digest;
@@ -48,6 +49,8 @@ pub enum Act {
     CutAfter(usize),
     /// What it should, but nothing comes after so many bytes of the body until the client gives up.
     StallAfter(usize),
+    /// What it should, but nothing comes after so many bytes of the body until the test says so.
+    PauseAfter(usize, Receiver<()>),
     /// What it should, without looking at `Range`.
     Whole,
     /// Something else: status, more header lines, body.
@@ -196,6 +199,11 @@ pub fn docker_list(digest: Digest, manifest: &[u8]) -> String {
     format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[{other},{ours}]}}"#)
 }
 
+/// The header that tells a manifest's digest.
+pub fn content_digest(digest: Digest) -> String {
+    format!("Docker-Content-Digest: {digest}\r\n")
+}
+
 fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut asked) = read(&mut reader)? {
@@ -206,6 +214,7 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         }
         let act = (*state.script.lock().unwrap())(&asked);
         let found = state.content.lock().unwrap().get(&asked.path).cloned();
+        let mut pause = None;
         let (limit, stall, ranges) = match act {
             Act::HangUp => return Ok(()),
             Act::Say(status, headers, body) => {
@@ -216,6 +225,10 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
             Act::Whole => (usize::MAX, false, false),
             Act::CutAfter(limit) => (limit, false, true),
             Act::StallAfter(limit) => (limit, true, true),
+            Act::PauseAfter(limit, until) => {
+                pause = Some(until);
+                (limit, false, true)
+            }
         };
         // A registry does not send a kind of manifest that it was not asked for.
         let is_wanted = |kind: &str| {
@@ -230,9 +243,17 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
         let start: usize = range.filter(|_| ranges).map_or(0, |start| start.parse().unwrap());
         let (status, total) = (if start > 0 { 206 } else { 200 }, body.len());
-        let headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        let mut headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        if asked.path.contains("/manifests/") {
+            headers.push_str(&content_digest(Digest::of(&body)));
+        }
         respond(reader.get_mut(), status, &headers, &body[start..], limit)?;
-        if limit < body.len() - start {
+        if let Some(until) = pause {
+            // A test that has ended has nothing more to say.
+            let _ = until.recv();
+            reader.get_mut().write_all(&body[start + limit..])?;
+            reader.get_mut().flush()?;
+        } else if limit < body.len() - start {
             if stall {
                 // Until the client closes the connection.
                 reader.read_to_end(&mut Vec::new())?;

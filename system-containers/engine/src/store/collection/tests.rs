@@ -153,3 +153,48 @@ fn last_uses_outlive_the_store() {
     store.declare(Vec::new());
     assert_eq!(store.prune(Choice { all: true, unused_for: 7 * DAY }).unwrap().len(), 1);
 }
+
+#[test]
+fn the_end_of_a_use_is_its_last_moment() {
+    let bench = Bench::new();
+    bench.store.set_policy(Policy { keep: Some(7 * DAY), room: Room::default() });
+    let was_used_now = || {
+        let used = bench.store.catalogue().used[&digest("a")];
+        bench.age("a", 8 * DAY);
+        used + DAY.as_secs() > now()
+    };
+    bench.declare(&["a", "b"]);
+    bench.age("a", 8 * DAY);
+    bench.store.forget_container("container-a");
+    assert!(was_used_now(), "a container is forgotten");
+    bench.declare(&["a", "b"]);
+    bench.age("a", 8 * DAY);
+    bench.declare(&["b"]);
+    assert!(was_used_now(), "a container is not declared any more");
+    bench.add("c");
+    bench.add("d");
+    for name in ["a", "c", "d"] {
+        bench.age("a", 8 * DAY);
+        bench.store.resolve_for("container-b", &reference(name)).unwrap();
+    }
+    assert!(was_used_now(), "a container has had two others since");
+    assert_eq!(bench.store.collect().unwrap(), 1, "nothing else keeps it");
+}
+
+#[test]
+fn the_last_use_outlives_the_store_too() {
+    let bench = Bench::new();
+    bench.age("a", 8 * DAY);
+    bench.age("b", 8 * DAY);
+    bench.store.commit().unwrap();
+    bench.declare(&["a"]);
+    bench.store.forget_container("container-a");
+    // Nothing else has changed.
+    bench.store.settle(false).unwrap();
+    let Bench { _directory: directory, store } = bench;
+    drop(store);
+    let store = Store::open(directory.path(), "boot").unwrap();
+    store.declare(Vec::new());
+    let removed = store.prune(Choice { all: true, unused_for: 7 * DAY }).unwrap();
+    assert_eq!(removed.iter().map(|image| image.digest).collect::<Vec<_>>(), [digest("b")]);
+}
