@@ -398,6 +398,7 @@ fn links_that_are_made_have_options_that_fit_them() {
         ("vlan = { link = 'eth1', id = 4095 }", "from 1 to 4094"),
         ("vrf = { table = 254 }", "the kernel has this table"),
         ("bond = { lacp_rate = 'fast' }", "mode does not have this"),
+        ("bond = { coupled_control = false }", "mode does not have this"),
         ("bond = { mode = '802.3ad', primary = 'a', ports = ['a'] }", "mode does not have this"),
         ("bond = { miimon = 1, arp_interval = 1, arp_targets = ['::1'] }", "not both"),
         ("bond = { arp_interval = 1 }", "go together"),
