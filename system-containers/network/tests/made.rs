@@ -124,9 +124,12 @@ fn a_bridge_on_a_vlan_on_a_bond_talks_to_a_host_that_bonds_too() {
     assert!(!shown(&machine.namespace, "eth0").contains("master"));
 }
 
+/// Keys and their values.
+type Read = &'static [(&'static str, &'static str)];
+
 /// Modes with options, and what `ip` says of each option. The case links/every-kind-and-every-mode has the same.
 #[rustfmt::skip]
-const BONDS: [(&str, &str, &[(&str, &str)]); 8] = [
+const BONDS: [(&str, &str, Read); 8] = [
     ("balance-rr", "packets_per_port = 7, resend_igmp = 2, updelay = '200ms', downdelay = '300ms'",
      &[("packets_per_slave", "7"), ("resend_igmp", "2"), ("updelay", "200"), ("downdelay", "300"), ("miimon", "100")]),
     ("active-backup", "primary = 'eth1', primary_reselect = 'failure', fail_over_mac = 'active', num_peer_notif = 3, \

@@ -85,9 +85,12 @@ fn nested_and_taken_back(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Files and what they say.
+type Read = &'static [(&'static str, &'static str)];
+
 /// Modes of bonds with options of theirs, and the file of the bond that shows each, with what it says.
 #[rustfmt::skip]
-const BONDS: [(&str, &str, &[(&str, &str)]); 8] = [
+const BONDS: [(&str, &str, Read); 8] = [
     ("balance-rr", "packets_per_port = 7, resend_igmp = 2, updelay = '200ms', downdelay = '300ms'",
      &[("packets_per_slave", "7"), ("resend_igmp", "2"), ("updelay", "200"), ("downdelay", "300"), ("miimon", "100")]),
     ("active-backup", "primary = 'b1', primary_reselect = 'failure', fail_over_mac = 'active', num_peer_notif = 3, \
