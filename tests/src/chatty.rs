@@ -1,12 +1,13 @@
 //! Containers that print numbered lines without end, so that a line that is lost, doubled or out of order is seen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::machine::{Builder, Machine};
+use crate::wait;
 
 /// Fewer lines of a container than this prove nothing.
 const LEAST_LINES: usize = 20;
@@ -43,6 +44,30 @@ pub fn processes(machine: &mut Machine) -> Result<String> {
         fields.join(" ")
     };
     Ok(list.as_array().context("a list")?.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// Looks whether each container that runs has its cable, and none is left of one that does not.
+///
+/// # Errors
+/// If it is otherwise and stays so.
+pub fn check_cables(machine: &mut Machine, running: usize) -> Result<()> {
+    let all = machine.guest.berth(&["ps", "--all"])?;
+    let runs = |container: &&serde_json::Value| {
+        let is_ours = container["name"].as_str().is_some_and(|name| name.starts_with('a'));
+        is_ours && container["state"] == "running"
+    };
+    let found = all.as_array().context("a list")?.iter().filter(runs).count();
+    ensure!(found == running, "{found} containers run instead of {running}");
+    let deadline = Instant::now() + wait::ANSWER;
+    loop {
+        let links = machine.guest.shell("ls /sys/class/net")?;
+        // The bridge is called berth0.
+        let cables = links.split_whitespace().filter(|link| link.starts_with("berth0-")).count();
+        if cables == running {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{running} containers have {cables} cables: {links}");
+    }
 }
 
 /// Stops the containers and looks whether a line is missing, doubled or out of order.

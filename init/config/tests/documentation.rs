@@ -152,7 +152,7 @@ fn bond(line: &str) -> String {
         "primary" => "mode = 'active-backup'\nports = ['eth0']\n",
         "tlb_dynamic_lb" => "mode = 'balance-tlb'\n",
         "packets_per_port" => "mode = 'balance-rr'\n",
-        _ if key.starts_with("lacp") || key.starts_with("ad_") => "mode = '802.3ad'\n",
+        _ if key.starts_with("lacp") || key.starts_with("ad_") || key == "coupled_control" => "mode = '802.3ad'\n",
         _ => "mode = 'active-backup'\n",
     };
     format!("[network.links.bond0.bond]\n{around}{line}\n")

@@ -103,11 +103,15 @@ fn converse<Q>(step: &mut dyn FnMut(Duration, Happening<Q>) -> (Vec<Q>, Option<D
     }
 }
 
-/// What the kernel hands on of router advertisements.
+/// What the kernel hands on of router advertisements, and a whole one.
 pub fn router_advertisement(bytes: &[u8]) {
     for advertised in router_advertisement::messages(bytes) {
         assert!(advertised.search.iter().all(|name| is_domain_name(name)));
         assert!(advertised.dns_servers.len() <= 16);
+    }
+    if let Some(advertisement) = router_advertisement::packet::Advertisement::decode(bytes) {
+        assert!(advertisement.router.is_unicast_link_local());
+        assert!(advertisement.prefixes.iter().all(|prefix| prefix.length() <= 128));
     }
 }
 

@@ -3,6 +3,7 @@
 mod earlier;
 mod ipv4;
 mod ipv6;
+mod routers;
 mod routes;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,15 +21,12 @@ use crate::leases::{LeaseStore, Owner};
 use crate::link::{Address, Link};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
-use crate::router_advertisement::Advertised;
-use crate::{arp, report, sysctl};
+use crate::{arp, report, router_advertisement, sysctl};
 
 /// Without carrier on a link, packets take another one that leads to the same place.
 const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
 /// IEEE 802.3, in bytes.
 const ETHERNET_MTU: u32 = 1500;
-/// What of router advertisements is kept at the same time: a hostile router could name new servers with every message.
-const MOST_ADVERTISED: usize = 8;
 
 /// What every link works with.
 #[derive(Debug)]
@@ -43,6 +41,8 @@ pub struct Means {
     pub heard6: Sender<dhcp6::port::Heard>,
     /// Where ARP packets do that are about an address in question.
     pub heard_arp: Sender<arp::port::Heard>,
+    /// Where advertisements do while it is looked for routers.
+    pub heard_routers: Sender<router_advertisement::port::Heard>,
     /// For what must not be guessed or collide with other machines.
     pub seed: u64,
 }
@@ -65,7 +65,12 @@ pub struct HostLink {
     dhcp6: Option<dhcp6::port::Port>,
     /// What DHCPv6 servers have given.
     given6: dhcp6::lease::Lease,
-    advertised: Vec<(Advertised, Duration)>,
+    /// What routers have said of names.
+    advertised: router_advertisement::Kept,
+    /// Which routers there are behind the cable.
+    search: Option<router_advertisement::port::Port>,
+    /// Whether the next cable may be another one.
+    lost_carrier: bool,
     carrier: bool,
     /// The largest packet now, and that of before anybody gave it another one.
     mtu: u32,
@@ -92,7 +97,9 @@ impl HostLink {
             link_local_attempt: 0,
             dhcp6: None,
             given6: dhcp6::lease::Lease::default(),
-            advertised: Vec::new(),
+            advertised: router_advertisement::Kept::default(),
+            search: None,
+            lost_carrier: link.up && !link.carrier,
             carrier: false,
             mtu: link.mtu,
             taken_up: false,
@@ -220,13 +227,14 @@ impl HostLink {
             if let Some(address) = self.link_local.filter(|_| link.carrier) {
                 self.ask_about(address, means, now).await;
             }
+            self.seek_routers(link, means, now).await;
         }
         self.follow_routers(link, means, now).await;
     }
 
     /// Router advertisements that hold no longer are forgotten, and the DHCP clients get their timers.
     pub async fn tick(&mut self, means: &Means, now: Duration) {
-        self.advertised.retain(|(_, expires)| *expires > now);
+        self.advertised.expire(now);
         let is_due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(self.dhcp.as_ref().and_then(|port| port.client().deadline())) {
             self.dhcp_event(Event::Timer, means, now).await;
@@ -237,6 +245,9 @@ impl HostLink {
         if is_due(self.detection.as_ref().and_then(|port| port.detector().deadline())) {
             self.detect(means, now).await;
         }
+        if is_due(self.search.as_ref().and_then(|port| port.search().deadline())) {
+            self.search_routers(means, now).await;
+        }
     }
 
     /// When [`Self::tick`] is due.
@@ -244,21 +255,8 @@ impl HostLink {
         let dhcp = self.dhcp.as_ref().and_then(|port| port.client().deadline());
         let dhcp6 = self.dhcp6.as_ref().and_then(|port| port.client().deadline());
         let detection = self.detection.as_ref().and_then(|port| port.detector().deadline());
-        self.advertised.iter().map(|(_, expires)| *expires).chain(dhcp).chain(dhcp6).chain(detection).min()
-    }
-
-    /// A router has said something about names.
-    pub fn advertise(&mut self, advertised: Advertised, now: Duration) {
-        if !self.settings.accepts_router_advertisements() {
-            return;
-        }
-        let same =
-            |other: &Advertised| other.dns_servers == advertised.dns_servers && other.search == advertised.search;
-        self.advertised.retain(|(other, _)| !same(other));
-        if !advertised.lifetime.is_zero() && self.advertised.len() < MOST_ADVERTISED {
-            let expires = now.saturating_add(advertised.lifetime);
-            self.advertised.push((advertised, expires));
-        }
+        let search = self.search.as_ref().and_then(|port| port.search().deadline());
+        [self.advertised.deadline(), dhcp, dhcp6, detection, search].into_iter().flatten().min()
     }
 
     /// The lease in use.
@@ -292,7 +290,7 @@ impl HostLink {
         }
         names.servers.extend(self.given6.dns_servers.iter().copied().map(IpAddr::V6).map(text));
         names.search.extend(self.given6.search.iter().cloned());
-        for (advertised, _) in &self.advertised {
+        for advertised in self.advertised.iter() {
             names.servers.extend(advertised.dns_servers.iter().copied().map(IpAddr::V6).map(text));
             names.search.extend(advertised.search.iter().cloned());
         }

@@ -2,18 +2,26 @@
 //!
 //! The kernel does the rest of an advertisement (addresses, routes, MTU) and hands on the options it has no use for as
 //! RTM_NEWNDUSEROPT messages. rtnetlink's types do not know that message; it is a header and the option as it came
-//! from the network, so reading takes any bytes.
+//! from the network, so reading takes any bytes. [`kept`] is what holds of it; [`search`] finds out which routers there
+//! are behind another cable, from whole advertisements as [`packet`] reads them, at its [`port`].
+
+mod kept;
+pub mod packet;
+pub mod port;
+pub mod search;
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn6, sockopt,
 };
 use tokio::io::unix::AsyncFd;
 
+pub use self::kept::Kept;
 use crate::dhcp::message::{compressed_name, is_domain_name};
 use crate::nftables::wire::header;
 use crate::sys;
@@ -22,9 +30,6 @@ use crate::sys;
 const GROUP: u32 = 1 << 19;
 const RTM_NEWNDUSEROPT: u16 = 68;
 const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Says that a message has passed no router; others are ignored.
-const HOP_LIMIT: i32 = 255;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
@@ -82,16 +87,19 @@ impl Listener {
     }
 }
 
-/// Asks the routers on a link for an advertisement (RFC 4861, 4.1).
+/// Asks the routers on a link for an advertisement (RFC 4861, 4.1). Where there is no address yet to ask from, the kernel
+/// does so when there is one.
 pub fn solicit(link: u32) -> io::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket::socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
-    socket::setsockopt(&socket, sockopt::Ipv6MulticastHops, &HOP_LIMIT)?;
+    socket::setsockopt(&socket, sockopt::Ipv6MulticastHops, &packet::HOP_LIMIT.into())?;
     // The kernel fills in the checksum.
     let message = [ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     let routers = SockaddrIn6::from(SocketAddrV6::new(ALL_ROUTERS, 0, 0, link));
-    socket::sendto(socket.as_raw_fd(), &message, &routers, MsgFlags::empty())?;
-    Ok(())
+    match socket::sendto(socket.as_raw_fd(), &message, &routers, MsgFlags::empty()) {
+        Ok(_) | Err(Errno::EADDRNOTAVAIL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The netlink messages of a buffer.
@@ -112,7 +120,7 @@ fn options(message: &[u8]) -> Vec<Advertised> {
     let read = || {
         let length = usize::from(u16::from_ne_bytes(message.get(2..4)?.try_into().ok()?));
         let link = i32::from_ne_bytes(message.get(4..8)?.try_into().ok()?);
-        let known = *message.get(8)? == ROUTER_ADVERTISEMENT;
+        let known = *message.get(8)? == packet::ADVERTISEMENT;
         let options = message.get(OPTION_HEADER..OPTION_HEADER + length)?;
         known.then_some((u32::try_from(link).ok()?, options))
     };
@@ -167,7 +175,7 @@ mod tests {
         bytes.extend([10, 0]);
         bytes.extend(length.to_ne_bytes());
         bytes.extend(3_i32.to_ne_bytes());
-        bytes.extend([ROUTER_ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([packet::ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
         bytes.extend(option);
         bytes
     }

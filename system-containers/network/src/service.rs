@@ -210,6 +210,11 @@ impl Service {
                     link.hear_arp(packet, &self.means, now).await;
                 }
             }
+            Happening::HeardRouter((index, advertisement)) => {
+                if let Some(link) = self.links.get_mut(&index) {
+                    link.hear_router(advertisement, now);
+                }
+            }
             Happening::Answered(answered) => {
                 if let Some(pending) = self.asking.take(answered) {
                     self.attach(pending).await?;

@@ -11,6 +11,9 @@ use tokio::io::unix::AsyncFd;
 /// ETH_P_IP in network byte order, as packet(7) wants it.
 #[allow(clippy::cast_possible_truncation)]
 pub const IPV4: u16 = (libc::ETH_P_IP as u16).to_be();
+/// ETH_P_IPV6 likewise.
+#[allow(clippy::cast_possible_truncation)]
+pub const IPV6: u16 = (libc::ETH_P_IPV6 as u16).to_be();
 /// ETH_P_ARP likewise.
 #[allow(clippy::cast_possible_truncation)]
 pub const ARP: u16 = (libc::ETH_P_ARP as u16).to_be();

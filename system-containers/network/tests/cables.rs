@@ -2,7 +2,8 @@
 
 use crate::support;
 use crate::support::lan::Lan;
-use crate::support::{Machine, Namespace, Running, eventually, possible};
+use crate::support::router::Router;
+use crate::support::{Machine, Namespace, Program, Running, eventually, possible};
 
 const SERVER: &[&str] = &["ip", "dnsmasq"];
 
@@ -111,4 +112,56 @@ fn servers_are_told_the_name_that_the_machine_has_by_now() {
     support::run(&format!("nsenter --target {process} --uts hostname dock7"));
     site.another_cable(&mut service, || ());
     eventually("it says its new name", || lan.log_text().contains("dock7").then_some(()));
+}
+
+/// Says something only to who asks.
+fn advertise(router: &Router, number: u32) -> Program {
+    router.advertise(&format!("UnicastOnly on; prefix fd{number}::/64 {{ }}; RDNSS fd{number}::53 {{ }};"))
+}
+
+/// Whether all that the router with the number has brought is there, and nothing of another one.
+fn has_only(site: &Site, service: &Running, number: u32) -> bool {
+    let ip = |question: &str| site.machine.namespace.ip(&format!("-6 {question} dev eth0"));
+    let (addresses, routes) = (ip("address show scope global"), ip("route show"));
+    let network = format!("fd{number}:");
+    let is_one = |text: &str| text.matches("fd7").count() == 1 && text.contains(&network);
+    let default: Vec<&str> = routes.lines().filter(|line| line.starts_with("default")).collect();
+    is_one(&addresses) && is_one(&routes) && default.len() == 1 && is_one(&service.file("resolv.upstream.conf"))
+}
+
+/// Whether it listens to whoever is behind the cable.
+fn seeks_routers(site: &Site) -> bool {
+    site.machine.namespace.run("cat /proc/net/packet").contains(" 86dd ")
+}
+
+#[test]
+fn what_routers_brought_goes_when_others_answer_behind_another_cable() {
+    if !possible(&["ip", "radvd"]) {
+        return;
+    }
+    let site = Site::new();
+    let [first, second] =
+        [77, 78].map(|number| Router::behind(&site.switch, &format!("router{number}"), &format!("fd{number}::1/64")));
+    let advertising = advertise(&first, 77);
+    let mut service = site.machine.start();
+    service.wait_ready();
+    let has = |service: &Running, number| {
+        eventually("what the router brings", || has_only(&site, service, number).then_some(()));
+    };
+    has(&service, 77);
+    // Behind this one is the same router: nothing is lost when the search for others is over.
+    let router = || site.machine.namespace.ip("-6 route show default");
+    let before = router();
+    site.another_cable(&mut service, || ());
+    eventually("it seeks routers", || seeks_routers(&site).then_some(()));
+    eventually("it has found them", || (!seeks_routers(&site)).then_some(()));
+    assert!(has_only(&site, &service, 77));
+    assert_eq!(router().split(" metric").next(), before.split(" metric").next());
+    // Behind that one is another router, which does not hear the first question.
+    site.another_cable(&mut service, || drop(advertising));
+    eventually("it seeks routers", || seeks_routers(&site).then_some(()));
+    // Until somebody answers, all is as it was.
+    assert!(has_only(&site, &service, 77));
+    let _advertising = advertise(&second, 78);
+    has(&service, 78);
 }

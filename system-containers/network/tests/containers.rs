@@ -244,6 +244,34 @@ fn a_subnet_that_the_host_uses_is_avoided() {
 }
 
 #[test]
+fn a_subnet_that_a_later_lease_collides_with_is_given_up_once_nobody_is_there() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    let first = service.attach("web", &web, &[]).unwrap();
+    assert!(first[0].starts_with("172.30."), "{first:?}");
+    site.machine.namespace.ip("address add 172.30.9.1/24 dev eth0");
+    service
+        .wait_lack("eth0", &["172.30.9.1/24 overlaps with 172.30.0.0/16", "another one when the machine starts anew"]);
+    drop(service);
+    let mut service = site.start();
+    assert_eq!(service.attach("web", &web, &[]).unwrap(), first, "it is in use");
+    service.notify(Notice::DetachNetwork { name: "web".into() }, &[]);
+    eventually("it is detached", || (!service.run.join("network/web.json").exists()).then_some(()));
+    drop(service);
+    // As before the lease of the next boot.
+    site.machine.namespace.ip("address del 172.30.9.1/24 dev eth0");
+    let mut service = site.start();
+    let second = service.attach("web", &container(), &[]).unwrap();
+    assert!(second[0].starts_with("172.29."), "{second:?}");
+    let bridge = site.machine.namespace.ip("-4 address show dev berth0");
+    assert!(bridge.contains("172.29.0.1/16") && !bridge.contains("172.30."), "{bridge}");
+}
+
+#[test]
 fn a_hundred_containers_need_no_more_rules_than_one() {
     if !possible(TOOLS) {
         return;

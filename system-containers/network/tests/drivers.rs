@@ -107,6 +107,71 @@ fn ipvlan_containers_are_machines_of_their_parents_network() {
     containers_are_machines_of_their_parents_network("ipvlan", "l2", false);
 }
 
+/// The switch does not send back what it gets, so whoever is on it reaches only what is outside.
+#[test]
+fn macvlan_containers_that_leave_it_to_the_switch_do_not_reach_each_other_without_it() {
+    containers_are_machines_of_their_parents_network("macvlan", "vepa", true);
+}
+
+#[test]
+fn a_container_can_have_all_of_its_parent_link() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(site) = lan("macvlan", "passthru") else { return };
+    let web = container();
+    let mut service = site.start();
+    let fixed = "ipv4_address = '192.0.2.77'\nipv6_address = '2001:db8::77'";
+    let given = service.attach_as(on(wanted("web", &[]), &[("lan", fixed)]), &web).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&site.outside, "TCP", 7000, "outside")];
+    for (address, outside) in given.iter().zip(OUTSIDE) {
+        assert!(ask(&site.outside, "TCP", address, 80).starts_with("web sees"), "{address}");
+        assert!(ask(&web, "TCP", outside, 7000).starts_with("outside sees"), "{address}");
+    }
+    let mac = |namespace: &Namespace| namespace.run("cat /sys/class/net/eth0/address");
+    assert_eq!(mac(&web), mac(&site.machine.namespace));
+    // It is the link's when the container has gone.
+    web.ip("link del eth0");
+    service.notify(Notice::AllAttached, &[]);
+    eventually("the machine has it again", || {
+        site.machine.namespace.try_run("ping -c 1 -W 1 192.0.2.1").status.success().then_some(())
+    });
+}
+
+/// The parent's routing decides where packets go, and neither ARP nor neighbour discovery passes: others need a route.
+fn containers_are_behind_their_parent(mode: &str) {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(mut site) = lan("ipvlan", mode) else { return };
+    // In the mode l3s what comes for a container passes the machine's own packet filter.
+    site.machine.network.host.inbound = support::networking("[network]\ninbound = [80]\n").host.inbound;
+    let (web, other) = (container(), container());
+    let mut service = site.start();
+    let fixed = "ipv4_address = '192.0.2.77'\nipv6_address = '2001:db8::77'";
+    let given = service.attach_as(on(wanted("web", &[]), &[("lan", fixed)]), &web).unwrap();
+    service.attach_as(on(wanted("other", &[]), &[("lan", "")]), &other).unwrap();
+    for (address, host) in given.iter().zip(HOST) {
+        site.outside.ip(&format!("route add {address} via {host}"));
+    }
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&site.outside, "TCP", 7000, "outside")];
+    for (address, outside) in given.iter().zip(OUTSIDE) {
+        assert!(ask(&site.outside, "TCP", address, 80).starts_with("web sees"), "{address} in mode {mode}");
+        assert!(ask(&other, "TCP", address, 80).starts_with("web sees"), "{address} in mode {mode}");
+        assert!(ask(&web, "TCP", outside, 7000).starts_with("outside sees"), "{outside} in mode {mode}");
+    }
+}
+
+#[test]
+fn ipvlan_containers_can_be_behind_their_parent() {
+    containers_are_behind_their_parent("l3");
+}
+
+#[test]
+fn ipvlan_containers_can_be_behind_their_parents_packet_filter() {
+    containers_are_behind_their_parent("l3s");
+}
+
 #[test]
 fn an_address_that_a_machine_outside_has_is_not_given() {
     if !possible(TOOLS) {

@@ -26,13 +26,19 @@ fn a_lease_brings_address_routes_names_and_mtu() {
             "--dhcp-option=option:domain-search,a.example.org,b.example.org",
             "--dhcp-option=option:mtu,1400",
             "--dhcp-option=option:classless-static-route,0.0.0.0/0,10.77.0.1,192.168.9.0/24,10.77.0.7",
-            "--dhcp-host=set:all,10.77.0.60,dock1",
+            "--dhcp-option-force=12,dock1",
         ],
     );
     let mut service = machine.start();
+    // Which of the two comes first is not said; links that were told meanwhile are remembered.
+    let name = service.wait("a host name", |request| match request {
+        Request::HostName { name } => Some(name.clone()),
+        _ => None,
+    });
     let address = service.wait_address("eth0", "10.77.0.");
     eprintln!("address {:?} after the program was started", service.started.elapsed());
     assert!(address.ends_with("/24"));
+    assert_eq!(name, "dock1");
     let routes = eventually("routes", || {
         let routes = machine.namespace.ip("route show proto dhcp");
         (routes.lines().count() == 2).then_some(routes)

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::router::Router;
-use crate::support::{Machine, Program, chrony, eventually, possible};
+use crate::support::{Machine, Program, chrony, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
 
@@ -129,4 +129,65 @@ fn a_time_server_that_dhcpv6_names_is_asked_over_ipv6() {
     let behind = chrony::wait_correction(&mut service);
     // Both have this machine's clock; an answer may take as long as it is waited for.
     assert!(behind.abs() < chrony::SECOND, "{behind}");
+}
+
+#[test]
+fn with_privacy_there_is_an_address_that_does_not_last() {
+    if !possible(&["ip", "radvd"]) {
+        return;
+    }
+    let machine = Machine::new("[network.links.eth0]\nprivacy = true\n");
+    let router = Router::new(&machine);
+    let mut service = machine.start();
+    service.wait_ready();
+    let says = "MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd77::/64 { AdvAutonomous on; };";
+    let _advertising = router.advertise(says);
+    let lines = || machine.namespace.ip("-6 -o address show dev eth0 scope global");
+    eventually("a temporary address and one that stays", || {
+        let (shown, passes) = (lines(), |line: &&str| line.contains(" temporary "));
+        let of_router = shown.lines().filter(|line| line.contains(" fd77:"));
+        let (temporary, lasting): (Vec<&str>, Vec<&str>) = of_router.partition(passes);
+        (temporary.len() == 1 && lasting.len() == 1).then_some(())
+    });
+    // New connections begin with it.
+    let temporary = lines()
+        .lines()
+        .find(|line| line.contains(" temporary "))
+        .and_then(|line| line.split_whitespace().find_map(|word| word.strip_suffix("/64")).map(str::to_owned));
+    eventually("it is used", || {
+        let way = machine.namespace.ip("-6 route get fd77::1");
+        temporary.as_ref().is_some_and(|address| way.contains(&format!(" src {address} "))).then_some(())
+    });
+    service.apply("");
+    eventually("it is not renewed any more", || {
+        let switch = machine.namespace.run("cat /proc/sys/net/ipv6/conf/eth0/use_tempaddr");
+        (switch.trim() == "0").then_some(())
+    });
+}
+
+#[test]
+fn without_ipv4_names_are_asked_of_a_router_by_its_address_on_the_link() {
+    if !possible(&["ip", "radvd", "dnsmasq", "dig"]) {
+        return;
+    }
+    let machine = Machine::new("[network.links.eth0]\ndhcp = false\n");
+    let router = Router::new(&machine);
+    let shown = router.namespace.ip("-6 -o address show dev lan0 scope link");
+    let address = shown.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().to_owned();
+    let known = ["--interface=lan0", "--address=/six.example/fd77::99"];
+    let _server = name_server::serve(&router.namespace, "fd77::1", &known);
+    let mut service = machine.start();
+    service.wait_ready();
+    let _advertising = router.advertise(&format!(
+        "MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd77::/64 {{ }}; RDNSS {address} {{ }};"
+    ));
+    eventually("the resolver", || {
+        service.file("resolv.upstream.conf").contains(&format!("nameserver {address}%eth0\n")).then_some(())
+    });
+    let answer = eventually("an answer", || {
+        let asked = machine.namespace.run("dig +short +time=3 +tries=1 @127.0.0.53 www.six.example AAAA || true");
+        asked.contains("fd77::99").then_some(asked)
+    });
+    assert_eq!(answer.trim(), "fd77::99");
+    assert_eq!(machine.namespace.ip("-4 address show dev eth0"), "", "it has an address of IPv4");
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_control::message::{Attachment, Notice, Request};
 use serde_json::Value;
 
-use crate::support::site::{Site, container, port};
+use crate::support::site::{Site, container, port, ruled};
 use crate::support::{Namespace, Running, eventually, on, possible, wanted};
 
-const TOOLS: &[&str] = &["ip", "nft", "dig"];
+const TOOLS: &[&str] = &["ip", "nft", "tc"];
 const NETWORKS: &str = "[networks.front]\n[networks.back]\ninternal = true\n";
 const CONTAINERS: u32 = 50;
 const ROUNDS: u32 = 12;
@@ -32,9 +32,17 @@ fn name(number: u32) -> String {
     format!("c{number}")
 }
 
-/// Every third is a replica of one service with a common port, every other has a port of its own.
+/// Every third is a replica of one service with a common port and addresses of its own, every other has a port of its own.
 fn is_replica(number: u32) -> bool {
     number.is_multiple_of(3)
+}
+
+fn is_limited(number: u32) -> bool {
+    number % 5 == 1
+}
+
+fn has_rules(number: u32) -> bool {
+    number % 5 == 2
 }
 
 fn own_port(number: u32) -> u16 {
@@ -50,10 +58,12 @@ fn definition(number: u32) -> Attachment {
     };
     let mut wanted = on(wanted(&name(number), &[port("", own_port(number), 80, "tcp")]), networks);
     if is_replica(number) {
-        wanted.service = "all".to_owned();
+        (wanted.service, wanted.service_address) = ("all".to_owned(), true);
         wanted.ports = vec![port("", 8080, 80, "tcp")];
     }
-    wanted
+    let limit = if is_limited(number) { "bandwidth = { ingress = '10M', egress = '10M' }\n" } else { "" };
+    let rules = if has_rules(number) { "deny = [{ container = 'nobody' }]\n" } else { "" };
+    ruled(wanted, &(limit.to_owned() + rules))
 }
 
 /// Lets containers come and go, and ends the service in the middle of it.
@@ -111,7 +121,8 @@ fn map(host: &Namespace, name: &str) -> Vec<(u64, String)> {
         .iter()
         .map(|element| {
             let port = part(element, 0, 1).as_u64().unwrap_or_else(|| panic!("{name}: {element}"));
-            (port, part(element, 1, 0).as_str().unwrap_or_else(|| panic!("{name}: {element}")).to_owned())
+            let to = element[1].as_str().map_or_else(|| part(element, 1, 0), Value::from);
+            (port, to.as_str().unwrap_or_else(|| panic!("{name}: {element}")).to_owned())
         })
         .collect()
 }
@@ -170,15 +181,44 @@ fn check_filter(host: &Namespace, running: &BTreeMap<u32, Namespace>, given: &Gi
         let wanted = replicas.iter().map(|number| (8080, on_way_out(*number, given, ipv4)));
         assert_eq!(there, wanted.collect(), "{shared}");
     }
-    for map in ["published4_at", "published6_at", "shared4_at", "shared6_at", "services4", "services6"] {
+    let networks: BTreeSet<_> =
+        replicas.iter().flat_map(|number| definition(*number).networks).map(|(network, _)| network).collect();
+    for (first, services) in [(0, "services4"), (1, "services6")] {
+        let slots = map(host, services);
+        assert_eq!(slots.len(), SLOTS * networks.len(), "{services}");
+        let there: BTreeSet<String> = slots.into_iter().map(|(_, to)| to).collect();
+        let wanted = replicas.iter().flat_map(|number| given[number].iter().skip(first).step_by(2).cloned());
+        assert_eq!(there, wanted.collect(), "{services}");
+    }
+    for map in ["published4_at", "published6_at", "shared4_at", "shared6_at"] {
         let shown: Value = serde_json::from_str(&host.run(&format!("nft -j list map inet berth {map}"))).unwrap();
         assert!(!shown.to_string().contains("\"elem\""), "{map}: {shown}");
     }
     let tables: Value = serde_json::from_str(&host.run("nft -j list tables")).unwrap();
     let tables = tables["nftables"].as_array().unwrap().iter().filter_map(|each| each.get("table"));
     let tables: BTreeSet<_> = tables.map(|table| format!("{} {}", table["family"], table["name"])).collect();
-    let wanted = ["\"bridge\" \"berth-quiet\"", "\"inet\" \"berth\""].map(str::to_owned);
+    let wanted = ["\"bridge\" \"berth\"", "\"bridge\" \"berth-quiet\"", "\"inet\" \"berth\""].map(str::to_owned);
     assert_eq!(tables, wanted.into_iter().collect(), "nothing of earlier rounds");
+}
+
+/// The cables with a limit, and the chains of those with rules.
+fn check_limits_and_rules(host: &Namespace, running: &BTreeMap<u32, Namespace>) {
+    let cables = |is_one: fn(u32) -> bool| {
+        let numbers = running.keys().copied().filter(move |number| is_one(*number));
+        numbers.flat_map(|number| definition(number).networks.into_iter().map(move |(network, _)| (number, network)))
+    };
+    let queues = json(&host.run("tc -j qdisc show"));
+    let limited = queues.iter().filter(|queue| queue["kind"] == "tbf").count();
+    assert!(limited > 0, "chance made too little of it: {:?}", running.keys());
+    assert_eq!(limited, cables(is_limited).count(), "{queues:?}");
+    for family in ["inet", "bridge"] {
+        let shown: Value = serde_json::from_str(&host.run(&format!("nft -j list chains {family}"))).unwrap();
+        let chains = shown["nftables"].as_array().unwrap().iter().filter_map(|each| each["chain"]["name"].as_str());
+        let there: BTreeSet<String> = chains.filter(|name| name.contains('/')).map(str::to_owned).collect();
+        let wanted = cables(has_rules).map(|(number, network)| format!("to/{network}/{}", name(number)));
+        assert_eq!(there, wanted.collect(), "{family}");
+        assert!(!there.is_empty(), "chance made too little of it: {:?}", running.keys());
+    }
 }
 
 fn attach_all(service: &mut Running, running: &BTreeMap<u32, Namespace>) -> Given {
@@ -216,5 +256,6 @@ fn nothing_is_left_over_or_missing_however_often_the_service_is_killed() {
     let host = &site.machine.namespace;
     check_links(host, &running, &given);
     check_filter(host, &running, &given);
+    check_limits_and_rules(host, &running);
     assert_eq!(std::fs::read_dir(service.run.join("network")).unwrap().count(), running.len());
 }

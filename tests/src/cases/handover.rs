@@ -57,7 +57,9 @@ fn reexec(bench: &Bench) -> Result<()> {
     while descriptors(&mut machine)? > count {
         ensure!(Instant::now() < deadline, "descriptors are left behind: more than {count}");
     }
+    chatty::check_cables(&mut machine, COUNT)?;
     chatty::check_lines(&mut machine, COUNT)?;
+    chatty::check_cables(&mut machine, 0)?;
     machine.guest.shell("berth start a0 a1")?;
     machine.guest.wait_for_state("a1", "running")?;
     // What runs is still PID 1's: its end is seen, and it is started again.

@@ -85,15 +85,32 @@ fn nested_and_taken_back(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Modes of bonds with options of theirs, the file of the bond that shows one of them, and what it says.
-const BONDS: [(&str, &str, &str, &str); 7] = [
-    ("balance-rr", "packets_per_port = 7, resend_igmp = 2", "packets_per_slave", "7"),
-    ("active-backup", "primary = \"b1\", primary_reselect = \"failure\"", "primary", "b1"),
-    ("balance-xor", "xmit_hash_policy = \"layer2+3\", updelay = \"200ms\"", "xmit_hash_policy", "layer2+3 2"),
-    ("broadcast", "min_links = 1, num_peer_notif = 3", "min_links", "1"),
-    ("802.3ad", "lacp_rate = \"fast\", ad_actor_sys_prio = 7", "ad_actor_sys_prio", "7"),
-    ("balance-tlb", "tlb_dynamic_lb = false, lp_interval = \"5s\"", "lp_interval", "5"),
-    ("balance-alb", "all_ports_active = true", "all_slaves_active", "1"),
+/// Files and what they say.
+type Read = &'static [(&'static str, &'static str)];
+
+/// Modes of bonds with options of theirs, and the file of the bond that shows each, with what it says.
+#[rustfmt::skip]
+const BONDS: [(&str, &str, Read); 8] = [
+    ("balance-rr", "packets_per_port = 7, resend_igmp = 2, updelay = '200ms', downdelay = '300ms'",
+     &[("packets_per_slave", "7"), ("resend_igmp", "2"), ("updelay", "200"), ("downdelay", "300"), ("miimon", "100")]),
+    ("active-backup", "primary = 'b1', primary_reselect = 'failure', fail_over_mac = 'active', num_peer_notif = 3, \
+      peer_notif_delay = '400ms'",
+     &[("primary", "b1"), ("primary_reselect", "failure 2"), ("fail_over_mac", "active 1"), ("num_grat_arp", "3"),
+       ("num_unsol_na", "3"), ("peer_notif_delay", "400")]),
+    ("balance-xor", "xmit_hash_policy = 'layer2+3', miimon = '50ms'",
+     &[("xmit_hash_policy", "layer2+3 2"), ("miimon", "50")]),
+    ("broadcast", "min_links = 1", &[("min_links", "1")]),
+    // No file shows coupled_control: a kernel that refuses it makes no bond.
+    ("802.3ad", "lacp_rate = 'fast', lacp_active = false, ad_select = 'bandwidth', ad_actor_sys_prio = 7, \
+      ad_actor_system = '02:00:00:00:77:07', ad_user_port_key = 9, coupled_control = false",
+     &[("lacp_rate", "fast 1"), ("lacp_active", "off 0"), ("ad_select", "bandwidth 1"), ("ad_actor_sys_prio", "7"),
+       ("ad_actor_system", "02:00:00:00:77:07"), ("ad_user_port_key", "9")]),
+    ("balance-tlb", "tlb_dynamic_lb = false, lp_interval = '5s'", &[("tlb_dynamic_lb", "0"), ("lp_interval", "5")]),
+    ("balance-alb", "all_ports_active = true", &[("all_slaves_active", "1")]),
+    ("active-backup", "arp_interval = '1s', arp_targets = ['10.10.0.2', 'fd10::2'], arp_validate = 'all', \
+      arp_all_targets = 'all', missed_max = 3",
+     &[("arp_interval", "1000"), ("arp_ip_target", "10.10.0.2"), ("arp_validate", "all 3"), ("arp_all_targets", "all 1"),
+       ("arp_missed_max", "3")]),
 ];
 
 /// Links of the other kinds, and what the kernel calls each.
@@ -113,7 +130,7 @@ const KINDS: &str = r#"
 
 fn every_kind(bench: &Bench) -> Result<()> {
     let mut configuration = KINDS.to_owned();
-    for (number, (mode, options, ..)) in BONDS.iter().enumerate() {
+    for (number, (mode, options, _)) in BONDS.iter().enumerate() {
         let (one, two) = (format!("a{number}"), format!("b{number}"));
         configuration += &format!(
             "[network.links.{one}]\ndummy = true\n[network.links.{two}]\ndummy = true\n\
@@ -126,15 +143,17 @@ fn every_kind(bench: &Bench) -> Result<()> {
     machine.wait_until_settled()?;
     until(&mut machine, "inner", |link| has(link, "10.20.0.1"))?;
     until(&mut machine, "wg0", |link| has(link, "10.9.0.1"))?;
-    for (number, (mode, _, file, expected)) in BONDS.iter().enumerate() {
+    for (number, (mode, _, files)) in BONDS.iter().enumerate() {
         let bond = format!("bond{number}");
         let folder = format!("/sys/class/net/{bond}/bonding");
         let ports = format!("a{number} b{number}");
         machine.guest.shell(&format!("until [ \"$(cat {folder}/slaves)\" = '{ports}' ]; do :; done"))?;
         let found = machine.guest.read(&format!("{folder}/mode"))?;
         ensure!(found.starts_with(&format!("{mode} ")), "{bond} is {found} instead of {mode}");
-        let found = machine.guest.read(&format!("{folder}/{file}"))?;
-        ensure!(found.trim() == *expected, "{file} of {mode} is {found:?}");
+        for (file, expected) in *files {
+            let found = machine.guest.read(&format!("{folder}/{file}"))?;
+            ensure!(found.trim() == *expected, "{file} of {mode} is {found:?}");
+        }
     }
     for (link, kind) in [("wg0", "wireguard"), ("bond0", "bond")] {
         let facts = machine.guest.read(&format!("/sys/class/net/{link}/uevent"))?;

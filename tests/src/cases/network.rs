@@ -46,19 +46,33 @@ fn names_and_isolation(bench: &Bench) -> Result<()> {
         image = \"localhost/a:1\"
         command = [\"sleep\", \"100000\"]
         network_mode = \"container:db\"
+        [containers.alone]
+        image = \"localhost/a:1\"
+        network_mode = \"none\"
     ";
     let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
     let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.wait_until_ready()?;
-    for (from, to, answer) in
-        [("client", "web", "web"), ("web", "sql", "db"), ("db", "web", "web"), ("side", "127.0.0.1", "db")]
-    {
+    for (from, to, answer) in [
+        ("client", "web", "web"),
+        ("web", "sql", "db"),
+        ("db", "web", "web"),
+        ("side", "127.0.0.1", "db"),
+        ("alone", "127.0.0.1", "alone"),
+    ] {
         let page = fetch(&mut machine, from, &format!("http://{to}/"))?;
         ensure!(page == answer, "{from} asked {to} and got {page:?}");
     }
     let shut = |machine: &mut Machine, from: &str, url: &str| fetch(machine, from, url).is_err();
     ensure!(shut(&mut machine, "client", "http://db/"), "the name of another network is known");
     ensure!(shut(&mut machine, "client", "http://10.88.0.7/"), "another network is reached");
+    let links = machine.guest.shell("berth exec alone ls /sys/class/net")?;
+    ensure!(links.trim() == "lo", "who has no network has {links:?}");
+    let web = machine.guest.container("web")?["addresses"][0].as_str().unwrap_or_default().to_owned();
+    ensure!(fetch(&mut machine, "client", &format!("http://{web}/"))? == "web", "web is not at {web}");
+    for place in ["web", &web] {
+        ensure!(shut(&mut machine, "alone", &format!("http://{place}/")), "who has no network reaches {place}");
+    }
     let outside = machine.guest.shell("berth exec client busybox nslookup -type=a example.invalid 2>&1; true")?;
     ensure!(
         outside.contains("NXDOMAIN") || outside.contains("can't find"),

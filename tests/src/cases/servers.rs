@@ -78,6 +78,7 @@ fn served(bench: &Bench) -> Result<()> {
     until(&mut machine, "eth1", |link| has(link, "fd50::50/128") && has(link, "fd51::"))?;
     let mtu = machine.guest.read("/sys/class/net/eth0/mtu")?;
     ensure!(mtu == "1400\n", "eth0 has an MTU of {mtu}");
+    machine.guest.shell("until [ \"$(cat /proc/sys/kernel/hostname)\" = dock9 ]; do :; done")?;
     let routes = machine.guest.shell("ip route; ip -6 route")?;
     for route in ["default via 10.50.0.1 ", "10.60.0.0/16 via 10.50.0.7 ", "default via fe80::"] {
         ensure!(routes.contains(route), "there is no {route}: {routes}");

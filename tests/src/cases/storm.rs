@@ -50,7 +50,9 @@ fn killed(bench: &Bench) -> Result<()> {
     }
     let after = user_containers(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");
-    chatty::check_lines(&mut machine, COUNT)
+    chatty::check_cables(&mut machine, COUNT)?;
+    chatty::check_lines(&mut machine, COUNT)?;
+    chatty::check_cables(&mut machine, 0)
 }
 
 fn frozen(bench: &Bench) -> Result<()> {

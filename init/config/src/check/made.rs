@@ -95,7 +95,7 @@ impl Check<'_, '_> {
             let help = "leave one of them out";
             self.refuse(&path.clone().key("arp_interval"), "a bond looks at carrier or asks by ARP, not both", help);
         }
-        let only: [(&str, bool, &[BondMode]); 9] = [
+        let only: [(&str, bool, &[BondMode]); 10] = [
             ("primary", bond.primary.is_some(), &[ActiveBackup, BalanceTlb, BalanceAlb]),
             ("fail_over_mac", bond.fail_over_mac.is_some(), &[ActiveBackup]),
             ("packets_per_port", bond.packets_per_port.is_some(), &[BondMode::BalanceRoundRobin]),
@@ -105,6 +105,7 @@ impl Check<'_, '_> {
             ("ad_actor_sys_prio", bond.ad_actor_sys_prio.is_some(), &[Lacp]),
             ("ad_actor_system", bond.ad_actor_system.is_some(), &[Lacp]),
             ("ad_user_port_key", bond.ad_user_port_key.is_some(), &[Lacp]),
+            ("coupled_control", bond.coupled_control.is_some(), &[Lacp]),
         ];
         for (key, _, _) in only.iter().filter(|(_, given, modes)| *given && !modes.contains(&bond.mode)) {
             self.refuse(&path.clone().key(key), "the bond's mode does not have this", "leave it out, or change `mode`");

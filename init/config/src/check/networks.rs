@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use super::container_path;
 use crate::configuration::Configuration;
@@ -9,7 +10,7 @@ use crate::container::{Container, NetworkMode};
 use crate::load::Report;
 use crate::names::ContainerName;
 use crate::network::Prefix;
-use crate::networks::{ContainerNetwork, NetworkDriver, NetworkName};
+use crate::networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
 use crate::suggestion::nearest;
 use crate::tree::{Node, Path};
 
@@ -80,6 +81,13 @@ impl Check<'_, '_> {
             let help = "`mtu` wants at least 1280";
             self.refuse(&path.clone().key("mtu"), "IPv6 does not work with packets that small", help);
         }
+        let is_on = |container: &&Container| container.networks.iter().any(|(network, _)| network == name);
+        let mine = self.configuration.containers.values().filter(is_on);
+        let count: u32 = mine.map(|container| container.replicas.map_or(1, NonZeroU32::get)).sum();
+        if network.mode == Some(ParentMode::Passthru) && count > 1 {
+            let message = format!("one container has all of its parent link, and {count} are on it");
+            self.refuse(&path.clone().key("mode"), message, "choose another mode, or leave one container on it");
+        }
         for (key, message, help) in super::drivers::mistakes(network) {
             self.refuse(&key.map_or_else(|| path.clone(), |key| path.clone().key(key)), message, help);
         }
@@ -121,6 +129,14 @@ impl Check<'_, '_> {
                 self.refuse(
                     &path.clone().key("mac_address"),
                     "containers of an ipvlan network have their parent's",
+                    help,
+                );
+            }
+            if settings.mode == Some(ParentMode::Passthru) && membership.mac_address.is_some() {
+                let help = "leave it out, or give the network another `mode`";
+                self.refuse(
+                    &path.clone().key("mac_address"),
+                    "a container that has all of its parent link has its hardware address too",
                     help,
                 );
             }

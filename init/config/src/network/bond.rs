@@ -239,4 +239,7 @@ pub struct Bond {
     /// The upper ten bits of the port's key in LACP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ad_user_port_key: Option<u16>,
+    /// Whether a port begins to send and to take in LACP in one step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupled_control: Option<bool>,
 }

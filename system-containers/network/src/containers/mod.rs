@@ -355,6 +355,11 @@ impl Containers {
         self.networks.overlaps(link)
     }
 
+    /// Remembers where subnets are not to be chosen again.
+    pub fn note_overlaps(&mut self, table: &LinkTable) {
+        self.networks.note_overlaps(table);
+    }
+
     /// Every container with what it was given.
     pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
         self.attachments.iter().map(|attachment| (&attachment.wanted.name, self.attached(attachment)))

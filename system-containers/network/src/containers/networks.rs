@@ -20,6 +20,8 @@ use crate::{files, random, report};
 
 /// Three digits: the names of cables have room for no more.
 const LAST_NUMBER: u16 = 999;
+/// Networks that the machine has met: more than there are in its life, and a bound for who gives it ever new ones.
+const MOST_AVOIDED: usize = 32;
 
 /// Why there is no such network.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,10 @@ struct Kept {
     /// This machine's part of its IPv6 networks.
     random: u64,
     networks: BTreeMap<String, Network>,
+    /// Networks of the machine that came to be where a subnet had been chosen, such as that of a lease. They are not there
+    /// yet when the next subnet is chosen after a boot.
+    #[serde(default)]
+    avoided: Vec<Prefix>,
 }
 
 /// All networks.
@@ -125,7 +131,7 @@ impl Networks {
     /// Takes up what an earlier run of this program left.
     pub async fn take_up(netlink: Netlink, path: PathBuf, table: &LinkTable) -> Self {
         let kept: Option<Kept> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let kept = kept.unwrap_or_else(|| Kept { random: random::number(), networks: BTreeMap::new() });
+        let kept = kept.unwrap_or_else(|| Kept { random: random::number(), ..Kept::default() });
         let mut declared: BTreeMap<String, ContainerNetwork> =
             kept.networks.iter().map(|(name, network)| (name.clone(), network.settings.clone())).collect();
         declared.entry(ContainerNetwork::DEFAULT.to_owned()).or_default();
@@ -209,7 +215,9 @@ impl Networks {
         let number =
             before.as_ref().map_or_else(|| self.free_number(name), |it| Some(it.number)).ok_or_else(no_subnet)?;
         // Where containers use it already it stays, whatever the host's routes are now.
-        let in_use = table.iter().any(|link| link.name == bridge::name(number));
+        let on_bridge =
+            |link: &Link| link.controller.is_some_and(|index| is_called(table, index, &bridge::name(number)));
+        let in_use = table.iter().any(on_bridge);
         let bridged = settings.driver == NetworkDriver::Bridge;
         let taken = if in_use {
             Vec::new()
@@ -221,7 +229,10 @@ impl Networks {
             self.taken(name, of_host, table)
         };
         let subnets = before.as_ref().map(|it| it.subnets);
-        let subnets = Subnets::choose(number, &settings, subnets, &taken, self.kept.random).ok_or_else(no_subnet)?;
+        let avoided = if in_use { &[] } else { self.kept.avoided.as_slice() };
+        let choose = |taken: &[Prefix]| Subnets::choose(number, &settings, subnets, taken, self.kept.random);
+        // What was there once may be all that is left.
+        let subnets = choose(&[&taken, avoided].concat()).or_else(|| choose(&taken)).ok_or_else(no_subnet)?;
         let mut network = Network { number, settings, subnets, bridge: None };
         let changed = before.as_ref() != Some(&network);
         if bridged {
@@ -259,12 +270,40 @@ impl Networks {
         let mut found = Vec::new();
         for (name, network) in self.live() {
             for subnet in [network.subnets.ipv4, network.subnets.ipv6] {
+                let help = match network.settings.subnet(subnet.address().is_ipv4()) {
+                    Some(_) => "give that one other `subnets`",
+                    None => "it gets another one when the machine starts anew; give it `subnets` to have that now",
+                };
                 found.extend(of_link(link).find(|own| own.overlaps(subnet)).map(|own| {
-                    format!("its address {own} overlaps with {subnet}, the subnet of the containers' network {name}")
+                    format!(
+                        "its address {own} overlaps with {subnet}, the subnet of the containers' network {name}: {help}"
+                    )
                 }));
             }
         }
         found
+    }
+
+    /// Remembers the networks of the machine that have come to be where a subnet was chosen.
+    pub fn note_overlaps(&mut self, table: &LinkTable) {
+        let chosen = self.live().filter(|(_, network)| network.settings.subnet(true).is_none());
+        let chosen: Vec<Prefix> = chosen.map(|(_, network)| network.subnets.ipv4).collect();
+        if chosen.is_empty() {
+            return;
+        }
+        let avoided = &mut self.kept.avoided;
+        let before = avoided.len();
+        for own in table.iter().filter(|link| !link.is_own()).flat_map(of_link) {
+            let is_met = chosen.iter().any(|subnet| subnet.overlaps(own));
+            // A lease has another address of the same network each time.
+            let is_new = !avoided.iter().any(|other| other.length() == own.length() && other.overlaps(own));
+            if is_met && is_new && avoided.len() < MOST_AVOIDED {
+                avoided.push(own);
+            }
+        }
+        if avoided.len() > before {
+            self.save();
+        }
     }
 
     fn save(&self) {
@@ -275,6 +314,10 @@ impl Networks {
             report::say(format_args!("containers' networks may be others after a reboot: {error}"));
         }
     }
+}
+
+fn is_called(table: &LinkTable, index: u32, name: &str) -> bool {
+    table.find(index).is_some_and(|link| link.name == name)
 }
 
 /// The addresses of a link with their networks.

@@ -1,18 +1,14 @@
 //! A link's IPv6 addresses that neither the configuration nor the kernel makes: by DHCPv6, where routers say so.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
-
-use berth_config::Prefix;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAttribute, RouteProtocol};
 
 use super::{HostLink, Means};
 use crate::dhcp6::client::{Client, Event, Wanted};
 use crate::dhcp6::lease::{Kept, Lease};
 use crate::dhcp6::port::{Outcome, Port};
-use crate::link::{self, Address, Link, Routers};
-use crate::netlink::{self, Lifetime, NetlinkError};
+use crate::link::{Link, Routers};
+use crate::netlink::Lifetime;
 use crate::{clock, report};
 
 /// DHCPv6 says nothing of networks: what is on the link, routers say (RFC 5942).
@@ -53,56 +49,6 @@ impl HostLink {
             _ => Event::Want(wanted),
         };
         self.dhcp6_event(event, means, now).await;
-    }
-
-    /// Takes away what routers have brought: nobody listens to them any more, and the kernel would keep it for days.
-    pub(super) async fn forget_routers(&mut self, means: &Means) {
-        self.advertised.clear();
-        let done = self.forget_addresses(means).await;
-        self.say(done);
-        let done = self.forget_routes(means).await;
-        self.say(done);
-    }
-
-    async fn forget_addresses(&mut self, means: &Means) -> Result<(), NetlinkError> {
-        for (address, facts) in self.addresses6(means).await?.into_iter().filter(|(_, facts)| facts.by_router) {
-            match means.netlink.remove_address(self.index, address, facts.prefix_length).await {
-                // A temporary one goes with the one that it was made for.
-                Err(error) if error.number() == libc::EADDRNOTAVAIL => {}
-                done => self.say(done),
-            }
-        }
-        Ok(())
-    }
-
-    async fn forget_routes(&mut self, means: &Means) -> Result<(), NetlinkError> {
-        // An address that somebody gave for a time has a route of the kernel's own too.
-        let stay = self.addresses6(means).await?.into_iter();
-        let stay: Vec<Prefix> = stay.filter_map(|(address, facts)| Prefix::new(address, facts.prefix_length)).collect();
-        let is_of_them =
-            |network: Prefix| stay.iter().any(|it| it.length() == network.length() && it.overlaps(network));
-        // What is on the link is a route of the kernel's own, which ends as only those do.
-        let ends = |fact: &RouteAttribute| matches!(fact, RouteAttribute::CacheInfo(facts) if facts.expires != 0);
-        for route in means.netlink.routes(AddressFamily::Inet6).await? {
-            let is_from_them = match route.header.protocol {
-                RouteProtocol::Ra => true,
-                RouteProtocol::Kernel => {
-                    route.attributes.iter().any(ends) && !netlink::destination(&route).is_some_and(is_of_them)
-                }
-                _ => false,
-            };
-            if is_from_them && route.attributes.contains(&RouteAttribute::Oif(self.index)) {
-                self.say(means.netlink.remove_route_as_it_is(route).await);
-            }
-        }
-        Ok(())
-    }
-
-    /// Its addresses of IPv6: what was noticed of them may be of a moment ago.
-    async fn addresses6(&self, means: &Means) -> Result<Vec<(IpAddr, Address)>, NetlinkError> {
-        let present = means.netlink.addresses().await?;
-        let on_link = present.iter().filter(|message| message.header.index == self.index).filter_map(link::read);
-        Ok(on_link.filter(|(address, _)| address.is_ipv6()).collect())
     }
 
     /// Gives its DHCPv6 client an event.

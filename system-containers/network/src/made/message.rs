@@ -103,6 +103,7 @@ fn bond_options(bond: &Bond) -> Vec<InfoBond> {
     options.extend(bond.peer_notif_delay.map(|time| InfoBond::PeerNotifDelay(milliseconds(time))));
     options.extend(bond.lacp_active.map(InfoBond::AdLacpActive));
     options.extend(bond.missed_max.map(|count| InfoBond::MissedMax(count.get())));
+    options.extend(bond.coupled_control.map(InfoBond::CoupledControl));
     options
 }
 
@@ -119,4 +120,61 @@ fn bridge_options(bridge: &Bridge) -> Vec<InfoBridge> {
     options.extend(forward_delay.map(InfoBridge::ForwardDelay));
     options.extend(bridge.multicast_snooping.map(InfoBridge::MulticastSnooping));
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys of a bond with their numbers (IFLA_BOND_…, linux/if_link.h) and what the kernel is told, in the order in which
+    /// it takes them.
+    const OPTIONS: [(&str, u16, &[u8]); 30] = [
+        ("mode = '802.3ad'", 1, &[4]),
+        ("miimon = '50ms'", 3, &[50, 0, 0, 0]),
+        ("updelay = '200ms'", 4, &[200, 0, 0, 0]),
+        ("downdelay = '100ms'", 5, &[100, 0, 0, 0]),
+        ("arp_interval = '200ms'", 7, &[200, 0, 0, 0]),
+        ("arp_targets = ['192.0.2.1', 'fd00::1']", 8, &[8, 0, 0, 0, 192, 0, 2, 1]),
+        ("", 31, &[20, 0, 0, 0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        ("arp_validate = 'all'", 9, &[3, 0, 0, 0]),
+        ("arp_all_targets = 'all'", 10, &[1, 0, 0, 0]),
+        ("primary_reselect = 'failure'", 12, &[2]),
+        ("fail_over_mac = 'follow'", 13, &[2]),
+        ("xmit_hash_policy = 'layer2+3'", 14, &[2]),
+        ("resend_igmp = 2", 15, &[2, 0, 0, 0]),
+        ("num_peer_notif = 3", 16, &[3]),
+        ("all_ports_active = true", 17, &[1]),
+        ("min_links = 2", 18, &[2, 0, 0, 0]),
+        ("lp_interval = '5s'", 19, &[5, 0, 0, 0]),
+        ("packets_per_port = 7", 20, &[7, 0, 0, 0]),
+        ("lacp_rate = 'fast'", 21, &[1]),
+        ("ad_select = 'count'", 22, &[2]),
+        ("ad_actor_sys_prio = 7", 24, &[7, 0]),
+        ("ad_user_port_key = 9", 25, &[9, 0]),
+        ("ad_actor_system = '02:00:00:00:00:07'", 26, &[2, 0, 0, 0, 0, 7]),
+        ("tlb_dynamic_lb = false", 27, &[0]),
+        ("peer_notif_delay = '300ms'", 28, &[44, 1, 0, 0]),
+        ("lacp_active = false", 29, &[0]),
+        ("missed_max = 4", 30, &[4]),
+        ("coupled_control = false", 32, &[0]),
+        // Told when it is there.
+        ("primary = 'eth0'", 0, &[]),
+        ("ports = ['eth0']", 0, &[]),
+    ];
+
+    #[test]
+    fn every_option_of_a_bond_is_told() {
+        let text: Vec<&str> = OPTIONS.iter().map(|(key, ..)| *key).collect();
+        let bond: Bond = toml::from_str(&text.join("\n")).unwrap();
+        let keys = serde_json::to_value(&bond).unwrap().as_object().unwrap().len();
+        assert_eq!(keys, OPTIONS.iter().filter(|(key, ..)| !key.is_empty()).count(), "not every key is in the table");
+        let options = bond_options(&bond);
+        let told = options.iter().map(|option| {
+            let mut value = vec![0; option.value_len()];
+            option.emit_value(&mut value);
+            (option.kind(), value)
+        });
+        let wanted = OPTIONS.iter().filter(|(_, number, _)| *number > 0);
+        assert!(told.eq(wanted.map(|(_, number, value)| (*number, value.to_vec()))), "{options:?}");
+    }
 }

@@ -15,7 +15,7 @@ use crate::host_link::Means;
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
 use crate::netlink::Netlink;
-use crate::router_advertisement::{Advertised, Listener};
+use crate::router_advertisement::{self, Advertised, Listener};
 use crate::time::{self, Correction};
 use crate::{arp, clock, dhcp6, random};
 
@@ -37,6 +37,7 @@ pub enum Happening {
     Heard(Heard),
     Heard6(dhcp6::port::Heard),
     HeardArp(arp::port::Heard),
+    HeardRouter(router_advertisement::port::Heard),
     Answered(Answered),
     Advertised(Vec<Advertised>),
     Corrected(Correction),
@@ -49,6 +50,7 @@ pub struct Sources<K> {
     heard: mpsc::Receiver<Heard>,
     heard6: mpsc::Receiver<dhcp6::port::Heard>,
     heard_arp: mpsc::Receiver<arp::port::Heard>,
+    heard_routers: mpsc::Receiver<router_advertisement::port::Heard>,
     answered: mpsc::Receiver<Answered>,
     advertisements: Listener,
     corrections: mpsc::Receiver<Correction>,
@@ -74,6 +76,7 @@ pub fn open(
     let (heard_sender, heard) = mpsc::channel(HEARD_LIMIT);
     let (heard6_sender, heard6) = mpsc::channel(HEARD_LIMIT);
     let (heard_arp_sender, heard_arp) = mpsc::channel(HEARD_LIMIT);
+    let (heard_routers_sender, heard_routers) = mpsc::channel(HEARD_LIMIT);
     let (time_servers, corrections) = time::start();
     let means = Means {
         netlink,
@@ -81,9 +84,11 @@ pub fn open(
         heard: heard_sender,
         heard6: heard6_sender,
         heard_arp: heard_arp_sender,
+        heard_routers: heard_routers_sender,
         seed: random::number(),
     };
-    Ok((Sources { kernel, heard, heard6, heard_arp, answered, advertisements, corrections }, means, time_servers))
+    let sources = Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, advertisements, corrections };
+    Ok((sources, means, time_servers))
 }
 
 impl<K, A> Sources<K>
@@ -98,6 +103,7 @@ where
             Some(heard) = self.heard.recv() => Happening::Heard(heard),
             Some(heard) = self.heard6.recv() => Happening::Heard6(heard),
             Some(heard) = self.heard_arp.recv() => Happening::HeardArp(heard),
+            Some(heard) = self.heard_routers.recv() => Happening::HeardRouter(heard),
             Some(answered) = self.answered.recv() => Happening::Answered(answered),
             advertised = self.advertisements.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
             Some(correction) = self.corrections.recv() => Happening::Corrected(correction),

@@ -27,6 +27,7 @@ impl Service {
             self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
             self.told_links = Some(links);
         }
+        self.containers.note_overlaps(&self.table);
         let networks = self.containers.networks();
         if self.told_networks != networks {
             self.init.send(Request::Networks { networks: networks.clone() }, "to take the networks").await?;

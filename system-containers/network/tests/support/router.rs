@@ -1,4 +1,4 @@
-//! A router on the cable `eth0` of the machine under test: radvd, and a DHCPv6 server: kea.
+//! A router on the cable `eth0` of the machine under test, or behind a switch: radvd, and a DHCPv6 server: kea.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::{Machine, Namespace, Program, eventually, kea};
 /// fd77::1, in the form of option 56 (RFC 5908), which kea does not know.
 const NTP_SERVER: &str = "00010010fd770000000000000000000000000001";
 
-/// Another machine, fd77::1.
+/// Another machine, fd77::1 where nothing else is said.
 pub struct Router {
     pub namespace: Namespace,
     pub files: tempfile::TempDir,
@@ -17,11 +17,23 @@ impl Router {
     pub fn new(machine: &Machine) -> Self {
         let namespace = Namespace::new();
         machine.namespace.connect("eth0", &namespace, "lan0");
+        machine.namespace.ip("link set eth0 up");
+        Self::at(namespace, "fd77::1/64")
+    }
+
+    /// With this address, on a switch that others are on too, where its port has this name.
+    pub fn behind(switch: &Namespace, port: &str, address: &str) -> Self {
+        let namespace = Namespace::new();
+        switch.connect(port, &namespace, "lan0");
+        switch.ip(&format!("link set {port} master switch up"));
+        Self::at(namespace, address)
+    }
+
+    fn at(namespace: Namespace, address: &str) -> Self {
         namespace.ip("link set lan0 up");
-        namespace.ip("address add fd77::1/64 dev lan0 nodad");
+        namespace.ip(&format!("address add {address} dev lan0 nodad"));
         namespace.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
         // Both programs use its link-local address, which comes with carrier and is looked for on the link first.
-        machine.namespace.ip("link set eth0 up");
         eventually("a link-local address", || {
             let addresses = namespace.ip("-6 address show dev lan0 scope link");
             (addresses.contains("fe80") && !addresses.contains("tentative")).then_some(())

@@ -208,8 +208,10 @@ fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
     let lan = |keys: &str| format!("[networks.lan]\ndriver = 'macvlan'\nparent = 'eth1'\n{keys}\n");
     let subnet = "subnets = ['192.0.2.0/24']";
     let web = |keys: &str| format!("{}[containers.web]\nimage = 'x'\n{keys}\n", lan(subnet));
+    let passthru = |containers: &str| lan(&format!("mode = 'passthru'\n{subnet}\n{containers}"));
     for good in [
         lan(subnet),
+        passthru("[containers.a]\nimage = 'x'\nnetworks = ['lan']\n[containers.b]\nimage = 'x'\n"),
         lan(&format!("mode = 'private'\n{subnet}\ngateways = ['192.0.2.1']")),
         format!("[networks.lan]\ndriver = 'ipvlan'\nparent = 'eth1.7'\nmode = 'l3s'\n{subnet}\n"),
         web("networks = ['default', 'lan']\nports = ['80:80']"),
@@ -233,6 +235,17 @@ fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
             ),
             "have their parent's",
         ),
+        (
+            passthru("[containers.a]\nimage = 'x'\nnetworks = { lan = { mac_address = '02:00:00:00:00:01' } }\n"),
+            "has its hardware address too",
+        ),
+        (
+            passthru(
+                "[containers.a]\nimage = 'x'\nnetworks = ['lan']\n[containers.b]\nimage = 'x'\nnetworks = ['lan']\n",
+            ),
+            "one container has all of its parent link, and 2 are on it",
+        ),
+        (passthru("[containers.a]\nimage = 'x'\nnetworks = ['lan']\nreplicas = 3\n"), "and 3 are on it"),
     ] {
         assert!(mistake(&text).contains(reason), "{text}: {}", mistake(&text));
     }
@@ -398,6 +411,7 @@ fn links_that_are_made_have_options_that_fit_them() {
         ("vlan = { link = 'eth1', id = 4095 }", "from 1 to 4094"),
         ("vrf = { table = 254 }", "the kernel has this table"),
         ("bond = { lacp_rate = 'fast' }", "mode does not have this"),
+        ("bond = { coupled_control = false }", "mode does not have this"),
         ("bond = { mode = '802.3ad', primary = 'a', ports = ['a'] }", "mode does not have this"),
         ("bond = { miimon = 1, arp_interval = 1, arp_targets = ['::1'] }", "not both"),
         ("bond = { arp_interval = 1 }", "go together"),
