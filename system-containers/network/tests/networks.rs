@@ -247,12 +247,14 @@ fn a_network_as_a_whole_sends_and_receives_no_more_than_its_limit() {
     });
     let [one, two] = &containers;
     let _sinks = [&site.outside, one].map(|place| {
-        let sink = place.start(&["socat", "-u", "TCP4-LISTEN:7000,fork", "OPEN:/dev/null"]);
+        // Says how much came when all has: what is in a buffer has not.
+        let sink = place.start(&["socat", "TCP4-LISTEN:7000,fork", "SYSTEM:wc -c"]);
         eventually("it listens", || place.run("cat /proc/net/tcp").contains(":1B58 ").then_some(()));
         sink
     });
     let send = |from: &Namespace, to: &str, bytes: u32| {
-        from.run(&format!("sh -c 'head -c {bytes} /dev/zero | socat -u - TCP4:{to}'"));
+        let came = from.run(&format!("sh -c 'head -c {bytes} /dev/zero | socat -t 60 - TCP4:{to}'"));
+        assert_eq!(came.trim(), bytes.to_string());
     };
     let together = || {
         let begun = Instant::now();
