@@ -1,7 +1,7 @@
 //! Whether the state's file system still takes what is written to it.
 //!
-//! It is mounted with `errors=remount-ro`: ext4 takes nothing more from the first error on that it finds in itself. That it
-//! does so shows neither in statvfs(3) nor in /proc/mounts since Linux 6.12, which shuts the file system down instead of
+//! It is mounted with `errors=remount-ro`: from the first error on that ext4 finds in itself, it takes nothing more. Since
+//! Linux 6.12 neither statvfs(3) nor /proc/mounts shows that, for the kernel shuts the file system down instead of
 //! marking it as read-only (`ext4_handle_error` in fs/ext4/super.c). What grows is its count of errors
 //! (Documentation/ABI/testing/sysfs-fs-ext4). Nothing here reads from the disk, which may not answer any more.
 
