@@ -64,6 +64,10 @@ pub const KERNEL_SETTINGS: &[(&str, &str)] = &[
     ("kernel/perf_event_paranoid", "3"),
     // The size of the tables that the pidfds and pipes of a thousand containers need.
     ("kernel/pid_max", "4194304"),
+    // No limit: one container that opens all that the machine allows would leave none to system containers, which have no
+    // CAP_SYS_ADMIN. What an open file takes counts as its container's memory, and is bounded with it. A process's own
+    // limit stays below the kernel's fs/nr_open.
+    ("fs/file-max", "9223372036854775807"),
     ("fs/inotify/max_user_instances", "8192"),
     ("fs/inotify/max_user_watches", "524288"),
     ("fs/protected_fifos", "2"),

@@ -131,13 +131,18 @@ impl Watchdog {
     /// Winds the timer up if it is time. With `api` the control API is looked after, too; what is to be done about it
     /// is the result.
     pub fn tend(&mut self, now: Duration, api: bool) -> Option<Care> {
+        self.tend_with(now, api, |device| sys::keep_alive(device))
+    }
+
+    /// The same with another way of winding up, for tests.
+    fn tend_with(&mut self, now: Duration, api: bool, wind_up: impl FnOnce(&File) -> nix::Result<()>) -> Option<Care> {
         if now < self.due {
             return None;
         }
         self.due = now + self.timeout / 3;
         let care = if api { self.look_after_api(now) } else { None };
         if care != Some(Care::GiveUp)
-            && let Err(error) = sys::keep_alive(&self.device)
+            && let Err(error) = wind_up(&self.device)
         {
             log::error!("wind up the watchdog {}: {error}", self.identity);
         }
@@ -216,6 +221,26 @@ pub(crate) mod tests {
         assert_eq!(watchdog.tend(at(280), true), Some(Care::GiveUp));
         watchdog.answered();
         assert_eq!(watchdog.tend(at(300), true), Some(Care::Ask));
+    }
+
+    #[test]
+    fn a_machine_whose_api_stays_silent_is_not_wound_up_any_more() {
+        let mut watchdog = watchdog();
+        let mut wound_up = Vec::new();
+        let mut tend = |watchdog: &mut Watchdog, seconds: u64| {
+            watchdog.tend_with(at(seconds), true, |_| {
+                wound_up.push(seconds);
+                Ok(())
+            })
+        };
+        for seconds in (0..=320).step_by(10) {
+            tend(&mut watchdog, seconds);
+        }
+        // Had it come back in the last moment, it would be.
+        watchdog.answered();
+        tend(&mut watchdog, 340);
+        let until_given_up = (0..260).step_by(20);
+        assert_eq!(wound_up, until_given_up.chain([340]).collect::<Vec<u64>>());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use berth_control::message::{Link, MachineState};
 
 use super::{BOOT_TIME, Machine};
-use crate::storage::state;
+use crate::storage::{failure, state};
 
 impl Machine {
     /// Notices the end of the boot, and whether the machine is well.
@@ -42,7 +42,7 @@ impl Machine {
             "the machine has no network card that its kernel knows; containers reach each other and nothing else"
                 .to_owned()
         });
-        unread.into_iter().chain(cardless).chain(self.lack_of_room()).collect()
+        unread.into_iter().chain(cardless).chain(self.failure_of_state()).chain(self.lack_of_room()).collect()
     }
 
     /// Whether the time for the boot was up when this round of events began.
@@ -53,6 +53,12 @@ impl Machine {
     /// The state partition's, once there is one. Who fills it wakes nobody: it is looked at when there is something to do.
     fn lack_of_room(&self) -> Option<String> {
         if self.facts.storage.state.is_empty() { None } else { state::lack_of_room(self.facts.state_full) }
+    }
+
+    /// The state partition's, if it takes nothing more. Looked at as its room is.
+    fn failure_of_state(&self) -> Option<String> {
+        let storage = &self.facts.storage;
+        if storage.state.is_empty() { None } else { failure::problem(&storage.state, storage.state_errors) }
     }
 
     /// As `network` tells.

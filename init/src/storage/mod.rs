@@ -4,6 +4,7 @@
 //! /var is kept in memory, without user data there is none, and the report says so.
 
 pub mod devices;
+pub mod failure;
 pub mod gpt;
 pub mod state;
 pub mod superblock;
@@ -23,6 +24,9 @@ pub struct Report {
     pub problems: Vec<String>,
     /// What holds the state, `memory` or a device; empty if this task was not about it.
     pub state: String,
+    /// How many errors its file system had found in itself, ever, when it was mounted.
+    #[serde(default)]
+    pub state_errors: u64,
     /// The device of the user data, if there is one and it is mounted.
     pub user_data: Option<String>,
 }

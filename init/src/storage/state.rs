@@ -14,10 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statvfs::statvfs;
 use std::os::fd::AsFd;
 
-use super::Report;
 use super::devices::{self, BlockDevice};
 use super::gpt::Gpt;
 use super::superblock::Content;
+use super::{Report, failure};
 use crate::uevent::Uevents;
 use crate::{mounts, sys};
 
@@ -49,7 +49,10 @@ pub(super) fn prepare(report: &mut Report, in_memory: bool) {
     let device = if in_memory { None } else { report.step("find state partition", find).flatten() };
     let mounted = device.and_then(|device| prepare_device(report, device));
     report.state = match mounted {
-        Some(device) => device,
+        Some(device) => {
+            report.state_errors = failure::errors(&device);
+            device
+        }
         None => {
             report.step("keep the state in memory", mount_memory);
             "memory".to_owned()

@@ -43,6 +43,7 @@ pub struct Init {
     past: Mutex<Past>,
     grants: mpsc::UnboundedSender<Grant>,
     granted: Mutex<Option<mpsc::UnboundedReceiver<Grant>>>,
+    questioned: Notify,
     closed: Notify,
 }
 
@@ -85,6 +86,7 @@ impl Init {
             past: Mutex::default(),
             grants,
             granted: Mutex::new(Some(granted)),
+            questioned: Notify::new(),
             closed: Notify::new(),
         });
         tokio::spawn(Arc::clone(&init).read());
@@ -97,6 +99,16 @@ impl Init {
             (Reply::Done, _) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }
+    }
+
+    /// Returns when PID 1 asks for a sign of life; who can serve clients gives it.
+    pub async fn asked_for_sign(&self) {
+        self.questioned.notified().await;
+    }
+
+    /// Gives PID 1 the sign of life.
+    pub async fn give_sign(&self) -> Result<(), ApiError> {
+        self.call_with(Request::Alive, &[]).await.map(drop)
     }
 
     /// Returns when PID 1 has closed the channel.
@@ -179,10 +191,7 @@ impl Init {
                 Ok(Ok((FromInit::Reply { id, reply }, descriptors))) => self.answer(id, (reply, descriptors)),
                 // What PID 1 had not answered by then it never will.
                 Ok(Ok((FromInit::Notice(Notice::Resumed), _))) => self.waiting().clear(),
-                Ok(Ok((FromInit::Notice(Notice::AreYouAlive), _))) => {
-                    let init = Arc::clone(&self);
-                    tokio::spawn(async move { init.call_with(Request::Alive, &[]).await.map(drop) });
-                }
+                Ok(Ok((FromInit::Notice(Notice::AreYouAlive), _))) => self.questioned.notify_one(),
                 Ok(Ok((FromInit::Notice(Notice::ApiSocket { container, parts, uid_base }), descriptors))) => {
                     for listener in descriptors {
                         // Without a server nobody is served; PID 1 starts this program again.

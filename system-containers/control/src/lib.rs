@@ -9,6 +9,7 @@
 //! - `server`: the socket, who may connect, one task a client
 //! - `transport`: the byte stream of a client, with its bounds
 //! - `machine`, `containers`, `bus`: the D-Bus interfaces
+//! - `door`: whether clients get in at all
 //! - `caller`: what a client may ask of PID 1
 //! - `listing`: all containers, as PID 1 lists them
 //! - `definition`: containers that clients make, as they come
@@ -21,6 +22,7 @@ mod bus;
 mod caller;
 mod containers;
 mod definition;
+mod door;
 mod ends;
 mod images;
 pub mod init;

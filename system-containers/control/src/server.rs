@@ -23,6 +23,7 @@ use crate::Error;
 use crate::bus::{self, Bus};
 use crate::caller::{Access, Caller};
 use crate::containers::Containers1;
+use crate::door::Door;
 use crate::ends::Ends;
 use crate::images::{Engine, Images1};
 use crate::init::{Grant, Init};
@@ -46,6 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A listening control API.
 pub struct Server {
+    path: PathBuf,
     listener: UnixListener,
     guid: OwnedGuid,
     init: Arc<Init>,
@@ -59,6 +61,7 @@ struct Inner {
     init: Arc<Init>,
     logs: Logs,
     engine_socket: PathBuf,
+    door: Door,
 }
 
 impl Server {
@@ -66,17 +69,19 @@ impl Server {
     pub fn listen(path: &Path, logs_socket: PathBuf, engine_socket: PathBuf, init: Arc<Init>) -> Result<Self, Error> {
         let listener = bind(path).map_err(|source| Error::Listen { path: path.to_owned(), source })?;
         let guid = Guid::generate().into();
-        Ok(Self { listener, guid, init, logs: Logs { socket_path: logs_socket }, engine_socket })
+        let logs = Logs { socket_path: logs_socket };
+        Ok(Self { path: path.to_owned(), listener, guid, init, logs, engine_socket })
     }
 
     /// Serves for ever.
     pub async fn serve(self) {
-        let Self { listener, guid, init, logs, engine_socket } = self;
-        let server = Arc::new(Inner { guid, init, logs, engine_socket });
+        let Self { path, listener, guid, init, logs, engine_socket } = self;
+        let server = Arc::new(Inner { guid, init, logs, engine_socket, door: Door::default() });
         let granted = server.init.grants();
         tokio::select! {
             () = Arc::clone(&server).accept(listener, Arc::new(Access::Everything), 0, MAXIMUM_CLIENTS) => {}
-            () = server.serve_containers(granted) => {}
+            () = Arc::clone(&server).serve_containers(granted) => {}
+            () = server.give_signs(&path) => {}
         }
     }
 }
@@ -112,15 +117,29 @@ impl Inner {
         std::future::pending().await
     }
 
+    /// Gives PID 1 a sign of life whenever it asks, if a client would get in. If not, PID 1 starts this program again.
+    async fn give_signs(&self, path: &Path) {
+        loop {
+            self.init.asked_for_sign().await;
+            self.door.is_open(path).await;
+            // It asks again.
+            let _ = self.init.give_sign().await;
+        }
+    }
+
     async fn accept(self: Arc<Self>, listener: UnixListener, access: Arc<Access>, uid_base: u32, places: usize) {
+        let is_of_machine = matches!(*access, Access::Everything);
         let places = Places::new(places);
         let mut clients = JoinSet::new();
         loop {
             while clients.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    if is_of_machine && self.door.lets_in(&stream) {
+                        continue;
+                    }
                     let (server, access) = (Arc::clone(&self), Arc::clone(&access));
-                    let place = places.take().await;
+                    let place = if is_of_machine { self.door.wait(places.take()).await } else { places.take().await };
                     clients.spawn(async move { server.client(stream, access, uid_base, &place).await });
                 }
                 Err(error) => {

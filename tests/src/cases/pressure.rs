@@ -5,35 +5,50 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::archive::Image;
 use crate::bench::Bench;
 use crate::disks::Files;
 use crate::machine::Machine;
+use crate::programs;
 use crate::runner::Case;
 use crate::wait;
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
     Case { name: "pressure/memory-hog", memory: 256, run: memory_hog },
+    Case { name: "pressure/own-memory-limit", memory: 256, run: own_limit },
     Case { name: "pressure/fork-bomb", memory: 256, run: fork_bomb },
     Case { name: "pressure/descriptor-hog", memory: 256, run: descriptor_hog },
+    Case { name: "pressure/descriptors-are-memory", memory: 256, run: descriptors_are_memory },
     Case { name: "pressure/log-flood", memory: 256, run: log_flood },
     Case { name: "pressure/memory-is-reserved", memory: 256, run: reserved },
 ];
 
-/// A machine with a container that behaves and one that does what `script` says once /tmp/go is there.
-fn beside(bench: &Bench, script: &str) -> Result<Machine> {
-    let waits = format!("while [ ! -e /tmp/go ]; do usleep 50000; done; {script}");
-    let hog = bench.shell_image("localhost/hog:1", &waits)?.docker_archive();
+/// The image of a container that does what `script` says once /tmp/go is there.
+fn hog(bench: &Bench, script: &str) -> Result<Image> {
+    bench.shell_image("localhost/hog:1", &format!("while [ ! -e /tmp/go ]; do usleep 50000; done; {script}"))
+}
+
+/// A machine with a container that behaves and one of this image, with these settings.
+fn beside(bench: &Bench, hog: &Image, settings: &str) -> Result<Machine> {
+    let hog = hog.docker_archive();
     let good = bench.shell_image("localhost/good:1", "echo done > /tmp/done; exec sleep 100000")?.docker_archive();
-    let configuration = "[containers.hog]\nimage = \"localhost/hog:1\"\nrestart = \"no\"\n\
-                         [containers.good]\nimage = \"localhost/good:1\"\n";
-    let files =
-        Files::new().with("berth.toml", configuration).with("images/hog.tar", hog).with("images/good.tar", good);
+    let configuration = format!(
+        "[containers.hog]\nimage = \"localhost/hog:1\"\nrestart = \"no\"\n{settings}\
+         [containers.good]\nimage = \"localhost/good:1\"\n"
+    );
+    let files = Files::new()
+        .with("berth.toml", configuration.as_str())
+        .with("images/hog.tar", hog)
+        .with("images/good.tar", good);
     let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.wait_until_ready()?;
     machine.guest.read_in("good", "/tmp/done")?;
     Ok(machine)
 }
+
+/// Where the hog's limits and counts are.
+const CGROUP: &str = "/sys/fs/cgroup/user/hog";
 
 fn go(machine: &mut Machine) -> Result<()> {
     machine.guest.wait_for_state("hog", "running")?;
@@ -75,48 +90,125 @@ fn until_it_ends(machine: &mut Machine) -> Result<Value> {
     }
 }
 
-fn memory_hog(bench: &Bench) -> Result<()> {
-    // Anonymous memory, a MiB after the other, as a leak grows.
-    let mut machine = beside(bench, "exec tail /dev/zero")?;
-    go(&mut machine)?;
-    let hog = until_it_ends(&mut machine)?;
+/// Looks that PID 1 has ended the hog for the machine's memory, before the kernel had to choose.
+fn was_ended_for_memory(machine: &mut Machine) -> Result<()> {
+    let hog = until_it_ends(machine)?;
     let reason = hog["reason"].as_str().unwrap_or_default();
     ensure!(reason.contains("machine ran out of memory: it used 1"), "{hog}");
-    // By PID 1's choice, before the kernel had to make one.
     let console = machine.console.text();
     ensure!(console.contains("container hog is killed: the machine runs out of memory"), "PID 1 was too slow");
     ensure!(!console.contains("Out of memory"), "the kernel had to kill");
+    is_well(machine)
+}
+
+fn memory_hog(bench: &Bench) -> Result<()> {
+    // Anonymous memory, a MiB after the other, as a leak grows.
+    let mut machine = beside(bench, &hog(bench, "exec tail /dev/zero")?, "")?;
+    go(&mut machine)?;
+    was_ended_for_memory(&mut machine)
+}
+
+fn own_limit(bench: &Bench) -> Result<()> {
+    // A text that becomes twice as long each time: at the limit long before PID 1 could look.
+    let mut machine = beside(bench, &hog(bench, "x=x; while true; do x=$x$x; done")?, "memory = \"16M\"\n")?;
+    go(&mut machine)?;
+    let hog = until_it_ends(&mut machine)?;
+    ensure!(hog["exit_code"] == 137, "{hog}");
+    ensure!(hog["reason"] == "was killed by SIGKILL: it reached its memory limit", "{hog}");
+    let why = machine.guest.shell("berth why hog")?;
+    ensure!(why.contains("it reached its memory limit"), "{why}");
+    ensure!(why.contains("memory = \"16M\" (berth.toml:4)"), "{why}");
+    let console = machine.console.text();
+    ensure!(!console.contains("the machine runs out of memory"), "PID 1 took it for the machine's limit");
     is_well(&mut machine)
 }
 
-/// Inside a container it fills the limit of 2,048 tasks that every container has, and goes on trying.
+/// So many tasks the bomb may have. Those that it may have without this would take more memory than the machine has.
+const TASKS: &str = "256";
+
+/// Inside a container it fills the limit of tasks, and goes on trying: a shell would end when it cannot fork.
 fn fork_bomb(bench: &Bench) -> Result<()> {
-    stays_well(bench, "bomb() { bomb | bomb & }; bomb; while true; do bomb; done")
+    let bomb =
+        hog(bench, "exec /usr/bin/perl -e 'fork while 1'")?.layer(programs::layer(&["perl"], &bench.path("root"))?);
+    let mut machine = beside(bench, &bomb, &format!("pids_limit = {TASKS}\n"))?;
+    go(&mut machine)?;
+    machine.guest.shell(&format!("until grep -q 'max [1-9]' {CGROUP}/pids.events; do usleep 100000; done"))?;
+    let tasks = machine.guest.read(&format!("{CGROUP}/pids.current"))?;
+    ensure!(tasks.trim() == TASKS, "it has {tasks} tasks");
+    stays_well(&mut machine)
+}
+
+/// So many processes of [`DESCRIPTORS`] …
+const PROCESSES: usize = 4;
+
+/// … with so many files each have more than the kernel lets a machine of 256 MiB have, if nobody sets `fs.file-max`.
+const FILES: usize = 16_384;
+
+/// Opens all that it may.
+const DESCRIPTORS: &str = include_str!("pressure/descriptors.pl");
+
+/// Many of that, each of which may open so many files.
+fn descriptors(bench: &Bench, processes: usize, files: usize) -> Result<Image> {
+    let script = format!(
+        "ulimit -n {files}; i=0; while [ $((i+=1)) -le {processes} ]; do /usr/bin/perl /descriptors.pl & done; wait"
+    );
+    let layer = programs::layer(&["perl"], &bench.path("root"))?;
+    Ok(hog(bench, &script)?.layer(layer.file("descriptors.pl", 0o644, DESCRIPTORS.as_bytes())))
 }
 
 fn descriptor_hog(bench: &Bench) -> Result<()> {
-    let opens = "ulimit -n 524288; i=3; while eval \"exec $i< /dev/null\"; do i=$((i+1)); done; exec sleep 100000";
-    stays_well(bench, &format!("for n in 1 2 3 4; do ({opens}) & done; wait"))
+    let mut machine = beside(bench, &descriptors(bench, PROCESSES, FILES)?, "")?;
+    go(&mut machine)?;
+    let all_have =
+        format!("until [ $(berth logs hog | grep -c files) = {PROCESSES} ]; do sleep 1; done; berth logs hog");
+    let said = machine.guest.shell(&all_have)?;
+    // Its own limit has stopped each, and not the machine's, of which others would have nothing left.
+    ensure!(said.lines().all(|line| line.ends_with("files: Too many open files")), "{said}");
+    let open = machine.guest.read("/proc/sys/fs/file-nr")?;
+    let open: usize = open.split_whitespace().next().unwrap_or_default().parse()?;
+    ensure!(open > PROCESSES * (FILES - 16), "only {open} files are open");
+    stays_well(&mut machine)
 }
+
+/// Who has so many files that the machine has no more memory is ended as any other that takes it.
+fn descriptors_are_memory(bench: &Bench) -> Result<()> {
+    let mut machine = beside(bench, &descriptors(bench, 8, 524_288)?, "")?;
+    go(&mut machine)?;
+    was_ended_for_memory(&mut machine)
+}
+
+/// The most that the log of one container may take, in bytes.
+const LOG: u64 = 1 << 20;
 
 fn log_flood(bench: &Bench) -> Result<()> {
-    stays_well(bench, "exec yes this line comes again and again")
+    // Many lines, and much that does not become smaller by compression, or the bound would not be reached for hours.
+    let flood = "echo begin; while true; do yes this line comes again | head -n 10000; \
+                 head -c 100000 /dev/urandom | base64; done";
+    let mut machine = beside(bench, &hog(bench, flood)?, &format!("[logs]\nsize = {LOG}\n"))?;
+    go(&mut machine)?;
+    // Once the oldest is gone it has been at its bound, and stays there.
+    machine.guest.shell("until berth logs hog | head -n 1 | grep -qv begin; do usleep 500000; done")?;
+    for _ in 0..5 {
+        let sizes = machine.guest.shell("cat /var/lib/berth/logs/hog/* | wc -c")?;
+        let size: u64 = sizes.trim().parse()?;
+        // A piece of it is an eighth; the one that is being compressed is there twice.
+        ensure!((LOG / 2..=LOG + LOG / 4).contains(&size), "{size} bytes of a log that may have {LOG}");
+    }
+    stays_well(&mut machine)
 }
 
-/// The machine answers beside a container that does this, and lets it be ended.
-fn stays_well(bench: &Bench, script: &str) -> Result<()> {
-    let mut machine = beside(bench, script)?;
-    go(&mut machine)?;
+/// The machine answers beside the hog, and lets it be ended.
+fn stays_well(machine: &mut Machine) -> Result<()> {
     for _ in 0..10 {
-        is_well(&mut machine)?;
+        is_well(machine)?;
     }
-    machine.guest.shell("berth exec good true; berth kill hog")?;
+    machine.guest.shell("berth exec good true; berth logs --tail 3 hog; berth kill hog")?;
     machine.guest.wait_for_state("hog", "stopped")?;
-    is_well(&mut machine)
+    is_well(machine)
 }
 
 fn reserved(bench: &Bench) -> Result<()> {
-    let mut machine = beside(bench, "true")?;
+    let mut machine = beside(bench, &hog(bench, "true")?, "")?;
     let mut number = |path: &str| -> Result<u64> { Ok(machine.guest.read(path)?.trim().parse()?) };
     let reserve = number("/sys/fs/cgroup/system/memory.min")?;
     let most = number("/sys/fs/cgroup/user/memory.max")?;

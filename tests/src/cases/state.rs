@@ -26,6 +26,7 @@ pub const CASES: &[Case] = &[
     Case { name: "state/corrupted-file-system", memory: 256, run: corrupted },
     Case { name: "state/read-only-disk", memory: 256, run: read_only_disk },
     Case { name: "state/full", memory: 256, run: full },
+    Case { name: "state/broken-while-it-runs", memory: 256, run: breaks },
     Case { name: "state/clock-in-1970", memory: 256, run: |bench| wrong_clock(bench, 1970) },
     Case { name: "state/clock-in-2100", memory: 256, run: |bench| wrong_clock(bench, 2100) },
     Case { name: "state/root-is-read-only", memory: 256, run: read_only_root },
@@ -259,6 +260,41 @@ fn full(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// The kernel finds an error in the file system and lets nobody write any more.
+fn breaks(bench: &Bench) -> Result<()> {
+    // Answers without a file that would have to be opened on the disk.
+    let script = "mkfifo /dev/shm/question; echo done > /dev/shm/done; \
+                  while true; do read word < /dev/shm/question; echo $word again > /dev/shm/answer; done";
+    let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
+    let files =
+        Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.read_in("a", "/dev/shm/done")?;
+    let before = machine.guest.container("a")?;
+    let device = machine.guest.berth(&["status"])?["state_storage"].as_str().unwrap_or_default().to_owned();
+    machine.guest.shell(&format!("sync; echo by a test > /sys/fs/ext4/{device}/trigger_fs_error"))?;
+    ensure!(machine.guest.run(&["/bin/touch", "/var/written"])?.code != 0, "the file system is as it was");
+    machine.guest.shell("until berth status --json | grep -q '\"degraded\"'; do usleep 100000; done")?;
+    let status = machine.guest.berth(&["status"])?;
+    let said = format!("/var takes nothing more, its file system on {device} has found an error in itself: reboot");
+    ensure!(status["problems"].to_string().contains(&said), "{status}");
+    // The container runs on.
+    let container = machine.guest.container("a")?;
+    ensure!(container["pid"] == before["pid"] && container["state"] == "running", "{container}");
+    let folder = format!("/proc/{}/root/dev/shm", container["pid"]);
+    machine
+        .guest
+        .shell(&format!("echo here > {folder}/question; until [ -s {folder}/answer ]; do usleep 100000; done"))?;
+    ensure!(machine.guest.read(&format!("{folder}/answer"))? == "here again\n", "another answer");
+    // And what is to be done about it helps.
+    let line = machine.reboot()?;
+    ensure!(line.contains("ready"), "{line}");
+    let status = machine.guest.berth(&["status"])?;
+    ensure!(status["state_storage"] == device.as_str(), "{status}");
+    Ok(())
+}
+
 fn wrong_clock(bench: &Bench, year: u32) -> Result<()> {
     let builder = bench.machine().clock(&format!("{year}-01-02T00:00:00"));
     let mut machine = builder.user_data(&counting(bench)?)?.start()?;
@@ -269,11 +305,18 @@ fn wrong_clock(bench: &Bench, year: u32) -> Result<()> {
     let status = machine.guest.berth(&["status"])?;
     ensure!(status["problems"].to_string().contains(&format!("it says {}", seen.trim())), "{status}");
     machine.guest.read_in("a", "/tmp/done")?;
-    // With the clock set, nothing is wrong any more.
-    machine
-        .guest
-        .shell("date -s 2026-06-01; berth restart a; until berth status --json | grep -q '\"ready\"'; do usleep 100000; done")
-        .map(drop)
+    // With the clock set, nothing is wrong any more, until it is set to what hardware may be unable to say.
+    let until = |state: &str| {
+        format!("until berth status --json | grep -q '\"{state}\"'; do usleep 100000; done; berth status")
+    };
+    machine.guest.shell(&format!("date -s 2026-06-01; berth restart a; {}", until("ready")))?;
+    machine.guest.wait_for_state("a", "running")?;
+    let status = machine.guest.shell(&format!("date -s '2100-01-02 00:00'; {}", until("degraded")))?;
+    ensure!(status.contains("the clock is wrong, it says 2100"), "{status}");
+    // Containers begin and log in that year as in any other.
+    machine.guest.shell("berth restart a")?;
+    machine.guest.wait_for_state("a", "running")?;
+    machine.guest.shell(&format!("date -s 2026-06-01; {}", until("ready"))).map(drop)
 }
 
 fn read_only_root(bench: &Bench) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[
     Case { name: "watchdog/stopped-services-go-on", memory: 256, run: stopped_services },
     Case { name: "watchdog/silent-control", memory: 256, run: silent_control },
+    Case { name: "watchdog/control-that-stays-silent", memory: 256, run: stays_silent },
     Case { name: "watchdog/boots-and-what-ended-them", memory: 256, run: boots },
 ];
 
@@ -57,6 +58,20 @@ fn silent_control(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("the control API answers again"))?;
     let control = machine.guest.container("control")?;
     ensure!(control["restarts"] == 1, "{control}");
+    Ok(())
+}
+
+/// A machine whose control API nothing brings back is given up.
+fn stays_silent(bench: &Bench) -> Result<()> {
+    let mut machine = guarded(bench)?;
+    let mark = machine.console.mark();
+    let again = format!("while true; do {}; usleep 20000; done 2> /dev/null", freeze("system/control"));
+    machine.guest.start_the_last(&["/bin/sh", "-c", &again])?;
+    let told = |line: &str| line.contains("the control API does not answer, however often it is started");
+    machine.console.wait_for_line(mark, wait::ANSWER, told)?;
+    let mark = machine.console.mark();
+    let reason = last_end(&mut machine, mark)?;
+    ensure!(reason.contains("the watchdog has reset it"), "{reason}");
     Ok(())
 }
 

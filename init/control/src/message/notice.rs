@@ -12,7 +12,7 @@ pub enum Notice {
     ContainerChanged(Box<Container>),
     /// [control] The machine's state has changed.
     MachineChanged(MachineState),
-    /// [control] Say [`super::Request::Alive`]; who does not is started again.
+    /// [control] Say [`super::Request::Alive`] if clients get in; who does not is started again.
     AreYouAlive,
     /// [control] Serve clients of a container over this socket, whose listener comes with the message, as far as its
     /// configuration allows. The same one comes again when `control` was restarted: PID 1 keeps it.
