@@ -38,13 +38,41 @@ struct Division {
 }
 
 impl Division {
-    /// Of so much memory, if system containers are to have so much for sure. On the smallest machines they get a third.
-    fn of(total: u64, wanted: u64) -> Self {
+    /// Of this memory, if system containers are to have so much for sure. On the smallest machines they get a third.
+    fn of(memory: Memory, wanted: u64) -> Self {
+        let Memory { total, available } = memory;
         let reserve = wanted.min(total / 3);
-        // For PID 1 and what the kernel does not count as anybody's.
-        let headroom = (total / 32).clamp(8 * MIB, 256 * MIB);
-        let user_max = total.saturating_sub(reserve + headroom).max(total / 3);
+        // For PID 1, the pages of the programs that all run, and what the kernel is going to take and does not count as
+        // anybody's.
+        let headroom = 16 * MIB + (total / 32).min(256 * MIB);
+        let user_max = available.saturating_sub(reserve + headroom).max(total / 3);
         Self { reserve, user_high: user_max - (user_max / 8).min(512 * MIB), user_max }
+    }
+}
+
+/// The machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    total: u64,
+    /// What programs can still get (proc_meminfo(5), MemAvailable).
+    available: u64,
+}
+
+impl Memory {
+    fn now() -> Result<Self, String> {
+        let text = fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
+        let read = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+            let kibibytes: Option<u64> = line.split_whitespace().next().and_then(|word| word.parse().ok());
+            kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| format!("/proc/meminfo has no {key}"))
+        };
+        Ok(Self { total: read("MemTotal:")?, available: read("MemAvailable:")? })
+    }
+
+    /// Whether there is so little left that who waits for memory waits for that. The kernel would end one of all
+    /// processes soon, and does not know whose the open files are that take it.
+    fn is_short(self) -> bool {
+        self.available < (self.total / 10).min(256 * MIB)
     }
 }
 
@@ -53,7 +81,7 @@ impl Supervisor {
     pub fn reserve(&self) -> Result<String, String> {
         let asked = |container: &Container| container.system()?.memory.reserve.map(|size| size.bytes());
         let wanted = self.containers.values().filter_map(asked).sum();
-        let division = Division::of(total_memory()?, wanted);
+        let division = Division::of(Memory::now()?, wanted);
         let mut settings = vec![
             (SYSTEM_TREE, "memory.min", division.reserve),
             (SYSTEM_TREE, "cpu.weight", SYSTEM_WEIGHT),
@@ -76,7 +104,8 @@ impl Supervisor {
     pub fn relieve(&mut self) {
         let read = |file: &str| fs::read_to_string(Path::new(USER_TREE).join(file)).unwrap_or_default();
         let Some(high) = number(&read("memory.high")) else { return };
-        if !is_short(unreclaimable(Path::new(USER_TREE)), high) {
+        let is_short_of_all = || Memory::now().is_ok_and(Memory::is_short);
+        if !is_short(unreclaimable(Path::new(USER_TREE)), high) && !is_short_of_all() {
             // Somebody waits at a limit of its own, or for the disk.
             return;
         }
@@ -138,13 +167,6 @@ fn unreclaimable(cgroup: &Path) -> u64 {
     number(&read("memory.current")).unwrap_or_default().saturating_sub(reclaimable)
 }
 
-fn total_memory() -> Result<u64, String> {
-    let text = fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
-    let kibibytes: Option<u64> = line.split_whitespace().next().and_then(|word| word.parse().ok());
-    kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| "/proc/meminfo has no MemTotal".to_owned())
-}
-
 /// Three quarters of what the machine can have; the rest is for PID 1 and system containers.
 fn most_user_tasks() -> Option<u64> {
     let limit = |file: &str| fs::read_to_string(file).ok().as_deref().and_then(number);
@@ -158,14 +180,25 @@ mod tests {
 
     #[test]
     fn system_containers_have_what_they_ask_for_and_user_containers_the_rest() {
-        let small = Division::of(224 * MIB, 30 * MIB);
-        assert_eq!((small.reserve, small.user_max), (30 * MIB, 186 * MIB));
+        // What has been taken before is nobody's to have.
+        let of = |total: u64, taken: u64| Division::of(Memory { total, available: total - taken }, 30 * MIB);
+        let small = of(224 * MIB, 20 * MIB);
+        assert_eq!((small.reserve, small.user_max), (30 * MIB, (224 - 20 - 30 - 16 - 7) * MIB));
         assert!(small.user_high < small.user_max);
-        let tiny = Division::of(60 * MIB, 30 * MIB);
-        assert_eq!((tiny.reserve, tiny.user_max), (20 * MIB, 32 * MIB));
-        let large = Division::of(64 << 30, 30 * MIB);
+        let tiny = of(60 * MIB, 15 * MIB);
+        assert_eq!((tiny.reserve, tiny.user_max), (20 * MIB, 20 * MIB));
+        let large = of(64 << 30, 100 * MIB);
         assert_eq!(large.user_max - large.user_high, 512 * MIB);
-        assert_eq!((64 << 30) - large.user_max, 286 * MIB);
+        assert_eq!((64 << 30) - large.user_max, (100 + 30 + 16 + 256) * MIB);
+    }
+
+    #[test]
+    fn a_machine_without_memory_is_short_whoever_has_it() {
+        let left = |total: u64, available: u64| Memory { total: total * MIB, available: available * MIB };
+        assert!(left(237, 19).is_short() && !left(237, 30).is_short());
+        assert!(!left(65_536, 300).is_short(), "more than a small machine has in all");
+        let now = Memory::now().unwrap();
+        assert!(now.available > 0 && now.available <= now.total);
     }
 
     #[test]
