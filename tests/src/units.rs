@@ -17,6 +17,12 @@ pub fn run(print: &(dyn Fn(&str) + Sync)) -> Result<Tally> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // As the Makefile has them built. The feature builds the command line that tests of the runtime run.
     cargo.args(["test", "--workspace", "--no-fail-fast", "--features", "berth-runtime/cli"]).current_dir(repository());
+    for (name, _) in std::env::vars_os() {
+        // What `cargo run` says of this package would have build scripts of others run once more that look at their own.
+        if OF_A_PACKAGE.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+            cargo.env_remove(name);
+        }
+    }
     let skips = Skips::of(&mut cargo)?;
     // One pipe, so that the name of a program stays before what it says.
     let (output, both) = std::io::pipe().context("make a pipe")?;
@@ -51,6 +57,9 @@ pub fn run(print: &(dyn Fn(&str) + Sync)) -> Result<Tally> {
     }
     Ok(tally)
 }
+
+/// What names of variables begin with that tell a program of its package.
+const OF_A_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// What cargo's lines begin with that name a program.
 const NAMES: [&str; 2] = ["Running ", "Doc-tests "];
