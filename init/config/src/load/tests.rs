@@ -1,6 +1,8 @@
-//! What single sources and values come to; what does not go together is in [`contradictions`].
+//! What single sources and values come to; what does not go together is in [`contradictions`], of links and networks in
+//! [`networks`].
 
 mod contradictions;
+mod networks;
 
 use super::*;
 use crate::{CapabilityChoice, Container, Ipv6, NetworkMode, RestartPolicy, SYSTEM_CONTAINERS, Volume};
