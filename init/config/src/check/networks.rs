@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 
 use super::container_path;
 use crate::configuration::Configuration;
@@ -83,7 +82,8 @@ impl Check<'_, '_> {
         }
         let is_on = |container: &&Container| container.networks.iter().any(|(network, _)| network == name);
         let mine = self.configuration.containers.values().filter(is_on);
-        let count: u32 = mine.map(|container| container.replicas.map_or(1, NonZeroU32::get)).sum();
+        let replicas = |container: &Container| container.replicas.map_or(1, |count| count.get().into());
+        let count: u64 = mine.map(replicas).sum();
         if network.mode == Some(ParentMode::Passthru) && count > 1 {
             let message = format!("one container has all of its parent link, and {count} are on it");
             self.refuse(&path.clone().key("mode"), message, "choose another mode, or leave one container on it");
