@@ -3,9 +3,11 @@
 //! It may be another cable. The kernel asks only once in a link's life and keeps for days what routers behind the first
 //! one said. So they are asked again (RFC 4861, 6.3.7), and what none of them repeats is of another network.
 //!
-//!     carrier -> Asking (3 times, 4 s apart) -> Waiting, as long as it takes
-//!                       |                          |
-//!                       +---- an advertisement ----+--> Hearing (4 s) -> found
+//! ```text
+//! carrier -> Asking (3 times, 4 s apart) -> Waiting, as long as it takes
+//!                   |                          |
+//!                   +---- an advertisement ----+--> Hearing (4 s) -> found
+//! ```
 //!
 //! Nothing is given up as long as no router answers: the network may only be slow, and who has no other router is not
 //! better off without this one.
