@@ -20,9 +20,9 @@ const LONGEST_CHECK: Duration = Duration::from_secs(600);
 /// # Errors
 /// If one of them does not.
 pub fn start(machine: Builder, bench: &Bench, count: usize) -> Result<Machine> {
-    // Some 200 lines a second together: an emulated processor has other things to do, too.
-    let pause = count as f64 / 20.0;
-    let script = format!("i=0; while true; do echo line $i; i=$((i+1)); [ $((i % 10)) = 0 ] && sleep {pause}; done");
+    // Some 200 lines a second together, and few processes for it: an emulated processor has other things to do, too.
+    let pause = count as f64 / 5.0;
+    let script = format!("i=0; while true; do echo line $i; i=$((i+1)); [ $((i % 40)) = 0 ] && sleep {pause}; done");
     let archive = bench.shell_image("localhost/a:1", &script)?.docker_archive();
     let container = |number| format!("[containers.a{number}]\nimage = \"localhost/a:1\"\nstop_signal = \"SIGKILL\"\n");
     let configuration: String = (0..count).map(container).collect();

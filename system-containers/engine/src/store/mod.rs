@@ -62,7 +62,7 @@ use crate::verity::{self, VerityError};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file operation failed.
-    #[error("{operation} {path:?}")]
+    #[error("{operation} {path:?}{}", advice(.source))]
     File {
         /// What was tried.
         operation: &'static str,
@@ -90,6 +90,13 @@ impl StoreError {
     /// Whether it failed because the disk is full.
     pub fn is_for_want_of_room(&self) -> bool {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => ", which has no room for it; remove something or enlarge the disk",
+        _ => "",
     }
 }
 
