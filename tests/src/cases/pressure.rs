@@ -19,7 +19,6 @@ pub const CASES: &[Case] = &[
     Case { name: "pressure/own-memory-limit", memory: 256, run: own_limit },
     Case { name: "pressure/fork-bomb", memory: 256, run: fork_bomb },
     Case { name: "pressure/descriptor-hog", memory: 256, run: descriptor_hog },
-    Case { name: "pressure/descriptors-are-memory", memory: 256, run: descriptors_are_memory },
     Case { name: "pressure/log-flood", memory: 256, run: log_flood },
     Case { name: "pressure/memory-is-reserved", memory: 256, run: reserved },
 ];
@@ -168,13 +167,6 @@ fn descriptor_hog(bench: &Bench) -> Result<()> {
     let open: usize = open.split_whitespace().next().unwrap_or_default().parse()?;
     ensure!(open > PROCESSES * (FILES - 16), "only {open} files are open");
     stays_well(&mut machine)
-}
-
-/// Who has so many files that the machine has no more memory is ended as any other that takes it.
-fn descriptors_are_memory(bench: &Bench) -> Result<()> {
-    let mut machine = beside(bench, &descriptors(bench, 8, 524_288)?, "")?;
-    go(&mut machine)?;
-    was_ended_for_memory(&mut machine)
 }
 
 /// The most that the log of one container may take, in bytes.
