@@ -4,7 +4,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{self, MsgFlags};
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use super::detector::{Action, Detector};
 use super::packet::Packet;
 use crate::dhcp::message::Mac;
-use crate::listening::Listening;
+use crate::listening::{Listening, hand_on};
 use crate::sys;
 
 /// Lets everything in: the socket's protocol is ARP.
@@ -40,7 +39,11 @@ impl Port {
     /// Opens the socket, within a tokio runtime. What is heard goes to `heard` and is to be given back.
     pub fn open(link: u32, detector: Detector, heard: Sender<Heard>) -> io::Result<Self> {
         let socket = sys::watch(sys::packet_socket(link, sys::ARP, &FILTER)?)?;
-        let listening = Listening::begin(socket, |socket| hear((link, detector.address()), socket, heard));
+        let address = detector.address();
+        let is_about = move |packet: &Packet| [packet.sender, packet.target].contains(&address);
+        let listening = Listening::begin(socket, |socket| {
+            hand_on::<64, _>(socket, heard, move |bytes| Some((link, Packet::decode(bytes).filter(is_about)?)))
+        });
         Ok(Self { link, detector, listening })
     }
 
@@ -100,26 +103,4 @@ pub async fn ask(link: u32, mac: Mac, address: Ipv4Addr) -> io::Result<Option<Ma
         }
     }
     Ok(None)
-}
-
-/// Ends when the socket does or nobody takes the packets.
-async fn hear((link, address): (u32, Ipv4Addr), socket: Arc<AsyncFd<OwnedFd>>, heard: Sender<Heard>) {
-    let mut buffer = [0; 64];
-    loop {
-        let Ok(mut ready) = socket.readable().await else { return };
-        let result = ready.try_io(|socket| Ok(socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
-        match result {
-            Err(_) => {}
-            Ok(Ok(length)) => {
-                if let Some(packet) = buffer.get(..length).and_then(Packet::decode)
-                    && [packet.sender, packet.target].contains(&address)
-                    && heard.send((link, packet)).await.is_err()
-                {
-                    return;
-                }
-            }
-            Ok(Err(error)) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-            Ok(Err(_)) => return,
-        }
-    }
 }

@@ -1,18 +1,16 @@
 //! A search at its post: a packet socket that is open only while it lasts.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nix::sys::socket::{self, MsgFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 
 use super::packet::{ADVERTISEMENT, Advertisement, HOP_LIMIT};
 use super::search::{Found, Search};
 use super::{search, solicit};
-use crate::listening::Listening;
+use crate::listening::{Listening, hand_on};
 use crate::sys::{self, Instruction};
 
 /// More than any Ethernet frame without jumbo.
@@ -43,7 +41,9 @@ impl Port {
     /// Opens the socket, within a tokio runtime. What is heard goes to `heard` and is to be given back.
     pub fn open(link: u32, heard: Sender<Heard>, now: Duration) -> io::Result<Self> {
         let socket = sys::watch(sys::packet_socket(link, sys::IPV6, &FILTER)?)?;
-        let listening = Listening::begin(socket, |socket| hear(link, socket, heard));
+        let listening = Listening::begin(socket, |socket| {
+            hand_on::<LARGEST, _>(socket, heard, move |bytes| Some((link, Advertisement::decode(bytes)?)))
+        });
         Ok(Self { link, search: Search::begin(now), _listening: listening })
     }
 
@@ -64,26 +64,5 @@ impl Port {
     /// Looks at what was heard.
     pub fn hear(&mut self, advertisement: Advertisement, now: Duration) {
         self.search.hear(advertisement, now);
-    }
-}
-
-/// Ends when the socket does or nobody takes the advertisements.
-async fn hear(link: u32, socket: Arc<AsyncFd<OwnedFd>>, heard: Sender<Heard>) {
-    let mut buffer = [0; LARGEST];
-    loop {
-        let Ok(mut ready) = socket.readable().await else { return };
-        let result = ready.try_io(|socket| Ok(socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
-        match result {
-            Err(_) => {}
-            Ok(Ok(length)) => {
-                if let Some(advertisement) = buffer.get(..length).and_then(Advertisement::decode)
-                    && heard.send((link, advertisement)).await.is_err()
-                {
-                    return;
-                }
-            }
-            Ok(Err(error)) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-            Ok(Err(_)) => return,
-        }
     }
 }
