@@ -7,8 +7,8 @@
 //!
 //! | who | MiB | in all |
 //! |---|---|---|
-//! | the engine at work, without them | 7 | |
-//! | a layer that has its turn: [`LAYER_MEMORY`] | 44 | |
+//! | the engine at work, without them | 9 | |
+//! | a layer that has its turn: [`LAYER_MEMORY`] | 42 | |
 //! | another layer beside it, [`SMALL_WINDOW`] and [`SMALL_NAMES`]; two are unpacked at once | 12 | 63 |
 //! | the same, while an archive is imported and images are pulled | 12 | 75 |
 //! | an archive by `xz -9` instead of the layer that has its turn: [`XZ_DICTIONARY_BYTES`] | 20 more | 95 |
@@ -67,7 +67,7 @@ pub const ZSTD_WINDOW_LOG: u32 = 25;
 
 /// The most bytes of memory for a layer's names and the window of its decompressor together. A million names of 16 bytes have
 /// room in it, beside a window of 32 MiB still a quarter of that.
-pub const LAYER_MEMORY: u64 = 44 << 20;
+pub const LAYER_MEMORY: u64 = 42 << 20;
 
 /// The largest window that layers have at the same time, in bytes: no level of zstd below `--ultra` has a larger one.
 pub const SMALL_WINDOW: u64 = 8 << 20;

@@ -8,8 +8,9 @@
 //!
 //! A layer that is unpacked as it comes never sees the disk: whoever appends waits a moment for the reader. What is not read
 //! yet goes to a file without a name, and what is read of that is given back to the file system at once. The window is before
-//! the file: as long as there is something in the file, nothing is added to the window. While other layers of the image come
-//! faster than they are unpacked, one without a reader comes slowly.
+//! the file: as long as there is something in the file, nothing is added to the window, and whoever appends waits until the reader
+//! has it, but not for one that has made a registry wait in vain. While other layers of the image come faster than they are
+//! unpacked, one without a reader comes slowly.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -56,6 +57,10 @@ pub struct Spool {
 struct State {
     /// Whether there is a reader.
     followed: bool,
+    /// Whether somebody waits until it has read the file.
+    awaited: bool,
+    /// Whether it was waited for too long, until it has caught up.
+    outrun: bool,
     window: Vec<u8>,
     /// How much has come.
     written: u64,
@@ -72,7 +77,8 @@ struct State {
 impl State {
     fn new() -> Self {
         let (window, allowed) = (Vec::new(), AHEAD_BYTES);
-        Self { followed: false, window, written: 0, allowed, read: 0, waiting: false, end: None }
+        let (followed, awaited, outrun, waiting) = (false, false, false, false);
+        Self { followed, awaited, outrun, window, written: 0, allowed, read: 0, waiting, end: None }
     }
 
     /// How much is in the file and not read.
@@ -81,11 +87,11 @@ impl State {
     }
 
     /// Whether there is something to read: a whole buffer, for what comes from the network in small parts is not worth
-    /// waking for each; or all that comes that way.
+    /// waking for each; or all that comes that way, or that anybody waits for.
     fn is_ready(&self) -> bool {
         let (window, filed) = (self.window.len(), self.filed());
         let enough = window >= BUFFER_BYTES || filed >= BUFFER_BYTES as u64;
-        enough || (window > 0 && filed > 0) || self.end.is_some()
+        enough || (filed > 0 && (window > 0 || self.awaited)) || self.end.is_some()
     }
 }
 
@@ -143,8 +149,10 @@ impl Spool {
                         }
                     }
                 };
-                if let Ok(Window::Taken) = tokio::time::timeout(PATIENCE, following).await {
-                    return Ok(());
+                match tokio::time::timeout(PATIENCE, following).await {
+                    Ok(Window::Taken) => return Ok(()),
+                    Ok(_) => {}
+                    Err(_) => self.give_up(),
                 }
             }
         }
@@ -153,11 +161,17 @@ impl Spool {
 
     fn to_window(&self, bytes: &[u8]) -> Window {
         let mut state = self.lock();
-        if !state.followed || state.filed() > 0 {
+        let filed = state.filed();
+        if !state.followed || (filed > 0 && state.outrun) {
             return Window::Closed;
         }
+        state.outrun = false;
+        state.awaited = filed > 0;
         let next = state.window.len() + bytes.len();
-        if next > WINDOW_BYTES {
+        if filed > 0 || next > WINDOW_BYTES {
+            if state.waiting && state.is_ready() {
+                self.changed.notify_all();
+            }
             self.demand.meet();
             return Window::Full;
         }
@@ -167,6 +181,13 @@ impl Spool {
         state.window.extend_from_slice(bytes);
         self.came(state, bytes.len());
         Window::Taken
+    }
+
+    /// The reader is not waited for any more.
+    fn give_up(&self) {
+        let mut state = self.lock();
+        state.outrun = true;
+        state.awaited = false;
     }
 
     fn to_file(&self, bytes: &[u8]) -> io::Result<()> {
@@ -259,7 +280,13 @@ impl Reader {
         self.buffer.truncate(length);
         self.spool.file.read_exact_at(&mut self.buffer, position).inspect_err(|_| self.buffer.clear())?;
         let position = position + self.buffer.len() as u64;
-        self.spool.lock().read = position;
+        let mut state = self.spool.lock();
+        state.read = position;
+        let is_caught_up = state.filed() == 0;
+        drop(state);
+        if is_caught_up {
+            self.spool.taken.notify_one();
+        }
         if position - self.punched >= PUNCH_BYTES {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Where it is not possible the room comes back with the end of the file.

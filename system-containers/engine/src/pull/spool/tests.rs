@@ -101,6 +101,33 @@ fn what_comes_before_its_turn_is_in_the_file_and_given_back() {
 }
 
 #[test]
+fn a_reader_that_comes_late_catches_up() {
+    let (_directory, spool) = spool();
+    // Less than a reader wakes for.
+    wait(spool.append(&[1; BUFFER_BYTES + 1])).unwrap();
+    let early = spool.file.metadata().unwrap().blocks();
+    let mut reader = Reader::new(Arc::clone(&spool));
+    let mut content = Vec::new();
+    for _ in 0..9 {
+        wait(async {
+            let mut appending = pin!(spool.append(&[2; BUFFER_BYTES]));
+            while poll_fn(|context| Poll::Ready(appending.as_mut().poll(context).is_pending())).await {
+                assert!(spool.lock().is_ready(), "else both would wait");
+                let part = reader.fill_buf().unwrap();
+                content.extend_from_slice(part);
+                let length = part.len();
+                reader.consume(length);
+            }
+        });
+    }
+    assert_eq!(spool.file.metadata().unwrap().blocks(), early, "the rest came by the window");
+    spool.finish(true);
+    reader.read_to_end(&mut content).unwrap();
+    let (early, late) = content.split_at(BUFFER_BYTES + 1);
+    assert!(early.iter().all(|byte| *byte == 1) && late == [2; 9 * BUFFER_BYTES]);
+}
+
+#[test]
 fn a_registry_does_not_wait_for_a_reader_that_stands_still() {
     let (_directory, spool) = spool();
     let mut reader = Reader::new(Arc::clone(&spool));
@@ -145,7 +172,12 @@ fn goes_on(then: impl FnOnce(Reader, &Arc<Spool>) -> Vec<Reader>) -> bool {
 fn what_nobody_waits_for_is_held_back() {
     assert!(!goes_on(|reader, _| vec![reader]));
     assert!(goes_on(|_, _| Vec::new()), "the reader has ended");
-    assert!(goes_on(|reader, second| vec![reader, Reader::new(Arc::clone(second))]), "it has one of its own");
+    let follow = |reader, second: &_| {
+        let mut own = Reader::new(Arc::clone(second));
+        own.read_exact(&mut [0; 8 * BUFFER_BYTES]).unwrap();
+        vec![reader, own]
+    };
+    assert!(goes_on(follow), "it has one of its own");
 }
 
 #[test]
