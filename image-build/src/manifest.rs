@@ -9,6 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::digest::{self, Key};
+
 /// Paths (without the leading slash) to what lies there, in order.
 #[derive(Debug, Default)]
 pub struct Tree {
@@ -74,6 +76,19 @@ impl Tree {
             None => Ok(()),
             Some(earlier) => bail!("{origin}: {path} is there already, from {}", earlier.origin),
         }
+    }
+
+    /// Adds to `key` all that a packed root holds of the tree. Origins are the manifest's only.
+    #[must_use]
+    pub fn add_to(&self, key: Key) -> Key {
+        self.nodes.iter().fold(key, |key, (path, Node { content, mode, .. })| {
+            let content = match content {
+                Content::Folder => "folder".to_owned(),
+                Content::File(content) => format!("file {}", digest::of_bytes(content)),
+                Content::Link(target) => format!("link {target}"),
+            };
+            key.part(path, format!("{mode:o} {content}"))
+        })
     }
 
     /// Writes the tree below an empty folder. Owners are the caller's; the packer sets them to root's.
@@ -145,5 +160,25 @@ mod tests {
         assert_eq!(fs::read_link(folder.path().join("bin")).unwrap(), Path::new("usr/bin"));
         let listing = tree.to_string();
         assert!(listing.contains("-0640         5 /etc/name  [base]"), "{listing}");
+    }
+
+    #[test]
+    fn a_tree_s_key_follows_from_what_is_packed() {
+        let key = |name: &str, content: &str, mode: u32, target: &str, origin: &str| {
+            let mut tree = Tree::default();
+            tree.file(name, content, mode, origin).unwrap();
+            tree.link("link", target, origin).unwrap();
+            tree.add_to(Key::new("test")).finish()
+        };
+        let one = key("file", "content", 0o644, "file", "one");
+        assert_eq!(one, key("file", "content", 0o644, "file", "two"));
+        let others = [
+            key("other", "content", 0o644, "file", "one"),
+            // Of the same length, which is all that the listing knows.
+            key("file", "CONTENT", 0o644, "file", "one"),
+            key("file", "content", 0o755, "file", "one"),
+            key("file", "content", 0o644, "other", "one"),
+        ];
+        assert!(others.iter().all(|other| *other != one));
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::command::step;
 use crate::digest::{self, Key};
 use crate::erofs;
 use crate::manifest::Tree;
@@ -62,21 +61,13 @@ pub struct Root {
 /// # Errors
 /// If a part cannot be read, two parts claim one path, or mkfs.erofs fails.
 pub fn build(workspace: &Workspace, userland: &Userland, berth: &Path, out: &Path) -> Result<Root> {
-    step("packing the root file system");
     let tree = assemble(workspace, userland, berth)?;
-    let folder = out.join("root");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-    }
-    fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
-    tree.write_below(&folder)?;
-
     let manifest = tree.to_string();
     fs::write(out.join("manifest.txt"), &manifest).context("write manifest.txt")?;
     let image = out.join("rootfs.erofs");
     let uuid = digest::uuid_text(&Key::new("root").part("manifest", &manifest).uuid());
-    erofs::pack(workspace, &folder, &uuid, &image)?;
-    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    let packed = erofs::pack(workspace, &tree, &uuid)?;
+    fs::copy(&packed, &image).with_context(|| format!("copy {}", packed.display()))?;
     Ok(Root { digest: digest::of_file(&image)?, image })
 }
 
