@@ -5,7 +5,7 @@
 //! | `berth.slot` | `a`, `b` | which root is running; set by the bootloader |
 //! | `berth.state` | `disk` (default), `memory` | `memory` leaves every disk alone and forgets all at power-off |
 //! | `berth.configuration` | `last` (default), `none` | `none` boots without any configuration, to get at a machine that one has broken |
-//! | `berth.faults` | `off` (default), `on` | `on` lets SIGHUP crash PID 1, so that tests see what follows |
+//! | `berth.faults` | `off` (default), `on` | `on` lets signals crash PID 1, each by another defect (`machine/faults.rs`), so that tests see what follows |
 //! | `berth.output` | `logs` (default), `kernel` | `kernel` sends what containers print to the kernel's log, for a boot that does not get as far as `berth logs` |
 //!
 //! An unknown key or value is reported and otherwise ignored: a boot never fails for a typing mistake.
@@ -21,7 +21,7 @@ pub struct CommandLine {
     pub no_configuration: bool,
     /// Containers print into the kernel's log.
     pub output_to_kernel: bool,
-    /// SIGHUP is a defect.
+    /// Some signals are defects.
     pub faults: bool,
     /// What was not understood, a sentence each.
     pub complaints: Vec<String>,

@@ -3,14 +3,18 @@
 //! The kernel's log keeps everything with its time. The kernel itself prints only what is more urgent than its
 //! console level (`loglevel=`), so what it would keep to itself is written to the consoles from here. The consoles are
 //! non-blocking: a serial line with flow control and nobody behind it costs a line, not the boot.
+//!
+//! A terminal is hung up when the leader of a session on it ends, which is each end of a shell on a console: from then on
+//! whoever had it open gets EIO (`__tty_hangup` in the kernel's drivers/tty/tty_io.c), PID 1 too, and has to open it anew.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
+use nix::libc::{EIO, O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
 use crate::printable::printable;
 
@@ -21,8 +25,14 @@ static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
 struct Journal {
     kernel_log: Option<File>,
-    consoles: Vec<File>,
+    consoles: Vec<Console>,
     console_level: u8,
+}
+
+/// A terminal that the kernel writes to.
+struct Console {
+    path: PathBuf,
+    terminal: Mutex<File>,
 }
 
 /// Starts the journal; needs /dev, /proc and /sys. What cannot be opened is left out: there is nobody to tell yet.
@@ -39,20 +49,44 @@ pub fn start() {
 impl Journal {
     fn open() -> Self {
         let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-        let open = |path: String| {
-            let flags = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-            OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
-        };
         let console_level = fs::read_to_string("/proc/sys/kernel/printk")
             .ok()
             .and_then(|levels| levels.split_whitespace().next()?.parse().ok())
             .unwrap_or(7);
         Self {
-            kernel_log: open("/dev/kmsg".to_owned()),
-            consoles: active.split_whitespace().filter_map(|name| open(format!("/dev/{name}"))).collect(),
+            kernel_log: open(Path::new("/dev/kmsg")).ok(),
+            consoles: active
+                .split_whitespace()
+                .filter_map(|name| Console::open(Path::new("/dev").join(name)))
+                .collect(),
             console_level,
         }
     }
+}
+
+impl Console {
+    fn open(path: PathBuf) -> Option<Self> {
+        let terminal = Mutex::new(open(&path).ok()?);
+        Some(Self { path, terminal })
+    }
+
+    /// Writes a line. A console that takes nothing now loses it; see the head of this file.
+    fn write(&self, line: &[u8]) {
+        // It is taken only by a panic in here, and what that says goes to the kernel's log.
+        let Ok(mut terminal) = self.terminal.try_lock() else { return };
+        let written = terminal.write_all(line);
+        if written.is_err_and(|error| error.raw_os_error() == Some(EIO))
+            && let Ok(anew) = open(&self.path)
+        {
+            *terminal = anew;
+            let _ = terminal.write_all(line);
+        }
+    }
+}
+
+/// Neither waits for a carrier nor takes a terminal for a controlling one.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(O_NONBLOCK | O_NOCTTY | O_CLOEXEC).open(path)
 }
 
 impl Log for Journal {
@@ -76,10 +110,7 @@ impl Log for Journal {
                 continue; // the kernel has just printed it
             }
             let text = format!("[{:>5}.{:06}] berth: {line}\r\n", seconds.as_secs(), seconds.subsec_micros());
-            for mut console in &self.consoles {
-                // A console that takes nothing now loses the line; see the head of this file.
-                let _ = console.write_all(text.as_bytes());
-            }
+            self.consoles.iter().for_each(|console| console.write(text.as_bytes()));
         }
     }
 
@@ -93,5 +124,41 @@ fn priority(level: Level) -> u8 {
         Level::Warn => 4,
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal that answers EIO to everything: its other end is gone.
+    fn dead_terminal() -> File {
+        use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+        let master = posix_openpt(nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let terminal = open(Path::new(&ptsname_r(&master).unwrap())).unwrap();
+        drop(master);
+        assert_eq!((&terminal).write(b"x").unwrap_err().raw_os_error(), Some(EIO));
+        terminal
+    }
+
+    #[test]
+    fn a_console_that_was_hung_up_is_opened_anew_and_loses_no_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console { path: file.path().to_owned(), terminal: Mutex::new(dead_terminal()) };
+        console.write(b"first\n");
+        console.write(b"second\n");
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "first\nsecond\n");
+    }
+
+    #[test]
+    fn a_console_that_is_gone_is_tried_again_with_the_next_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let console = Console { path: folder.path().join("console"), terminal: Mutex::new(dead_terminal()) };
+        console.write(b"lost\n");
+        File::create(&console.path).unwrap();
+        console.write(b"kept\n");
+        assert_eq!(fs::read_to_string(&console.path).unwrap(), "kept\n");
     }
 }

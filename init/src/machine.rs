@@ -2,6 +2,7 @@
 
 mod apply;
 mod condition;
+mod faults;
 mod keep;
 mod program;
 mod rest;
@@ -46,8 +47,8 @@ const BOOT_TIME: Duration = Duration::from_secs(120);
 const CONFIGURATION_TIME: Duration = Duration::from_secs(30);
 
 /// The signals that PID 1 acts on: its children's ends, Ctrl-Alt-Del, power failure, busybox's three for going down, and
-/// the one that tests of defects send (`berth.faults`, see [`crate::command_line`]).
-pub(crate) const SIGNALS: [Signal; 7] = [
+/// those that tests of defects send (`berth.faults`, see [`faults`]).
+pub(crate) const SIGNALS: [Signal; 9] = [
     Signal::SIGCHLD,
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -55,6 +56,8 @@ pub(crate) const SIGNALS: [Signal; 7] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGXCPU,
 ];
 
 /// Everything that PID 1 knows.
@@ -280,7 +283,7 @@ impl Machine {
                 Ok(Signal::SIGPWR) => self.go_down(PowerAction::PowerOff, "SIGPWR to PID 1: the power fails"),
                 Ok(Signal::SIGUSR2) => self.go_down(PowerAction::PowerOff, "SIGUSR2 to PID 1"),
                 Ok(Signal::SIGUSR1) => self.go_down(PowerAction::Halt, "SIGUSR1 to PID 1"),
-                Ok(Signal::SIGHUP) if self.command_line.faults => fail(),
+                Ok(signal) if self.command_line.faults => faults::come(signal),
                 _ => {}
             }
         }
@@ -382,10 +385,4 @@ impl Machine {
         }
         self.facts.shutdown.as_ref().and_then(Shutdown::finished)
     }
-}
-
-/// The defect that `berth.faults` asks for.
-#[allow(clippy::panic)] // it is what it is for
-fn fail() {
-    panic!("SIGHUP came, and berth.faults is on the kernel command line");
 }

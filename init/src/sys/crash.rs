@@ -163,6 +163,22 @@ fn execute(way: &Way, program: Option<BorrowedFd<'_>>) -> Error {
     Error::last()
 }
 
+/// Reads a byte of the page at address 0: a defect, to see what becomes of one.
+pub fn read_null() -> u8 {
+    // The address is that of a field behind the first of a structure at no address, and nothing that the compiler knows.
+    let address = std::hint::black_box(8);
+    // SAFETY: there is none, which is what this is for. The page is not mapped (vm.mmap_min_addr), so that the processor
+    // refuses the read, and the kernel raises SIGSEGV.
+    unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
+}
+
+/// Calls itself until the stack is used up: another defect.
+pub fn descend(depth: u64) -> u64 {
+    // Each call has something on the stack that the next one could see, so that none takes the place of the one before.
+    let here = std::hint::black_box([depth; 64]);
+    if std::hint::black_box(false) { depth } else { descend(depth.wrapping_add(1)) ^ here.iter().sum::<u64>() }
+}
+
 /// Async-signal-safe.
 extern "C" fn crashed(signal: c_int) {
     if !is_child() {
@@ -177,4 +193,56 @@ extern "C" fn crashed(signal: c_int) {
     // A child dies of it: the instruction, or abort(3), raises it again.
     // SAFETY: signal(2) with SIG_DFL touches no memory and is async-signal-safe.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const DEFECT: &str = "BERTH_TEST_DEFECT";
+    const RECORD: &str = "BERTH_TEST_RECORD";
+    const GONE_ON: &str = "the next program has begun";
+
+    /// How this program becomes one of the tests below, in the thread that its `main` runs in.
+    fn only(test: &str) -> Vec<String> {
+        let name = format!("sys::crash::tests::{test}");
+        ["--ignored", "--nocapture", "--test-threads=1", "--exact", &name].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    #[ignore = "ends with the program; `a_fault_leads_to_the_next_program` starts it"]
+    fn has_a_defect() {
+        use std::os::fd::IntoRawFd;
+        let record = std::fs::File::create(std::env::var_os(RECORD).unwrap()).unwrap().into_raw_fd();
+        let arguments = std::iter::once("berth".to_owned()).chain(only("goes_on"));
+        let arguments = arguments.map(|argument| CString::new(argument).unwrap()).collect();
+        let words = SIGNALS.iter().map(|(number, name)| (*number, name.as_bytes().to_vec())).collect();
+        arm(Way::new(record, berth_runtime::handover::highest, arguments, words).unwrap()).unwrap();
+        match std::env::var(DEFECT).unwrap().as_str() {
+            "null" => drop(read_null()),
+            _ => drop(std::hint::black_box(descend(0))),
+        }
+    }
+
+    #[test]
+    #[ignore = "is what the program becomes in `has_a_defect`"]
+    fn goes_on() {
+        println!("{GONE_ON}");
+    }
+
+    #[test]
+    fn a_fault_leads_to_the_next_program_even_without_a_stack() {
+        for defect in ["null", "stack"] {
+            let record = tempfile::NamedTempFile::new().unwrap();
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            let ended =
+                command.args(only("has_a_defect")).env(DEFECT, defect).env(RECORD, record.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(said.contains(GONE_ON), "{defect}: signal {:?}: {said}", ended.status.signal());
+            assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "SIGSEGV", "{defect}");
+        }
+    }
 }

@@ -75,6 +75,7 @@ fn run(command_line: &CommandLine, missed: &Missed) -> Result<()> {
     measure("sizes", &|bench| sizes::measure(bench.artifacts()))?;
     measure("boot", &|bench| boot::measure(bench, &demo, command_line.runs))?;
     measure("idle", &|bench| memory::measure_idle(bench, &demo))?;
+    measure("idle", &memory::measure_rest)?;
     measure("least", &|bench| memory::measure_least(bench, &demo))?;
     measure("many", &many::measure)?;
     if is_wanted("host") {

@@ -77,9 +77,17 @@ fn reexec(bench: &Bench) -> Result<()> {
 fn defects(bench: &Bench) -> Result<()> {
     let mut machine = chatty::start(bench.machine().kernel_arguments("berth.faults=on"), bench, COUNT)?;
     let before = chatty::processes(&mut machine)?;
-    for (signal, reason) in [("SEGV", "SIGSEGV"), ("ABRT", "SIGABRT"), ("HUP", "SIGHUP came")] {
+    // The processor's own faults, one of them without a stack to handle it on, and a panic. Raised signals are those of the
+    // crash loop.
+    let defects = [
+        ("QUIT", "reading through a null pointer", "SIGSEGV"),
+        ("XCPU", "calling a function without end", "SIGSEGV"),
+        ("HUP", "a defect", "SIGHUP came"),
+    ];
+    for (signal, defect, reason) in defects {
         let mark = machine.console.mark();
         machine.guest.shell(&format!("kill -{signal} 1"))?;
+        machine.console.wait_for(mark, wait::ANSWER, defect)?;
         let is_step = |line: &str| line.contains("execute PID 1 anew: after a defect") && line.contains(reason);
         machine.console.wait_for_line(mark, wait::ANSWER, is_step)?;
         let after = chatty::processes(&mut machine)?;
@@ -115,9 +123,9 @@ fn another_program(bench: &Bench) -> Result<()> {
 
 /// Lets PID 1 crash until it stays in its minimal mode; the console from then on.
 fn crash_until_it_stays(machine: &mut Machine) -> Result<Mark> {
-    for _ in 0..3 {
+    for signal in ["SEGV", "ABRT", "BUS"] {
         let mark = machine.console.mark();
-        machine.guest.shell("kill -SEGV 1")?;
+        machine.guest.shell(&format!("kill -{signal} 1"))?;
         machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("execute PID 1 anew"))?;
     }
     let mark = machine.console.mark();

@@ -205,5 +205,6 @@ fn agent_clients(bench: &Bench) -> Result<()> {
     for _ in 0..60 {
         machine.guest.wait()?;
     }
+    ensure!(machine.guest.repeated == 0, "{} questions were not answered", machine.guest.repeated);
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::archive::Image;
 use crate::bench::Bench;
 use crate::disks::Files;
-use crate::machine::Machine;
+use crate::machine::{Builder, Machine, Mark};
 use crate::programs;
 use crate::runner::Case;
 use crate::wait;
@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     Case { name: "pressure/own-memory-limit", memory: 256, run: own_limit },
     Case { name: "pressure/fork-bomb", memory: 256, run: fork_bomb },
     Case { name: "pressure/descriptor-hog", memory: 256, run: descriptor_hog },
+    Case { name: "pressure/descriptors-are-memory", memory: 128, run: descriptors_are_memory },
     Case { name: "pressure/log-flood", memory: 256, run: log_flood },
     Case { name: "pressure/memory-is-reserved", memory: 256, run: reserved },
 ];
@@ -30,6 +31,10 @@ fn hog(bench: &Bench, script: &str) -> Result<Image> {
 
 /// A machine with a container that behaves and one of this image, with these settings.
 fn beside(bench: &Bench, hog: &Image, settings: &str) -> Result<Machine> {
+    beside_in(bench.machine(), bench, hog, settings)
+}
+
+fn beside_in(machine: Builder, bench: &Bench, hog: &Image, settings: &str) -> Result<Machine> {
     let hog = hog.docker_archive();
     let good = bench.shell_image("localhost/good:1", "echo done > /tmp/done; exec sleep 100000")?.docker_archive();
     let configuration = format!(
@@ -40,7 +45,7 @@ fn beside(bench: &Bench, hog: &Image, settings: &str) -> Result<Machine> {
         .with("berth.toml", configuration.as_str())
         .with("images/hog.tar", hog)
         .with("images/good.tar", good);
-    let mut machine = bench.machine().user_data(&files)?.start()?;
+    let mut machine = machine.user_data(&files)?.start()?;
     machine.wait_until_ready()?;
     machine.guest.read_in("good", "/tmp/done")?;
     Ok(machine)
@@ -89,13 +94,16 @@ fn until_it_ends(machine: &mut Machine) -> Result<Value> {
     }
 }
 
+/// What PID 1 says when it ends the hog for the machine's memory.
+const KILLED: &str = "container hog is killed: the machine runs out of memory";
+
 /// Looks that PID 1 has ended the hog for the machine's memory, before the kernel had to choose.
 fn was_ended_for_memory(machine: &mut Machine) -> Result<()> {
     let hog = until_it_ends(machine)?;
     let reason = hog["reason"].as_str().unwrap_or_default();
     ensure!(reason.contains("machine ran out of memory: it used 1"), "{hog}");
     let console = machine.console.text();
-    ensure!(console.contains("container hog is killed: the machine runs out of memory"), "PID 1 was too slow");
+    ensure!(console.contains(KILLED), "PID 1 was too slow");
     ensure!(!console.contains("Out of memory"), "the kernel had to kill");
     is_well(machine)
 }
@@ -167,6 +175,19 @@ fn descriptor_hog(bench: &Bench) -> Result<()> {
     let open: usize = open.split_whitespace().next().unwrap_or_default().parse()?;
     ensure!(open > PROCESSES * (FILES - 16), "only {open} files are open");
     stays_well(&mut machine)
+}
+
+/// Who has so many files that the machine has no more memory is ended as any other that takes it, and nobody else. The less
+/// memory, the fewer files; and nobody asks meanwhile, for the emulated processor has enough to do with those.
+fn descriptors_are_memory(bench: &Bench) -> Result<()> {
+    let hog = descriptors(bench, 8, 524_288)?;
+    let mut machine = beside_in(bench.machine().memory(128), bench, &hog, "")?;
+    go(&mut machine)?;
+    machine.console.wait_for(Mark::default(), 3 * wait::BOOT, KILLED)?;
+    let hog = machine.guest.wait_for_state("hog", "failed")?;
+    ensure!(hog["reason"].as_str().is_some_and(|reason| reason.contains("machine ran out of memory")), "{hog}");
+    ensure!(!machine.console.text().contains("Out of memory"), "the kernel had to kill");
+    is_well(&mut machine)
 }
 
 /// The most that the log of one container may take, in bytes.

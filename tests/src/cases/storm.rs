@@ -21,10 +21,24 @@ const COUNT: usize = 50;
 
 const SERVICES: [&str; 5] = ["logs", "engine", "network", "control", "console"];
 
+/// The one that this harness speaks through.
+const AGENT: &str = "guest-agent";
+
 fn user_containers(machine: &mut Machine) -> Result<String> {
     let all = chatty::processes(machine)?;
     let of_users = all.lines().filter(|line| line.starts_with("\"a"));
     Ok(of_users.collect::<Vec<_>>().join("\n"))
+}
+
+/// Kills these and the agent, with all that it has started. Nobody but PID 1 is left to say so, on a console that is hung up
+/// with the shell on it.
+fn kill_with_agent(machine: &mut Machine, services: &[&str]) -> Result<()> {
+    let mark = machine.console.mark();
+    let names = services.join(" ");
+    let kill = format!("for i in {names} {AGENT}; do echo 1 > /sys/fs/cgroup/system/$i/cgroup.kill; done");
+    machine.guest.start_the_last(&["/bin/sh", "-c", &kill])?;
+    machine.console.wait_for(mark, wait::ANSWER, &format!("container {AGENT} was killed"))?;
+    machine.guest.wait()
 }
 
 fn killed(bench: &Bench) -> Result<()> {
@@ -35,19 +49,23 @@ fn killed(bench: &Bench) -> Result<()> {
             let pid = machine.guest.container(name)?["pid"].clone();
             let back =
                 format!("until berth inspect {name} 2>/dev/null | grep -q '\"restarts\": {restarts}'; do :; done");
+            let mark = machine.console.mark();
             machine.guest.shell(&format!("kill -KILL {pid}; {back}"))?;
+            machine.console.wait_for(mark, wait::ANSWER, &format!("container {name} was killed by SIGKILL"))?;
             machine.guest.wait_for_state(name, "running")?;
         }
     }
+    kill_with_agent(&mut machine, &[])?;
     // All of them in one moment.
-    let kill = format!("for i in {}; do echo 1 > /sys/fs/cgroup/system/$i/cgroup.kill; done", SERVICES.join(" "));
-    machine.guest.shell(&kill)?;
+    kill_with_agent(&mut machine, &SERVICES)?;
     for name in SERVICES {
         machine
             .guest
             .shell(&format!("until berth inspect {name} 2>/dev/null | grep -q '\"restarts\": 4'; do :; done"))?;
         machine.guest.wait_for_state(name, "running")?;
     }
+    let agent = machine.guest.wait_for_state(AGENT, "running")?;
+    ensure!(agent["restarts"] == 2, "{agent}");
     let after = user_containers(&mut machine)?;
     ensure!(before == after, "before:\n{before}\nafter:\n{after}");
     chatty::check_cables(&mut machine, COUNT)?;

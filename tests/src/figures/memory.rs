@@ -1,4 +1,4 @@
-//! What the userland takes at idle, and how little memory the machine can have.
+//! What the userland takes at idle, of memory and of wake-ups, and how little memory the machine can have.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Figure;
 use crate::bench::Bench;
+use crate::disks::Files;
 use crate::machine::Machine;
 use crate::page;
 use crate::wait;
@@ -46,6 +47,34 @@ pub fn measure_idle(bench: &Bench, demo: &Path) -> Result<Vec<Figure>> {
     let available = available.trim_start_matches("MemAvailable:").trim().trim_end_matches(" kB").parse()?;
     figures.push(Figure::new("available of 256 MiB", mebibytes(available)));
     Ok(figures)
+}
+
+/// How often PID 1 goes back to sleep, and so was woken, in a minute of the machine's clock while a container runs that does
+/// nothing: with the machine's watchdog, which has to be wound up, and without.
+///
+/// # Errors
+/// If the machine does not boot.
+pub fn measure_rest(bench: &Bench) -> Result<Vec<Figure>> {
+    let with = wake_ups(bench, "")?;
+    let without = wake_ups(bench, "[watchdog]\ndevice = \"off\"\n")?;
+    Ok(vec![
+        Figure::new("PID 1 at rest, wake-ups in 60 s", without.to_string()).at_most(0.0),
+        Figure::new("  with a watchdog of 60 s", with.to_string()),
+    ])
+}
+
+fn wake_ups(bench: &Bench, settings: &str) -> Result<u64> {
+    let image = bench.shell_image("localhost/idle:1", "exec sleep 100000")?.docker_archive();
+    let configuration = format!("[containers.idle]\nimage = \"localhost/idle:1\"\n{settings}");
+    let files = Files::new().with("berth.toml", configuration.as_str()).with("images/idle.tar", image);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.wait_until_ready()?;
+    machine.guest.wait_for_leases(1)?;
+    std::thread::sleep(QUIET);
+    let script = "sleeps() { sed -n 's/^voluntary_ctxt_switches:\t//p' /proc/1/status; }
+        before=$(sleeps); sleep 60; echo $(($(sleeps) - before))";
+    let counted = machine.guest.run_within(&["/bin/sh", "-c", script], wait::BOOT)?;
+    counted.stdout.trim().parse().with_context(|| format!("{counted:?}"))
 }
 
 /// The proportional set sizes, in KiB, of the processes whose numbers `list` prints, by the names of their programs.

@@ -1,6 +1,6 @@
 //! A client of the guest agent: the case's hand in the machine.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +14,9 @@ use crate::wait;
 
 /// The protocol has no event for the end of a program; its clients ask again.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// So long an agent may think about who asks.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a program in the machine left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,38 +35,59 @@ pub struct Guest {
     path: PathBuf,
     stream: Option<BufReader<UnixStream>>,
     syncs: u64,
+    patience: Duration,
+    /// How often the agent had to be asked again by [`Self::wait`].
+    pub repeated: u64,
 }
 
 impl Guest {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), stream: None, syncs: 0 }
+        Self { path: path.to_owned(), stream: None, syncs: 0, patience: PATIENCE, repeated: 0 }
     }
 
-    /// Waits until the agent answers. QEMU keeps the request until somebody in the machine opens the port, so nothing
-    /// is asked twice. Needed once at first and after each reboot.
+    /// Waits until the agent answers. QEMU keeps the request until somebody in the machine opens the port; but what has come
+    /// into the machine goes with the agent that ends then, and the kernel drops what it had not read. So it is asked again
+    /// after some time, as the protocol means it (`guest-sync-delimited`). Needed once at first and after each reboot.
     ///
     /// # Errors
     /// If it does not within a boot's time.
     pub fn wait(&mut self) -> Result<()> {
         self.stream = None;
         let stream = UnixStream::connect(&self.path).context("connect to the agent's port")?;
-        stream.set_read_timeout(Some(wait::BOOT))?;
+        stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(wait::BOOT))?;
         let mut stream = BufReader::new(stream);
+        let deadline = Instant::now() + wait::BOOT;
+        self.ask(&mut stream)?;
+        loop {
+            match self.is_answer(&mut stream) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) if is_silence(&error) && Instant::now() < deadline => {
+                    self.repeated += 1;
+                    self.ask(&mut stream)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    fn ask(&mut self, stream: &mut BufReader<UnixStream>) -> Result<()> {
         self.syncs += 1;
         let request = json!({ "execute": "guest-sync-delimited", "arguments": { "id": self.syncs } });
         // 0xFF: whatever an earlier client left unfinished is dropped.
         stream.get_mut().write_all(&[b"\xff", request.to_string().as_bytes(), b"\n"].concat())?;
-        loop {
-            let mut skipped = Vec::new();
-            stream.read_until(0xff, &mut skipped).context("wait for the guest agent")?;
-            ensure!(skipped.last() == Some(&0xff), "the agent's port was closed");
-            let answer = receive(&mut stream)?;
-            if answer["return"] == self.syncs {
-                self.stream = Some(stream);
-                return Ok(());
-            }
-        }
+        Ok(())
+    }
+
+    /// Whether what comes next is the answer to the last question.
+    fn is_answer(&self, stream: &mut BufReader<UnixStream>) -> Result<bool> {
+        let mut skipped = Vec::new();
+        stream.read_until(0xff, &mut skipped).context("wait for the guest agent")?;
+        ensure!(skipped.last() == Some(&0xff), "the agent's port was closed");
+        Ok(receive(stream)?["return"] == self.syncs)
     }
 
     /// Sends a request and returns its value.
@@ -264,8 +288,49 @@ impl Guest {
     }
 }
 
+/// Whether nothing came for as long as was waited.
+fn is_silence(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
 fn receive(stream: &mut BufReader<UnixStream>) -> Result<Value> {
     let mut line = Vec::new();
     stream.read_until(b'\n', &mut line).context("read from the guest agent")?;
     serde_json::from_slice(&line).with_context(|| format!("parse {:?}", String::from_utf8_lossy(&line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_whose_predecessor_took_the_question_along_is_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent");
+        let listener = UnixListener::bind(&path).unwrap();
+        let agent = std::thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = Vec::new();
+            stream.read_until(b'\n', &mut line).unwrap();
+            // That one is lost. Half an answer to somebody else comes first then.
+            stream.get_mut().write_all(b"\"}\n").unwrap();
+            loop {
+                line.clear();
+                if stream.read_until(b'\n', &mut line).unwrap() == 0 {
+                    break;
+                }
+                let request: Value = serde_json::from_slice(line.strip_prefix(b"\xff").unwrap()).unwrap();
+                let answer = json!({ "return": request["arguments"]["id"] });
+                stream.get_mut().write_all(&[b"\xff", answer.to_string().as_bytes(), b"\n"].concat()).unwrap();
+            }
+        });
+        let mut guest = Guest { patience: Duration::from_millis(100), ..Guest::new(&path) };
+        guest.wait().unwrap();
+        assert!(guest.repeated >= 1);
+        drop(guest);
+        agent.join().unwrap();
+    }
 }
