@@ -15,6 +15,7 @@ mod made;
 mod many;
 mod names;
 mod networks;
+mod overflow;
 mod ports;
 mod quiet;
 mod ranges;
