@@ -16,6 +16,7 @@ mod many;
 mod names;
 mod networks;
 mod overflow;
+mod peers;
 mod ports;
 mod quiet;
 mod ranges;

@@ -14,6 +14,7 @@ use crate::dhcp::port::Heard;
 use crate::host_link::Means;
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
+use crate::made::endpoints::Found;
 use crate::netlink::Netlink;
 use crate::router_advertisement::{self, Advertised, Listener};
 use crate::time::{self, Correction};
@@ -42,6 +43,7 @@ pub enum Happening {
     HeardArp(arp::port::Heard),
     HeardRouter(router_advertisement::port::Heard),
     Answered(Answered),
+    Found(Found),
     Advertised(Vec<Advertised>),
     Corrected(Correction),
     Tick,
@@ -55,6 +57,7 @@ pub struct Sources<K> {
     heard_arp: mpsc::Receiver<arp::port::Heard>,
     heard_routers: mpsc::Receiver<router_advertisement::port::Heard>,
     answered: mpsc::Receiver<Answered>,
+    found: mpsc::Receiver<Found>,
     advertisements: Listener,
     corrections: mpsc::Receiver<Correction>,
 }
@@ -64,7 +67,7 @@ pub struct Sources<K> {
 pub fn open(
     netlink: Netlink,
     leases: LeaseStore,
-    answered: mpsc::Receiver<Answered>,
+    (answered, found): (mpsc::Receiver<Answered>, mpsc::Receiver<Found>),
 ) -> Result<
     (
         Sources<impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin>,
@@ -90,7 +93,8 @@ pub fn open(
         heard_routers: heard_routers_sender,
         seed: random::number(),
     };
-    let sources = Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, advertisements, corrections };
+    let sources =
+        Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, found, advertisements, corrections };
     Ok((sources, means, time_servers))
 }
 
@@ -108,6 +112,7 @@ where
             Some(heard) = self.heard_arp.recv() => Happening::HeardArp(heard),
             Some(heard) = self.heard_routers.recv() => Happening::HeardRouter(heard),
             Some(answered) = self.answered.recv() => Happening::Answered(answered),
+            Some(found) = self.found.recv() => Happening::Found(found),
             advertised = self.advertisements.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
             Some(correction) = self.corrections.recv() => Happening::Corrected(correction),
             () = until(deadline) => Happening::Tick,
