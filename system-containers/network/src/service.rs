@@ -30,6 +30,7 @@ use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
 use crate::link::LinkTable;
+use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
 use crate::made::{self, Missing};
 use crate::netlink::{Netlink, NetlinkError};
@@ -80,6 +81,7 @@ pub struct Service {
     /// Of links that are made, and when they are looked at again.
     troubles: Troubles,
     look_at: Option<Duration>,
+    endpoints: Endpoints,
     links: BTreeMap<u32, HostLink>,
     /// Which entry of the configuration is for which link.
     entries: BTreeMap<u32, LinkName>,
@@ -104,8 +106,9 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     tokio::spawn(asking);
     let netlink = Netlink::new(handle);
     let (asking, answered) = Asking::new();
-    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state), answered)?;
-    let mut service = Service::take_up(init, paths, means, (asking, time_servers)).await?;
+    let (endpoints, found) = Endpoints::new();
+    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state), (answered, found))?;
+    let mut service = Service::take_up(init, paths, means, (asking, endpoints, time_servers)).await?;
     service.early = early;
     match networking {
         Some(networking) => service.configure(networking).await,
@@ -160,7 +163,7 @@ impl Service {
         init: Init,
         paths: Paths,
         means: Means,
-        (asking, time_servers): (Asking, watch::Sender<Vec<String>>),
+        (asking, endpoints, time_servers): (Asking, Endpoints, watch::Sender<Vec<String>>),
     ) -> Result<Self, ServiceError> {
         let mut table = LinkTable::default();
         read_links(&means.netlink, &mut table).await?;
@@ -176,6 +179,7 @@ impl Service {
             missing: Missing::new(),
             troubles: Troubles::new(),
             look_at: None,
+            endpoints,
             links: BTreeMap::new(),
             entries: BTreeMap::new(),
             containers,
@@ -220,6 +224,7 @@ impl Service {
                     self.attach(pending).await?;
                 }
             }
+            Happening::Found(found) => self.endpoints.take(found, now),
             Happening::Advertised(advertised) => {
                 for each in advertised {
                     if let Some(link) = self.links.get_mut(&each.link) {
@@ -235,6 +240,7 @@ impl Service {
                     link.tick(&self.means, now).await;
                 }
                 self.look_at_made(now).await;
+                self.endpoints.tick(now);
             }
         }
         Ok(true)

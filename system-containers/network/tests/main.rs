@@ -15,6 +15,8 @@ mod made;
 mod many;
 mod names;
 mod networks;
+mod overflow;
+mod peers;
 mod ports;
 mod quiet;
 mod ranges;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Prefix;
+use crate::names::HostName;
 use crate::quantities::TimeSpan;
 use crate::text::text_value;
 
@@ -57,8 +58,8 @@ pub enum WireGuardError {
     /// Not 32 bytes as base64.
     #[error("this is no key of 32 bytes in base64")]
     Key,
-    /// No address and port.
-    #[error("{text:?} is no address with a port")]
+    /// No address or name and port.
+    #[error("{text:?} is no address or host name with a port")]
     Endpoint {
         /// As written.
         text: String,
@@ -131,16 +132,27 @@ impl fmt::Display for WireGuardKey {
     }
 }
 
-/// Where a peer is: an address and a UDP port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint(SocketAddr);
+/// Where a peer is: an address, or a host name that leads to one, and a UDP port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An address.
+    Address(SocketAddr),
+    /// A name that the machine's resolver is asked for.
+    Name(HostName, u16),
+}
 
-text_value!(Endpoint, "an address with a port, such as \"192.0.2.9:51820\" or \"[2001:db8::9]:51820\"");
+text_value!(
+    Endpoint,
+    "an address or a host name with a port, such as \"192.0.2.9:51820\", \"[2001:db8::9]:51820\" or \"vpn.example.org:51820\""
+);
 
 impl Endpoint {
-    /// The address and the port.
-    pub const fn address(self) -> SocketAddr {
-        self.0
+    /// The address and the port, where nobody need be asked for it.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(..) => None,
+        }
     }
 }
 
@@ -148,13 +160,26 @@ impl FromStr for Endpoint {
     type Err = WireGuardError;
 
     fn from_str(text: &str) -> Result<Self, WireGuardError> {
-        text.parse().map(Self).map_err(|_| WireGuardError::Endpoint { text: text.to_owned() })
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let of_name = |(name, port): (&str, &str)| {
+            // An address with a slip of the pen: no top-level domain is a number (RFC 3696, section 2).
+            let is_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+            let port: u16 = port.parse().ok().filter(|port| *port > 0 && !is_number)?;
+            Some(Self::Name(name.parse().ok()?, port))
+        };
+        let named = text.rsplit_once(':').and_then(of_name);
+        named.ok_or_else(|| WireGuardError::Endpoint { text: text.to_owned() })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(formatter)
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Name(name, port) => write!(formatter, "{name}:{port}"),
+        }
     }
 }
 
@@ -181,5 +206,34 @@ mod tests {
             assert!(text.parse::<WireGuardKey>().is_err(), "{text}");
         }
         assert!(!format!("{key:?}").contains("yAnz"));
+    }
+
+    #[test]
+    fn an_endpoint_is_an_address_or_a_name_with_a_port() {
+        for text in ["192.0.2.9:51820", "[2001:db8::9]:51820"] {
+            let endpoint: Endpoint = text.parse().expect("an address");
+            assert_eq!(
+                (endpoint.address().map(|address| address.to_string()), endpoint.to_string()),
+                (Some(text.into()), text.into())
+            );
+        }
+        for text in ["vpn.example.org:51820", "vpn:1"] {
+            let endpoint: Endpoint = text.parse().expect("a name");
+            assert_eq!((endpoint.address(), endpoint.to_string()), (None, text.to_owned()));
+        }
+        for text in [
+            "",
+            "vpn",
+            "vpn:",
+            ":51820",
+            "vpn:0",
+            "vpn:65536",
+            "192.0.2.999:51820",
+            "192.0.2:1",
+            "2001:db8::9:51820",
+            "a b:1",
+        ] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
     }
 }

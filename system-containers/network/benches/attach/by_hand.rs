@@ -82,7 +82,7 @@ fn set(path: &str, value: &str) {
     fs::write(path, value).expect("the link is there");
 }
 
-fn feed(command: &mut Command, text: &str) {
+pub fn feed(command: &mut Command, text: &str) {
     let mut child = command.stdin(Stdio::piped()).spawn().expect("it is installed");
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(text.as_bytes()).expect("it reads");

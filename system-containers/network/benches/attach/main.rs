@@ -1,12 +1,13 @@
 //! How long a container's network takes: cables, addresses, routes, names and a published port, from PID 1's request to
-//! the answer, for the first and the last of many containers; what `ip` and `nft` take longer for the last one; and netavark's
-//! time for the same without a port and names.
+//! the answer, for the first and the last of many containers; what `ip` and `nft` take longer for the last one, and the kernel
+//! alone when it is asked as little as possible; and netavark's time for the same without a port and names.
 //!
 //! `cargo bench -p berth-network --bench attach`, as root. netavark and iptables are Debian's packages.
 //!
 //! On a machine that does much else the clock says little of the last and the first: what they cost the processor is stated too.
 
 mod by_hand;
+mod fewest;
 mod netavark;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -44,16 +45,26 @@ fn main() {
         return;
     }
     let costs = ours();
-    let (first, last) = ends(&costs, |cost| cost.by_clock);
+    let (first, last) = ends(&costs, by_clock);
     println!("attach: median of the first {SOME} {first:.2} ms   bar: {BAR} ms");
     println!("attach: of the last {SOME} of {COUNT} {last:.2} ms, {:.2} of the first   bar: 1", last / first);
-    let hand_costs = by_hand();
-    let (hand_first, hand_last) = ends(&hand_costs, |cost| cost.by_clock);
+    let (hand_costs, fewest_costs) = (by_hand(), fewest());
+    let (hand_first, hand_last) = ends(&hand_costs, by_clock);
     println!("attach: by hand {hand_first:.2} ms, the last {hand_last:.2} ms");
-    for (who, costs) in [("", &costs), ("by hand, ", &hand_costs)] {
-        let (first, last) = ends(costs, |cost| cost.of_processor);
+    for (who, costs) in [("", &costs), ("by hand, ", &hand_costs), ("with the fewest questions, ", &fewest_costs)] {
+        let (first, last) = ends(costs, of_processor);
         let more = last - first;
         println!("attach: {who}of the processor {first:.2} ms, the last {last:.2} ms, {more:.2} ms more");
+    }
+    for (what, part) in [("by the clock", by_clock as fn(&Cost) -> Duration), ("of the processor", of_processor)] {
+        let [ours, kernels] = [&costs, &fewest_costs].map(|costs| {
+            let (first, last) = ends(costs, part);
+            last - first
+        });
+        let share = ours / kernels;
+        println!(
+            "attach: the last takes {ours:.2} ms more {what}, the kernel alone {kernels:.2} ms more: {share:.2} of that"
+        );
     }
     if Path::new(NETAVARK).exists() {
         let theirs = median(&netavark::times(NETAVARK, SOME));
@@ -62,6 +73,14 @@ fn main() {
     } else {
         println!("netavark: not installed");
     }
+}
+
+fn by_clock(cost: &Cost) -> Duration {
+    cost.by_clock
+}
+
+fn of_processor(cost: &Cost) -> Duration {
+    cost.of_processor
 }
 
 fn ours() -> Vec<Cost> {
@@ -85,16 +104,27 @@ fn ours() -> Vec<Cost> {
 
 fn by_hand() -> Vec<Cost> {
     let machine = by_hand::Machine::new();
+    let costs = costs_of(|number, namespace| machine.attach(number, namespace));
+    machine.wait_for_the_end();
+    costs
+}
+
+fn fewest() -> Vec<Cost> {
+    let machine = fewest::Machine::new();
+    let costs = costs_of(|number, namespace| machine.attach(number, namespace));
+    machine.wait_for_the_end();
+    costs
+}
+
+/// Of what this program does, and those that it starts.
+fn costs_of(attach: impl Fn(usize, &Namespace) -> Duration) -> Vec<Cost> {
     let namespaces: Vec<Namespace> = (0..COUNT).map(|_| container()).collect();
     let attach = |(number, namespace): (usize, &Namespace)| {
         let used = used_by_children();
-        let by_clock = machine.attach(number, namespace);
+        let by_clock = attach(number, namespace);
         Cost { by_clock, of_processor: used_by_children() - used }
     };
-    let costs = namespaces.iter().enumerate().map(attach).collect();
-    drop(namespaces);
-    machine.wait_for_the_end();
-    costs
+    namespaces.iter().enumerate().map(attach).collect()
 }
 
 /// The medians of the first and of the last, in milliseconds.

@@ -152,6 +152,11 @@ impl Client {
         self.held.as_ref().map(|held| &held.lease)
     }
 
+    /// What is left of it.
+    pub fn lease_at(&self, now: Duration) -> Option<Lease> {
+        self.held.as_ref().map(|held| held.at(now).lease)
+    }
+
     /// Takes an event that happened at `now` and returns what to do.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();

@@ -77,6 +77,20 @@ impl HostLink {
         self.dhcp6_event(Event::Conflict(address), means, now).await;
     }
 
+    /// What the kernel said of addresses was lost. One that it does not have any more may be another machine's: it is given to the
+    /// link again, and the kernel looks again.
+    pub async fn look_again6(&mut self, link: &Link, means: &Means, now: Duration) {
+        let lease = self.dhcp6.as_ref().and_then(|port| port.client().lease_at(now));
+        let Some(lease) = lease.filter(|_| link.carrier) else { return };
+        if lease
+            .addresses
+            .iter()
+            .any(|granted| granted.valid > 0 && !link.addresses.contains_key(&granted.address.into()))
+        {
+            self.configure6(lease, means).await;
+        }
+    }
+
     async fn configure6(&mut self, lease: Lease, means: &Means) {
         for granted in &lease.addresses {
             let lifetime = Lifetime { preferred: granted.preferred, valid: granted.valid };

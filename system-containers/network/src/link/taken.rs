@@ -29,6 +29,16 @@ pub(super) fn note(taken: &mut BTreeSet<Ipv6Addr>, message: &AddressMessage, the
 }
 
 impl LinkTable {
+    /// After everything was asked for again: of what the kernel has taken away it says nothing then.
+    pub fn remember_missed(&mut self, before: &Self) {
+        for (index, link) in self.links.iter_mut().filter(|(_, link)| link.carrier) {
+            let missed = before.find(*index).into_iter().flat_map(|before| &before.taken);
+            let missed: Vec<Ipv6Addr> =
+                missed.filter(|address| !link.addresses.contains_key(&IpAddr::V6(**address))).copied().collect();
+            link.taken.extend(missed);
+        }
+    }
+
     /// Nobody listens to routers on a link any more, or something else is wanted there: what the kernel has no more was theirs,
     /// and it says nothing further of that.
     pub fn forget_missed(&mut self, index: u32) {

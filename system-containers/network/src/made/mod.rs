@@ -4,6 +4,7 @@
 //! restarted program finds its own links, and what is as it should be is left alone. Links come in the order in which they
 //! stand on each other: what cannot be made yet is tried again with the next change of any link.
 
+pub mod endpoints;
 pub mod keys;
 mod message;
 pub mod state;

@@ -181,7 +181,8 @@ mod tests {
         };
         let said = |keys: &str, sent, last_handshake| {
             let wanted: berth_config::WireGuardPeer = toml::from_str(&text(keys)).unwrap();
-            silence(&wanted, Peer { public_key: wanted.public_key, last_handshake, sent }, 10_000).unwrap_or_default()
+            silence(&wanted, Peer { public_key: wanted.public_key, last_handshake, sent, has_endpoint: true }, 10_000)
+                .unwrap_or_default()
         };
         let keepalive = "persistent_keepalive = '25s'";
         assert_eq!(said("", 0, None), "", "nothing was asked of it");

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use berth_config::{WireGuard, WireGuardKey, WireGuardPeer};
+use berth_config::{Endpoint, WireGuard, WireGuardKey, WireGuardPeer};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
 
 use crate::nftables::wire::{self, Attributes, attribute, attributes, error_of};
@@ -38,8 +38,9 @@ const ALLOWED_ADDRESS: u16 = 2;
 const ALLOWED_LENGTH: u16 = 3;
 /// WGDEVICE_F_REPLACE_PEERS
 const REPLACE_PEERS: u32 = 1;
-/// WGPEER_F_REPLACE_ALLOWEDIPS
+/// WGPEER_F_REPLACE_ALLOWEDIPS, WGPEER_F_UPDATE_ONLY
 const REPLACE_ALLOWED: u32 = 2;
+const UPDATE_ONLY: u32 = 4;
 
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
@@ -57,15 +58,26 @@ pub fn configure(index: u32, tunnel: &WireGuard, key: &WireGuardKey) -> io::Resu
     device.bytes(DEVICE_MARK, &tunnel.mark.unwrap_or(0).to_ne_bytes());
     connection.ask(SET_DEVICE, ACKNOWLEDGE, &device)?;
     // One message a peer: an attribute holds 64 KiB at most.
-    for peer in &tunnel.peers {
-        let mut device = Attributes::default();
-        device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
-        device.nested(DEVICE_PEERS, |peers| {
-            peers.nested(0, |attributes| describe(peer, attributes));
-        });
-        connection.ask(SET_DEVICE, ACKNOWLEDGE, &device)?;
-    }
-    Ok(())
+    tunnel.peers.iter().try_for_each(|peer| connection.set_peer(index, |attributes| describe(peer, attributes)))
+}
+
+/// Tells the tunnel with this number where a peer is that it has.
+pub fn move_peer(index: u32, peer: &WireGuardPeer, address: SocketAddr) -> io::Result<()> {
+    let connection = Connection::open()?;
+    let update = |attributes: &mut Attributes| {
+        attributes.bytes(PEER_PUBLIC_KEY, peer.public_key.bytes());
+        attributes.bytes(PEER_FLAGS, &UPDATE_ONLY.to_ne_bytes());
+    };
+    connection.set_peer(index, |attributes| {
+        update(attributes);
+        attributes.bytes(PEER_ENDPOINT, &socket_address(address));
+        attributes.bytes(PEER_KEEPALIVE, &0_u16.to_ne_bytes());
+    })?;
+    // The kernel gave up calling it while it was nowhere, and calls when the time between two calls is new.
+    connection.set_peer(index, |attributes| {
+        update(attributes);
+        attributes.bytes(PEER_KEEPALIVE, &keepalive(peer));
+    })
 }
 
 /// The public key that belongs to the tunnel's private one.
@@ -87,6 +99,8 @@ pub struct Peer {
     pub last_handshake: Option<u64>,
     /// How many bytes it was sent, questions for a handshake too.
     pub sent: u64,
+    /// Whether it is known where it is.
+    pub has_endpoint: bool,
 }
 
 /// All peers of the tunnel with this number.
@@ -110,6 +124,7 @@ fn read(peer: &[u8]) -> Option<Peer> {
         public_key: WireGuardKey::new(attribute(peer, PEER_PUBLIC_KEY)?.try_into().ok()?),
         last_handshake: number(PEER_LAST_HANDSHAKE).filter(|seconds| *seconds > 0),
         sent: number(PEER_SENT)?,
+        has_endpoint: attribute(peer, PEER_ENDPOINT).is_some(),
     })
 }
 
@@ -119,11 +134,10 @@ fn describe(peer: &WireGuardPeer, attributes: &mut Attributes) {
     if let Some(secret) = &peer.preshared_key {
         attributes.bytes(PEER_PRESHARED_KEY, secret.bytes());
     }
-    if let Some(endpoint) = peer.endpoint {
-        attributes.bytes(PEER_ENDPOINT, &socket_address(endpoint.address()));
+    if let Some(address) = peer.endpoint.as_ref().and_then(Endpoint::address) {
+        attributes.bytes(PEER_ENDPOINT, &socket_address(address));
     }
-    let seconds = peer.persistent_keepalive.map_or(0, |time| time.duration().as_secs());
-    attributes.bytes(PEER_KEEPALIVE, &u16::try_from(seconds).unwrap_or(u16::MAX).to_ne_bytes());
+    attributes.bytes(PEER_KEEPALIVE, &keepalive(peer));
     attributes.nested(PEER_ALLOWED, |list| {
         for prefix in &peer.allowed_ips {
             list.nested(0, |one| {
@@ -137,6 +151,11 @@ fn describe(peer: &WireGuardPeer, attributes: &mut Attributes) {
             });
         }
     });
+}
+
+fn keepalive(peer: &WireGuardPeer) -> [u8; 2] {
+    let seconds = peer.persistent_keepalive.map_or(0, |time| time.duration().as_secs());
+    u16::try_from(seconds).unwrap_or(u16::MAX).to_ne_bytes()
 }
 
 fn family_number(family: i32) -> u16 {
@@ -195,6 +214,15 @@ impl Connection {
         message.extend(bytes);
         socket::send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
         Ok(())
+    }
+
+    fn set_peer(&self, index: u32, describe: impl FnOnce(&mut Attributes)) -> io::Result<()> {
+        let mut device = Attributes::default();
+        device.bytes(DEVICE_INDEX, &index.to_ne_bytes());
+        device.nested(DEVICE_PEERS, |peers| {
+            peers.nested(0, describe);
+        });
+        self.ask(SET_DEVICE, ACKNOWLEDGE, &device).map(drop)
     }
 
     /// Sends one message and returns the first of the answer.

@@ -80,12 +80,19 @@ impl Service {
 
     /// Asks the kernel for everything.
     async fn look_around(&mut self) -> Result<(), ServiceError> {
+        let before = std::mem::take(&mut self.table);
         read_links(&self.means.netlink, &mut self.table).await?;
+        self.table.remember_missed(&before);
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
         self.entries.retain(|index, _| table.find(*index).is_some());
         self.arrange().await;
         self.adopt_all().await;
+        for (index, host_link) in &mut self.links {
+            if let Some(link) = self.table.find(*index) {
+                host_link.look_again6(link, &self.means, clock::now()).await;
+            }
+        }
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
@@ -14,6 +14,7 @@ use crate::dhcp::port::Heard;
 use crate::host_link::Means;
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
+use crate::made::endpoints::Found;
 use crate::netlink::Netlink;
 use crate::router_advertisement::{self, Advertised, Listener};
 use crate::time::{self, Correction};
@@ -30,6 +31,9 @@ const GROUPS: [MulticastGroup; 4] = [
 /// DHCP messages that wait to be handled. More are left in the sockets, which drop what does not fit.
 const HEARD_LIMIT: usize = 64;
 
+/// How often nothing further must have been read until everything was.
+const EMPTY_ROUNDS: u32 = 3;
+
 /// One thing that happened.
 pub enum Happening {
     Init(Message),
@@ -39,6 +43,7 @@ pub enum Happening {
     HeardArp(arp::port::Heard),
     HeardRouter(router_advertisement::port::Heard),
     Answered(Answered),
+    Found(Found),
     Advertised(Vec<Advertised>),
     Corrected(Correction),
     Tick,
@@ -52,6 +57,7 @@ pub struct Sources<K> {
     heard_arp: mpsc::Receiver<arp::port::Heard>,
     heard_routers: mpsc::Receiver<router_advertisement::port::Heard>,
     answered: mpsc::Receiver<Answered>,
+    found: mpsc::Receiver<Found>,
     advertisements: Listener,
     corrections: mpsc::Receiver<Correction>,
 }
@@ -61,7 +67,7 @@ pub struct Sources<K> {
 pub fn open(
     netlink: Netlink,
     leases: LeaseStore,
-    answered: mpsc::Receiver<Answered>,
+    (answered, found): (mpsc::Receiver<Answered>, mpsc::Receiver<Found>),
 ) -> Result<
     (
         Sources<impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin>,
@@ -87,7 +93,8 @@ pub fn open(
         heard_routers: heard_routers_sender,
         seed: random::number(),
     };
-    let sources = Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, advertisements, corrections };
+    let sources =
+        Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, found, advertisements, corrections };
     Ok((sources, means, time_servers))
 }
 
@@ -97,7 +104,7 @@ where
 {
     /// What happens next, [`Happening::Tick`] at the deadline. May be dropped while it waits.
     pub async fn next(&mut self, init: &mut Init, deadline: Option<Duration>) -> Result<Happening, ServiceError> {
-        Ok(tokio::select! {
+        let happening = tokio::select! {
             message = init.receive() => Happening::Init(message?),
             message = self.kernel.next() => Happening::Kernel(Box::new(message.ok_or(ServiceError::Ended)?.0)),
             Some(heard) = self.heard.recv() => Happening::Heard(heard),
@@ -105,10 +112,30 @@ where
             Some(heard) = self.heard_arp.recv() => Happening::HeardArp(heard),
             Some(heard) = self.heard_routers.recv() => Happening::HeardRouter(heard),
             Some(answered) = self.answered.recv() => Happening::Answered(answered),
+            Some(found) = self.found.recv() => Happening::Found(found),
             advertised = self.advertisements.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
             Some(correction) = self.corrections.recv() => Happening::Corrected(correction),
             () = until(deadline) => Happening::Tick,
-        })
+        };
+        if matches!(&happening, Happening::Kernel(message) if matches!(message.payload, NetlinkPayload::Overrun(_))) {
+            self.skip_older().await;
+        }
+        Ok(happening)
+    }
+
+    /// What the kernel said before more happened than the socket could hold is read after the notice of that. Who asks for everything
+    /// now knows better: heard afterwards, it would bring back what has gone.
+    async fn skip_older(&mut self) {
+        let mut empty = 0;
+        while empty < EMPTY_ROUNDS {
+            let mut skipped = false;
+            while let Some(Some(_)) = self.kernel.next().now_or_never() {
+                skipped = true;
+            }
+            empty = if skipped { 0 } else { empty + 1 };
+            // Who reads the socket is a task of its own, and reads some at a time.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

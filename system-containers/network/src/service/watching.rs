@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 impl Service {
     /// When anything is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.links.values().filter_map(HostLink::deadline).chain(self.look_at).min()
+        self.links.values().filter_map(HostLink::deadline).chain(self.look_at).chain(self.endpoints.deadline()).min()
     }
 
     /// Begins to look, or ends: the links that are made are others now.
@@ -23,6 +23,9 @@ impl Service {
         self.look_at = is_watched.then(|| self.look_at.unwrap_or_else(soon));
         if !is_watched {
             self.troubles.clear();
+        }
+        if let Some(network) = &self.network {
+            self.endpoints.follow(network, &self.table, clock::now());
         }
     }
 

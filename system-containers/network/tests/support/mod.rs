@@ -166,6 +166,13 @@ impl Machine {
         Self { namespace, state, network }
     }
 
+    /// Lets the service's own questions about names go to itself from its next start on, as on a booted machine.
+    pub fn ask_itself(&self) {
+        let run = self.state.path().join("run");
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("resolv.conf"), "nameserver 127.0.0.53\n").unwrap();
+    }
+
     /// Starts the service and answers it as PID 1 does.
     pub fn start(&self) -> Running {
         let (ours, theirs) = Channel::pair().unwrap();
@@ -179,7 +186,8 @@ impl Machine {
         let script = format!(
             "set -e; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; \
              mkdir -p /run/berth /var/lib/berth/network; mount --bind {} /run/berth; \
-             mount --bind {} /var/lib/berth/network; exec {}",
+             mount --bind {} /var/lib/berth/network; \
+             [ ! -e /run/berth/resolv.conf ] || mount --bind /run/berth/resolv.conf /etc/resolv.conf; exec {}",
             run.display(),
             state.display(),
             env!("CARGO_BIN_EXE_berth-network"),
