@@ -25,9 +25,6 @@ pub fn in_microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Times of day that a machine with this program can have, in seconds since 1970: from 2025 to 2055.
-const PLAUSIBLE: std::ops::Range<u64> = 1_735_689_600..2_713_910_400;
-
 /// What is wrong with the time of day, if anything is. Nothing here depends on it, but certificates and logs do.
 pub fn problem() -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -36,7 +33,7 @@ pub fn problem() -> Option<String> {
 
 fn implausible(now: u64) -> Option<String> {
     let year = 1970 + now / 31_556_952; // the Gregorian calendar's mean year
-    (!PLAUSIBLE.contains(&now)).then(|| {
+    (!berth_control::clock::is_plausible(now)).then(|| {
         format!(
             "the clock is wrong, it says {year}: name `time_servers` in [network], or set the machine's clock, `date -s` on the console does it until power-off"
         )

@@ -2,6 +2,7 @@
 //!
 //! - [`message`]: the requests, replies and notices, as plain data
 //! - [`channel`]: how they travel: one message a packet, descriptors beside it
+//! - [`clock`]: what a machine's clock may say
 //! - [`images`]: what is asked of the `engine` system container
 //! - [`listing`]: many containers in one piece
 //! - [`listener`]: sockets that only root connects to
@@ -19,6 +20,7 @@ pub const SOCKET_PATH: &str = "/run/berth/control.sock";
 pub const ANSWER_END: &[u8] = b"\n";
 
 pub mod channel;
+pub mod clock;
 #[cfg(feature = "dbus")]
 pub mod dbus;
 pub mod images;

@@ -34,6 +34,9 @@ pub struct Query {
     pub stream: Option<Stream>,
     /// Go on with new lines until the reader closes the pipe. Not with `until_us`.
     pub follow: bool,
+    /// The container whose client asks; `None` for the machine's own.
+    #[serde(default)]
+    pub asked_by: Option<String>,
 }
 
 /// What `logs` says to a query.

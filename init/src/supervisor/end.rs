@@ -131,6 +131,8 @@ impl Supervisor {
         container.frozen = false;
         container.interaction.end();
         self.close_api(id);
+        let Some(container) = self.containers.get(id) else { return };
+        self.notify(Role::Logs, Notice::LogRunEnded { container: container.name.clone() });
         let Some(container) = self.containers.get_mut(id) else { return };
         pods::remove_common_memory(container);
         if container.goal == Goal::Run && container.has_lost_its_pod() {

@@ -58,6 +58,14 @@ impl Caller {
         Self::new(Arc::clone(&self.init), Arc::new(Access::Everything))
     }
 
+    /// The container whose client it is; `None` for the machine's own.
+    pub fn container(&self) -> Option<String> {
+        match &*self.access {
+            Access::Everything => None,
+            Access::Parts { container, .. } => Some(container.clone()),
+        }
+    }
+
     /// An error if the client may not use this part.
     pub fn check(&self, part: ApiPart) -> Result<(), ApiError> {
         self.access.check(part)

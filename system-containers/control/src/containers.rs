@@ -140,7 +140,7 @@ impl Containers1 {
         if ![KERNEL, INIT].contains(&name.as_str()) {
             ends::find(&self.init.for_ourselves(), &name).await?;
         }
-        self.logs.query(name, query).await.map(OwnedFd::from)
+        self.logs.query(name, query, self.init.container()).await.map(OwnedFd::from)
     }
 
     async fn execute(

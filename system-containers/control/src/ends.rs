@@ -1,9 +1,10 @@
-//! Waiting for the end of containers on behalf of a client: a task for each, and a bound on how many there are.
+//! Waiting for the end of containers on behalf of a client: a task for each, and a bound on how many there are. They end with
+//! the client's connection.
 //!
 //! A call that waited would hold up the client's other calls, so the answer is a pipe, and the end comes through it.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_control::dbus::ApiError;
 use berth_control::message::{Container, ExecutionEnd, Notice, Run};
@@ -12,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinSet;
 
 use crate::caller::Caller;
 use crate::init::unavailable;
@@ -26,11 +28,12 @@ const NEVER_RUN: u8 = 125;
 #[derive(Clone, Debug)]
 pub struct Ends {
     places: Arc<Semaphore>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Default for Ends {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { places: Arc::new(Semaphore::new(AT_ONCE)), tasks: Arc::default() }
     }
 }
 
@@ -47,7 +50,9 @@ impl Ends {
         let failed = |error: std::io::Error| unavailable(&format!("make a pipe for the end: {error}"));
         let (end, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| failed(error.into()))?;
         let writer = Sender::from_owned_fd(writer).map_err(failed)?;
-        tokio::spawn(async move {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             tokio::select! {
                 end = end_of(&caller, container, &mut notices) => tell(&writer, &end).await,
                 // Nobody reads any more.
@@ -56,6 +61,11 @@ impl Ends {
             drop(place);
         });
         Ok(end)
+    }
+
+    /// The client is gone, and waits for nothing any more.
+    pub fn end(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 
@@ -69,7 +79,7 @@ async fn end_of(
     while !run.has_ended(&container) {
         match notices.recv().await {
             // What was told may be older than what was looked at; one that was made to be removed is gone with its end.
-            Ok(Notice::ContainerChanged(changed)) if changed.name == container.name => {
+            Ok(Notice::ContainerChanged(changed)) if changed.name == container.name && run.is_told_of(&changed) => {
                 container = find(caller, &changed.name).await.unwrap_or(*changed);
             }
             Ok(_) => {}

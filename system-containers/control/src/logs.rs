@@ -24,8 +24,13 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// The read end of a pipe with what was asked for.
-    pub async fn query(&self, container: String, query: LogQuery) -> Result<OwnedFd, ApiError> {
+    /// The read end of a pipe with what was asked for, by a client in this container or by one of the machine's.
+    pub async fn query(
+        &self,
+        container: String,
+        query: LogQuery,
+        asked_by: Option<String>,
+    ) -> Result<OwnedFd, ApiError> {
         let stream = match query.stream.as_deref() {
             None => None,
             Some("stdout") => Some(Stream::Stdout),
@@ -33,7 +38,8 @@ impl Logs {
             Some(other) => return Err(ApiError::Refused(format!("'{other}' is neither 'stdout' nor 'stderr'"))),
         };
         let LogQuery { tail, since_us, until_us, follow, .. } = query;
-        let query = Query { container, tail, since_us, until_us, stream, follow: follow.unwrap_or(false) };
+        let follow = follow.unwrap_or(false);
+        let query = Query { container, tail, since_us, until_us, stream, follow, asked_by };
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(query));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((Answer::Coming, lines)) => Ok(lines),

@@ -166,8 +166,9 @@ impl Inner {
         let subscription = Arc::new(subscription);
         let stream = Arc::new(stream);
         let transport = Transport::new(Arc::clone(&stream), uid, Arc::clone(&place.activity));
-        let connecting = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connect(transport, uid, caller, &subscription));
-        let Ok(Ok(connection)) = connecting.await else { return };
+        let ends = Ends::default();
+        let connecting = self.connect(transport, uid, caller, (&subscription, &ends));
+        let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await else { return };
         tokio::select! {
             () = connection.closed() => {}
             _ = pass_on(begun, &connection, &watches) => {}
@@ -176,6 +177,7 @@ impl Inner {
                 let _ = nix::sys::socket::shutdown(stream.as_raw_fd(), nix::sys::socket::Shutdown::Both);
             }
         }
+        ends.end();
     }
 
     async fn connect(
@@ -183,11 +185,11 @@ impl Inner {
         transport: Transport,
         uid: u32,
         caller: Caller,
-        subscription: &Arc<Subscription>,
+        (subscription, ends): (&Arc<Subscription>, &Ends),
     ) -> zbus::Result<Connection> {
         let machine = Machine1 { init: caller.clone(), subscription: Arc::clone(subscription) };
         let engine = Engine { access: caller.clone(), socket_path: self.engine_socket.clone() };
-        let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: Ends::default() };
+        let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: ends.clone() };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(transport)
             .server(&self.guid)

@@ -25,8 +25,8 @@ use crate::places::Activity;
 /// client can make us hold. The largest honest one is a name of 253 bytes and its header.
 const MAXIMUM_REQUEST: usize = 32 * 1024;
 
-/// The most descriptors in one message: the three streams of an execution. The kernel drops those that a read has no
-/// room for, and zbus refuses the message that misses them.
+/// The most descriptors in one message, or before the first: the three streams of an execution. The kernel drops those that a
+/// read has no room for, and zbus refuses the message that misses them. But a message may come in any number of reads.
 const MAXIMUM_DESCRIPTORS: usize = 3;
 
 /// How long a client may leave its answers unread. Generous for a terminal that was stopped with Ctrl-S.
@@ -56,7 +56,7 @@ impl Socket for Transport {
 
     fn split(self) -> Split<Bounded, Writer> {
         let (stream, activity) = (Arc::clone(&self.stream), Arc::clone(&self.activity));
-        let reader = Reader { stream, uid: self.uid, activity, early: Vec::new() };
+        let reader = Reader { stream, uid: self.uid, activity, early: Vec::new(), descriptors: 0 };
         Split::new(Bounded(reader), Writer { stream: self.stream, activity: self.activity })
     }
 }
@@ -69,6 +69,19 @@ struct Reader {
     activity: Arc<Activity>,
     /// Came with the beginning of a message whose rest is not read yet.
     early: Vec<OwnedFd>,
+    /// How many descriptors have come with this message.
+    descriptors: usize,
+}
+
+impl Reader {
+    /// Counts descriptors, and refuses too many.
+    fn count(&mut self, more: usize) -> io::Result<()> {
+        self.descriptors += more;
+        if self.descriptors > MAXIMUM_DESCRIPTORS {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many descriptors beside one message"));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -81,6 +94,7 @@ impl ReadHalf for Reader {
                 read => {
                     let (length, descriptors) = read?;
                     self.activity.sends();
+                    self.count(descriptors.len())?;
                     let mut all = std::mem::take(&mut self.early);
                     all.extend(descriptors);
                     return Ok((length, all));
@@ -119,6 +133,7 @@ impl ReadHalf for Bounded {
     ) -> zbus::Result<Message> {
         // zbus trusts a message that it has received descriptors for before to name no more of them.
         self.0.early.append(already_received_fds);
+        self.0.descriptors = self.0.early.len();
         while already_received_bytes.len() < FIXED_HEADER {
             let mut buffer = [0; FIXED_HEADER];
             let missing = FIXED_HEADER - already_received_bytes.len();

@@ -37,6 +37,12 @@ const KERNEL_RECORDS: usize = 64;
 /// The most readers at once. Each costs two descriptors and some 200 KiB; `control` alone can ask.
 const FOLLOWERS: usize = 128;
 
+/// How many of them are left to the machine's own clients, whatever containers ask for.
+const OWN_FOLLOWERS: usize = 32;
+
+/// The most that the clients in one container have.
+const FOLLOWERS_OF_ONE: usize = 16;
+
 /// The most connections that have not asked yet.
 const ASKERS: usize = 32;
 
@@ -165,6 +171,7 @@ impl Collector {
                     }
                 }
                 Ok((FromInit::Notice(Notice::LogRelease { container }), _)) => self.release(&container),
+                Ok((FromInit::Notice(Notice::LogRunEnded { container }), _)) => self.end_run(&container),
                 Ok((FromInit::Notice(Notice::LogForget { container }), _)) => {
                     self.release(&container);
                     let is_followed = self.follows(&container);
@@ -313,21 +320,41 @@ impl Collector {
         let Ok((query, descriptors)) = channel.receive::<Query>() else { return };
         let refusal = match descriptors.into_iter().next() {
             _ if !is_name(&query.container) => format!("'{}' is no name of a container", query.container),
-            _ if self.followers.len() >= FOLLOWERS => {
-                format!("{FOLLOWERS} readers of logs are there already; end one of them")
-            }
+            _ if let Some(reason) = self.is_crowded(query.asked_by.as_deref()) => reason,
             None => "a query comes with a pipe".to_owned(),
             Some(pipe) => {
                 // If the answer does not get through, the reader has gone, which the pipe will say.
                 let _ = channel.send(&Answer::Coming, &[]);
                 let log = self.store.log(&query.container);
                 let (part, end) = (find(log, &query), log.end());
-                let follow = query.follow && query.until_us.is_none();
-                let follower = Follower::new(query.container, File::from(pipe), part, end, follow);
+                let follower = Follower::new(query, File::from(pipe), part, end);
                 return self.add(Source::Follower(Box::new(follower)), EpollFlags::EPOLLOUT);
             }
         };
         let _ = channel.send(&Answer::Refused(refusal), &[]);
+    }
+
+    /// Why whoever asks has to wait for another reader's end, if that is so.
+    fn is_crowded(&self, asked_by: Option<&str>) -> Option<String> {
+        let crowded =
+            |most: usize, whose: &str| format!("{most} readers of logs{whose} are there already; end one of them");
+        if self.followers.len() >= FOLLOWERS {
+            return Some(crowded(FOLLOWERS, ""));
+        }
+        let container = asked_by?;
+        let most = FOLLOWERS - OWN_FOLLOWERS;
+        if self.readers(|by| by.is_some()) >= most {
+            return Some(crowded(most, " of containers"));
+        }
+        let its = self.readers(|by| by == Some(container));
+        (its >= FOLLOWERS_OF_ONE).then(|| crowded(FOLLOWERS_OF_ONE, " of this container"))
+    }
+
+    /// How many readers there are of which this is true of the container that asks.
+    fn readers(&self, whose: impl Fn(Option<&str>) -> bool) -> usize {
+        let counts =
+            |source: &&Source| matches!(source, Source::Follower(follower) if whose(follower.asked_by.as_deref()));
+        self.sources.values().filter(counts).count()
     }
 }
 

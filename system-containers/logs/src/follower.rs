@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_control::ANSWER_END;
+use berth_control::logs::Query;
 
 use crate::frame::{Frame, HEADER, Header};
 use crate::lines::Lines;
@@ -23,6 +24,8 @@ const CHUNKS: usize = 4;
 pub struct Follower {
     /// Whose log.
     pub container: String,
+    /// The container whose client asks; `None` for the machine's own.
+    pub asked_by: Option<String>,
     pipe: File,
     position: u64,
     /// Where to stop, and where even for the end of a line; `None` to go on.
@@ -50,11 +53,13 @@ pub enum Waits {
 }
 
 impl Follower {
-    /// Passes on a part of a log whose end is now at `end`; what comes after it too if it is to follow. The pipe must
-    /// not block.
-    pub fn new(container: String, pipe: File, part: Part, end: u64, follow: bool) -> Self {
+    /// Passes on to whoever asks a part of a log whose end is now at `end`; what comes after it too if it is to follow. The pipe
+    /// must not block.
+    pub fn new(query: Query, pipe: File, part: Part, end: u64) -> Self {
+        let follow = query.follow && query.until_us.is_none();
         Self {
-            container,
+            container: query.container,
+            asked_by: query.asked_by,
             pipe,
             position: part.start,
             until: (!follow).then_some((part.end, end)),

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
+use berth_control::clock::is_plausible;
+
 use crate::sealed::Sealed;
 
 /// What is in a segment's file.
@@ -55,9 +57,10 @@ impl Segment {
         path(directory, self.start, extension(self.form))
     }
 
-    /// How long ago something was last added, in microseconds.
+    /// How long ago something was last added, in microseconds. By a clock that is wrong, or was wrong then, nothing is old.
     pub fn age_us(&self, now_us: u64, now: Instant) -> u64 {
-        let age_us = now_us.saturating_sub(self.last_us);
+        let is_known = [now_us, self.last_us].iter().all(|time_us| is_plausible(time_us / 1_000_000));
+        let age_us = if is_known { now_us.saturating_sub(self.last_us) } else { 0 };
         let known = self.touched.map(|touched| now.saturating_duration_since(touched).as_micros());
         known.and_then(|known| u64::try_from(known).ok()).map_or(age_us, |known| known.min(age_us))
     }
@@ -130,6 +133,9 @@ mod tests {
     use berth_control::message::Stream;
     use std::time::Duration;
 
+    /// A time in that year, in microseconds since 1970.
+    const IN_2026_US: u64 = 1_795_305_600_000_000;
+
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> =
             fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -173,10 +179,19 @@ mod tests {
     #[test]
     fn a_step_of_the_clock_makes_nothing_old_that_was_just_written() {
         let now = Instant::now();
-        let mut segment = Segment { last_us: 10, ..Segment::new(0) };
-        assert_eq!(segment.age_us(1_000_000_010, now), 1_000_000_000);
+        let then = IN_2026_US + 10;
+        let mut segment = Segment { last_us: then, ..Segment::new(0) };
+        assert_eq!(segment.age_us(then + 1_000_000_000, now), 1_000_000_000);
         segment.touched = Some(now);
-        assert_eq!(segment.age_us(1_000_000_010, now + Duration::from_secs(2)), 2_000_000);
-        assert_eq!(segment.age_us(5, now), 0, "a clock that was set back");
+        assert_eq!(segment.age_us(then + 1_000_000_000, now + Duration::from_secs(2)), 2_000_000);
+        assert_eq!(segment.age_us(then - 5, now), 0, "a clock that was set back");
+    }
+
+    #[test]
+    fn by_a_wrong_clock_nothing_is_old() {
+        let century_us = 100 * 31_556_952 * 1_000_000;
+        let of = |last_us| Segment { last_us, ..Segment::new(0) };
+        assert_eq!(of(IN_2026_US).age_us(IN_2026_US + century_us, Instant::now()), 0, "it is far ahead");
+        assert_eq!(of(10).age_us(IN_2026_US, Instant::now()), 0, "it was not set yet");
     }
 }

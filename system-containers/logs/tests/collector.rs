@@ -83,6 +83,22 @@ fn what_a_container_prints_comes_to_a_follower_and_is_kept() {
 }
 
 #[test]
+fn the_last_words_of_a_run_are_a_line_of_their_own() {
+    let machine = Machine::start();
+    let mut followed = machine.follow("job");
+    let mut output = machine.pipe("job", Stream::Stdout);
+    output.write_all(b"no such file").unwrap();
+    machine.init.end_run("job");
+    assert_eq!(next(&mut followed), (Stream::Stdout, "no such file".into()));
+    output.write_all(b"again\n").unwrap();
+    machine.init.end_run("job");
+    assert_eq!(next(&mut followed).1, "again");
+    let mut kept = machine.ask(&all("job", false));
+    assert_eq!([next(&mut kept).1, next(&mut kept).1], ["no such file", "again"]);
+    assert!(has_ended(&mut kept), "an end of a whole line is none");
+}
+
+#[test]
 fn a_tail_has_the_last_lines() {
     let machine = Machine::start();
     let mut followed = machine.follow("web");
@@ -95,6 +111,23 @@ fn a_tail_has_the_last_lines() {
     assert_eq!(next(&mut last).1, "three");
     let mut none = machine.ask(&Query { since_us: Some(u64::MAX), ..all("web", false) });
     assert!(has_ended(&mut none));
+}
+
+#[test]
+fn readers_of_containers_leave_room_for_the_machine_and_for_each_other() {
+    let machine = Machine::start();
+    let mut readers = Vec::new();
+    let mut takes = |asked_by: Option<&str>| {
+        let query = Query { asked_by: asked_by.map(str::to_owned), ..all("web", true) };
+        let (answer, lines) = ask(&machine.socket(), &query);
+        readers.push(lines);
+        answer == Answer::Coming
+    };
+    assert_eq!((0..20).filter(|_| takes(Some("greedy"))).count(), 16);
+    let others = (0..9).map(|number| format!("c{number}"));
+    let taken: usize = others.map(|name| (0..16).filter(|_| takes(Some(&name))).count()).sum();
+    assert_eq!(taken, 80, "what containers have together");
+    assert_eq!((0..40).filter(|_| takes(None)).count(), 32);
 }
 
 #[test]

@@ -14,12 +14,3 @@ pub fn now() -> Duration {
 pub fn wall() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
-
-/// Times of day that a machine with this program can have, in seconds since 1970: from 2025 to 2055, as PID 1 has it too.
-const PLAUSIBLE: std::ops::Range<u64> = 1_735_689_600..2_713_910_400;
-
-/// Whether a machine's clock may be right. Before it is set, that of a machine without a battery begins anew with each boot,
-/// and what was written down then seems to be of now.
-pub fn is_plausible(wall: u64) -> bool {
-    PLAUSIBLE.contains(&wall)
-}

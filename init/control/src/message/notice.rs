@@ -75,6 +75,11 @@ pub enum Notice {
         /// The container.
         container: String,
     },
+    /// [logs] A run of the container is over: what it has printed of a line is a line. Its pipes stay for the next one.
+    LogRunEnded {
+        /// The container.
+        container: String,
+    },
     /// [logs] The container is gone: remove its log.
     LogForget {
         /// The container.

@@ -21,6 +21,12 @@ impl Run {
             state => self.pid.is_some() && state != Stopping,
         }
     }
+
+    /// Whether that is anything new for [`Self::has_ended`]: a beginning or an end.
+    pub fn is_told_of(&self, container: &Container) -> bool {
+        let mut then = *self;
+        then.has_ended(container) || then != *self
+    }
 }
 
 #[cfg(test)]
@@ -28,25 +34,37 @@ mod tests {
     use super::*;
     use crate::message::{Health, Kind};
 
+    fn container((state, pid): &(ContainerState, u32)) -> Container {
+        Container {
+            name: "job".into(),
+            kind: Kind::User,
+            state: *state,
+            image: String::new(),
+            health: Health::None,
+            reason: String::new(),
+            pid: *pid,
+            restarts: 0,
+            started_us: 0,
+            exit_code: 0,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+        }
+    }
+
     fn ends(states: &[(ContainerState, u32)]) -> Vec<bool> {
         let mut run = Run::default();
-        let mut ended = |(state, pid): &(ContainerState, u32)| {
-            run.has_ended(&Container {
-                name: "job".into(),
-                kind: Kind::User,
-                state: *state,
-                image: String::new(),
-                health: Health::None,
-                reason: String::new(),
-                pid: *pid,
-                restarts: 0,
-                started_us: 0,
-                exit_code: 0,
-                addresses: Vec::new(),
-                ports: Vec::new(),
-            })
+        states.iter().map(|state| run.has_ended(&container(state))).collect()
+    }
+
+    /// What of it is told, by one who looks at each that is.
+    fn news(states: &[(ContainerState, u32)]) -> Vec<bool> {
+        let mut run = Run::default();
+        let mut is_told = |state| {
+            let is_told = run.is_told_of(&container(state));
+            run.has_ended(&container(state));
+            is_told
         };
-        states.iter().map(&mut ended).collect()
+        states.iter().map(&mut is_told).collect()
     }
 
     #[test]
@@ -66,6 +84,16 @@ mod tests {
         // The changes in between were left out.
         assert_eq!(ends(&[(Unhealthy, 7), (Running, 8)]), [false, true]);
         assert_eq!(ends(&[(Stopping, 7), (Stopping, 0), (Stopped, 0)]), [false, false, true]);
+    }
+
+    #[test]
+    fn only_a_beginning_and_an_end_are_news() {
+        use ContainerState::*;
+        assert_eq!(
+            news(&[(Starting, 0), (Starting, 7), (Running, 7), (Unhealthy, 7), (Running, 8)]),
+            [false, true, false, false, true]
+        );
+        assert_eq!(news(&[(Preparing, 0), (Failed, 0)]), [false, true]);
     }
 
     #[test]

@@ -2,12 +2,10 @@
 //!
 //! PID 1 answers when a change is under way; these commands return when it has happened, as docker's do.
 
-use std::str::FromStr;
-
+use berth_config::Signal;
 use berth_control::dbus::Ending;
 use berth_control::message::{Container, ContainerState};
 use clap::Args;
-use nix::sys::signal::Signal;
 
 use super::api::Api;
 use super::error::Error;
@@ -256,15 +254,10 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
     }
 }
 
-/// `TERM`, `SIGTERM`, `15`.
+/// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 fn signal(text: &str) -> Result<i32, String> {
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    match (text.parse::<i32>(), Signal::from_str(&name)) {
-        (Ok(number @ 1..=64), _) => Ok(number),
-        (_, Ok(signal)) => Ok(signal as i32),
-        _ => Err("not a signal; names are like TERM, numbers from 1 to 64".to_owned()),
-    }
+    let signal = text.parse::<Signal>().map(Signal::number);
+    signal.map_err(|error| format!("{error}; names are like TERM and RTMIN+3, numbers from 1 to 64"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What a client can do to the others: nothing.
 
+use std::io::{IoSlice, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use berth_control::message::Notice;
 use berth_control::message::{Kind, Request};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -92,6 +95,43 @@ async fn a_message_that_is_too_long_ends_its_connection_only() {
     hostile.write_all(&header).await.unwrap();
     assert_eq!(hostile.read(&mut [0; 64]).await.unwrap_or(0), 0);
     assert_eq!(machine.describe().await.unwrap().hostname, "dock1");
+}
+
+#[tokio::test]
+async fn a_message_that_brings_descriptors_with_each_part_ends_its_connection_only() {
+    let api = Api::start().await;
+    let (machine, _) = api.proxies().await;
+    let mut hostile = raw(&api).await;
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let numbers = [null.as_raw_fd(); 3];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    // Without its last byte, so that it is never a message.
+    let message = call("List", 1);
+    for part in message[..message.len() - 1].chunks(8) {
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let sent = hostile.async_io(tokio::io::Interest::WRITABLE, || {
+            Ok(sendmsg::<()>(hostile.as_raw_fd(), &[IoSlice::new(part)], &rights, flags, None)?)
+        });
+        if sent.await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(hostile.read(&mut [0; 64]).await.unwrap_or(0), 0);
+    assert_eq!(machine.describe().await.unwrap().hostname, "dock1");
+}
+
+#[tokio::test]
+async fn who_goes_waits_for_nothing() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let end = OwnedFd::from(containers.wait("web").await.unwrap());
+    containers.inner().connection().clone().close().await.unwrap();
+    drop(containers);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        std::fs::File::from(end).read_to_string(&mut text).map(|_| text)
+    });
+    assert_eq!(read.await.unwrap().unwrap(), "");
 }
 
 #[tokio::test]

@@ -187,7 +187,9 @@ async fn the_end_of_a_container_comes_through_a_pipe() {
     assert!(reason.contains("16"), "{reason}");
     // Meanwhile the client is served.
     containers.stop("web").await.unwrap();
-    api.notify(Notice::ContainerChanged(Box::new(container("web", Kind::User))));
+    let mut stopped = container("web", Kind::User);
+    (stopped.state, stopped.pid, stopped.exit_code) = (ContainerState::Stopped, 0, 3);
+    api.notify(Notice::ContainerChanged(Box::new(stopped)));
     for pipe in waiting {
         assert_eq!(read(pipe).await, "{\"exit_code\":3,\"reason\":\"\"}\n");
     }
@@ -236,6 +238,7 @@ async fn the_log_of_a_container_comes_through_a_pipe() {
         until_us: None,
         stream: Some(Stream::Stderr),
         follow: true,
+        asked_by: None,
     };
     assert_eq!(asked, expected);
 }

@@ -11,14 +11,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use berth_control::clock::is_plausible;
+
 use super::catalogue::{Catalogue, Collected};
 use super::{ImageRecord, LAYERS, RECORDS, Store, StoreError};
 use crate::digest::Digest;
 use crate::import::describe;
 use crate::room::Room;
-
-/// 2025-01-01: a clock that says less is wrong, and nothing is old by it.
-const SOUND_CLOCK: u64 = 1_735_689_600;
 
 /// How long images stay that nothing needs, and how much room they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl Catalogue {
         let mut spare = Vec::new();
         for digest in self.images.keys().filter(|digest| !kept.contains(digest)) {
             let used = self.used.entry(*digest).or_insert(now);
-            if *used < SOUND_CLOCK {
+            if !is_plausible(*used) {
                 *used = now;
             }
             spare.push((*used, *digest));
@@ -310,7 +309,7 @@ impl Catalogue {
 /// Those that were not used for so long; none if the clock is wrong.
 fn unused_for(spare: &[(u64, Digest)], time: Duration) -> Vec<Digest> {
     let now = now();
-    let old = |used: u64| time.is_zero() || (now >= SOUND_CLOCK && now.saturating_sub(used) >= time.as_secs());
+    let old = |used: u64| time.is_zero() || (is_plausible(now) && now.saturating_sub(used) >= time.as_secs());
     spare.iter().filter(|(used, _)| old(*used)).map(|(_, digest)| *digest).collect()
 }
 

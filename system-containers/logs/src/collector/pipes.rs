@@ -12,6 +12,10 @@ use super::{Collector, Source, is_name, now};
 use crate::frame::{Dropped, Kind, LONGEST};
 use crate::sys;
 
+/// How often is taken from a pipe at the end of a run: what the largest one of an unprivileged user has (1 MiB, pipe(7)) in
+/// pieces of the usual size.
+const TAKES: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub container: String,
@@ -46,28 +50,55 @@ impl Collector {
         released.iter().for_each(|(_, source)| self.unwatch(source));
     }
 
+    /// What a container has printed of a line when its run is over is a line; the next run goes on in the same pipes.
+    pub(super) fn end_run(&mut self, container: &str) {
+        let is_its = |_: &u64, source: &mut Source| matches!(source, Source::Pipe(pipe) if pipe.container == container);
+        let its: Vec<_> = self.sources.extract_if(.., is_its).collect();
+        for (number, source) in its {
+            let Source::Pipe(pipe) = source else { continue };
+            // More than a full pipe is of the next run.
+            let _all = (0..TAKES).any(|_| self.take(&pipe) == 0);
+            self.end_stream(container, pipe.stream);
+            self.sources.insert(number, Source::Pipe(pipe));
+        }
+    }
+
+    fn end_stream(&mut self, container: &str, stream: Stream) {
+        if let Err(error) = self.store.append(container, Kind::Ended(stream), &[], now()) {
+            eprintln!("berth-logs: the end of the output of {container} is not kept: {error}");
+        }
+        self.pass_on(container);
+    }
+
     /// Takes once from a pipe; `None` when it has ended.
     pub(super) fn read(&mut self, pipe: Pipe, hung_up: bool) -> Option<Pipe> {
-        let (name, stream, now) = (&pipe.container, pipe.stream, now());
-        let mut available = sys::readable(pipe.reader.as_fd()).unwrap_or(0);
-        if pipe.terminal {
-            available = self.take_from_terminal(&pipe);
-        } else if available > 0 {
-            if let Err(error) = self.store.take(name, stream, pipe.reader.as_fd(), available, now) {
-                self.discard(&pipe, &error);
-            }
-        } else if hung_up {
+        let taken = self.take(&pipe);
+        if taken == 0 && hung_up {
             // Nobody can write to it any more, so nothing can have come since.
-            if let Err(error) = self.store.append(name, Kind::Ended(stream), &[], now) {
-                eprintln!("berth-logs: the end of the output of {name} is not kept: {error}");
+            if !pipe.terminal {
+                self.end_stream(&pipe.container, pipe.stream);
             }
-        }
-        self.pass_on(name);
-        if available == 0 && hung_up {
             self.unwatch(&pipe.reader);
             return None;
         }
         Some(pipe)
+    }
+
+    /// The same; how much there was.
+    fn take(&mut self, pipe: &Pipe) -> usize {
+        let taken = if pipe.terminal { self.take_from_terminal(pipe) } else { self.take_from_pipe(pipe) };
+        self.pass_on(&pipe.container);
+        taken
+    }
+
+    fn take_from_pipe(&mut self, pipe: &Pipe) -> usize {
+        let available = sys::readable(pipe.reader.as_fd()).unwrap_or(0);
+        if available > 0
+            && let Err(error) = self.store.take(&pipe.container, pipe.stream, pipe.reader.as_fd(), available, now())
+        {
+            self.discard(pipe, &error);
+        }
+        available
     }
 
     /// Takes once from a terminal. How much there was; nothing after its end.

@@ -26,7 +26,7 @@ type Told = (u64, Stream, String);
 fn told(log: &mut Log, query: &Query) -> Vec<Told> {
     let (part, end) = (find(log, query), log.end());
     let mut file = tempfile::tempfile().unwrap();
-    let mut follower = Follower::new("web".into(), file.try_clone().unwrap(), part, end, false);
+    let mut follower = Follower::new(query.clone(), file.try_clone().unwrap(), part, end);
     while follower.pump(log) == Waits::Room {}
     let mut text = String::new();
     file.rewind().unwrap();
@@ -40,7 +40,15 @@ fn told(log: &mut Log, query: &Query) -> Vec<Told> {
 }
 
 fn all() -> Query {
-    Query { container: "web".into(), tail: None, since_us: None, until_us: None, stream: None, follow: false }
+    Query {
+        container: "web".into(),
+        tail: None,
+        since_us: None,
+        until_us: None,
+        stream: None,
+        follow: false,
+        asked_by: None,
+    }
 }
 
 /// A log whose frames are lines, parts of lines and ends of pipes, a microsecond apart. What it has.

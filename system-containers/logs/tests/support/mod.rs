@@ -47,6 +47,11 @@ impl Init {
         self.send(Notice::LogPipe { container: container.into(), stream }, &[reader.as_fd()]);
     }
 
+    /// Tells that a run is over.
+    pub fn end_run(&self, container: &str) {
+        self.send(Notice::LogRunEnded { container: container.into() }, &[]);
+    }
+
     /// Tells what to keep.
     pub fn limit(&self, logs: Logs) {
         self.send(Notice::LogLimits(logs), &[]);
@@ -71,7 +76,15 @@ pub fn ask(socket_path: &Path, query: &Query) -> (Answer, BufReader<File>) {
 
 /// Everything of a container, and perhaps what comes.
 pub fn all(container: &str, follow: bool) -> Query {
-    Query { container: container.into(), tail: None, since_us: None, until_us: None, stream: None, follow }
+    Query {
+        container: container.into(),
+        tail: None,
+        since_us: None,
+        until_us: None,
+        stream: None,
+        follow,
+        asked_by: None,
+    }
 }
 
 /// The next whole line, put together from its records.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Route, ServerMessage, is_usable, mask_of};
-use crate::clock::is_plausible;
 use crate::leases::Keep;
+use berth_control::clock::is_plausible;
 
 /// A lease that is shorter is taken for nonsense, in seconds: it could not be renewed in time on a busy machine.
 const SHORTEST_LEASE: u32 = 10;

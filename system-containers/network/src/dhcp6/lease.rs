@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Granted, ServerMessage};
-use crate::clock::is_plausible;
 use crate::leases::Keep;
+use berth_control::clock::is_plausible;
 
 /// For ever, as servers say it (RFC 8415, section 7.7).
 const FOR_EVER: u32 = u32::MAX;
