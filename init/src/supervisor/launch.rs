@@ -226,6 +226,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
         inherited,
         console: ends.console.as_ref().map(AsFd::as_fd),
         keep_keyring: false,
+        init: container.user().is_some_and(|user| user.init),
     })
     .map_err(|error| crate::chain(&error))?;
     Ok(Some(creating))
