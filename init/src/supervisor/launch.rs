@@ -259,7 +259,7 @@ pub(super) fn write_files(container: &Container) -> Result<(), String> {
 pub(super) fn own_files(container: &Container) -> Vec<(&'static str, String)> {
     let Some(user) = container.user() else { return Vec::new() };
     let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
-    let resolver = (user.network_mode == NetworkMode::Bridge).then(|| ("resolv.conf", container.resolv_conf.clone()));
+    let resolver = super::network::own_resolv_conf(container, user).map(|text| ("resolv.conf", text));
     let hosts = hosts(&container.addresses, &hostname, user);
     resolver.into_iter().chain([("hosts", hosts), ("hostname", format!("{hostname}\n"))]).collect()
 }
