@@ -40,8 +40,9 @@ impl Supervisor {
                 self.offer_api(id);
                 let watched = self.watch(id);
                 if let Err(error) = watched {
-                    self.set_up_failed(id, format!("watch it: {error}"));
+                    return self.set_up_failed(id, format!("watch it: {error}"));
                 }
+                self.changed(id);
             }
             Err(reason) => self.set_up_failed(id, reason),
         }

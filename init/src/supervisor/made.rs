@@ -44,11 +44,12 @@ impl Supervisor {
             self.containers.remove(id);
             return session;
         }
+        self.offer_pipes(id);
         if start {
             self.begin_made(id);
+        } else {
+            self.changed(id);
         }
-        self.offer_pipes(id);
-        self.changed(id);
         self.facts.made_changed |= !remove;
         session
     }

@@ -273,6 +273,7 @@ impl Supervisor {
             // Why it was not running is no reason any more.
             container.reason.clear();
             (container.troubled, container.late) = (false, false);
+            self.changed(id);
             self.prepare(id);
         }
     }
