@@ -11,6 +11,7 @@ mod peers;
 mod pods;
 mod ports;
 mod replicas;
+mod resolution;
 mod rules;
 mod sysctls;
 mod timers;
@@ -54,6 +55,7 @@ pub(crate) fn run(configuration: &Configuration, declared: &BTreeSet<String>, ro
         check.destinations(report);
         sysctls::check(&check, report);
         health::check(&check, report);
+        resolution::check(&check, report);
         timers::check(&check, report);
     }
     dependencies::check(configuration, declared, root, report);

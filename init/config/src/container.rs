@@ -5,6 +5,7 @@ mod bandwidth;
 mod capability;
 mod command;
 mod cpuset;
+mod defaults;
 mod dependencies;
 mod device;
 mod endpoint_mode;
@@ -15,6 +16,7 @@ mod networks;
 mod port;
 mod priority;
 mod readiness;
+mod resolution;
 mod restart;
 mod schedule;
 mod security;
@@ -47,6 +49,7 @@ pub(crate) use self::port::{PortError, PortRange};
 pub use self::port::{PortMapping, Protocol, PublishedPorts};
 pub use self::priority::{CpuShares, OomScore, PriorityError};
 pub use self::readiness::{ReadyWhen, ReadyWhenError};
+pub use self::resolution::{Resolution, ResolverOption, SearchDomain};
 pub use self::restart::RestartPolicy;
 pub use self::schedule::{Date, Schedule, ScheduleError, utc};
 pub use self::security::{Seccomp, Security, UserNamespace};
@@ -95,6 +98,9 @@ pub struct Container {
     /// Whether standard input stays open for `berth attach`; it is empty otherwise.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stdin_open: bool,
+    /// Whether a small init is its first process: it forwards signals to the program, collects orphans and ends with it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub init: bool,
 
     /// How many of it there are, `<name>-1` and so on; one with the name itself if absent. At most 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +144,15 @@ pub struct Container {
     /// Names and their addresses, for its /etc/hosts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_hosts: BTreeMap<HostName, IpAddr>,
+    /// Who is asked for names that are no container's, in place of the machine's servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Domains in which names are looked for, in place of the machine's; only "." for none at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<SearchDomain>,
+    /// Options of its /etc/resolv.conf, such as "timeout:1".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<ResolverOption>,
     /// Ports of the machine that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPorts>,
@@ -229,70 +244,6 @@ pub struct Container {
 }
 
 impl Container {
-    /// Docker's and Compose's default for `stop_grace_period`: 10 s.
-    pub const STOP_GRACE_PERIOD: TimeSpan = TimeSpan::from_whole_seconds(10);
-    /// Docker's default for `shm_size`.
-    pub const SHM_SIZE: Size = Size::from_bytes(64 << 20);
-    /// Podman's default for `pids_limit`: more than programs need, and a fork bomb stops there.
-    pub const PIDS_LIMIT: NonZeroU32 = NonZeroU32::new(2048).unwrap();
-
-    /// This image, everything else as by default.
-    pub fn new(image: ImageName) -> Self {
-        Self {
-            image,
-            command: None,
-            entrypoint: None,
-            environment: Environment::default(),
-            user: None,
-            group_add: Vec::new(),
-            working_dir: None,
-            hostname: None,
-            tty: false,
-            stdin_open: false,
-            replicas: None,
-            endpoint_mode: EndpointMode::default(),
-            depends_on: Dependencies::default(),
-            restart: RestartPolicy::default(),
-            schedule: None,
-            every: None,
-            readiness: ReadyWhen::default(),
-            health: None,
-            stop_signal: None,
-            stop_grace_period: None,
-            network_mode: NetworkMode::default(),
-            networks: Networks::default(),
-            extra_hosts: BTreeMap::new(),
-            ports: Vec::new(),
-            allow: Vec::new(),
-            deny: Vec::new(),
-            allow_out: Vec::new(),
-            deny_out: Vec::new(),
-            bandwidth: Bandwidth::default(),
-            volumes: Vec::new(),
-            tmpfs: Vec::new(),
-            shm_size: None,
-            read_only: false,
-            devices: Vec::new(),
-            memory: None,
-            mem_reservation: None,
-            oom_score_adj: None,
-            storage: None,
-            cpus: None,
-            cpu_shares: None,
-            cpuset: None,
-            pids_limit: None,
-            ulimits: BTreeMap::new(),
-            cap_add: Vec::new(),
-            cap_drop: Vec::new(),
-            api: Vec::new(),
-            ipc: IpcMode::default(),
-            pid: PidMode::default(),
-            security: Security::default(),
-            sysctls: Sysctls::default(),
-            labels: BTreeMap::new(),
-        }
-    }
-
     /// This one, with what another says of all that takes effect while a container runs: what only the supervisor and the
     /// packet filter look at.
     pub fn updated_by(&self, other: &Self) -> Self {
@@ -322,6 +273,12 @@ impl Container {
             allow_out: self.allow_out.clone(),
             deny_out: self.deny_out.clone(),
         }
+    }
+
+    /// What it says of names and who is asked for them.
+    pub fn resolution(&self) -> Resolution {
+        let (dns, search, options) = (self.dns.clone(), self.dns_search.clone(), self.dns_opt.clone());
+        Resolution { servers: dns, search, options }
     }
 
     /// Every published port, ranges taken apart.
@@ -375,21 +332,6 @@ impl Container {
     /// Whether a timer starts it, run by run.
     pub fn has_timer(&self) -> bool {
         self.schedule.is_some() || self.every.is_some()
-    }
-
-    /// `stop_grace_period` or its default.
-    pub fn stop_grace_period(&self) -> TimeSpan {
-        self.stop_grace_period.unwrap_or(Self::STOP_GRACE_PERIOD)
-    }
-
-    /// `pids_limit` or its default.
-    pub fn pids_limit(&self) -> NonZeroU32 {
-        self.pids_limit.unwrap_or(Self::PIDS_LIMIT)
-    }
-
-    /// `shm_size` or its default.
-    pub fn shm_size(&self) -> Size {
-        self.shm_size.unwrap_or(Self::SHM_SIZE)
     }
 }
 

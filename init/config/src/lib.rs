@@ -40,8 +40,9 @@ pub use container::{
     ApiPart, ApiPartError, Bandwidth, BitRate, Capability, CapabilityChoice, Command, Container, CpuShares, Cpuset,
     CpusetError, Date, Dependencies, Dependency, DependencyCondition, Device, EndpointMode, Environment, Group, Health,
     HttpTarget, IpcMode, MacAddress, Membership, NetworkMode, Networks, OomScore, PidMode, PortMapping, PriorityError,
-    Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, RestartPolicy, Schedule, ScheduleError, Seccomp, Security,
-    Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit, UlimitName, User, UserNamespace, Volume, utc,
+    Protocol, PublishedPorts, ReadyWhen, ReadyWhenError, Resolution, ResolverOption, RestartPolicy, Schedule,
+    ScheduleError, SearchDomain, Seccomp, Security, Signal, Sysctls, TargetError, TcpTarget, TemporaryMount, Ulimit,
+    UlimitName, User, UserNamespace, Volume, utc,
 };
 pub use diagnostic::{Diagnostic, Location, Related, Style};
 pub use load::{DIAGNOSTIC_LIMIT, Loaded, load, load_definition, load_system_container};

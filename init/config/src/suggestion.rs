@@ -46,7 +46,7 @@ fn distance(one: &str, two: &str) -> usize {
 
 /// Keys that people bring along from Compose, Docker and other systems, and what Berth has for them. Only keys that
 /// the edit distance would not find, or would find wrongly.
-const ELSEWHERE: [(&str, &str); 29] = [
+const ELSEWHERE: [(&str, &str); 28] = [
     ("blkio_config", "there is no limit for disks yet"),
     ("build", "Berth runs images, it does not build them: name one with `image`"),
     ("cgroup_parent", "Berth chooses the cgroup"),
@@ -61,7 +61,6 @@ const ELSEWHERE: [(&str, &str); 29] = [
     ("gateway4", "it is `gateways` here, a list"),
     ("gateway", "it is `gateways` here, a list"),
     ("healthcheck", "it is `health` here: [containers.<name>.health]"),
-    ("init", "there is no key for it yet"),
     ("interfaces", "it is `links` here: [network.links.eth0]"),
     ("links", "containers on the bridge reach each other by name without it"),
     ("logging", "Berth keeps the output of every container; `berth logs` shows it"),

@@ -166,12 +166,22 @@ fn confinement(container: Container) -> impl Strategy<Value = Container> {
             option::of(of("[0-9]|[0-3]-[4-9](,1[0-9])?")),
             vec(of("[1-9][0-9]{0,3}|video|log"), 0..3),
             one_of(&["{}", "{ db = '192.0.2.7', 'a.example' = '2001:db8::7' }"]),
+            (
+                any::<bool>(),
+                vec(of(ADDRESS), 0..3),
+                vec(of("[a-z]{1,5}\\.[a-z]{1,5}|\\."), 0..2),
+                vec(of("[!-~]{1,9}"), 0..3),
+            ),
         ),
     );
     values.prop_map(move |values| {
         let ((network_mode, (ipc, pid)), networks, cap_add, cap_drop, security, sysctls, labels, more) = values;
-        let (cpuset, group_add, extra_hosts) = more;
+        let (cpuset, group_add, extra_hosts, (init, dns, dns_search, dns_opt)) = more;
         Container {
+            init,
+            dns,
+            dns_search,
+            dns_opt,
             cpuset,
             group_add,
             extra_hosts,

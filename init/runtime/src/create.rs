@@ -78,6 +78,9 @@ pub struct Request<'a> {
     pub console: Option<BorrowedFd<'a>>,
     /// Whether the container keeps the caller's session keyring.
     pub keep_keyring: bool,
+    /// Whether the first process stays as an init that forwards signals to the program, collects orphans, and ends with
+    /// the program's code, or 128 + n for a signal.
+    pub init: bool,
 }
 
 impl Request<'_> {

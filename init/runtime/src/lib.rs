@@ -17,6 +17,7 @@
 //!     inherited: Vec::new(),
 //!     console: None,
 //!     keep_keyring: false,
+//!     init: false,
 //! };
 //! let creating = berth_runtime::create(&request)?;
 //! // An event loop would poll `creating.as_fd()` and call `creating.advance()`.
@@ -55,6 +56,7 @@ mod holdings;
 pub mod hooks;
 mod identity;
 mod idmap;
+mod init;
 mod labels;
 mod launcher;
 mod limits;

@@ -13,6 +13,7 @@ use crate::channel::{self, Message};
 use crate::create::Request;
 use crate::error::{Context as _, Error, Step};
 use crate::gate::{Gate, give_up};
+use crate::init::Init;
 use crate::labels::Labels;
 use crate::mounts::container::{Surroundings, attach_all, procfs};
 use crate::mounts::{Sources, attach, need_launcher};
@@ -53,6 +54,7 @@ struct Prepared<'a> {
     /// None if the configuration has none.
     program: Option<Program>,
     labels: Option<Labels>,
+    init: Option<Init>,
     /// A filter that comes last of all.
     filter: Option<Installer<'a>>,
 }
@@ -158,6 +160,7 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let pid = own_pid(context)?;
     run_hooks(request, ends.launcher.as_fd())?;
     let labels = open_labels(process)?;
+    let init = request.init.then(Init::prepare).transpose()?;
     root.enter().step("enter the root")?;
     finish_root(spec, &root).step("finish the root")?;
     drop((root, masks));
@@ -172,7 +175,7 @@ fn set_up<'a>(context: &Context<'a>, ends: &mut Ends) -> Result<Prepared<'a>, Er
     let filter = installer(context, process, ends.agent.take(), pid);
     let filter = identity::restrict(context.sets, process, filter)?;
     program.iter().try_for_each(Program::check)?;
-    Ok(Prepared { program, labels, filter })
+    Ok(Prepared { program, labels, init, filter })
 }
 
 /// Whether there is something that only the launcher can do; the mounts that it sends are the word to go on. With a
@@ -232,7 +235,7 @@ fn pid_inside() -> i32 {
 
 /// After the start: what has to be last.
 fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert::Infallible, Error> {
-    let Prepared { program, labels, filter } = prepared;
+    let Prepared { program, labels, init, filter } = prepared;
     let program = program.ok_or_else(|| Error::configuration("process", "is needed to start a container"))?;
     if let Some(hooks) = &context.request.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &context.request.state(Status::Created, pid_inside()))?;
@@ -243,6 +246,8 @@ fn finish(context: &Context<'_>, prepared: Prepared<'_>) -> Result<std::convert:
     if let Some(filter) = filter {
         filter.install()?;
     }
+    // What is to come with the program's exec comes with the fork before it.
+    init.map_or(Ok(()), Init::stay_behind)?;
     program.execute()
 }
 

@@ -120,6 +120,7 @@ impl Supervisor {
             container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
         }
         self.offer_pipes(id);
+        self.changed(id);
     }
 
     /// Adds a container, with pipes and a range of ids of its own.

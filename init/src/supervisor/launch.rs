@@ -40,8 +40,9 @@ impl Supervisor {
                 self.offer_api(id);
                 let watched = self.watch(id);
                 if let Err(error) = watched {
-                    self.set_up_failed(id, format!("watch it: {error}"));
+                    return self.set_up_failed(id, format!("watch it: {error}"));
                 }
+                self.changed(id);
             }
             Err(reason) => self.set_up_failed(id, reason),
         }
@@ -226,6 +227,7 @@ pub(super) fn launch_one(container: &mut Container, output_to_kernel: bool) -> R
         inherited,
         console: ends.console.as_ref().map(AsFd::as_fd),
         keep_keyring: false,
+        init: container.user().is_some_and(|user| user.init),
     })
     .map_err(|error| crate::chain(&error))?;
     Ok(Some(creating))
@@ -258,7 +260,7 @@ pub(super) fn write_files(container: &Container) -> Result<(), String> {
 pub(super) fn own_files(container: &Container) -> Vec<(&'static str, String)> {
     let Some(user) = container.user() else { return Vec::new() };
     let hostname = user.hostname.as_ref().map_or_else(|| container.name.clone(), ToString::to_string);
-    let resolver = (user.network_mode == NetworkMode::Bridge).then(|| ("resolv.conf", container.resolv_conf.clone()));
+    let resolver = super::network::own_resolv_conf(container, user).map(|text| ("resolv.conf", text));
     let hosts = hosts(&container.addresses, &hostname, user);
     resolver.into_iter().chain([("hosts", hosts), ("hostname", format!("{hostname}\n"))]).collect()
 }

@@ -16,7 +16,7 @@ use super::requests::unknown;
 
 /// So many containers there may be, declared ones among them, for one more to be made by hand: each costs PID 1 memory and
 /// descriptors.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 
 /// What a container was made with, beside its definition.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -44,13 +44,23 @@ impl Supervisor {
             self.containers.remove(id);
             return session;
         }
+        self.offer_pipes(id);
         if start {
             self.begin_made(id);
+        } else {
+            self.changed(id);
         }
-        self.offer_pipes(id);
-        self.changed(id);
         self.facts.made_changed |= !remove;
         session
+    }
+
+    /// Whether there may be one more.
+    fn has_room(&self) -> Result<(), String> {
+        let count = self.containers.count();
+        if count < self.most {
+            return Ok(());
+        }
+        Err(format!("there are {count} containers already; `berth rm` removes those that are not needed"))
     }
 
     fn may_create(&self, creation: &Creation) -> Result<(), String> {
@@ -61,7 +71,7 @@ impl Supervisor {
         if !self.facts.made_known {
             return Err("the configuration has not been read yet; try again in a moment".to_owned());
         }
-        has_room(self.containers.count())?;
+        self.has_room()?;
         // One that is still ending too: its files have the same name.
         let taken = self.containers.values().any(|container| container.name == name);
         if taken || self.configuration.containers.contains_key(name) {
@@ -243,14 +253,6 @@ impl Supervisor {
     }
 }
 
-/// Whether there may be one more than so many.
-fn has_room(count: usize) -> Result<(), String> {
-    if count < MOST {
-        return Ok(());
-    }
-    Err(format!("there are {count} containers already; `berth rm` removes those that are not needed"))
-}
-
 impl Container {
     /// Whether its failure is the machine's problem. One that was made to run once is its maker's.
     pub(super) fn is_of_the_machine(&self) -> bool {
@@ -261,14 +263,26 @@ impl Container {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_tests::{WEB, creation, make, world};
-    use super::*;
+    use super::super::made_tests::{WEB, creation, make, once, world};
     use berth_control::message::Reply;
 
+    /// With Berth's own, which the world has two of.
     #[test]
-    fn there_is_an_end_to_containers_made_by_hand() {
-        assert_eq!(has_room(MOST - 1), Ok(()));
-        assert!(has_room(MOST).unwrap_err().starts_with("there are 4096 containers already; `berth rm`"));
+    fn who_makes_one_container_too_many_is_told_so_and_room_that_is_made_is_used() {
+        let mut world = world(WEB);
+        assert_eq!(world.supervisor.most, 4096, "what the documentation says");
+        world.supervisor.most = world.supervisor.containers.count() + 2;
+        for name in ["one", "two"] {
+            assert_eq!(make(&mut world, creation(name, "")), Reply::Done);
+        }
+        let reason = "there are 5 containers already; `berth rm` removes those that are not needed".to_owned();
+        for creation in [creation("three", ""), once("three")] {
+            assert_eq!(make(&mut world, creation), Reply::Refused { reason: reason.clone() });
+            assert!(world.supervisor.find("three").is_none());
+        }
+        let two = world.supervisor.id_of("two").unwrap();
+        world.supervisor.containers.remove(two);
+        assert_eq!(make(&mut world, creation("three", "")), Reply::Done);
     }
 
     #[test]

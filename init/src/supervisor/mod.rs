@@ -101,6 +101,8 @@ pub struct Supervisor {
     beginning: usize,
     /// What begins to set a container up.
     launcher: launch::Launcher,
+    /// How many containers there may be for one more to be made by hand.
+    most: usize,
 }
 
 /// What the supervisor knows beside the containers.
@@ -149,6 +151,7 @@ impl Supervisor {
             replacing: false,
             beginning: 0,
             launcher: launch::launch_one,
+            most: made::MOST,
         }
     }
 
@@ -270,6 +273,7 @@ impl Supervisor {
             // Why it was not running is no reason any more.
             container.reason.clear();
             (container.troubled, container.late) = (false, false);
+            self.changed(id);
             self.prepare(id);
         }
     }

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use berth_config::{EndpointMode, NetworkMode, Networking, Role};
+use berth_config::{EndpointMode, NetworkMode, Networking, Resolution, Role};
 use berth_control::message::{Attachment, FromInit, Health, Notice};
 use serde::{Deserialize, Serialize};
 
@@ -26,13 +26,48 @@ pub struct SharedNetwork {
 /// How the reason of a container begins that runs on without its network.
 const LOST: &str = "has lost its network: ";
 
+/// The machine's resolv.conf.
+const MACHINES: &str = "/run/berth/resolv.conf";
+
 /// Where the text of a container's /etc/resolv.conf stands, by the way it has a network.
-pub fn resolver_file(name: &str, mode: &NetworkMode, shared: Option<&SharedNetwork>) -> PathBuf {
+pub fn resolver_file(name: &str, user: &berth_config::Container, shared: Option<&SharedNetwork>) -> PathBuf {
+    let mode = &user.network_mode;
     match (mode, shared) {
-        (NetworkMode::Bridge, _) => files_folder(name).join("resolv.conf"),
         (NetworkMode::Container(_), Some(shared)) => shared.resolver.clone(),
-        _ => Path::new("/run/berth/resolv.conf").to_path_buf(),
+        _ if has_own_resolver_file(user) => files_folder(name).join("resolv.conf"),
+        _ => Path::new(MACHINES).to_path_buf(),
     }
+}
+
+/// Whether it is not the machine's, or another container's.
+fn has_own_resolver_file(user: &berth_config::Container) -> bool {
+    match user.network_mode {
+        NetworkMode::Bridge => true,
+        NetworkMode::Host | NetworkMode::None => user.resolution() != Resolution::default(),
+        NetworkMode::Container(_) => false,
+    }
+}
+
+/// The text of a container's own resolv.conf, if it has one: with a network of its own what `network` said, else the
+/// machine's with what the container says in its place.
+pub(super) fn own_resolv_conf(container: &Container, user: &berth_config::Container) -> Option<String> {
+    if user.network_mode == NetworkMode::Bridge {
+        return Some(container.resolv_conf.clone());
+    }
+    // It is rewritten in place, so it is one text or the other; without one there are no servers to name.
+    has_own_resolver_file(user)
+        .then(|| changed(&user.resolution(), &std::fs::read_to_string(MACHINES).unwrap_or_default()))
+}
+
+/// A resolv.conf with what a container says in place of it.
+fn changed(resolution: &Resolution, machines: &str) -> String {
+    let values = |word: &str| -> Vec<String> {
+        let lines = machines.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+        lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    };
+    let own: Vec<String> = resolution.servers.iter().map(ToString::to_string).collect();
+    let servers = if own.is_empty() { values("nameserver") } else { own };
+    resolution.text(&servers, &values("search"), &values("options"))
 }
 
 impl Supervisor {
@@ -52,6 +87,7 @@ impl Supervisor {
             ports: container.ports(),
             serving: serves(container),
             access: container.user().map(berth_config::Container::access).unwrap_or_default(),
+            resolution: container.user().map(berth_config::Container::resolution).unwrap_or_default(),
             bandwidth: container.user().map(|user| user.bandwidth).unwrap_or_default(),
             service_address: container.user().is_some_and(|user| user.endpoint_mode == EndpointMode::Vip),
         };
@@ -116,7 +152,7 @@ impl Supervisor {
         let target = self.find(target.as_str())?;
         Some(SharedNetwork {
             namespace: PathBuf::from(format!("/proc/{}/ns/net", target.pid()?)),
-            resolver: resolver_file(&target.name, &target.user()?.network_mode, None),
+            resolver: resolver_file(&target.name, target.user()?, None),
         })
     }
 
@@ -169,6 +205,22 @@ mod tests {
 
     use super::*;
     use crate::supervisor::world::{World, service};
+
+    #[test]
+    fn without_a_network_of_its_own_a_container_has_its_servers_in_its_file() {
+        let machines = "# Written.\nnameserver 127.0.0.53\noptions edns0\nsearch a.org b.org\n";
+        let user = |text: &str| -> berth_config::Container { serde_json::from_str(text).unwrap() };
+        let plain = user(r#"{ "image": "x", "network_mode": "host" }"#);
+        assert_eq!(resolver_file("web", &plain, None), PathBuf::from(MACHINES));
+        let own = user(
+            r#"{ "image": "x", "network_mode": "host", "dns": ["192.0.2.53", "2001:db8::53"], "dns_opt": ["rotate"] }"#,
+        );
+        assert_eq!(resolver_file("web", &own, None), files_folder("web").join("resolv.conf"));
+        let expected = "nameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch a.org b.org\noptions rotate\n";
+        assert_eq!(changed(&own.resolution(), machines), expected);
+        let search = user(r#"{ "image": "x", "network_mode": "none", "dns_search": ["."] }"#);
+        assert_eq!(changed(&search.resolution(), machines), "nameserver 127.0.0.53\noptions edns0\n");
+    }
 
     #[test]
     fn a_container_in_the_network_of_another_starts_after_it_and_anew_with_it() {

@@ -3,7 +3,7 @@ use std::io::Read;
 
 use berth_control::message::{ContainerState, Ending, Kind, PreparedImage, Reply, Request, ToInit};
 
-use super::world::{World, ask, ask_for, configuration, service, supervisor, system};
+use super::world::{self, World, ask, ask_for, configuration, service, supervisor, system};
 use super::*;
 
 const WEB: &str = "[containers.web]\nimage = \"web\"\n";
@@ -25,6 +25,41 @@ fn a_declared_container_waits_for_its_image_and_then_for_the_network() {
     assert!(matches!(web.state, State::Waiting));
     assert_eq!(web.reason, "waits for the system container network");
     assert!(!supervisor.all_tried());
+}
+
+/// What `berth events` shows, in order; `made` by hand, or else by the configuration.
+fn states_of_a_run(made: bool) -> Vec<ContainerState> {
+    let mut world = world::World::new("");
+    world.supervisor.restore_made(Vec::new());
+    for role in ["engine", "control"] {
+        world.supervisor.find_mut(role).unwrap().ready = true;
+    }
+    let text = "[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n";
+    if made {
+        let container = configuration(text).containers.into_values().next().unwrap();
+        let creation = berth_control::message::Creation::plain("job".into(), container);
+        let creation = Box::new(berth_control::message::Creation { start: true, ..creation });
+        world.send(Request::Create { creation, session: None });
+    } else {
+        world.apply(text);
+        let (supervisor, engine) = world.supervisor_and_engine();
+        ask(supervisor, engine, Request::Declared { after: String::new() });
+    }
+    world.prepare("job");
+    world.run("job");
+    world.end("job", 0);
+    let mut states = world.told_states("job");
+    // One may be told again for another reason or process.
+    states.dedup();
+    states
+}
+
+#[test]
+fn each_state_of_a_run_is_told() {
+    use ContainerState::{Declared, Preparing, Running, Starting, Stopped};
+    for made in [false, true] {
+        assert_eq!(states_of_a_run(made), [Declared, Preparing, Starting, Running, Stopped], "made by hand: {made}");
+    }
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn mounts(
     mounts.push(mount(
         "/etc/resolv.conf",
         "bind",
-        &resolver_file(name, &container.network_mode, shared).to_string_lossy(),
+        &resolver_file(name, container, shared).to_string_lossy(),
         &["bind", "ro", "nosuid", "noexec", "nodev"],
     ));
     if !container.api.is_empty() {

@@ -157,6 +157,18 @@ impl World {
         events.collect()
     }
 
+    /// The states that `control` was told of.
+    pub fn told_states(&mut self, name: &str) -> Vec<ContainerState> {
+        let received = std::iter::from_fn(|| self.services[1].1.receive::<FromInit>().ok());
+        let states = received.filter_map(|(message, _)| match message {
+            FromInit::Notice(Notice::ContainerChanged(container)) => {
+                (container.name == name).then_some(container.state)
+            }
+            _ => None,
+        });
+        states.collect()
+    }
+
     /// The program of `control` has ended, and another one has begun.
     pub fn restart_control(&mut self) {
         self.services[1].1 = open_channel(&mut self.supervisor, "control");

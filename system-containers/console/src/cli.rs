@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn a_flag_that_only_docker_has_is_answered_with_berths_way() {
         for (line, part) in [
-            ("berth run --dns=1.1.1.1 nginx", "[network]"),
-            ("berth create --init nginx", "tini"),
+            ("berth run --link=db nginx", "--network"),
+            ("berth create --storage-opt=size=1G nginx", "--storage"),
             ("berth ps -s", "berth volume ls"),
             ("berth exec --privileged web id", "cap_add"),
             ("berth exec --detach-keys=ctrl-x web sh", "berth attach"),

@@ -27,8 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a removal may take: of PID 1 it is answered when the engine has removed all files, behind what that does already.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How many notices a client may be behind before it is told that it has missed some: a start of 256 containers at
-/// once for a client that does not read at all.
+/// How many notices a client may be behind before it is told that it has missed some: a start of 64 containers at
+/// once, with the states of each, for a client that does not read at all.
 const NOTICES: usize = 256;
 
 /// An answer, and the descriptors that came with it.

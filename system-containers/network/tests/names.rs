@@ -15,6 +15,8 @@ const NETWORKS: &str = "[network]\ndns = ['192.0.2.1']\ndns_search = ['example.t
     [networks.back]\nsubnets = ['10.89.0.0/24']\ninternal = true\n";
 const FRONT: &str = "10.88.0.1";
 const BACK: &str = "10.89.0.1";
+/// Lets dnsmasq say of its own answers that they may be kept.
+const KEPT: &str = "--local-ttl=600";
 
 /// The answer's records, in order.
 fn dig(from: &Namespace, server: &str, question: &str) -> Vec<String> {
@@ -131,6 +133,33 @@ fn other_names_go_to_the_hosts_servers_whichever_they_are() {
     });
     drop(_second);
     assert_eq!(status(&web, FRONT, "a.example.test"), "SERVFAIL");
+}
+
+#[test]
+fn a_container_with_servers_of_its_own_asks_those_and_still_finds_others_by_name() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    site.outside.ip("address add 192.0.2.3/24 dev up0");
+    let _machines = name_server::serve(&site.outside, "192.0.2.1", &["--address=/example.test/203.0.113.1", KEPT]);
+    let _own = name_server::serve(&site.outside, "192.0.2.3", &["--address=/example.test/203.0.113.3", KEPT]);
+    let (web, db) = (container(), container());
+    attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    let mut own = on(wanted("db", &[]), &[("front", "")]);
+    own.resolution.servers = vec!["192.0.2.3".parse().unwrap()];
+    own.resolution.search = vec!["corp.test".parse().unwrap()];
+    service.attach_as(own, &db).unwrap();
+    // One after the other: what the first is told is kept, but not for the second.
+    for how in ["", "+tcp", ""] {
+        assert_eq!(dig(&web, FRONT, &format!("{how} www.example.test")), ["203.0.113.1"], "{how}");
+        assert_eq!(dig(&db, FRONT, &format!("{how} www.example.test")), ["203.0.113.3"], "{how}");
+    }
+    assert_eq!(dig(&db, FRONT, "web").len(), 1);
+    service.notify(Notice::DetachNetwork { name: "db".into() }, &[]);
+    attach(&mut service, ("db", "db"), &db, &[("front", "")]);
+    assert_eq!(dig(&db, FRONT, "www.example.test"), ["203.0.113.1"], "made anew without them");
 }
 
 #[test]

@@ -200,6 +200,9 @@ pub struct Attachment {
     pub access: berth_config::Access,
     /// How much it may send and receive.
     pub bandwidth: berth_config::Bandwidth,
+    /// Whom it asks for names.
+    #[serde(default)]
+    pub resolution: berth_config::Resolution,
 }
 
 /// A port of a container that is published, or that its image says its program listens on; or a range of them.

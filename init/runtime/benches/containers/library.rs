@@ -120,6 +120,7 @@ fn request<'a>(spec: &'a Spec, variant: Variant, null: BorrowedFd<'a>, cgroup: P
         inherited: Vec::new(),
         console: None,
         keep_keyring: false,
+        init: false,
     }
 }
 

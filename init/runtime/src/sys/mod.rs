@@ -4,6 +4,7 @@ pub(crate) mod adopt;
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod exec;
+pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod loop_device;
 pub(crate) mod mount;

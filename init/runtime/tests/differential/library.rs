@@ -87,6 +87,7 @@ impl Container {
             inherited: Vec::new(),
             console,
             keep_keyring: false,
+            init: false,
         };
         let created = berth_runtime::create(&request).and_then(berth_runtime::Creating::wait);
         match created {

@@ -1,6 +1,7 @@
 //! The cases, by topic.
 
 mod confinement;
+mod init;
 mod layers;
 mod lifecycle;
 mod limits;
@@ -15,6 +16,7 @@ pub type Test = (&'static str, fn());
 pub static ALL: std::sync::LazyLock<Vec<Test>> = std::sync::LazyLock::new(|| {
     [
         lifecycle::CASES,
+        init::CASES,
         layers::CASES,
         confinement::CASES,
         mounts::CASES,

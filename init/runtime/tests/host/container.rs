@@ -32,6 +32,7 @@ pub struct Case {
     pub cgroup: PathBuf,
     pub directory: tempfile::TempDir,
     pub inherited: Vec<(OwnedFd, i32)>,
+    pub init: bool,
 }
 
 /// What came of it.
@@ -99,7 +100,7 @@ impl Case {
             ..Spec::default()
         };
         let cgroup = Path::new(CGROUPS).join(format!("berth-test-{}/{number}", std::process::id()));
-        Self { spec, rootfs: Rootfs::Path(root), cgroup, directory, inherited: Vec::new() }
+        Self { spec, rootfs: Rootfs::Path(root), cgroup, directory, inherited: Vec::new(), init: false }
     }
 
     /// The same in a user namespace that begins at 100000.
@@ -148,6 +149,7 @@ impl Case {
             inherited: self.inherited.iter().map(|(descriptor, number)| (descriptor.as_fd(), *number)).collect(),
             console: None,
             keep_keyring: false,
+            init: self.init,
         };
         Ok((berth_runtime::create(&request)?.wait()?, reader))
     }

@@ -3,7 +3,6 @@
 use clap::error::{ContextKind, ContextValue};
 
 const LOGS: &str = "what a container prints is kept: `berth logs` shows it, [logs] in the configuration says how much";
-const RESOLVERS: &str = "containers ask the machine's name servers: `dns` in [network] of the configuration";
 const SIZES: &str = "`berth volume ls` shows how full volumes are, `berth stats` what is written";
 const REAL_TIME: &str = "--cpus and --cpu-shares share processors out; there is no real time beside that";
 const DISKS: &str =
@@ -11,12 +10,7 @@ const DISKS: &str =
 const SWAP: &str = "-m limits memory and swap together";
 const WINDOWS: &str = "it is for Windows; --cpus, --memory and --storage limit a container here";
 
-const INSTEAD: [(&str, &str); 44] = [
-    ("--init", "let the image's entrypoint be an init such as tini, if its program leaves processes behind"),
-    ("--dns", RESOLVERS),
-    ("--dns-opt", RESOLVERS),
-    ("--dns-option", RESOLVERS),
-    ("--dns-search", "containers search where the machine does: `dns_search` in [network] of the configuration"),
+const INSTEAD: [(&str, &str); 39] = [
     ("--domainname", "--hostname takes the whole name, such as web.example.com"),
     ("--annotation", "-l gives a label; the one runtime that there is reads no annotations"),
     ("--blkio-weight", DISKS),

@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Make a terminal for it
     #[arg(short, long)]
     pub tty: bool,
+    /// Make a small init its first process, which forwards signals and collects orphans
+    #[arg(long)]
+    init: bool,
     /// A variable; without `=VALUE`, this command's own
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     environment: Vec<String>,
@@ -257,6 +260,7 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
     let cpus = arguments.processors.cpus()?;
     let ports = arguments.network.ports.clone();
     let extra_hosts = arguments.network.add_host.iter().cloned().collect();
+    let resolution = arguments.network.resolution.clone();
     let (network_mode, networks) = arguments.network.choice()?;
     let (volumes, tmpfs) = arguments.mounts.all();
     let cap_drop = arguments.security.cap_drop.clone();
@@ -277,6 +281,7 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         hostname: arguments.hostname,
         tty: arguments.tty,
         stdin_open: arguments.interactive,
+        init: arguments.init,
         restart: arguments.restart,
         stop_signal: arguments.stop_signal,
         stop_grace_period: arguments.stop_timeout.map(seconds).transpose()?,
@@ -291,6 +296,9 @@ fn container(arguments: Arguments) -> Result<Container, Error> {
         sysctls: serde_json::from_value(sysctls).map_err(refused)?,
         ports,
         extra_hosts,
+        dns: resolution.dns,
+        dns_search: resolution.dns_search,
+        dns_opt: resolution.dns_option,
         volumes,
         tmpfs,
         read_only: arguments.read_only,

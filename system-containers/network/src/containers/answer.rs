@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use berth_config::Resolution;
+
 use super::attachment::Attachment;
 use super::{Containers, within};
 use crate::dns::server::Served;
@@ -9,6 +11,9 @@ use crate::resolver;
 
 /// The name of the link that every machine has.
 const LOOPBACK: &str = "lo";
+
+/// The option that says how many dots a name has that is asked for as it is.
+const DOTS: &str = "ndots:";
 
 /// To be told to PID 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +26,15 @@ pub struct Attached {
 
 /// The resolver on the container's bridge, or the host's servers, and the host's search domains. With `ndots:0`, as Docker has it, a name
 /// without a dot is asked for as it is before the domains are tried: it is most often that of a container.
-pub fn resolv_conf(servers: &[IpAddr], search: &[String]) -> String {
-    let servers: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-    let search = if search.is_empty() { String::new() } else { format!("search {}\n", search.join(" ")) };
-    format!("{servers}{search}options ndots:0\n")
+///
+/// What the container says of domains and options counts more, and so does what it says of `ndots`.
+pub fn resolv_conf(servers: &[IpAddr], search: &[String], own: &Resolution) -> String {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let mut options: Vec<String> = own.options.iter().map(ToString::to_string).collect();
+    if !options.iter().any(|option| option.starts_with(DOTS)) {
+        options.push(format!("{DOTS}0"));
+    }
+    Resolution { options: Vec::new(), ..own.clone() }.text(&servers, search, &options)
 }
 
 impl Containers {
@@ -33,13 +43,15 @@ impl Containers {
         let servers = if self.resolvers.is_within(&attachment.wanted.name) {
             vec![within::ADDRESS.into()]
         } else if attachment.is_away() {
-            self.servers.clone()
+            let own = attachment.wanted.resolution.servers.clone();
+            if own.is_empty() { self.servers.clone() } else { own }
         } else {
             let first = attachment.cables.iter().find(|cable| cable.bridged);
             let network = first.and_then(|cable| self.networks.get(&cable.network));
             network.map(|network| network.subnets.gateway4.into()).into_iter().collect::<Vec<_>>()
         };
-        Attached { addresses: attachment.addresses(), resolv_conf: resolv_conf(&servers, &self.search) }
+        let resolv_conf = resolv_conf(&servers, &self.search, &attachment.wanted.resolution);
+        Attached { addresses: attachment.addresses(), resolv_conf }
     }
 
     /// Answers names on every bridge.
@@ -60,5 +72,23 @@ impl Containers {
             client: None,
         });
         self.resolvers.serve(served.chain(host).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_container_stand_beside_the_one_for_short_names() {
+        let text = |options: &[&str]| {
+            let options = options.iter().map(|option| option.parse().unwrap()).collect();
+            let own = Resolution { options, servers: vec!["192.0.2.53".parse().unwrap()], ..Resolution::default() };
+            resolv_conf(&["172.30.0.1".parse().unwrap()], &["a.org".to_owned()], &own)
+        };
+        // Its servers are asked by the resolver, which knows the names of containers.
+        assert_eq!(text(&[]), "nameserver 172.30.0.1\nsearch a.org\noptions ndots:0\n");
+        assert_eq!(text(&["rotate"]), "nameserver 172.30.0.1\nsearch a.org\noptions rotate ndots:0\n");
+        assert_eq!(text(&["ndots:2"]), "nameserver 172.30.0.1\nsearch a.org\noptions ndots:2\n");
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use berth_control::message;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns::directory::{Directory, Member};
 use crate::files;
+use crate::resolver::PORT;
 
 /// Before a service's name it stands for all its containers, whether they have a common address or not; as with Docker.
 const ALL_REPLICAS: &str = "tasks.";
@@ -79,6 +80,8 @@ impl Attachment {
             Member { network: cable.network.clone(), names, addresses: (cable.ipv4, cable.ipv6), service }
         });
         directory.add(&self.wanted.name, members.collect(), self.wanted.serving, self.way_out.is_some());
+        let servers = self.wanted.resolution.servers.iter().map(|server| SocketAddr::new(*server, PORT));
+        directory.ask(&self.wanted.name, servers.collect());
     }
 
     /// Whether it is on no bridge of the machine.

@@ -2,7 +2,7 @@
 //! what all have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::upstream::Upstream;
 
@@ -25,6 +25,8 @@ struct Entry {
     members: Vec<Member>,
     serving: bool,
     way_out: bool,
+    /// Who is asked for it what is outside, if not the host's.
+    servers: Vec<SocketAddr>,
 }
 
 /// All of them.
@@ -68,7 +70,7 @@ impl Directory {
                 self.by_name.entry(key).or_default().insert(container.to_owned());
             }
         }
-        self.containers.insert(container.to_owned(), Entry { members, serving, way_out });
+        self.containers.insert(container.to_owned(), Entry { members, serving, way_out, servers: Vec::new() });
     }
 
     /// It has gone.
@@ -96,6 +98,13 @@ impl Directory {
                     }
                 }
             }
+        }
+    }
+
+    /// It has servers of its own.
+    pub fn ask(&mut self, container: &str, servers: Vec<SocketAddr>) {
+        if let Some(entry) = self.containers.get_mut(container) {
+            entry.servers = servers;
         }
     }
 
@@ -142,6 +151,15 @@ impl Directory {
     pub fn may_ask_outside(&self, client: Client<'_>) -> bool {
         let known = self.by_address.get(&client.address).and_then(|container| self.containers.get(container));
         known.map_or(client.open, |entry| entry.way_out)
+    }
+
+    /// Who is asked for it what is outside, and whether that is its own choice.
+    pub fn servers_of(&self, client: Client<'_>, name: &str) -> (&[SocketAddr], bool) {
+        let known = self.by_address.get(&client.address).and_then(|container| self.containers.get(container));
+        match known.map(|entry| entry.servers.as_slice()) {
+            None | Some([]) => (self.upstream.servers_of(name), false),
+            Some(own) => (own, true),
+        }
     }
 
     /// All networks of a container; of anybody else that on which it asks.
@@ -196,6 +214,24 @@ mod tests {
         assert_eq!(lasts(&directory, 99, "web"), Some(vec![1, 2, 3]));
         directory.serve("web-2", true);
         assert_eq!(lasts(&directory, 99, "web"), Some(vec![2]));
+    }
+
+    #[test]
+    fn a_container_may_have_servers_of_its_own() {
+        let server = |last: u8| SocketAddr::from(([192, 0, 2, last], 53));
+        let mut directory = Directory::default();
+        directory.upstream.servers = vec![server(1)];
+        directory.upstream.domains = vec![("corp.example".to_owned(), vec![server(2)])];
+        for last in [2, 3] {
+            directory.add(&format!("web-{last}"), vec![member("front", &["web"], last)], true, true);
+        }
+        directory.ask("web-3", vec![server(9)]);
+        let client = |last| Client { address: Ipv4Addr::new(10, 0, 0, last).into(), network: "front", open: true };
+        assert_eq!(directory.servers_of(client(2), "corp.example"), (&[server(2)][..], false));
+        assert_eq!(directory.servers_of(client(3), "corp.example"), (&[server(9)][..], true));
+        assert_eq!(directory.servers_of(client(4), "a.example"), (&[server(1)][..], false));
+        directory.add("web-3", vec![member("front", &["web"], 3)], true, true);
+        assert_eq!(directory.servers_of(client(3), "a.example"), (&[server(1)][..], false), "of its last run");
     }
 
     #[test]

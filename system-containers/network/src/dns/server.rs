@@ -224,22 +224,22 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
         match respond(&common, &network, network.client(from.ip()), message, false) {
             Response::Here(answer) => send(&socket, &answer, from).await,
             Response::Nothing => {}
-            Response::Outside { query, servers } => {
-                let kept = common.cache().find(&query.key(), clock::now());
+            Response::Outside { query, key, servers } => {
+                let kept = common.cache().find(&key, clock::now());
                 if let Some(answer) = kept {
                     send(&socket, &query.deliver(answer, false), from).await;
                     continue;
                 }
                 let container = common.directory().container_at(network.client(from.ip())).map(str::to_owned);
                 let Some(place) = allowance.take(container) else {
-                    send(&socket, &outside(&common, &query, None, false), from).await;
+                    send(&socket, &outside(&common, (&query, key), None, false), from).await;
                     continue;
                 };
                 let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
                     let answer = forward::ask(&query.forwarded(), &servers, &common.silent, false).await;
                     drop(place);
-                    send(&socket, &outside(&common, &query, answer, false), from).await;
+                    send(&socket, &outside(&common, (&query, key), answer, false), from).await;
                 });
             }
         }
@@ -288,13 +288,13 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
         let answer = match respond(common, network, network.client(from), &message, true) {
             Response::Here(answer) => answer,
             Response::Nothing => return Ok(()),
-            Response::Outside { query, servers } => {
-                let kept = common.cache().find(&query.key(), clock::now());
+            Response::Outside { query, key, servers } => {
+                let kept = common.cache().find(&key, clock::now());
                 match kept {
                     Some(answer) => query.deliver(answer, true),
                     None => {
                         let answer = forward::ask(&query.forwarded(), &servers, &common.silent, true).await;
-                        outside(common, &query, answer, true)
+                        outside(common, (&query, key), answer, true)
                     }
                 }
             }
@@ -304,10 +304,10 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
 }
 
 /// What another server has answered, for the client; it is kept for the next one.
-fn outside(common: &Common, query: &Query, answer: Option<Vec<u8>>, stream: bool) -> Vec<u8> {
+fn outside(common: &Common, (query, key): (&Query, Vec<u8>), answer: Option<Vec<u8>>, stream: bool) -> Vec<u8> {
     match answer {
         Some(answer) => {
-            common.cache().keep(query.key(), &answer, clock::now());
+            common.cache().keep(key, &answer, clock::now());
             query.deliver(answer, stream)
         }
         None => query.answer(Code::Failed, &[], stream),
@@ -316,7 +316,12 @@ fn outside(common: &Common, query: &Query, answer: Option<Vec<u8>>, stream: bool
 
 enum Response {
     Here(Vec<u8>),
-    Outside { query: Query, servers: Vec<SocketAddr> },
+    /// By the key the answer is kept.
+    Outside {
+        query: Query,
+        key: Vec<u8>,
+        servers: Vec<SocketAddr>,
+    },
     Nothing,
 }
 
@@ -334,12 +339,16 @@ fn respond(common: &Common, network: &Served, from: IpAddr, message: &[u8], stre
         return Response::Here(query.answer(Code::Good, &records(query.kind, &addresses), stream));
     }
     let is_short = !query.name.contains('.');
-    let servers = directory.upstream.servers_of(&query.name);
+    let (servers, own) = directory.servers_of(client, &query.name);
     if !directory.may_ask_outside(client) || (is_short && servers.is_empty()) {
         return Response::Here(query.answer(Code::NoSuchName, &[], stream));
     }
-    let servers = servers.to_vec();
-    Response::Outside { query, servers }
+    let mut key = query.key();
+    if own {
+        // What its servers say is for nobody who asks others.
+        servers.iter().for_each(|server| key.extend(server.to_string().bytes().chain([0])));
+    }
+    Response::Outside { query, key, servers: servers.to_vec() }
 }
 
 /// In an order that differs from question to question: most programs take the first.

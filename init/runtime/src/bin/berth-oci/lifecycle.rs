@@ -87,6 +87,8 @@ impl<'a> Claim<'a> {
             inherited: inherited.iter().map(AsFd::as_fd).zip(3..).collect(),
             console,
             keep_keyring: self.options.no_new_keyring,
+            // config.json has no word for it: who wants one there names it in `args`.
+            init: false,
         }
     }
 

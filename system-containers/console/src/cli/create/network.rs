@@ -2,11 +2,29 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use berth_config::{ContainerNetwork, HostName, MacAddress, Membership, NetworkMode, Networks, PublishedPorts};
+use berth_config::{
+    ContainerNetwork, HostName, MacAddress, Membership, NetworkMode, Networks, PublishedPorts, ResolverOption,
+    SearchDomain,
+};
 use clap::Args;
 
 use super::super::error::Error;
 use super::{publish, refused};
+
+/// Whom it asks for names.
+#[derive(Clone, Debug, Args)]
+#[group(skip)] // it has no name of its own
+pub struct Resolution {
+    /// Who is asked for names that are no container's, in place of the machine's servers
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<IpAddr>,
+    /// A domain in which names are looked for, in place of the machine's; . for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<SearchDomain>,
+    /// An option of its /etc/resolv.conf
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<ResolverOption>,
+}
 
 /// Where it is reached.
 #[derive(Debug, Args)]
@@ -24,6 +42,8 @@ pub struct Arguments {
     /// A name and its address, for its /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
     pub add_host: Vec<(HostName, IpAddr)>,
+    #[command(flatten)]
+    pub resolution: Resolution,
     /// What it sees of networks: bridge, host, none, container:NAME, or networks of the configuration by name
     #[arg(long, visible_alias = "net")]
     network: Vec<String>,

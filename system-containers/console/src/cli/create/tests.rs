@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use berth_config::{NetworkMode, Seccomp, UserNamespace};
 use berth_control::images::End;
@@ -47,6 +49,26 @@ fn flags_become_the_keys_of_a_configuration() {
 fn without_flags_a_container_runs_once_as_its_image_says() {
     let wanted = Container { restart: RestartPolicy::No, ..Container::new("a:1".parse().unwrap()) };
     assert_eq!(read(&definition("a:1").unwrap()), wanted);
+}
+
+#[test]
+fn an_init_and_servers_for_names() {
+    let line = "--init --dns 192.0.2.53 --dns 2001:db8::53 --dns-search corp.example --dns-option timeout:1 --dns-opt \
+        rotate a:1";
+    let container = read(&definition(line).unwrap());
+    let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(container.init);
+    assert_eq!(container.dns, ["192.0.2.53".parse::<IpAddr>().unwrap(), "2001:db8::53".parse().unwrap()]);
+    assert_eq!(container.dns_search.iter().map(ToString::to_string).collect::<Vec<_>>(), ["corp.example"]);
+    assert_eq!(container.dns_opt.iter().map(ToString::to_string).collect::<Vec<_>>(), texts(&["timeout:1", "rotate"]));
+    let file = |line: &str| {
+        let text = definition(line).unwrap();
+        let refusals = berth_config::load(&[berth_config::Source::new("line", text)]).unwrap_err();
+        format!("{refusals:?}")
+    };
+    assert!(file("--network container:db --dns 192.0.2.53 a:1").contains("the resolv.conf of another one"));
+    assert!(file("--dns 127.0.0.1 a:1").contains("127.0.0.1 would be the machine"));
+    assert!(file("--dns-search . --dns-search a.org a:1").contains("no domains at all"));
 }
 
 #[test]
