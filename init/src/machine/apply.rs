@@ -138,7 +138,10 @@ impl Machine {
     pub(super) fn recorded(&mut self, applicant: Applicant, problem: Option<String>) {
         self.facts.unrecorded = problem.is_some();
         match problem {
-            None => self.supervisor.reply_to(applicant, Reply::Done),
+            None => {
+                self.supervisor.forget_stopped();
+                self.supervisor.reply_to(applicant, Reply::Done);
+            }
             Some(reason) => {
                 log::warn!("{reason}");
                 self.supervisor.refuse(applicant, reason);

@@ -146,6 +146,22 @@ fn what_is_in_force_again_stands_where_it_stood() {
 }
 
 #[test]
+fn what_is_recorded_forgets_who_was_stopped_of_those_that_are_gone() {
+    let mut machine = machine();
+    let (web, without) = (wanted("a", "[containers.web]\nimage = 'a'\nrestart = 'unless-stopped'\n"), wanted("b", ""));
+    machine.put_in_force(web.0, web.1).unwrap();
+    machine.supervisor.facts.stopped.insert("web".to_owned());
+    let applicant = machine.supervisor.applicant(0, 1);
+    machine.recorded(applicant, None);
+    assert_eq!(machine.supervisor.facts.stopped.len(), 1);
+    machine.put_in_force(without.0, without.1).unwrap();
+    machine.recorded(applicant, Some("the disk is full".to_owned()));
+    assert_eq!(machine.supervisor.facts.stopped.len(), 1, "the next boot has it again");
+    machine.recorded(applicant, None);
+    assert!(machine.supervisor.facts.stopped.is_empty());
+}
+
+#[test]
 fn a_sheet_with_files_comes_back_with_the_plan() {
     let mut sheet = tempfile::tempfile().unwrap();
     let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
