@@ -62,9 +62,16 @@ pub struct Unconfirmed {
     kernel: KernelParameters,
 }
 
+/// Why nothing is compared or put in force before the boot has read what there is: it would be replaced by that.
+const UNREAD: &str =
+    "the configuration has not been read yet; try again in a moment, `berth why boot` says what it waits for";
+
 impl Machine {
     /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
     pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
+        if self.configuration.is_none() {
+            return self.supervisor.refuse(applicant, UNREAD.to_owned());
+        }
         if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }

@@ -39,6 +39,20 @@ fn whoever_waits_for_a_task_that_cannot_start_is_told() {
 }
 
 #[test]
+fn nothing_is_applied_before_the_configuration_has_been_read() {
+    let mut machine = machine();
+    machine.configuration = None;
+    let (id, channel) = service(&mut machine.supervisor, "control");
+    let applicant = machine.supervisor.applicant(id, 1);
+    for purpose in [Purpose::Plan, Purpose::Apply, Purpose::Try(Duration::from_secs(60))] {
+        machine.look_at(applicant, tempfile::tempfile().unwrap().into(), purpose);
+        let (message, _) = channel.receive().unwrap();
+        let FromInit::Reply { reply: Reply::Refused { reason }, .. } = message else { panic!("{message:?}") };
+        assert!(reason.contains("not been read yet") && reason.contains("`berth why boot`"), "{reason}");
+    }
+}
+
+#[test]
 fn what_could_not_be_recorded_can_be_confirmed_again() {
     let answers = without_tasks(|machine, applicant| {
         machine.confirm(applicant);
@@ -83,6 +97,7 @@ fn clients_have_so_many_tasks_and_no_more() {
 fn machine() -> Machine {
     let mut machine = Machine::new().unwrap();
     machine.supervisor.configuration = configuration("");
+    machine.configuration = Some(configuration::Report::default());
     machine
 }
 
