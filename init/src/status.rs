@@ -81,6 +81,7 @@ impl Machine {
         for line in report.problems.iter().flat_map(|problem| problem.lines()) {
             log::warn!("{line}");
         }
+        self.read_during_trial(&mut report);
         // Later ones bring what was read before the last change.
         let first = self.configuration.is_none();
         let made = std::mem::take(&mut report.made);

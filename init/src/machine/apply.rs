@@ -175,6 +175,22 @@ impl Machine {
         }
     }
 
+    /// A configuration has been read while another one is on trial. What is new is the later change of the two and ends the
+    /// trial: there is nothing to confirm or to take back any more. What the trial has replaced is not new.
+    pub(crate) fn read_during_trial(&mut self, report: &mut configuration::Report) {
+        let Some(trial) = self.facts.unconfirmed.take() else { return };
+        if report.configuration.as_ref().is_some_and(|read| *read != *trial.previous) {
+            log::warn!("the configuration on trial gives way to one that was read: {}", report.outcome);
+            return configuration::put_kernel_parameters_back(&trial.kernel);
+        }
+        report.configuration = None;
+        if let Some(in_force) = &self.configuration {
+            report.sources.clone_from(&in_force.sources);
+            report.locations = in_force.locations.clone();
+        }
+        self.facts.unconfirmed = Some(trial);
+    }
+
     /// All of it or nothing; what the kernel's parameters were before.
     fn put_in_force(&mut self, wanted: Configuration, locations: Locations) -> Result<KernelParameters, String> {
         let sysctls = &self.supervisor.configuration.sysctls;

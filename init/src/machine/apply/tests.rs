@@ -177,6 +177,57 @@ fn what_is_recorded_forgets_who_was_stopped_of_those_that_are_gone() {
 }
 
 #[test]
+fn what_is_read_during_a_trial_ends_it_unless_it_is_what_was_there_before() {
+    const OFF: &str = "watchdog = { device = 'off' }\n";
+    let with = |name: &str| wanted("berth.toml", &format!("{OFF}[containers.{name}]\nimage = 'a'\n"));
+    let read = |(configuration, locations): Wanted| configuration::Report {
+        configuration: Some(configuration),
+        locations,
+        sources: vec!["berth.toml".to_owned()],
+        ..configuration::Report::default()
+    };
+    let tried = || {
+        let mut machine = machine();
+        machine.configure(read(with("before")));
+        let applicant = machine.supervisor.applicant(0, 1);
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(Box::new(with("tried"))));
+        machine
+    };
+    let in_force = |machine: &mut Machine| {
+        machine.facts.unconfirmed.iter_mut().for_each(|trial| trial.deadline = Duration::ZERO);
+        let names = |machine: &Machine| {
+            let names = machine.supervisor.configuration.containers.keys().map(ToString::to_string);
+            (names.collect::<Vec<_>>().concat(), machine.describe().configuration_sources.concat())
+        };
+        let during = names(machine);
+        machine.take_back();
+        [during, names(machine)]
+    };
+    let is = |name: &str, source: &str| (name.to_owned(), source.to_owned());
+    let mut machine = tried();
+    machine.configure(read(with("later")));
+    assert!(machine.facts.unconfirmed.is_none(), "there is nothing to confirm");
+    assert_eq!(in_force(&mut machine), [is("later", "berth.toml"), is("later", "berth.toml")]);
+
+    for nothing_new in [read(with("before")), configuration::Report::default()] {
+        let mut machine = tried();
+        machine.configure(nothing_new);
+        assert_eq!(in_force(&mut machine), [is("tried", "berth apply"), is("before", "berth.toml")]);
+    }
+}
+
+#[test]
+fn what_the_kernel_was_told_on_trial_is_gone_with_the_trial() {
+    let mut machine = machine();
+    let parameter = tempfile::NamedTempFile::new().unwrap();
+    let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
+    machine.facts.unconfirmed = Some(Unconfirmed { kernel, ..unconfirmed() });
+    let read = configuration("watchdog = { device = 'off' }");
+    machine.configure(configuration::Report { configuration: Some(read), ..configuration::Report::default() });
+    assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
+}
+
+#[test]
 fn a_sheet_with_files_comes_back_with_the_plan() {
     let mut sheet = tempfile::tempfile().unwrap();
     let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
