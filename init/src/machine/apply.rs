@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use berth_config::{Configuration, Instances, Locations, Plan, Source, Sysctls, Watchdog};
+use berth_config::{Configuration, Locations, Plan, Present, Source, Sysctls, Watchdog};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +75,9 @@ impl Machine {
         if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
-        let (old, made) = (self.supervisor.configuration.clone(), self.supervisor.running_made());
+        let (old, present) = (self.supervisor.configuration.clone(), self.supervisor.present());
         let started = self.start_task_for_client(|| {
-            let task = Task::start(move || plan(File::from(sheet), &old, &made))?;
+            let task = Task::start(move || plan(File::from(sheet), &old, &present))?;
             Ok(Work::Plan { task, applicant, purpose })
         });
         if let Err(reason) = started {
@@ -249,7 +249,7 @@ pub(super) fn unrecorded(error: &TaskError) -> String {
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.
-fn plan(mut sheet: File, old: &Configuration, made: &Instances) -> Result<Box<Wanted>, String> {
+fn plan(mut sheet: File, old: &Configuration, present: &Present) -> Result<Box<Wanted>, String> {
     let mut text = Vec::new();
     let failed = |error: std::io::Error| format!("read what is to be applied: {error}");
     (&sheet).take(MAXIMUM_SHEET).read_to_end(&mut text).map_err(failed)?;
@@ -257,7 +257,7 @@ fn plan(mut sheet: File, old: &Configuration, made: &Instances) -> Result<Box<Wa
         serde_json::from_slice(&text).map_err(|error| format!("read what is to be applied: {error}"))?;
     let sources: Vec<Source> = files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
     let wanted = configuration::parse(sources).map_err(|mistakes| mistakes.join("\n"))?;
-    let plan = Plan::between(old, &wanted.configuration, made).map_err(|error| chain(&error))?;
+    let plan = Plan::between(old, &wanted.configuration, present).map_err(|error| chain(&error))?;
     let mut write = || {
         sheet.rewind()?;
         sheet.set_len(0)?;

@@ -233,7 +233,7 @@ fn a_sheet_with_files_comes_back_with_the_plan() {
     let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
     sheet.write_all(&serde_json::to_vec(&files).unwrap()).unwrap();
     sheet.rewind().unwrap();
-    let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default(), &Instances::new()).unwrap();
+    let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default(), &Present::default()).unwrap();
     assert_eq!(wanted.0.containers.len(), 1);
     assert_eq!(wanted.1.find("web", "image").unwrap(), "a.toml:2");
     sheet.rewind().unwrap();
@@ -246,6 +246,6 @@ fn mistakes_are_told_with_their_file_and_line() {
     let mut sheet = tempfile::tempfile().unwrap();
     sheet.write_all(br#"[["web.toml", "\n[containers.web]\nimag = \"web\"\n"]]"#).unwrap();
     sheet.rewind().unwrap();
-    let reason = plan(sheet, &Configuration::default(), &Instances::new()).unwrap_err();
+    let reason = plan(sheet, &Configuration::default(), &Present::default()).unwrap_err();
     assert!(reason.contains("web.toml:3:1"), "{reason}");
 }
