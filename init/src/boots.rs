@@ -1,7 +1,7 @@
 //! The list of boots: when each began, how and why it ended. Kept on the state partition, written by tasks.
 //!
-//! A boot that ends in order writes its end itself. One that does not is found open by the next, which writes what it
-//! knows.
+//! A boot that ends in order writes its end itself, and one that the watchdog is about to reset why. One that does neither is
+//! found without a reason by the next, which writes what it knows.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,6 +23,9 @@ const CUT: &str = "it was cut off: loss of power, a reset, or a crash of the ker
 
 /// The same, if a watchdog says that it was it.
 const RESET: &str = "the watchdog has reset it: PID 1 or the control API did not answer";
+
+/// What a boot says of itself when it is about to be ended so; not every timer tells the next boot that it was it.
+pub const GIVEN_UP: &str = "the watchdog has reset it: the control API did not answer, however often it was started";
 
 /// This boot, which has not ended.
 fn this_boot(slot: &str) -> Boot {
@@ -56,6 +59,13 @@ pub fn end(path: &Path, slot: &str, reason: &str) -> Result<(), String> {
     write(path, &boots)
 }
 
+/// Writes what this boot is going to end by without a chance to write it then. An empty reason: by nothing that is known.
+pub fn foresee(path: &Path, slot: &str, reason: &str) -> Result<(), String> {
+    let mut boots = read(path).unwrap_or_default();
+    explain(&mut boots, this_boot(slot), reason);
+    write(path, &boots)
+}
+
 fn add(boots: &mut Vec<Boot>, boot: Boot, watchdog_has_reset: bool) {
     // After a short boot this one may be there already, with its end.
     if boots.last().is_some_and(|last| last.id == boot.id) {
@@ -69,12 +79,18 @@ fn add(boots: &mut Vec<Boot>, boot: Boot, watchdog_has_reset: bool) {
 }
 
 fn finish(boots: &mut Vec<Boot>, boot: Boot, reason: &str) {
+    if let Some(this) = explain(boots, boot, reason) {
+        this.ended = Some(clock::wall().as_secs());
+    }
+}
+
+/// This boot, with this reason for its end.
+fn explain<'a>(boots: &'a mut Vec<Boot>, boot: Boot, reason: &str) -> Option<&'a mut Boot> {
     let id = boot.id.clone();
     add(boots, boot, false);
-    if let Some(last) = boots.last_mut().filter(|last| last.id == id) {
-        last.ended = Some(clock::wall().as_secs());
-        last.reason = reason.to_owned();
-    }
+    let this = boots.last_mut().filter(|last| last.id == id)?;
+    reason.clone_into(&mut this.reason);
+    Some(this)
 }
 
 fn write(path: &Path, boots: &[Boot]) -> Result<(), String> {
@@ -124,5 +140,35 @@ mod tests {
         let mut boots = Vec::new();
         (0..100).for_each(|number| add(&mut boots, boot(number), false));
         assert_eq!((boots.len(), boots[0].began), (KEPT, 36));
+    }
+
+    #[test]
+    fn what_a_boot_has_foreseen_is_what_it_ended_by_unless_it_ends_otherwise() {
+        let after = |foreseen: &[&str], end: Option<&str>, reset: bool| {
+            let mut boots = Vec::new();
+            add(&mut boots, boot(1), false);
+            assert!(foreseen.iter().all(|reason| explain(&mut boots, boot(1), reason).is_some()));
+            assert!(boots[0].ended.is_none());
+            end.into_iter().for_each(|reason| finish(&mut boots, boot(1), reason));
+            add(&mut boots, boot(2), reset);
+            boots.swap_remove(0).reason
+        };
+        for reset in [false, true] {
+            assert_eq!(after(&[GIVEN_UP], None, reset), GIVEN_UP);
+        }
+        assert_eq!(after(&[GIVEN_UP, ""], None, false), CUT, "the API has come back");
+        assert_eq!(after(&[GIVEN_UP], Some("berth reboot"), false), "berth reboot");
+    }
+
+    #[test]
+    fn what_is_foreseen_is_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boots.json");
+        begin(&path, "a", false).unwrap();
+        for reason in [GIVEN_UP, ""] {
+            foresee(&path, "a", reason).unwrap();
+            let boots = read(&path).unwrap();
+            assert_eq!((boots.len(), boots[0].reason.as_str()), (1, reason));
+        }
     }
 }

@@ -336,7 +336,7 @@ impl Machine {
             }
             Outcome::Power(action) => self.go_down(action, "a client of the control API"),
             Outcome::Boots(applicant) => self.read_boots(applicant),
-            Outcome::Alive => self.facts.watchdog.iter_mut().for_each(Watchdog::answered),
+            Outcome::Alive => self.api_answers(),
             Outcome::Reexecute { applicant, program: None } => self.facts.reexecution.push(applicant),
             Outcome::Reexecute { applicant, program: Some(program) } => self.look_at_program(applicant, program),
             Outcome::Plan { applicant, sheet } => self.look_at(applicant, sheet, Purpose::Plan),

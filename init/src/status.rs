@@ -81,12 +81,15 @@ impl Machine {
         for line in report.problems.iter().flat_map(|problem| problem.lines()) {
             log::warn!("{line}");
         }
+        self.read_during_trial(&mut report);
         // Later ones bring what was read before the last change.
         let first = self.configuration.is_none();
         let made = std::mem::take(&mut report.made);
         if first {
             self.supervisor.facts.stopped = std::mem::take(&mut report.stopped);
         }
+        // Neither the last good one in the place of another, nor none at all.
+        let is_what_is_declared = report.configuration.is_some() && report.problems.is_empty();
         if let Some(configuration) = report.configuration.take() {
             self.supervisor.apply(configuration);
             self.supervisor.locations = report.locations.clone();
@@ -97,6 +100,9 @@ impl Machine {
                 // Its containers have not been tried, and the machine is not ready before they have.
                 self.supervisor.give_up_boot();
             }
+        }
+        if is_what_is_declared {
+            self.supervisor.forget_stopped();
         }
         let sysctls = &self.supervisor.configuration.sysctls;
         let set = |(name, value)| set_kernel_parameter(&Sysctls::path(name), name, value);
@@ -153,5 +159,27 @@ mod tests {
         assert_eq!(*last, format!("and {} more; `berth ps --all` shows all containers", 1000 - first.len()));
         assert_eq!(the_first(all[..3].to_vec()), all[..3]);
         assert_eq!(the_first(vec!["x".repeat(PROBLEMS_AT_MOST + 1)]).len(), 1);
+    }
+
+    #[test]
+    fn a_configuration_that_is_the_declared_one_forgets_who_was_stopped_and_is_gone() {
+        // The name that the host has stays.
+        let hostname = hostname();
+        let text = format!(
+            "hostname = {hostname:?}\nwatchdog = {{ device = 'off' }}\n\
+             [containers.web]\nimage = 'a'\nrestart = 'unless-stopped'\n"
+        );
+        let read = |problems: &[&str]| {
+            let mut machine = Machine::new().unwrap();
+            machine.configure(Report {
+                configuration: Some(crate::supervisor::world::configuration(&text)),
+                problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
+                stopped: ["db", "web"].map(str::to_owned).into(),
+                ..Report::default()
+            });
+            machine.supervisor.facts.stopped.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(read(&[]), ["web"]);
+        assert_eq!(read(&["the configuration in force is the last good one"]), ["db", "web"]);
     }
 }

@@ -46,6 +46,9 @@ pub struct Watchdog {
     silent_since: Option<Duration>,
     /// Whether the last question has no answer yet.
     asked: bool,
+    /// Whether it is not wound up any more.
+    #[serde(default)]
+    given_up: bool,
 }
 
 impl AsFd for Watchdog {
@@ -85,8 +88,8 @@ impl Watchdog {
             if (identity == SOFTWARE) == software {
                 let has_reset = sys::has_reset(&device);
                 let timeout = settings.timeout.duration();
-                let (silent_since, asked) = (None, false);
-                let mut found = Self { device, identity, timeout, has_reset, due: Duration::ZERO, silent_since, asked };
+                let (silent_since, asked, given_up, due) = (None, false, false, Duration::ZERO);
+                let mut found = Self { device, identity, timeout, has_reset, due, silent_since, asked, given_up };
                 found.set_timeout(timeout)?;
                 return Ok(Some(found));
             }
@@ -120,12 +123,13 @@ impl Watchdog {
         self.due
     }
 
-    /// The API has answered.
-    pub fn answered(&mut self) {
+    /// The API has answered. Whether the machine had been given up, which it is not any more.
+    pub fn answered(&mut self) -> bool {
         self.asked = false;
         if self.silent_since.take().is_some() {
             log::info!("the control API answers again");
         }
+        std::mem::take(&mut self.given_up)
     }
 
     /// Winds the timer up if it is time. With `api` the control API is looked after, too; what is to be done about it
@@ -155,6 +159,7 @@ impl Watchdog {
         }
         let since = *self.silent_since.get_or_insert(now);
         if now.saturating_sub(since) >= self.timeout * PATIENCE {
+            self.given_up = true;
             return Some(Care::GiveUp);
         }
         // Whoever comes after it has not been asked yet.
@@ -191,8 +196,8 @@ pub(crate) mod tests {
     /// A timer of 60 s with this device.
     pub fn running(device: File) -> Watchdog {
         let timeout = Duration::from_secs(60);
-        let (has_reset, silent_since, asked) = (false, None, false);
-        Watchdog { device, identity: "test".into(), timeout, has_reset, due: Duration::ZERO, silent_since, asked }
+        let (has_reset, silent_since, asked, given_up, due) = (false, None, false, false, Duration::ZERO);
+        Watchdog { device, identity: "test".into(), timeout, has_reset, due, silent_since, asked, given_up }
     }
 
     fn at(seconds: u64) -> Duration {
@@ -205,7 +210,7 @@ pub(crate) mod tests {
         for seconds in [0, 20, 40, 60] {
             assert_eq!(watchdog.tend(at(seconds), true), Some(Care::Ask));
             assert_eq!(watchdog.tend(at(seconds + 19), true), None);
-            watchdog.answered();
+            assert!(!watchdog.answered());
         }
     }
 
@@ -219,8 +224,9 @@ pub(crate) mod tests {
         }
         assert_eq!(watchdog.tend(at(260), true), Some(Care::GiveUp));
         assert_eq!(watchdog.tend(at(280), true), Some(Care::GiveUp));
-        watchdog.answered();
+        assert!(watchdog.answered(), "it had been given up");
         assert_eq!(watchdog.tend(at(300), true), Some(Care::Ask));
+        assert!(!watchdog.answered());
     }
 
     #[test]

@@ -14,11 +14,13 @@ use crate::container::Container;
 pub enum Action {
     /// It is new.
     Create,
+    /// It is new, and one of its name that was made by hand ends and is forgotten with its log.
+    Replace,
     /// It ends, and begins again with its new definition.
     Recreate,
     /// It runs on with its new definition.
     Update,
-    /// It ends, and begins again as it is, for its network or a container that it shares namespaces with is another one.
+    /// It runs, ends, and begins again as it is, for its network or a container that it shares namespaces with is another one.
     Restart,
     /// It ends and is forgotten. Its volumes stay.
     Remove,
@@ -72,20 +74,29 @@ impl Action {
     }
 }
 
+/// What there is beside what is declared.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// The containers that were made by hand.
+    pub made: Instances,
+    /// The names of all containers that run and are to go on.
+    pub running: BTreeSet<String>,
+}
+
 impl Plan {
-    /// From one to the other, while these run that no configuration declares: of them only those are named that something
-    /// happens to.
-    pub fn between(old: &Configuration, new: &Configuration, made: &Instances) -> Result<Self, ShowError> {
+    /// From one to the other. Of the containers that no configuration declares only those are named that something happens
+    /// to.
+    pub fn between(old: &Configuration, new: &Configuration, present: &Present) -> Result<Self, ShowError> {
         let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
         let (mut before, mut after) = (old.instances(), new.instances());
-        for (name, container) in made {
+        for (name, container) in &present.made {
             // One whose name is declared now gives way to what is new.
             if !after.contains_key(name) {
                 before.insert(name.clone(), container.clone());
                 after.insert(name.clone(), container.clone());
             }
         }
-        let actions = actions((old, &before), (new, &after), made);
+        let actions = actions((old, &before), (new, &after), present);
         for (name, action) in actions {
             let changes = match (before.get(name), after.get(name)) {
                 (Some(old), Some(new)) => changes(old, new)?,
@@ -93,7 +104,7 @@ impl Plan {
             };
             match action {
                 Some(action) => plan.containers.push(ContainerPlan { name: name.to_string(), action, changes }),
-                None if made.contains_key(name) => {}
+                None if present.made.contains_key(name) => {}
                 None => plan.untouched.push(name.to_string()),
             }
         }
@@ -115,17 +126,19 @@ pub type Instances = BTreeMap<String, Container>;
 fn actions<'a>(
     (old, before): (&Configuration, &'a Instances),
     (new, after): (&Configuration, &'a Instances),
-    made: &Instances,
+    present: &Present,
 ) -> BTreeMap<&'a str, Option<Action>> {
     let (networks_before, networks_after) = (old.networking(), new.networking());
     let networks = networks_after.changed_since(&networks_before);
+    let is_on_changed = |container: &Container| container.memberships().iter().any(|(name, _)| networks.contains(name));
+    // What does not run is as it was when it is started.
+    let runs = |name: &String| present.running.contains(name);
     let action = |name: &String| match (before.get(name), after.get(name)) {
+        (None, _) if present.made.contains_key(name) => Some(Action::Replace),
         (None, _) => Some(Action::Create),
         (_, None) => Some(Action::Remove),
         (Some(old), Some(new)) => match Action::between(old, new) {
-            None | Some(Action::Update) if new.memberships().iter().any(|(name, _)| networks.contains(name)) => {
-                Some(Action::Restart)
-            }
+            None | Some(Action::Update) if runs(name) && is_on_changed(new) => Some(Action::Restart),
             action => action,
         },
     };
@@ -133,15 +146,11 @@ fn actions<'a>(
     let mut actions: BTreeMap<&str, _> = names.map(|name| (name.as_str(), action(name))).collect();
     // Who is in the namespaces of one that ends follows it, and others follow that one.
     loop {
-        let ends = |name: &str| match actions.get(name) {
-            Some(Some(Action::Recreate | Action::Restart)) => true,
-            // One made by hand gives way to what is declared by its name.
-            Some(Some(Action::Create)) => made.contains_key(name),
-            _ => false,
-        };
+        let ends =
+            |name: &str| matches!(actions.get(name), Some(Some(Action::Recreate | Action::Restart | Action::Replace)));
         let follows = |container: &Container| container.targets().any(|(_, target)| ends(target.as_str()));
         let runs_on = |name: &str| matches!(actions.get(name), Some(None | Some(Action::Update)));
-        let next = after.iter().find(|(name, container)| runs_on(name) && follows(container));
+        let next = after.iter().find(|(name, container)| runs(name) && runs_on(name) && follows(container));
         let Some((name, _)) = next else { return actions };
         actions.insert(name, Some(Action::Restart));
     }
@@ -190,8 +199,11 @@ mod tests {
         crate::load(&[Source::new("test.toml", text)]).unwrap().configuration
     }
 
+    /// While everything runs.
     fn plan(old: &str, new: &str) -> Plan {
-        Plan::between(&load(old), &load(new), &Instances::new()).unwrap()
+        let old = load(old);
+        let present = Present { running: old.instances().into_keys().collect(), ..Present::default() };
+        Plan::between(&old, &load(new), &present).unwrap()
     }
 
     const WEB: &str = "[containers.web]\nimage = \"web:1\"\nports = [\"8080:80\"]\n";
@@ -261,6 +273,28 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_run_is_not_started_anew_for_its_network() {
+        let text = |mtu: u32, keys: &str| {
+            format!(
+                "[networks.back]\nmtu = {mtu}\n[containers.db]\nimage = 'a'\nnetworks = ['back']\n{keys}\n\
+                 [containers.side]\nimage = 'a'\nnetwork_mode = 'container:db'\n"
+            )
+        };
+        let plan = |running: &[&str], keys: &str| {
+            let running = running.iter().map(|name| (*name).to_owned()).collect();
+            let present = Present { running, ..Present::default() };
+            let plan = Plan::between(&load(&text(1500, "")), &load(&text(1400, keys)), &present).unwrap();
+            plan.containers.into_iter().map(|one| (one.name, one.action)).collect::<Vec<_>>()
+        };
+        let happens = |name: &str, action| (name.to_owned(), action);
+        assert_eq!(plan(&[], ""), []);
+        assert_eq!(plan(&["db"], ""), [happens("db", Action::Restart)], "side has completed, say");
+        assert_eq!(plan(&[], "restart = 'no'"), [happens("db", Action::Update)]);
+        let both = [happens("db", Action::Restart), happens("side", Action::Restart)];
+        assert_eq!(plan(&["db", "side"], ""), both);
+    }
+
+    #[test]
     fn what_was_made_by_hand_is_named_if_it_starts_anew() {
         let networks = |mtu: u32| format!("[networks.back]\nmtu = {mtu}\n");
         let container = |name: &str, keys: &str| format!("[containers.{name}]\nimage = 'a'\n{keys}\n");
@@ -270,7 +304,12 @@ mod tests {
             + &container("other", "")
             + &container("web", "networks = ['back']");
         let made = load(&made).instances();
-        let plan = |new: &str| Plan::between(&load(&networks(1500)), &load(new), &made).unwrap();
+        let all = made.keys().cloned().collect::<BTreeSet<_>>();
+        let while_running = |running: &BTreeSet<String>, new: &str| {
+            let present = Present { made: made.clone(), running: running.clone() };
+            Plan::between(&load(&networks(1500)), &load(new), &present).unwrap()
+        };
+        let plan = |new: &str| while_running(&all, new);
         let happens =
             |plan: &Plan| -> Vec<_> { plan.containers.iter().map(|one| (one.name.clone(), one.action)).collect() };
         let restarted =
@@ -280,8 +319,12 @@ mod tests {
         assert_eq!(changed.untouched, [""; 0]);
         assert!(plan(&networks(1500)).is_empty());
         let declared = plan(&(networks(1500) + &container("job", "")));
-        let expected = [("job".to_owned(), Action::Create), ("side".to_owned(), Action::Restart)];
+        let expected = [("job".to_owned(), Action::Replace), ("side".to_owned(), Action::Restart)];
         assert_eq!(happens(&declared), expected, "which takes the name");
+        let none = BTreeSet::new();
+        assert!(while_running(&none, &networks(1400)).containers.is_empty(), "what does not run is not started");
+        let declared = while_running(&none, &(networks(1500) + &container("job", "")));
+        assert_eq!(happens(&declared), expected[..1], "and gives way all the same");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use berth_config::{Configuration, Instances, Locations, Plan, Source, Sysctls, Watchdog};
+use berth_config::{Configuration, Locations, Plan, Present, Source, Sysctls, Watchdog};
 use berth_control::message::{MachineState, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -62,15 +62,22 @@ pub struct Unconfirmed {
     kernel: KernelParameters,
 }
 
+/// Why nothing is compared or put in force before the boot has read what there is: it would be replaced by that.
+const UNREAD: &str =
+    "the configuration has not been read yet; try again in a moment, `berth why boot` says what it waits for";
+
 impl Machine {
     /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
     pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
+        if self.configuration.is_none() {
+            return self.supervisor.refuse(applicant, UNREAD.to_owned());
+        }
         if purpose != Purpose::Plan && self.facts.unconfirmed.is_some() {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
-        let (old, made) = (self.supervisor.configuration.clone(), self.supervisor.running_made());
+        let (old, present) = (self.supervisor.configuration.clone(), self.supervisor.present());
         let started = self.start_task_for_client(|| {
-            let task = Task::start(move || plan(File::from(sheet), &old, &made))?;
+            let task = Task::start(move || plan(File::from(sheet), &old, &present))?;
             Ok(Work::Plan { task, applicant, purpose })
         });
         if let Err(reason) = started {
@@ -138,7 +145,10 @@ impl Machine {
     pub(super) fn recorded(&mut self, applicant: Applicant, problem: Option<String>) {
         self.facts.unrecorded = problem.is_some();
         match problem {
-            None => self.supervisor.reply_to(applicant, Reply::Done),
+            None => {
+                self.supervisor.forget_stopped();
+                self.supervisor.reply_to(applicant, Reply::Done);
+            }
             Some(reason) => {
                 log::warn!("{reason}");
                 self.supervisor.refuse(applicant, reason);
@@ -163,6 +173,22 @@ impl Machine {
                 self.facts.problems.push(reason);
             }
         }
+    }
+
+    /// A configuration has been read while another one is on trial. What is new is the later change of the two and ends the
+    /// trial: there is nothing to confirm or to take back any more. What the trial has replaced is not new.
+    pub(crate) fn read_during_trial(&mut self, report: &mut configuration::Report) {
+        let Some(trial) = self.facts.unconfirmed.take() else { return };
+        if report.configuration.as_ref().is_some_and(|read| *read != *trial.previous) {
+            log::warn!("the configuration on trial gives way to one that was read: {}", report.outcome);
+            return configuration::put_kernel_parameters_back(&trial.kernel);
+        }
+        report.configuration = None;
+        if let Some(in_force) = &self.configuration {
+            report.sources.clone_from(&in_force.sources);
+            report.locations = in_force.locations.clone();
+        }
+        self.facts.unconfirmed = Some(trial);
     }
 
     /// All of it or nothing; what the kernel's parameters were before.
@@ -223,7 +249,7 @@ pub(super) fn unrecorded(error: &TaskError) -> String {
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.
-fn plan(mut sheet: File, old: &Configuration, made: &Instances) -> Result<Box<Wanted>, String> {
+fn plan(mut sheet: File, old: &Configuration, present: &Present) -> Result<Box<Wanted>, String> {
     let mut text = Vec::new();
     let failed = |error: std::io::Error| format!("read what is to be applied: {error}");
     (&sheet).take(MAXIMUM_SHEET).read_to_end(&mut text).map_err(failed)?;
@@ -231,7 +257,7 @@ fn plan(mut sheet: File, old: &Configuration, made: &Instances) -> Result<Box<Wa
         serde_json::from_slice(&text).map_err(|error| format!("read what is to be applied: {error}"))?;
     let sources: Vec<Source> = files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
     let wanted = configuration::parse(sources).map_err(|mistakes| mistakes.join("\n"))?;
-    let plan = Plan::between(old, &wanted.configuration, made).map_err(|error| chain(&error))?;
+    let plan = Plan::between(old, &wanted.configuration, present).map_err(|error| chain(&error))?;
     let mut write = || {
         sheet.rewind()?;
         sheet.set_len(0)?;

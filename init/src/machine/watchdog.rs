@@ -45,8 +45,25 @@ impl Machine {
                 log::error!(
                     "the control API does not answer, however often it is started: the watchdog resets the machine"
                 );
+                self.foresee_end(boots::GIVEN_UP);
             }
             None => {}
+        }
+    }
+
+    /// The API has answered.
+    pub(super) fn api_answers(&mut self) {
+        if self.facts.watchdog.as_mut().is_some_and(Watchdog::answered) {
+            self.foresee_end("");
+        }
+    }
+
+    /// Writes down what this boot is going to end by, while there is somebody to do so.
+    fn foresee_end(&mut self, reason: &'static str) {
+        let slot = self.command_line.slot.clone();
+        let foresee = move || boots::foresee(Path::new(boots::PATH), &slot, reason).err();
+        if let Err(error) = self.start_task(|| Task::start(foresee).map(Work::Note)) {
+            log::warn!("write down why the machine is reset: {}", crate::chain(&error));
         }
     }
 

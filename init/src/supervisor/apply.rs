@@ -1,5 +1,7 @@
 //! From one configuration to the next: only what differs is touched.
 
+use std::collections::BTreeSet;
+
 use berth_config::{Action, Configuration, Role, SystemContainer};
 use berth_control::message::{Kind, Notice};
 
@@ -62,6 +64,16 @@ impl Supervisor {
         let kept = stopped && self.find(name).is_some_and(Container::stays_stopped);
         let changed = if kept { self.facts.stopped.insert(name.to_owned()) } else { self.facts.stopped.remove(name) };
         self.facts.stopped_changed |= changed;
+    }
+
+    /// Forgets of containers that are gone that they were stopped by hand: whatever gets their names is new. Only once it is
+    /// certain that they stay away, for a configuration that is taken back finds them as they were.
+    pub fn forget_stopped(&mut self) {
+        let there = self.containers.values().filter(|container| container.goal != Goal::Remove);
+        let there: BTreeSet<&str> = there.map(|container| container.name.as_str()).collect();
+        let before = self.facts.stopped.len();
+        self.facts.stopped.retain(|name| there.contains(name.as_str()));
+        self.facts.stopped_changed |= self.facts.stopped.len() != before;
     }
 
     fn declare_user(&mut self, name: &str, wanted: &berth_config::Container) {

@@ -198,7 +198,8 @@ pub struct Container {
     pub restarts: u32,
     /// Runs in a row that ended soon, each started again by the policy, for the back-off; a long run ends the row.
     pub attempt: u32,
-    /// Failed runs in a row, for the limit of `on-failure`; only one that succeeds ends the row.
+    /// Failed runs in a row, for the limit of `on-failure`. One that succeeds ends the row, and so does whoever starts it by
+    /// hand; one that was told to end is not part of it.
     #[serde(default)]
     pub failures: u32,
     /// See [`message::Container::started_us`].

@@ -115,7 +115,6 @@ impl Supervisor {
         let ran_for = self.now.saturating_sub(Duration::from_micros(container.started_us));
         let quiet = matches!(container.state, State::Running(_)) && ran_for >= QUIET_TIME;
         container.attempt = if quiet { 0 } else { container.attempt.saturating_add(1) };
-        container.failures = if success { 0 } else { container.failures.saturating_add(1) };
         container.ready = false;
         container.tried = true;
         if let Some(peer) = container.peer.take() {
@@ -137,6 +136,10 @@ impl Supervisor {
         pods::remove_common_memory(container);
         if container.goal == Goal::Run && container.has_lost_its_pod() {
             container.goal = Goal::Restart;
+        }
+        if container.goal == Goal::Run {
+            // What was told to end is no failure, whatever its exit code, and no success.
+            container.failures = if success { 0 } else { container.failures.saturating_add(1) };
         }
         let is_engine = container.system().is_some_and(|system| system.role == Some(Role::Engine));
         let attached = container.network.take().is_some();
@@ -243,6 +246,9 @@ fn reason_of_end(container: &mut Container, how: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use berth_control::message::ContainerState::{Backoff, Failed, Starting};
+    use berth_control::message::{Ending, Request};
+
     use super::super::world::World;
     use super::*;
 
@@ -265,5 +271,48 @@ mod tests {
         world.run("a");
         world.end("a", 128 + 9);
         assert_eq!(world.reason("a"), "exited with code 137");
+    }
+
+    #[test]
+    fn a_run_that_was_told_to_end_is_no_failure() {
+        let mut world = World::new("[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'on-failure:1'\n");
+        world.prepare("a");
+        for code in [128 + 15, 128 + 9, 1] {
+            world.run("a");
+            world.ask(Request::Restart { name: "a".into(), ending: Ending::default() });
+            world.end("a", code);
+            assert_eq!(world.state("a"), Starting);
+        }
+        world.run("a");
+        world.end("a", 1);
+        assert_eq!(world.state("a"), Backoff, "the first one");
+    }
+
+    #[test]
+    fn whoever_starts_a_container_by_hand_begins_to_count_its_failures_anew() {
+        let mut world = World::new("[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'on-failure:1'\n");
+        let restart = || Request::Restart { name: "a".into(), ending: Ending::default() };
+        let stop = || Request::Stop { name: "a".into(), ending: Ending::default() };
+        let start = || Request::Start { name: "a".into() };
+        world.prepare("a");
+        for requests in [vec![restart()], vec![stop(), start()]] {
+            world.run("a");
+            world.end("a", 1);
+            assert_eq!(world.state("a"), Backoff);
+            world.pass(FIRST_PAUSE);
+            world.run("a");
+            requests.into_iter().for_each(|request| world.ask(request));
+            world.end("a", 128 + 15);
+        }
+        for expected in [Backoff, Failed] {
+            world.run("a");
+            world.end("a", 1);
+            assert_eq!(world.state("a"), expected);
+            world.pass(FIRST_PAUSE);
+        }
+        world.ask(restart());
+        world.run("a");
+        world.end("a", 1);
+        assert_eq!(world.state("a"), Backoff, "from where it had given up");
     }
 }

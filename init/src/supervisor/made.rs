@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_config::{ContainerName, Instances, RestartPolicy, Role};
+use berth_config::{ContainerName, Present, RestartPolicy, Role};
 use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
 use serde::{Deserialize, Serialize};
 
@@ -228,11 +228,15 @@ impl Supervisor {
         self.containers.values().filter(kept).filter_map(creation).collect()
     }
 
-    /// Those that run, which another configuration may start anew.
-    pub fn running_made(&self) -> Instances {
-        let made = self.containers.values().filter(|container| container.made.is_some());
-        let running = made.filter(|container| container.may_have_processes() && container.goal.goes_on());
-        running.filter_map(|container| Some((container.name.clone(), container.user()?.clone()))).collect()
+    /// What another configuration may end beside what it does not declare any more: those made by hand, and those that run.
+    pub fn present(&self) -> Present {
+        let there = || self.containers.values().filter(|container| container.goal != Goal::Remove);
+        let made = there().filter(|container| container.made.is_some());
+        let running = there().filter(|container| container.may_have_processes() && container.goal.goes_on());
+        Present {
+            made: made.filter_map(|container| Some((container.name.clone(), container.user()?.clone()))).collect(),
+            running: running.map(|container| container.name.clone()).collect(),
+        }
     }
 
     /// What the configuration and the containers made beside it loosen.

@@ -227,7 +227,7 @@ fn the_audit_has_what_was_made_too() {
 }
 
 #[test]
-fn a_plan_looks_at_what_was_made_and_runs() {
+fn a_plan_looks_at_what_was_made_and_at_what_runs() {
     let mut world = world(WEB);
     for name in ["job", "idle"] {
         make(&mut world, Creation { start: name == "job", ..creation(name, "") });
@@ -235,7 +235,11 @@ fn a_plan_looks_at_what_was_made_and_runs() {
     }
     world.prepare("web");
     ["web", "job"].iter().for_each(|name| world.run(name));
-    assert_eq!(world.supervisor.running_made().into_keys().collect::<Vec<_>>(), ["job"]);
+    let present = world.supervisor.present();
+    assert_eq!(present.made.into_keys().collect::<Vec<_>>(), ["idle", "job"]);
+    assert_eq!(present.running.into_iter().collect::<Vec<_>>(), ["job", "web"]);
+    world.ask(Request::Stop { name: "web".into(), ending: Ending::default() });
+    assert!(!world.supervisor.present().running.contains("web"), "which is about to end");
 }
 
 #[test]

@@ -220,6 +220,11 @@ impl Supervisor {
         match &container.state {
             State::Waiting => self.start_if_possible(id),
             State::Backoff { until } if *until <= now => self.try_again(id),
+            State::Scheduled(_) if container.session.is_some() => {
+                // Of the run that is over: the next one is nobody's yet.
+                self.end_session(id);
+                true
+            }
             State::Scheduled(_) => self.look_at_timer(id),
             State::Creating { deadline, .. }
             | State::Attaching { deadline, .. }

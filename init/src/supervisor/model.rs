@@ -70,7 +70,9 @@ impl Model {
         success: bool,
         now: Duration,
     ) -> (ContainerState, Option<Duration>) {
-        self.failures = if success { 0 } else { self.failures + 1 };
+        if !(self.told_to_stop || self.told_to_restart) {
+            self.failures = if success { 0 } else { self.failures + 1 };
+        }
         self.series = match ran {
             Some(ran) if ran >= Duration::from_secs(10) => 0,
             _ => self.series + 1,
@@ -177,6 +179,9 @@ impl Run {
             Request::Stop { name, ending: Ending::default() }
         });
         (self.models[which].told_to_stop, self.models[which].told_to_restart) = (!again, false);
+        if again {
+            self.models[which].failures = 0;
+        }
         let state = self.world.state(NAMES[which]);
         if stopping {
             self.models[which].told_to_restart = again;
@@ -199,6 +204,7 @@ impl Run {
         let runs = self.container(which).may_have_processes();
         if matches!(self.container(which).state, State::Stopping { .. }) {
             (self.models[which].told_to_stop, self.models[which].told_to_restart) = (false, true);
+            self.models[which].failures = 0;
         }
         self.world.ask(Request::Start { name: NAMES[which].to_owned() });
         if !runs {

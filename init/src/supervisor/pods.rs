@@ -223,6 +223,32 @@ mod tests {
     }
 
     #[test]
+    fn who_ends_for_the_sake_of_the_other_one_has_as_many_failures_as_before() {
+        use berth_control::message::ContainerState::{Backoff, Failed};
+        let mut world = World::new(&TWO.replace("'no'", "'on-failure:1'"));
+        world.prepare("side");
+        world.prepare("db");
+        let again = |world: &mut World, code: i32| {
+            world.end("db", 1);
+            world.end("side", code);
+            world.pass(std::time::Duration::from_secs(60));
+            world.run("db");
+            world.run("side");
+        };
+        world.run("db");
+        world.run("side");
+        again(&mut world, 128 + 15);
+        again(&mut world, 128 + 9);
+        world.end("side", 1);
+        assert_eq!(world.state("side"), Backoff, "its first failure");
+        world.pass(std::time::Duration::from_secs(60));
+        world.run("side");
+        again(&mut world, 0);
+        world.end("side", 1);
+        assert_eq!(world.state("side"), Failed, "its second one");
+    }
+
+    #[test]
     fn who_shares_ends_first_when_the_machine_goes_down() {
         let mut world = running();
         world.supervisor.begin_shutdown();

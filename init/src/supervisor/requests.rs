@@ -214,7 +214,9 @@ impl Supervisor {
                 self.keep_stopped(&name, true);
             }
             Request::Restart { name, ending } => {
-                self.stop_with(self.id_of(&name)?, Goal::Restart, ending)?;
+                let id = self.id_of(&name)?;
+                self.stop_with(id, Goal::Restart, ending)?;
+                self.containers.get_mut(id).into_iter().for_each(|container| container.failures = 0);
                 self.keep_stopped(&name, false);
             }
             Request::Kill { name, signal } => self.signal_container(self.id_of(&name)?, signal)?,
@@ -250,6 +252,7 @@ impl Supervisor {
         }
         if matches!(container.state, State::Stopping { .. }) {
             container.goal = Goal::Restart;
+            container.failures = 0;
             return Ok(());
         }
         let runs = container.may_have_processes();

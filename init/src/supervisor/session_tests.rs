@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_control::channel::Channel;
-use berth_control::message::ContainerState::{Backoff, Failed, Running};
+use berth_control::message::ContainerState::{Backoff, Failed, Running, Waiting};
 use berth_control::message::{
     Creation, FromClient, FromInit, Interest, Notice, Reply, Request, SessionStream, ToClient,
 };
@@ -92,6 +92,36 @@ fn who_starts_a_container_with_a_client_sees_each_run_from_its_beginning() {
         assert_eq!(told(&session), expected.collect::<Vec<_>>());
     }
     assert!(matches!(world.ask_for(Request::Attach { name: "nobody".into(), start: true }).0, Reply::Refused { .. }));
+}
+
+#[test]
+fn who_starts_a_container_with_a_timer_sees_one_run_to_its_end() {
+    let start = |world: &mut World| {
+        let (reply, descriptors) = world.ask_for(Request::Attach { name: "job".into(), start: true });
+        assert_eq!(reply, Reply::Done);
+        let session = Channel::from(descriptors.into_iter().next().unwrap());
+        session.set_nonblocking().unwrap();
+        session
+    };
+    for timer in ["schedule = 'daily'", "every = '1h'"] {
+        let mut world = world(&format!("[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\n{timer}\n"));
+        // The first one before its image is there.
+        for code in [4, 0] {
+            let session = start(&mut world);
+            if code == 4 {
+                world.prepare("job");
+            }
+            world.run("job");
+            world.end("job", code);
+            assert_eq!(world.state("job"), Waiting, "{timer}");
+            assert_eq!(told(&session).last(), Some(&ended(code as u8, "")), "{timer}");
+            assert!(world.supervisor.find("job").unwrap().session.is_none());
+        }
+        let session = start(&mut world);
+        world.fail("job");
+        let Some(ToClient::Ended(end)) = told(&session).pop() else { panic!("{timer}") };
+        assert!(end.exit_code == 125 && end.reason.starts_with("a test says so"), "{end:?}");
+    }
 }
 
 #[test]

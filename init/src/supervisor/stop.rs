@@ -38,7 +38,11 @@ impl Supervisor {
             container.goal = goal;
         }
         let declared = grace(container, self.facts.shutting_down);
-        let grace = ending.grace_ms.map_or(declared, Duration::from_millis);
+        let grace = match ending.grace_ms.map(Duration::from_millis) {
+            // A machine that goes down waits for nobody longer than it does by itself.
+            Some(wanted) if self.facts.shutting_down => wanted.min(declared),
+            wanted => wanted.unwrap_or(declared),
+        };
         match &mut container.state {
             State::Running(_) => {}
             // Nothing has run yet, so there is nobody to ask.
@@ -110,9 +114,17 @@ impl Supervisor {
         }
     }
 
-    /// Starts nothing any more, and tells the services that the machine goes down.
+    /// Starts nothing any more, and tells the services that the machine goes down. Those that end already have the time that
+    /// the others get, however much they were given before.
     pub fn begin_shutdown(&mut self) {
         self.facts.shutting_down = true;
+        for id in self.containers.numbers() {
+            let Some(container) = self.containers.get_mut(id) else { continue };
+            let latest = self.now.saturating_add(grace(container, true));
+            if let State::Stopping { deadline: Some(deadline), .. } = &mut container.state {
+                *deadline = latest.min(*deadline);
+            }
+        }
         let services: Vec<u32> = self
             .containers
             .values()
@@ -269,5 +281,30 @@ mod tests {
         world.ask(Request::Start { name: "web".into() });
         world.end("web", 1);
         assert_eq!(world.state("web"), Backoff);
+    }
+
+    #[test]
+    fn a_machine_that_goes_down_does_not_wait_as_long_as_somebody_wanted_to() {
+        let text = |keys: &str| format!("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n{keys}\n");
+        for (keys, seconds) in [("", 5), ("stop_grace_period = '20s'", 20)] {
+            for before in [true, false] {
+                let mut world = World::new(&text(keys));
+                world.prepare("web");
+                let mut child = killable(&mut world);
+                let ending = Ending { grace_ms: Some(u64::MAX), ..Ending::default() };
+                let stop = Request::Stop { name: "web".into(), ending };
+                if before {
+                    world.ask(stop);
+                    world.supervisor.begin_shutdown();
+                } else {
+                    world.supervisor.begin_shutdown();
+                    world.ask(stop);
+                }
+                let wanted = world.supervisor.now + Duration::from_secs(seconds);
+                assert_eq!(world.supervisor.deadline(), Some(wanted), "{keys} {before}");
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+        }
     }
 }

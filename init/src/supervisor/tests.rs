@@ -283,6 +283,23 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
 }
 
 #[test]
+fn what_was_stopped_by_hand_and_is_gone_is_new_when_it_is_declared_again() {
+    let text = "[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'unless-stopped'\n";
+    let mut world = World::new(text);
+    world.ask(Request::Stop { name: "a".into(), ending: Ending::default() });
+    world.supervisor.forget_stopped();
+    world.apply("");
+    world.apply(text);
+    assert_eq!(world.state("a"), ContainerState::Stopped, "what removes it may still be taken back");
+    world.supervisor.facts.stopped_changed = false;
+    world.apply("");
+    world.supervisor.forget_stopped();
+    assert!(world.supervisor.facts.stopped.is_empty() && world.supervisor.facts.stopped_changed);
+    world.apply(text);
+    assert_eq!(world.state("a"), ContainerState::Declared);
+}
+
+#[test]
 fn who_is_depended_on_ends_after_those_who_depend() {
     let text = "[containers.db]\nimage = \"a\"\n[containers.web]\nimage = \"a\"\ndepends_on = [\"db\"]\n\
                 [containers.front]\nimage = \"a\"\ndepends_on = [\"web\", \"db\"]\n[containers.alone]\nimage = \"a\"\n";

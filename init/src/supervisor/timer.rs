@@ -87,8 +87,8 @@ impl Supervisor {
         let (now, wall) = (self.now, self.wall);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.reason.clear();
-        // What has no calendar begins with a run.
-        let user = container.user().filter(|user| user.schedule.is_some());
+        // What has no calendar begins with a run, and so does what a client has started and waits for.
+        let user = container.user().filter(|user| user.schedule.is_some() && container.session.is_none());
         match user.and_then(|user| Timer::set(user, None, now, wall)) {
             Some(timer) => {
                 container.rest_until(timer, now, wall);

@@ -71,7 +71,7 @@ fn stays_silent(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, told)?;
     let mark = machine.console.mark();
     let reason = last_end(&mut machine, mark)?;
-    ensure!(reason.contains("the watchdog has reset it"), "{reason}");
+    ensure!(reason.contains("the watchdog has reset it: the control API did not answer"), "{reason}");
     Ok(())
 }
 

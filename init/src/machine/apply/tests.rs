@@ -39,6 +39,20 @@ fn whoever_waits_for_a_task_that_cannot_start_is_told() {
 }
 
 #[test]
+fn nothing_is_applied_before_the_configuration_has_been_read() {
+    let mut machine = machine();
+    machine.configuration = None;
+    let (id, channel) = service(&mut machine.supervisor, "control");
+    let applicant = machine.supervisor.applicant(id, 1);
+    for purpose in [Purpose::Plan, Purpose::Apply, Purpose::Try(Duration::from_secs(60))] {
+        machine.look_at(applicant, tempfile::tempfile().unwrap().into(), purpose);
+        let (message, _) = channel.receive().unwrap();
+        let FromInit::Reply { reply: Reply::Refused { reason }, .. } = message else { panic!("{message:?}") };
+        assert!(reason.contains("not been read yet") && reason.contains("`berth why boot`"), "{reason}");
+    }
+}
+
+#[test]
 fn what_could_not_be_recorded_can_be_confirmed_again() {
     let answers = without_tasks(|machine, applicant| {
         machine.confirm(applicant);
@@ -83,6 +97,7 @@ fn clients_have_so_many_tasks_and_no_more() {
 fn machine() -> Machine {
     let mut machine = Machine::new().unwrap();
     machine.supervisor.configuration = configuration("");
+    machine.configuration = Some(configuration::Report::default());
     machine
 }
 
@@ -146,12 +161,79 @@ fn what_is_in_force_again_stands_where_it_stood() {
 }
 
 #[test]
+fn what_is_recorded_forgets_who_was_stopped_of_those_that_are_gone() {
+    let mut machine = machine();
+    let (web, without) = (wanted("a", "[containers.web]\nimage = 'a'\nrestart = 'unless-stopped'\n"), wanted("b", ""));
+    machine.put_in_force(web.0, web.1).unwrap();
+    machine.supervisor.facts.stopped.insert("web".to_owned());
+    let applicant = machine.supervisor.applicant(0, 1);
+    machine.recorded(applicant, None);
+    assert_eq!(machine.supervisor.facts.stopped.len(), 1);
+    machine.put_in_force(without.0, without.1).unwrap();
+    machine.recorded(applicant, Some("the disk is full".to_owned()));
+    assert_eq!(machine.supervisor.facts.stopped.len(), 1, "the next boot has it again");
+    machine.recorded(applicant, None);
+    assert!(machine.supervisor.facts.stopped.is_empty());
+}
+
+#[test]
+fn what_is_read_during_a_trial_ends_it_unless_it_is_what_was_there_before() {
+    const OFF: &str = "watchdog = { device = 'off' }\n";
+    let with = |name: &str| wanted("berth.toml", &format!("{OFF}[containers.{name}]\nimage = 'a'\n"));
+    let read = |(configuration, locations): Wanted| configuration::Report {
+        configuration: Some(configuration),
+        locations,
+        sources: vec!["berth.toml".to_owned()],
+        ..configuration::Report::default()
+    };
+    let tried = || {
+        let mut machine = machine();
+        machine.configure(read(with("before")));
+        let applicant = machine.supervisor.applicant(0, 1);
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(Box::new(with("tried"))));
+        machine
+    };
+    let in_force = |machine: &mut Machine| {
+        machine.facts.unconfirmed.iter_mut().for_each(|trial| trial.deadline = Duration::ZERO);
+        let names = |machine: &Machine| {
+            let names = machine.supervisor.configuration.containers.keys().map(ToString::to_string);
+            (names.collect::<Vec<_>>().concat(), machine.describe().configuration_sources.concat())
+        };
+        let during = names(machine);
+        machine.take_back();
+        [during, names(machine)]
+    };
+    let is = |name: &str, source: &str| (name.to_owned(), source.to_owned());
+    let mut machine = tried();
+    machine.configure(read(with("later")));
+    assert!(machine.facts.unconfirmed.is_none(), "there is nothing to confirm");
+    assert_eq!(in_force(&mut machine), [is("later", "berth.toml"), is("later", "berth.toml")]);
+
+    for nothing_new in [read(with("before")), configuration::Report::default()] {
+        let mut machine = tried();
+        machine.configure(nothing_new);
+        assert_eq!(in_force(&mut machine), [is("tried", "berth apply"), is("before", "berth.toml")]);
+    }
+}
+
+#[test]
+fn what_the_kernel_was_told_on_trial_is_gone_with_the_trial() {
+    let mut machine = machine();
+    let parameter = tempfile::NamedTempFile::new().unwrap();
+    let kernel = vec![(parameter.path().to_owned(), "60\n".to_owned())];
+    machine.facts.unconfirmed = Some(Unconfirmed { kernel, ..unconfirmed() });
+    let read = configuration("watchdog = { device = 'off' }");
+    machine.configure(configuration::Report { configuration: Some(read), ..configuration::Report::default() });
+    assert_eq!(std::fs::read_to_string(parameter.path()).unwrap(), "60\n");
+}
+
+#[test]
 fn a_sheet_with_files_comes_back_with_the_plan() {
     let mut sheet = tempfile::tempfile().unwrap();
     let files = [("a.toml", "[containers.web]\nimage = \"web\"\n"), ("b.toml", "hostname = \"b\"\n")];
     sheet.write_all(&serde_json::to_vec(&files).unwrap()).unwrap();
     sheet.rewind().unwrap();
-    let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default(), &Instances::new()).unwrap();
+    let wanted = plan(sheet.try_clone().unwrap(), &Configuration::default(), &Present::default()).unwrap();
     assert_eq!(wanted.0.containers.len(), 1);
     assert_eq!(wanted.1.find("web", "image").unwrap(), "a.toml:2");
     sheet.rewind().unwrap();
@@ -164,6 +246,6 @@ fn mistakes_are_told_with_their_file_and_line() {
     let mut sheet = tempfile::tempfile().unwrap();
     sheet.write_all(br#"[["web.toml", "\n[containers.web]\nimag = \"web\"\n"]]"#).unwrap();
     sheet.rewind().unwrap();
-    let reason = plan(sheet, &Configuration::default(), &Instances::new()).unwrap_err();
+    let reason = plan(sheet, &Configuration::default(), &Present::default()).unwrap_err();
     assert!(reason.contains("web.toml:3:1"), "{reason}");
 }

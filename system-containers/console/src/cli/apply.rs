@@ -130,6 +130,7 @@ fn render(plan: &Plan) -> String {
     for container in &plan.containers {
         let (mark, what) = match container.action {
             Action::Create => ('+', "is new"),
+            Action::Replace => ('~', "is new; the one made by hand ends and is forgotten with its log"),
             Action::Recreate => ('~', "is made anew"),
             Action::Update => ('=', "runs on with another definition"),
             Action::Restart => ('~', "is started anew"),
@@ -201,6 +202,7 @@ mod tests {
         let plan = Plan {
             containers: vec![
                 container("db", Action::Update, vec![change("restart", "", "\"no\"")]),
+                container("job", Action::Replace, Vec::new()),
                 container("old", Action::Remove, Vec::new()),
                 container("web", Action::Recreate, vec![change("image", "\"a\"", "\"b\"")]),
             ],
@@ -213,6 +215,7 @@ mod tests {
             reboot: Vec::new(),
         };
         let expected = "= container db runs on with another definition\n    restart = \"no\"\n\
+            ~ container job is new; the one made by hand ends and is forgotten with its log\n\
             - container old ends and is forgotten\n~ container web is made anew\n    image: \"a\" -> \"b\"\n\
             ~ hostname was \"a\"\n~ link eth0 is set up anew\n    dhcp: true -> false\n    mtu = 1400\nUntouched: cache, queue\nNo reboot is needed.\n";
         assert_eq!(render(&plan), expected);
