@@ -123,6 +123,32 @@ fn a_registry_that_never_accepts_is_given_up_after_one_try() {
 }
 
 #[test]
+fn a_name_that_nobody_has_is_told_from_nothing_by_a_refusal() {
+    // Docker Hub's own answer for a repository that does not exist.
+    let hub = |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(200, "", r#"{"token":"t"}"#),
+        false => {
+            let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+            json(401, "WWW-Authenticate: Bearer realm=\"/token\"\r\n", body)
+        }
+    };
+    refused(hub, "there is no repository demo, or it wants a login: `berth login -u NAME 127.0.0.1:");
+    // GitHub's.
+    let github = |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(403, "", r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#),
+        false => json(401, "WWW-Authenticate: Bearer realm=\"/token\"\r\n", ""),
+    };
+    refused(github, "requested access is denied; there is no repository demo, or it wants a login: `berth login");
+    refused(|_| json(401, "WWW-Authenticate: Basic\r\n", ""), "a password: `berth login -u NAME 127.0.0.1:");
+
+    let registry = Registry::start(hub);
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    let error = client.pull(&format!("{}/demo:1", registry.name())).unwrap_err();
+    assert!(error.contains("refuses user \"me\": authentication required; there is no repository demo"), "{error}");
+}
+
+#[test]
 fn plain_http_is_spoken_only_where_the_configuration_says_so() {
     let registry = Registry::good();
     registry.push("demo", "1", &image());

@@ -248,11 +248,12 @@ impl Client {
 
     async fn unauthorised(&self, answer: Answer) -> RegistryError {
         let credentials = self.exchange.settings.credentials(&self.exchange.registry, &self.repository);
+        let advice = token::advice(&self.exchange.registry, &self.repository, credentials.as_ref());
         let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let reason = match answer.into_error().await {
             RegistryError::Status { detail, .. } if !detail.is_empty() => detail,
             _ => "401 Unauthorized".to_owned(),
         };
-        RegistryError::Unauthorised { to: self.place(), who, detail: reason }
+        RegistryError::Unauthorised { to: self.place(), who, detail: reason, advice }
     }
 }

@@ -80,7 +80,7 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// It wants credentials, others than there are.
-    #[error("{to} refuses {who}: {detail}")]
+    #[error("{to} refuses {who}: {detail}{advice}")]
     Unauthorised {
         /// Host and port.
         to: String,
@@ -88,6 +88,8 @@ pub enum RegistryError {
         who: String,
         /// Its reason.
         detail: String,
+        /// What that may mean, and what to do.
+        advice: String,
     },
     /// It leads nowhere.
     #[error("{to} redirects more than {limit} times")]
