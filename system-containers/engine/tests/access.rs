@@ -3,8 +3,10 @@
 mod support;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use support::client::{Client, image, refused};
+use berth_engine::registry::{self, endpoint};
+use support::client::{Client, block, image, refused, shared};
 use support::registry::{Act, Asked, Registry, json};
 
 #[test]
@@ -146,6 +148,26 @@ fn a_name_that_nobody_has_is_told_from_nothing_by_a_refusal() {
     let client = client.configured("username = 'me'\npassword = 'secret'\n");
     let error = client.pull(&format!("{}/demo:1", registry.name())).unwrap_err();
     assert!(error.contains("refuses user \"me\": authentication required; there is no repository demo"), "{error}");
+}
+
+#[test]
+fn who_logs_in_asks_for_no_repository() {
+    let registry = Registry::start(|asked| match asked.path.as_str() {
+        "/token?service=ghcr.example" => json(200, "", r#"{"token":"good"}"#),
+        path if path.starts_with("/token") => json(403, "", r#"{"errors":[{"message":"no such image"}]}"#),
+        _ if asked.header("authorization") == "Bearer good" => json(200, "", "{}"),
+        // As GitHub's.
+        _ => {
+            let challenge = r#"Bearer realm="/token",service="ghcr.example",scope="repository:user/image:pull""#;
+            json(401, &format!("WWW-Authenticate: {challenge}\r\n"), "")
+        }
+    });
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let settings = client.configured("username = 'me'\npassword = 'secret'\n").settings();
+    let endpoint = endpoint::endpoint(&registry.name(), String::new(), &settings).unwrap();
+    let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+    block(client.log_in()).unwrap();
+    assert_eq!(registry.log()[1].header("authorization"), "Basic bWU6c2VjcmV0");
 }
 
 #[test]

@@ -92,8 +92,12 @@ pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str
             if exchange.base.https && !url.https {
                 return Err(RegistryError::Downgrade { to: exchange.base.authority(), target: url.to_string() });
             }
-            let pull = || if repository.is_empty() { String::new() } else { format!("repository:{repository}:pull") };
-            let scope = scope.clone().unwrap_or_else(pull);
+            // GitHub's challenge for no repository names one that nobody has, and gives no token for it.
+            let scope = match (repository.is_empty(), scope) {
+                (true, _) => String::new(),
+                (false, Some(scope)) => scope.clone(),
+                (false, None) => format!("repository:{repository}:pull"),
+            };
             fetch(exchange, url, service.as_deref(), &scope, (repository, credentials)).await
         }
     }
