@@ -111,20 +111,19 @@ impl Client {
         let asked = self
             .again(|| async { self.ask(&path, &HeaderMap::new()).await?.read(limits::JSON_BYTES, &what).await })
             .await;
-        let listed = match asked {
-            Ok(bytes) => Ok(bytes),
-            Err(RegistryError::Status { status, .. }) if status.is_client_error() => {
-                let tag = format!("sha256-{}", digest.hex());
-                self.manifest(&tag, None).await.map(|(bytes, _)| bytes)
-            }
-            Err(error) => Err(error),
-        };
-        match listed {
-            // What is no index lists nothing.
+        match asked {
             Ok(bytes) => {
-                let index: Option<Manifest> = serde_json::from_slice(&bytes).ok();
-                Ok(index.and_then(|index| index.manifests).unwrap_or_default())
+                if let Some(referrers) = listed(&bytes) {
+                    return Ok(referrers);
+                }
+                // It leads to a page for people, for one.
             }
+            Err(error) if error.is_of_no_such_question() => {}
+            Err(error) => return Err(error),
+        }
+        match self.manifest(&format!("sha256-{}", digest.hex()), None).await {
+            // What is no index lists nothing.
+            Ok((bytes, _)) => Ok(listed(&bytes).unwrap_or_default()),
             Err(error) if error.is_absence() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -256,4 +255,9 @@ impl Client {
         };
         RegistryError::Unauthorised { to: self.place(), who, detail: reason, advice }
     }
+}
+
+/// What an index lists; none if it is no index.
+fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
+    serde_json::from_slice::<Manifest>(bytes).ok()?.manifests
 }

@@ -192,6 +192,18 @@ impl RegistryError {
         matches!(self, Self::Status { status: StatusCode::NOT_FOUND, .. })
     }
 
+    /// Whether it does not know what is asked at all, as registries of before version 1.1 of the specification: they say so,
+    /// or lead somewhere else.
+    pub fn is_of_no_such_question(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                (status.is_client_error() || *status == StatusCode::NOT_IMPLEMENTED) && !self.is_passing()
+            }
+            Self::Redirects { .. } | Self::Downgrade { .. } | Self::Url { .. } | Self::TooLarge { .. } => true,
+            _ => false,
+        }
+    }
+
     /// When the registry wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
