@@ -51,6 +51,9 @@ pub struct Platform {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// What it is, if it is no image and its configuration does not tell.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
     /// 2, or 1 for Docker's first format.
     #[serde(default)]
     pub schema_version: u32,
