@@ -10,7 +10,7 @@ use crate::container::Group;
 /// The most further groups: the kernel's `NGROUPS_MAX`.
 const GROUPS: usize = 65_536;
 
-/// The highest group that a container has: as many as it has of the machine's.
+/// The highest user and group that a container has: as many as it has of the machine's.
 const HIGHEST: u32 = u16::MAX as u32;
 
 /// Why a user cannot be found.
@@ -37,6 +37,17 @@ pub enum AccountError {
         name: String,
         /// Its number.
         gid: u32,
+    },
+    /// One that the container has not.
+    #[error(
+        "{kind} {id} is above {HIGHEST}, the highest of a container with ids of its own: name another `user`, or take the \
+         machine's ids with security.user_namespace = \"host\""
+    )]
+    HighId {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its number.
+        id: u32,
     },
 }
 
@@ -78,6 +89,16 @@ impl Account {
             }
         };
         Ok(Account { uid, gid, additional_gids, home })
+    }
+
+    /// Refuses what a container with ids of its own has not.
+    pub fn stays_within_range(&self) -> Result<(), AccountError> {
+        let groups = [self.gid].into_iter().chain(self.additional_gids.iter().copied());
+        let mut all = [("user", self.uid)].into_iter().chain(groups.map(|gid| ("group", gid)));
+        match all.find(|(_, id)| *id > HIGHEST) {
+            Some((kind, id)) => Err(AccountError::HighId { kind, id }),
+            None => Ok(()),
+        }
     }
 
     /// The numbers of the groups that are given by name, looked up in what /etc/group says.
@@ -155,6 +176,17 @@ mod tests {
             high.starts_with("group \"domain\" is number 100513 in the container's /etc/group, above 65535"),
             "{high}"
         );
+    }
+
+    #[test]
+    fn ids_beyond_a_containers_own_are_refused() {
+        let within = |user: &str, group| Account::find(USERS, GROUPS, user, group).unwrap().stays_within_range();
+        assert!(within("65535", Some("65535")).is_ok());
+        assert!(matches!(within("65536", None), Err(AccountError::HighId { kind: "user", id: 65_536 })));
+        assert!(matches!(within("web", Some("domain")), Err(AccountError::HighId { kind: "group", id: 100_513 })));
+        let account = Account { uid: 0, gid: 0, additional_gids: vec![4, 70_000], home: String::new() };
+        let error = account.stays_within_range().unwrap_err().to_string();
+        assert!(error.starts_with("group 70000 is above 65535, the highest of a container"), "{error}");
     }
 
     #[test]

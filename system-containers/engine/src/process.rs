@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use berth_config::{Account, Command, Container, Health, Protocol, Signal};
+use berth_config::{Account, Command, Container, Health, Protocol, Signal, UserNamespace};
 use berth_control::message::Port;
 
 use crate::accounts::{self, ResolveError};
@@ -66,6 +66,9 @@ pub fn build(
             accounts::resolve(image, user, group, &container.group_add)?
         }
     };
+    if container.security.user_namespace == UserNamespace::Auto {
+        account.stays_within_range().map_err(ResolveError::from)?;
+    }
     let stop_signal = match (container.stop_signal, wishes.stop_signal.as_deref().filter(|signal| !signal.is_empty())) {
         (Some(signal), _) => signal,
         (None, None) => Signal::TERM,
@@ -250,6 +253,15 @@ mod tests {
             matches!(error, ProcessError::Account(_)) && error.to_string().contains("no group \"video\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_user_that_the_container_has_not_is_refused_with_what_to_do() {
+        let image = r#"{"Cmd":["x"],"User":"100000"}"#;
+        let error = built("", image).unwrap_err().to_string();
+        assert!(error.contains("user 100000 is above 65535") && error.contains("`user`"), "{error}");
+        assert_eq!(built(r#","user":"7""#, image).unwrap().account.uid, 7);
+        assert_eq!(built(r#","security":{"user_namespace":"host"}"#, image).unwrap().account.uid, 100_000);
     }
 
     #[test]
