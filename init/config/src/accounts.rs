@@ -1,7 +1,7 @@
 //! Who a container's process is: names of users and groups, looked up in its own /etc/passwd and /etc/group.
 //!
 //! The rules are Docker's: a number needs no entry; the group is the user's unless one is given; the further groups
-//! are those of /etc/group that list the user, and none if a group is given.
+//! are those of /etc/group that list the user, and none if a group is given. Among them is the first one.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,8 @@ pub struct Account {
     pub uid: u32,
     /// The first group.
     pub gid: u32,
-    /// The others.
+    /// All its groups, the first one too: a program with a group of its own (set-gid) could take that away else, and with
+    /// it what the group may *not* do (CVE-2022-36109).
     pub additional_gids: Vec<u32>,
     /// The user's home directory; `/` without one.
     pub home: String,
@@ -81,13 +82,16 @@ impl Account {
         let own_group = known.as_ref().and_then(|fields| id(fields.get(3)?)).unwrap_or(0);
         let home = known.as_ref().and_then(|fields| fields.get(5).filter(|home| home.starts_with('/')));
         let home = home.map_or_else(|| "/".to_owned(), |home| (*home).to_owned());
-        let (gid, additional_gids) = match group.filter(|group| !group.is_empty()) {
+        let (gid, mut additional_gids) = match group.filter(|group| !group.is_empty()) {
             Some(group) => (look_up_group(groups, group)?, Vec::new()),
             None => {
                 let name = known.as_ref().and_then(|fields| fields.first().copied());
                 (own_group, name.map(|name| groups_of(groups, name)).unwrap_or_default())
             }
         };
+        if !additional_gids.contains(&gid) {
+            additional_gids.insert(0, gid);
+        }
         Ok(Account { uid, gid, additional_gids, home })
     }
 
@@ -155,12 +159,12 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found_as_docker_finds_them() {
         assert_eq!(found("", None), (0, 0, vec![0, 6], "/root".to_owned()));
-        assert_eq!(found("web", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
-        assert_eq!(found("33", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
-        assert_eq!(found("web", Some("disk")), (33, 6, vec![], "/srv/web".to_owned()));
-        assert_eq!(found("1000", None), (1000, 0, vec![], "/".to_owned()));
-        assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![], "/".to_owned()));
-        assert_eq!(found("12", None), (7, 7, vec![], "/".to_owned()));
+        assert_eq!(found("web", None), (33, 34, vec![34, 6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("33", None), (33, 34, vec![34, 6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("web", Some("disk")), (33, 6, vec![6], "/srv/web".to_owned()));
+        assert_eq!(found("1000", None), (1000, 0, vec![0], "/".to_owned()));
+        assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![2000], "/".to_owned()));
+        assert_eq!(found("12", None), (7, 7, vec![7], "/".to_owned()));
     }
 
     #[test]

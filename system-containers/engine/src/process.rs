@@ -247,7 +247,7 @@ mod tests {
     fn a_further_group_is_looked_up_in_the_image() {
         let built = |groups: &str| built(&format!(r#","group_add":{groups}"#), r#"{"Cmd":["x"]}"#);
         // Numbers are PID 1's affair.
-        assert_eq!(built("[44]").unwrap().account.additional_gids, [0; 0]);
+        assert_eq!(built("[44]").unwrap().account.additional_gids, [0]);
         let error = built(r#"[44,"video"]"#).unwrap_err();
         assert!(
             matches!(error, ProcessError::Account(_)) && error.to_string().contains("no group \"video\""),
