@@ -97,7 +97,11 @@ pub fn health(wishes: &oci::Process) -> Option<Health> {
     let (kind, words) = check.test.as_ref()?.split_first()?;
     let words = match kind.as_str() {
         "CMD" => words.to_vec(),
-        "CMD-SHELL" => ["/bin/sh".to_owned(), "-c".to_owned()].into_iter().chain(words.iter().cloned()).collect(),
+        "CMD-SHELL" => {
+            let shell = wishes.shell.clone().filter(|shell| !shell.is_empty());
+            let shell = shell.unwrap_or_else(|| ["/bin/sh", "-c"].map(str::to_owned).to_vec());
+            [shell, words.to_vec()].concat()
+        }
         _ => return None,
     };
     let exec = Command::new(words).ok().filter(|command| !command.words().is_empty())?;
@@ -228,6 +232,18 @@ mod tests {
         assert_eq!((plain.timeout, plain.interval), ("100ms".parse().ok(), None));
         for none in [r#"{"Test":["NONE"]}"#, r#"{"Test":[]}"#, "{}", "null", r#"{"Test":["CMD"]}"#] {
             assert_eq!(of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_for_the_images_own_shell() {
+        let words = |shell: &str| {
+            let image = format!(r#"{{"Healthcheck":{{"Test":["CMD-SHELL","exit 1"]}}{shell}}}"#);
+            health(&wishes(&image)).unwrap().exec.unwrap().words().join(" ")
+        };
+        assert_eq!(words(r#","Shell":["/bin/bash","-o","pipefail","-c"]"#), "/bin/bash -o pipefail -c exit 1");
+        for none in ["", r#","Shell":null"#, r#","Shell":[]"#] {
+            assert_eq!(words(none), "/bin/sh -c exit 1", "{none}");
         }
     }
 
