@@ -161,8 +161,9 @@ fn a_definition_fits_into_a_message() {
 #[test]
 fn a_health_check_is_of_one_kind() {
     let check = |text: &str| mistake(&format!("[containers.a]\nimage = 'x'\n[containers.a.health]\n{text}\n"));
-    assert!(check("interval = '1s'").contains("exactly one of"));
-    assert!(check("tcp = 1\nexec = 'true'").contains("exactly one of"));
+    assert!(check("").contains("says nothing"));
+    assert!(check("tcp = 1\nexec = 'true'").contains("is one of"));
+    assert!(load_text("[containers.a]\nimage = 'x'\nhealth = { interval = '1s' }\n").is_ok(), "of its image");
     assert!(check("exec = []").contains("no program"));
     assert!(check("tcp = 80\ninterval = '1ms'").contains("health.interval"));
     assert!(check("http = 'https://localhost/'").contains("http://"));
