@@ -1,7 +1,7 @@
 //! Who a container's process is: names of users and groups, looked up in its own /etc/passwd and /etc/group.
 //!
 //! The rules are Docker's: a number needs no entry; the group is the user's unless one is given; the further groups
-//! are those of /etc/group that list the user, and none if a group is given.
+//! are those of /etc/group that list the user, and none if a group is given. Among them is the first one.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::container::Group;
 /// The most further groups: the kernel's `NGROUPS_MAX`.
 const GROUPS: usize = 65_536;
 
-/// The highest group that a container has: as many as it has of the machine's.
+/// The highest user and group that a container has: as many as it has of the machine's.
 const HIGHEST: u32 = u16::MAX as u32;
 
 /// Why a user cannot be found.
@@ -38,6 +38,17 @@ pub enum AccountError {
         /// Its number.
         gid: u32,
     },
+    /// One that the container has not.
+    #[error(
+        "{kind} {id} is above {HIGHEST}, the highest of a container with ids of its own: name another `user`, or take the \
+         machine's ids with security.user_namespace = \"host\""
+    )]
+    HighId {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its number.
+        id: u32,
+    },
 }
 
 /// A process's identity inside the container.
@@ -47,7 +58,8 @@ pub struct Account {
     pub uid: u32,
     /// The first group.
     pub gid: u32,
-    /// The others.
+    /// All its groups, the first one too: a program with a group of its own (set-gid) could take that away else, and with
+    /// it what the group may *not* do (CVE-2022-36109).
     pub additional_gids: Vec<u32>,
     /// The user's home directory; `/` without one.
     pub home: String,
@@ -70,14 +82,27 @@ impl Account {
         let own_group = known.as_ref().and_then(|fields| id(fields.get(3)?)).unwrap_or(0);
         let home = known.as_ref().and_then(|fields| fields.get(5).filter(|home| home.starts_with('/')));
         let home = home.map_or_else(|| "/".to_owned(), |home| (*home).to_owned());
-        let (gid, additional_gids) = match group.filter(|group| !group.is_empty()) {
+        let (gid, mut additional_gids) = match group.filter(|group| !group.is_empty()) {
             Some(group) => (look_up_group(groups, group)?, Vec::new()),
             None => {
                 let name = known.as_ref().and_then(|fields| fields.first().copied());
                 (own_group, name.map(|name| groups_of(groups, name)).unwrap_or_default())
             }
         };
+        if !additional_gids.contains(&gid) {
+            additional_gids.insert(0, gid);
+        }
         Ok(Account { uid, gid, additional_gids, home })
+    }
+
+    /// Refuses what a container with ids of its own has not.
+    pub fn stays_within_range(&self) -> Result<(), AccountError> {
+        let groups = [self.gid].into_iter().chain(self.additional_gids.iter().copied());
+        let mut all = [("user", self.uid)].into_iter().chain(groups.map(|gid| ("group", gid)));
+        match all.find(|(_, id)| *id > HIGHEST) {
+            Some((kind, id)) => Err(AccountError::HighId { kind, id }),
+            None => Ok(()),
+        }
     }
 
     /// The numbers of the groups that are given by name, looked up in what /etc/group says.
@@ -134,12 +159,12 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found_as_docker_finds_them() {
         assert_eq!(found("", None), (0, 0, vec![0, 6], "/root".to_owned()));
-        assert_eq!(found("web", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
-        assert_eq!(found("33", None), (33, 34, vec![6, 4], "/srv/web".to_owned()));
-        assert_eq!(found("web", Some("disk")), (33, 6, vec![], "/srv/web".to_owned()));
-        assert_eq!(found("1000", None), (1000, 0, vec![], "/".to_owned()));
-        assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![], "/".to_owned()));
-        assert_eq!(found("12", None), (7, 7, vec![], "/".to_owned()));
+        assert_eq!(found("web", None), (33, 34, vec![34, 6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("33", None), (33, 34, vec![34, 6, 4], "/srv/web".to_owned()));
+        assert_eq!(found("web", Some("disk")), (33, 6, vec![6], "/srv/web".to_owned()));
+        assert_eq!(found("1000", None), (1000, 0, vec![0], "/".to_owned()));
+        assert_eq!(found("1000", Some("2000")), (1000, 2000, vec![2000], "/".to_owned()));
+        assert_eq!(found("12", None), (7, 7, vec![7], "/".to_owned()));
     }
 
     #[test]
@@ -155,6 +180,17 @@ mod tests {
             high.starts_with("group \"domain\" is number 100513 in the container's /etc/group, above 65535"),
             "{high}"
         );
+    }
+
+    #[test]
+    fn ids_beyond_a_containers_own_are_refused() {
+        let within = |user: &str, group| Account::find(USERS, GROUPS, user, group).unwrap().stays_within_range();
+        assert!(within("65535", Some("65535")).is_ok());
+        assert!(matches!(within("65536", None), Err(AccountError::HighId { kind: "user", id: 65_536 })));
+        assert!(matches!(within("web", Some("domain")), Err(AccountError::HighId { kind: "group", id: 100_513 })));
+        let account = Account { uid: 0, gid: 0, additional_gids: vec![4, 70_000], home: String::new() };
+        let error = account.stays_within_range().unwrap_err().to_string();
+        assert!(error.starts_with("group 70000 is above 65535, the highest of a container"), "{error}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod plan;
 mod quantities;
 mod registries;
 mod source;
+mod spelling;
 mod suggestion;
 mod system_container;
 mod text;
@@ -59,6 +60,7 @@ pub use plan::{Action, Change, ContainerPlan, Instances, Plan, Present};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName, Unproxied, UnproxiedError};
 pub use source::{SIZE_LIMIT, Source};
+pub use spelling::registry_spelling;
 pub use system_container::{Condition, HostNamespace, Mount, Readiness, Role, SystemContainer, SystemMemory, View};
 pub use trust::{KeyError, PublicKey, Requirement, Trust, TrustScope, trust_of};
 

@@ -1,7 +1,7 @@
 //! `[trust.<scope>]`: what an image of a registry must show before it is taken.
 //!
 //! A scope is a registry, or a part of one, or `*` for all. Of those that an image's name lies in, the longest counts;
-//! without any, every image is taken.
+//! without any, every image is taken. A scope holds an image by whatever name of its registry it is called.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::names::{NameError, check_length};
 use crate::registries::{DataFile, MirrorName};
+use crate::spelling::{official, place_spelling};
 use crate::text::{checked_string, text_value};
 
 /// What images of one scope must show.
@@ -52,9 +53,11 @@ impl Requirement {
 
 /// The entry that counts for an image: `name` is its registry and path, such as `docker.io/library/nginx`.
 pub fn trust_of<'a>(entries: &'a BTreeMap<TrustScope, Trust>, name: &str) -> Option<(&'a TrustScope, &'a Trust)> {
-    let holding = entries.iter().filter(|(scope, _)| scope.holds(name));
-    // `*` is shorter than any registry.
-    holding.max_by_key(|(scope, _)| scope.as_str().len())
+    let place = place_spelling(name);
+    let place = official(&place).unwrap_or(place);
+    let holding = entries.iter().filter_map(|entry| Some((entry.0.holds(&place)?, entry)));
+    // `docker.io/library/nginx` says the same as `docker.io/nginx`, and says it more exactly.
+    holding.max_by_key(|(held, (scope, _))| (*held, scope.as_str().len())).map(|(_, entry)| entry)
 }
 
 checked_string! {
@@ -76,9 +79,21 @@ fn check_scope(text: &str) -> Result<(), NameError> {
 }
 
 impl TrustScope {
-    fn holds(&self, name: &str) -> bool {
-        let rest = name.strip_prefix(self.as_str());
-        self.as_str() == "*" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// How many bytes of an image's place it names, if the image lies in it; `*` names none.
+    fn holds(&self, place: &str) -> Option<usize> {
+        if self.as_str() == "*" {
+            return Some(0);
+        }
+        let part = self.spelling();
+        let is_in = |part: &String| {
+            place.strip_prefix(part.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        [official(&part), Some(part)].into_iter().flatten().find(is_in).map(|part| part.len())
+    }
+
+    /// As every other way to write it is spelt too.
+    pub(crate) fn spelling(&self) -> String {
+        place_spelling(self.as_str())
     }
 }
 
@@ -149,6 +164,38 @@ mod tests {
         assert_eq!(scope("ghcr.io/acmes/web"), "ghcr.io");
         assert_eq!(scope("ghcr.io.example/web"), "*");
         assert_eq!(trust_of(&BTreeMap::new(), "ghcr.io/acme"), None);
+    }
+
+    #[test]
+    fn no_spelling_of_a_registry_leads_past_its_scope() {
+        let entries = |scope: &str| BTreeMap::from([(scope.parse::<TrustScope>().unwrap(), digest())]);
+        let holds = |scope: &str, name: &str| trust_of(&entries(scope), name).is_some();
+        for (scope, name) in [
+            ("ghcr.io/acme", "GHCR.io/acme/x"),
+            ("ghcr.io/acme", "ghcr.io:443/acme/x"),
+            ("GHCR.io:443/acme", "ghcr.io/acme/x"),
+            ("docker.io", "registry-1.docker.io/library/x"),
+            ("docker.io/library", "registry-1.docker.io/x"),
+            ("index.docker.io", "docker.io/library/nginx"),
+            ("docker.io/nginx", "docker.io/library/nginx"),
+            ("docker.io/nginx", "docker.io/nginx/ingress"),
+        ] {
+            assert!(holds(scope, name), "{scope} {name}");
+        }
+        for (scope, name) in [
+            ("docker.io/nginx", "docker.io/library/nginxes"),
+            ("ghcr.io", "ghcr.io:5000/x"),
+            ("ghcr.io/nginx", "ghcr.io/library/nginx"),
+        ] {
+            assert!(!holds(scope, name), "{scope} {name}");
+        }
+        let both = ["docker.io/library", "docker.io/nginx"].map(|scope| (scope.parse().unwrap(), digest()));
+        let both = BTreeMap::from(both);
+        assert_eq!(trust_of(&both, "docker.io/library/nginx").unwrap().0.as_str(), "docker.io/nginx");
+    }
+
+    fn digest() -> Trust {
+        Trust { require: Requirement::Digest, keys: Vec::new() }
     }
 
     #[test]

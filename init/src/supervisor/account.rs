@@ -72,7 +72,7 @@ mod tests {
         let root = File::open(folder.path()).unwrap();
         let more = ["video", "44"].map(|group| group.parse().unwrap());
         let account = find(&root, &"web".parse().unwrap(), &more).unwrap();
-        assert_eq!((account.uid, account.gid, account.additional_gids), (33, 34, vec![4, 27, 44]));
+        assert_eq!((account.uid, account.gid, account.additional_gids), (33, 34, vec![34, 4, 27, 44]));
     }
 
     #[test]

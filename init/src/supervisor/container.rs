@@ -15,6 +15,7 @@
 //! System containers begin in Waiting. Containers without a network of their own pass Attaching at once. One with a timer
 //! goes to Scheduled instead of Stopped and Failed, and from there to Waiting when its time comes.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -323,10 +324,13 @@ impl Container {
         matches!(self.state, State::Creating { .. }) || self.pid().is_some()
     }
 
-    /// How it is to be checked: as its definition says, else as its image does.
-    pub fn health_settings(&self) -> Option<&berth_config::Health> {
-        let of_image = || self.image.as_ref().and_then(|image| image.health.as_ref());
-        self.user()?.health.as_ref().or_else(of_image).filter(|health| !health.disable)
+    /// How it is to be checked: as its definition says, and its image where that says nothing.
+    pub fn health_settings(&self) -> Option<Cow<'_, berth_config::Health>> {
+        let of_image = self.image.as_ref().and_then(|image| image.health.as_ref());
+        match &self.user()?.health {
+            Some(own) => own.over(of_image).map(Cow::Owned),
+            None => of_image.map(Cow::Borrowed),
+        }
     }
 
     /// Whether its health check fails.

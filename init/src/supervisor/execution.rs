@@ -292,6 +292,9 @@ fn process(spec: &Spec, wanted: &message::Execution, account: Option<&Account>) 
         process.cwd.clone_from(directory);
     }
     if let Some(account) = account {
+        if spec.linux.as_ref().is_some_and(|linux| !linux.uid_mappings.is_empty()) {
+            account.stays_within_range().map_err(|error| error.to_string())?;
+        }
         let Account { uid, gid, additional_gids, .. } = account.clone();
         process.user = User { uid, gid, umask: process.user.umask, additional_gids };
         if let Some(sets) = process.capabilities.as_mut() {
@@ -315,11 +318,10 @@ pub(super) fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
-    use berth_runtime::spec::{Capabilities, ConsoleSize};
+    use berth_runtime::spec::{Capabilities, ConsoleSize, IdMapping, Linux};
     use nix::unistd::pipe;
+    use std::fs::File;
 
     fn spec() -> Spec {
         let all = vec!["CAP_CHOWN".to_owned(), "CAP_KILL".to_owned()];
@@ -344,6 +346,14 @@ mod tests {
         assert_eq!((process.args, process.env), (vec!["id".to_owned()], vec!["A=1".to_owned()]));
         assert_eq!((process.cwd.as_str(), process.user.uid, process.terminal), ("/srv", 33, false));
         assert_eq!(process.user.additional_gids, [4]);
+    }
+
+    #[test]
+    fn a_user_that_the_container_has_not_is_refused() {
+        let account = Account { uid: 100_000, gid: 7, additional_gids: vec![7], home: "/".into() };
+        let linux = Some(Linux { uid_mappings: vec![IdMapping::default()], ..Linux::default() });
+        let refused = process(&Spec { linux, ..spec() }, &wanted(), Some(&account));
+        assert!(refused.unwrap_err().contains("user 100000 is above 65535"));
     }
 
     #[test]

@@ -158,8 +158,9 @@ impl Supervisor {
         let now = self.now;
         let Some(container) = self.containers.get_mut(id) else { return };
         let runs = matches!(container.state, State::Running(_));
-        let settings = container.health_settings().filter(|_| runs).cloned();
-        container.health = settings.map(|settings| Health::begin(&settings, now));
+        let settings = container.health_settings().filter(|_| runs);
+        let begun = settings.map(|settings| Health::begin(&settings, now));
+        container.health = begun;
         self.tell_serving(id);
     }
 

@@ -151,7 +151,7 @@ impl Supervisor {
     fn check(&self, container: &Container) -> Option<String> {
         let health = container.health.as_ref()?;
         let place = self.place(container, "health").unwrap_or_else(|| match container.user() {
-            Some(user) if user.health.is_some() => String::new(),
+            Some(user) if user.health.as_ref().is_some_and(berth_config::Health::is_complete) => String::new(),
             _ => " (of its image)".to_owned(),
         });
         let last = health.last_failure().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -23,6 +23,12 @@ pub enum DocumentError {
         /// The document.
         name: String,
     },
+    /// Something else that registries keep: a chart, a signature, a model.
+    #[error("it is an artifact ({kind}) and no container image: there is nothing in it to run")]
+    Artifact {
+        /// Its kind, as it says itself.
+        kind: String,
+    },
     /// For another machine.
     #[error("it is for {offered}, this machine is linux/{}", oci::ARCHITECTURE)]
     Platform {
@@ -53,6 +59,16 @@ pub enum DocumentError {
         diff_ids: usize,
     },
 }
+
+/// The configuration of what has none (OCI image specification 1.1, "Guidelines for Artifact Usage").
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// What the configurations of images are called, by OCI and by Docker; old programs have nothing there, or the last.
+const CONFIGURATIONS: [&str; 4] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+    "",
+];
 
 /// What a manifest turned out to be.
 #[derive(Debug)]
@@ -87,6 +103,10 @@ pub fn manifest(name: &str, bytes: &[u8]) -> Result<Kind, DocumentError> {
     let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
         return Err(DocumentError::NoImage { name: name.to_owned() });
     };
+    if config.media_type == EMPTY {
+        let kind = manifest.artifact_type.filter(|kind| !kind.is_empty());
+        return Err(DocumentError::Artifact { kind: kind.unwrap_or_else(|| EMPTY.to_owned()) });
+    }
     let foreign = |layer: &&Descriptor| ["foreign", "nondistributable"].iter().any(|it| layer.media_type.contains(it));
     match layers.iter().find(foreign) {
         Some(layer) => Err(DocumentError::Foreign { digest: layer.digest }),
@@ -101,9 +121,13 @@ struct Version {
     schema_version: u32,
 }
 
-/// Reads a configuration and checks it against the number of layers and this machine.
-pub fn image_config(name: &str, bytes: &[u8], layers: usize) -> Result<ImageConfig, DocumentError> {
-    let config: ImageConfig = parse(name, bytes)?;
+/// Reads a configuration and checks it against the number of layers and this machine. `kind` is its media type, which is
+/// looked at only if it cannot be read: whoever makes images is free in what to write there.
+pub fn image_config(name: &str, kind: &str, bytes: &[u8], layers: usize) -> Result<ImageConfig, DocumentError> {
+    let config: ImageConfig = match parse(name, bytes) {
+        Err(_) if !CONFIGURATIONS.contains(&kind) => return Err(DocumentError::Artifact { kind: kind.to_owned() }),
+        parsed => parsed?,
+    };
     let given = |value: &str, ours: &str| value.is_empty() || value == ours;
     if !given(&config.os, "linux") || !given(&config.architecture, oci::ARCHITECTURE) {
         return Err(DocumentError::Platform { offered: format!("{}/{}", config.os, config.architecture) });
@@ -118,6 +142,31 @@ pub fn image_config(name: &str, bytes: &[u8], layers: usize) -> Result<ImageConf
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_image_is_called_what_it_is() {
+        let digest = crate::digest::Digest::of(b"");
+        let read = |more: &str, kind: &str| {
+            let config = format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":2}}"#);
+            manifest("m", format!(r#"{{"schemaVersion":2,{more}"config":{config},"layers":[]}}"#).as_bytes())
+        };
+        let refusal = |more: &str| read(more, EMPTY).unwrap_err().to_string();
+        assert!(refusal(r#""artifactType":"application/x-model","#).contains("an artifact (application/x-model)"));
+        assert!(refusal("").contains("an artifact (application/vnd.oci.empty.v1+json)"));
+        let helm = "application/vnd.cncf.helm.config.v1+json";
+        assert!(read("", helm).is_ok());
+        let config = |kind: &str, text: &str| image_config("c", kind, text.as_bytes(), 0);
+        let error = config(helm, r#"{"name":"web","version":"1.0.0"}"#).unwrap_err().to_string();
+        assert!(
+            error.contains("an artifact (application/vnd.cncf.helm.config.v1+json) and no container image"),
+            "{error}"
+        );
+        for kind in CONFIGURATIONS {
+            assert!(config(kind, "{}").unwrap_err().to_string().contains("c is malformed"), "{kind}");
+        }
+        // An image by another name.
+        assert!(config("application/x-image", r#"{"rootfs":{"diff_ids":[]}}"#).is_ok());
+    }
 
     #[test]
     fn formats_that_are_of_no_use_are_told_apart() {

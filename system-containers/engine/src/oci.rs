@@ -51,6 +51,9 @@ pub struct Platform {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// What it is, if it is no image and its configuration does not tell.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
     /// 2, or 1 for Docker's first format.
     #[serde(default)]
     pub schema_version: u32,
@@ -128,6 +131,9 @@ pub struct Process {
     /// Ports that the program listens on: `80/tcp`, or `80` for the same.
     #[serde(default)]
     pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+    /// What `CMD-SHELL` of its health check goes to (Docker's image format); `/bin/sh -c` if there is nothing.
+    #[serde(default)]
+    pub shell: Option<Vec<String>>,
     /// Directories that want a volume.
     #[serde(default)]
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,

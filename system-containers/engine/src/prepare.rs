@@ -91,6 +91,10 @@ fn prepare(
          blank partition has"
             .to_owned()
     });
+    let health = process::health(&wishes);
+    let unchecked = (health.is_none() && only_times(container)).then(|| {
+        "its `health` says when and not what, and its image has no health check: nothing is checked".to_owned()
+    });
     Ok(PreparedImage {
         digest: digest.to_string(),
         layers: store.layers(&image.chain),
@@ -105,10 +109,15 @@ fn prepare(
         stop_signal: process.stop_signal,
         exposed: process::exposed(&wishes),
         mounts,
-        health: process::health(&wishes),
+        health,
         labels: wishes.labels.unwrap_or_default(),
-        remarks: unlimited.into_iter().collect(),
+        remarks: unlimited.into_iter().chain(unchecked).collect(),
     })
+}
+
+/// Whether its health check is to be its image's, at other times.
+fn only_times(container: &Container) -> bool {
+    container.health.as_ref().is_some_and(|health| !health.disable && !health.is_complete())
 }
 
 /// What a new writable layer is due to when it changes: all that makes PID 1 end the container and begin it anew, see

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use berth_config::{Account, Command, Container, Health, Protocol, Signal};
+use berth_config::{Account, Command, Container, Health, Protocol, Signal, UserNamespace};
 use berth_control::message::Port;
 
 use crate::accounts::{self, ResolveError};
@@ -66,6 +66,9 @@ pub fn build(
             accounts::resolve(image, user, group, &container.group_add)?
         }
     };
+    if container.security.user_namespace == UserNamespace::Auto {
+        account.stays_within_range().map_err(ResolveError::from)?;
+    }
     let stop_signal = match (container.stop_signal, wishes.stop_signal.as_deref().filter(|signal| !signal.is_empty())) {
         (Some(signal), _) => signal,
         (None, None) => Signal::TERM,
@@ -94,7 +97,11 @@ pub fn health(wishes: &oci::Process) -> Option<Health> {
     let (kind, words) = check.test.as_ref()?.split_first()?;
     let words = match kind.as_str() {
         "CMD" => words.to_vec(),
-        "CMD-SHELL" => ["/bin/sh".to_owned(), "-c".to_owned()].into_iter().chain(words.iter().cloned()).collect(),
+        "CMD-SHELL" => {
+            let shell = wishes.shell.clone().filter(|shell| !shell.is_empty());
+            let shell = shell.unwrap_or_else(|| ["/bin/sh", "-c"].map(str::to_owned).to_vec());
+            [shell, words.to_vec()].concat()
+        }
         _ => return None,
     };
     let exec = Command::new(words).ok().filter(|command| !command.words().is_empty())?;
@@ -229,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn a_health_check_is_for_the_images_own_shell() {
+        let words = |shell: &str| {
+            let image = format!(r#"{{"Healthcheck":{{"Test":["CMD-SHELL","exit 1"]}}{shell}}}"#);
+            health(&wishes(&image)).unwrap().exec.unwrap().words().join(" ")
+        };
+        assert_eq!(words(r#","Shell":["/bin/bash","-o","pipefail","-c"]"#), "/bin/bash -o pipefail -c exit 1");
+        for none in ["", r#","Shell":null"#, r#","Shell":[]"#] {
+            assert_eq!(words(none), "/bin/sh -c exit 1", "{none}");
+        }
+    }
+
+    #[test]
     fn exposed_ports_are_in_order_and_none_is_made_up() {
         let image =
             r#"{"ExposedPorts":{"443/tcp":{},"80":{},"80/tcp":{},"53/udp":{},"0/tcp":{},"x/tcp":{},"9/dccp":{}}}"#;
@@ -244,12 +263,21 @@ mod tests {
     fn a_further_group_is_looked_up_in_the_image() {
         let built = |groups: &str| built(&format!(r#","group_add":{groups}"#), r#"{"Cmd":["x"]}"#);
         // Numbers are PID 1's affair.
-        assert_eq!(built("[44]").unwrap().account.additional_gids, [0; 0]);
+        assert_eq!(built("[44]").unwrap().account.additional_gids, [0]);
         let error = built(r#"[44,"video"]"#).unwrap_err();
         assert!(
             matches!(error, ProcessError::Account(_)) && error.to_string().contains("no group \"video\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_user_that_the_container_has_not_is_refused_with_what_to_do() {
+        let image = r#"{"Cmd":["x"],"User":"100000"}"#;
+        let error = built("", image).unwrap_err().to_string();
+        assert!(error.contains("user 100000 is above 65535") && error.contains("`user`"), "{error}");
+        assert_eq!(built(r#","user":"7""#, image).unwrap().account.uid, 7);
+        assert_eq!(built(r#","security":{"user_namespace":"host"}"#, image).unwrap().account.uid, 100_000);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod support;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use support::client::{Client, image, refused};
+use berth_engine::registry::{self, endpoint};
+use support::client::{Client, block, image, refused, shared};
 use support::registry::{Act, Asked, Registry, json};
 
 #[test]
@@ -120,6 +122,52 @@ fn a_registry_that_never_accepts_is_given_up_after_one_try() {
         false => json(401, challenge, ""),
     };
     refused(script, "incorrect username or password");
+}
+
+#[test]
+fn a_name_that_nobody_has_is_told_from_nothing_by_a_refusal() {
+    // Docker Hub's own answer for a repository that does not exist.
+    let hub = |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(200, "", r#"{"token":"t"}"#),
+        false => {
+            let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+            json(401, "WWW-Authenticate: Bearer realm=\"/token\"\r\n", body)
+        }
+    };
+    refused(hub, "there is no repository demo, or it wants a login: `berth login -u NAME 127.0.0.1:");
+    // GitHub's.
+    let github = |asked: &Asked| match asked.path.starts_with("/token") {
+        true => json(403, "", r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#),
+        false => json(401, "WWW-Authenticate: Bearer realm=\"/token\"\r\n", ""),
+    };
+    refused(github, "requested access is denied; there is no repository demo, or it wants a login: `berth login");
+    refused(|_| json(401, "WWW-Authenticate: Basic\r\n", ""), "a password: `berth login -u NAME 127.0.0.1:");
+
+    let registry = Registry::start(hub);
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let client = client.configured("username = 'me'\npassword = 'secret'\n");
+    let error = client.pull(&format!("{}/demo:1", registry.name())).unwrap_err();
+    assert!(error.contains("refuses user \"me\": authentication required; there is no repository demo"), "{error}");
+}
+
+#[test]
+fn who_logs_in_asks_for_no_repository() {
+    let registry = Registry::start(|asked| match asked.path.as_str() {
+        "/token?service=ghcr.example" => json(200, "", r#"{"token":"good"}"#),
+        path if path.starts_with("/token") => json(403, "", r#"{"errors":[{"message":"no such image"}]}"#),
+        _ if asked.header("authorization") == "Bearer good" => json(200, "", "{}"),
+        // As GitHub's.
+        _ => {
+            let challenge = r#"Bearer realm="/token",service="ghcr.example",scope="repository:user/image:pull""#;
+            json(401, &format!("WWW-Authenticate: {challenge}\r\n"), "")
+        }
+    });
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let settings = client.configured("username = 'me'\npassword = 'secret'\n").settings();
+    let endpoint = endpoint::endpoint(&registry.name(), String::new(), &settings).unwrap();
+    let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
+    block(client.log_in()).unwrap();
+    assert_eq!(registry.log()[1].header("authorization"), "Basic bWU6c2VjcmV0");
 }
 
 #[test]

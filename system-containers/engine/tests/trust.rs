@@ -7,7 +7,7 @@ use berth_engine::digest::Digest;
 use berth_engine::trust;
 use support::Image;
 use support::client::{Client, image, layer};
-use support::registry::Registry;
+use support::registry::{Act, Registry, json};
 use support::signing::{BUNDLE, Signature, Signer, tag};
 
 /// A registry with an image, and the image's digest.
@@ -123,6 +123,45 @@ fn a_signature_that_refers_to_its_image_is_found() {
     registry.remove(&path);
     registry.put_manifest("demo", &format!("sha256-{}", digest.hex()), index.as_bytes());
     client.pull(&pinned).unwrap();
+}
+
+#[test]
+fn a_good_signature_is_enough_where_nobody_can_tell_who_refers_to_the_image() {
+    let Some(signer) = Signer::new(false) else { return };
+    let registry = Registry::start(|asked| match asked.path.contains("/referrers/") {
+        true => json(500, "", ""),
+        false => Act::Serve,
+    });
+    let (digest, _) = registry.push("demo", "1", &image());
+    let Some(client) = client(&registry, &signer) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    refusal(&client, &name, "says 500");
+    put(&registry, &tag(digest), &signer.sign(digest));
+    let before = registry.log().len();
+    client.pull(&name).unwrap();
+    assert!(!registry.log()[before..].iter().any(|asked| asked.path.contains("/referrers/")), "nobody needs to tell");
+}
+
+#[test]
+fn a_registry_that_does_not_know_the_question_may_have_a_list_under_a_tag() {
+    let Some(signer) = Signer::new(false) else { return };
+    let page: fn() -> Act = || json(200, "", "<html>Welcome</html>");
+    let unknown: fn() -> Act = || json(501, "", "");
+    let away: fn() -> Act = || json(302, "Location: ftp://elsewhere/\r\n", "");
+    for act in [page, unknown, away] {
+        let registry = Registry::start(move |asked| match asked.path.contains("/referrers/") {
+            true => act(),
+            false => Act::Serve,
+        });
+        let (digest, _) = registry.push("demo", "1", &image());
+        let Some(client) = client(&registry, &signer) else { return };
+        let name = format!("{}/demo:1", registry.name());
+        refusal(&client, &name, "has none");
+        let signature = put(&registry, "unrelated", &signer.sign(digest));
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{signature}","size":1}}]}}"#);
+        registry.put_manifest("demo", &format!("sha256-{}", digest.hex()), index.as_bytes());
+        client.pull(&name).unwrap();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A health check is of one kind, and no busy loop.
+//! A health check is of one kind or its image's, and no busy loop.
 
 use super::ContainerCheck;
-use crate::container::NetworkMode;
+use crate::container::{Health, NetworkMode};
 use crate::load::Report;
 use crate::quantities::TimeSpan;
 
@@ -12,8 +12,12 @@ pub(super) fn check(container: &ContainerCheck, report: &mut Report) {
     let Some(health) = &container.container.health else { return };
     let path = container.path().key("health");
     let kinds = [health.exec.is_some(), health.http.is_some(), health.tcp.is_some()];
-    if !health.disable && kinds.into_iter().filter(|is| *is).count() != 1 && !report.has_mistake_below(&path) {
-        let message = "a health check is exactly one of `exec`, `http` and `tcp`, or has `disable`".to_owned();
+    if kinds.into_iter().filter(|is| *is).count() > 1 {
+        let message = "a health check is one of `exec`, `http` and `tcp`".to_owned();
+        container.report(report, &path, message, "leave out all but one; without any the image's counts");
+    }
+    if *health == Health::default() && !report.has_mistake_below(&path) {
+        let message = "the health check says nothing".to_owned();
         container.report(report, &path, message, "for example http = \"http://127.0.0.1:80/\"");
     }
     if health.exec.as_ref().is_some_and(|command| command.words().is_empty()) {

@@ -12,7 +12,8 @@ use super::Command;
 use crate::quantities::TimeSpan;
 use crate::text::text_value;
 
-/// A health check: one of `exec`, `http` and `tcp`, and when. The times and their defaults are Docker's.
+/// A health check: one of `exec`, `http` and `tcp`, and when. What is absent is the image's. The times and their defaults are
+/// Docker's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -49,6 +50,28 @@ pub struct Health {
 impl Health {
     const INTERVAL: TimeSpan = TimeSpan::from_whole_seconds(30);
     const START_INTERVAL: TimeSpan = TimeSpan::from_whole_seconds(5);
+
+    /// Whether it says what is checked.
+    pub fn is_complete(&self) -> bool {
+        self.exec.is_some() || self.http.is_some() || self.tcp.is_some()
+    }
+
+    /// With the image's for all that it does not say itself, as with Docker; none if nothing is to be checked.
+    #[must_use]
+    pub fn over(&self, image: Option<&Self>) -> Option<Self> {
+        let (own, image) = (self.clone(), image.cloned().unwrap_or_default());
+        let check = if own.is_complete() { own.clone() } else { image.clone() };
+        let merged = Self {
+            disable: own.disable,
+            interval: own.interval.or(image.interval),
+            timeout: own.timeout.or(image.timeout),
+            retries: own.retries.or(image.retries),
+            start_period: own.start_period.or(image.start_period),
+            start_interval: own.start_interval.or(image.start_interval),
+            ..check
+        };
+        (merged.is_complete() && !merged.disable).then_some(merged)
+    }
 
     /// `interval` or its default.
     pub fn interval(&self) -> TimeSpan {
@@ -194,6 +217,20 @@ fn port(text: &str) -> Result<u16, TargetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_said_is_the_images() {
+        let health = |text: &str| -> Health { toml::from_str(text).unwrap() };
+        let image = health("exec = ['/check']\ninterval = '5s'\nretries = 7");
+        let over = |own: &str, image: Option<&Health>| health(own).over(image);
+        let wanted = health("exec = ['/check']\ninterval = '1s'\nretries = 7\ntimeout = '2s'");
+        assert_eq!(over("interval = '1s'\ntimeout = '2s'", Some(&image)), Some(wanted));
+        let wanted = health("tcp = 80\ninterval = '5s'\nretries = 7");
+        assert_eq!(over("tcp = 80", Some(&image)), Some(wanted), "no second kind");
+        assert_eq!(over("tcp = 80", None), Some(health("tcp = 80")));
+        assert_eq!(over("interval = '1s'", None), None, "there is nothing to check");
+        assert_eq!(over("disable = true", Some(&image)), None);
+    }
 
     #[test]
     fn a_page_has_an_address_and_a_path() {

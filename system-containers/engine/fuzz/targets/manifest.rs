@@ -21,7 +21,7 @@ fuzz_target!(|text: &[u8]| {
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     for layers in [0, 1, 2] {
-        if let Ok(config) = document::image_config("it", text, layers) {
+        if let Ok(config) = document::image_config("it", "", text, layers) {
             assert_eq!(config.rootfs.diff_ids.len(), layers);
         }
     }

@@ -49,7 +49,7 @@ fn read(archive: &Archive, image: &SavedImage, names: Vec<Reference>) -> Result<
         verify(&image.config, expected, &raw_config)?;
     }
     let paths = image.layers.clone().unwrap_or_default();
-    let config = image_config(&image.config, &raw_config, paths.len())?;
+    let config = image_config(&image.config, "", &raw_config, paths.len())?;
     let found = paths.into_iter().zip(&config.rootfs.diff_ids).map(|(name, diff_id)| {
         archive.section(&name)?;
         let blob = digest_in(&name).filter(|digest| name == blob_name(*digest));

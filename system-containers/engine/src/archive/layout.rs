@@ -63,7 +63,7 @@ fn image(
         Kind::Image { config, layers } => (config, layers),
     };
     let raw_config = archive.blob_document(config.digest, Some(config.size))?;
-    let parsed = image_config(&blob_name(config.digest), &raw_config, layers.len())?;
+    let parsed = image_config(&blob_name(config.digest), &config.media_type, &raw_config, layers.len())?;
     let found = layers.iter().zip(&parsed.rootfs.diff_ids).map(|(layer, diff_id)| {
         let name = blob_name(layer.digest);
         let found = archive.section(&name)?.remaining();

@@ -67,7 +67,8 @@ pub async fn find(client: &Client, reference: &Reference) -> Result<Found, PullE
         }
     };
     let raw_config = client.document(&config).await?;
-    let parsed = document::image_config(&format!("the configuration {}", config.digest), &raw_config, layers.len())?;
+    let name = format!("the configuration {}", config.digest);
+    let parsed = document::image_config(&name, &config.media_type, &raw_config, layers.len())?;
     Ok(Found { named, digest, manifest, config_digest: config.digest, raw_config, config: parsed, layers })
 }
 

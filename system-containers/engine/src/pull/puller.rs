@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_config::RegistryName;
+use berth_config::{RegistryName, registry_spelling};
 use berth_control::ANSWER_END;
 use berth_control::images::{End as Ended, PullEvent, Pulled};
 use berth_control::message::Registries;
@@ -178,7 +178,8 @@ impl Puller {
 
     async fn try_login(&self, registry: &str, login: Option<Credentials>) -> Result<(), String> {
         let name: RegistryName = registry.parse().map_err(|error| format!("{registry:?} is no registry: {error}"))?;
-        let name = if name.as_str() == "index.docker.io" { "docker.io" } else { name.as_str() };
+        let name = registry_spelling(name.as_str());
+        let name = name.as_str();
         if let Some(login) = &login {
             let settings = self.settings().with_login(name, login.clone());
             let endpoint = endpoint::endpoint(name, String::new(), &settings).map_err(|error| describe(&error))?;

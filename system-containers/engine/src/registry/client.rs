@@ -111,20 +111,19 @@ impl Client {
         let asked = self
             .again(|| async { self.ask(&path, &HeaderMap::new()).await?.read(limits::JSON_BYTES, &what).await })
             .await;
-        let listed = match asked {
-            Ok(bytes) => Ok(bytes),
-            Err(RegistryError::Status { status, .. }) if status.is_client_error() => {
-                let tag = format!("sha256-{}", digest.hex());
-                self.manifest(&tag, None).await.map(|(bytes, _)| bytes)
-            }
-            Err(error) => Err(error),
-        };
-        match listed {
-            // What is no index lists nothing.
+        match asked {
             Ok(bytes) => {
-                let index: Option<Manifest> = serde_json::from_slice(&bytes).ok();
-                Ok(index.and_then(|index| index.manifests).unwrap_or_default())
+                if let Some(referrers) = listed(&bytes) {
+                    return Ok(referrers);
+                }
+                // It leads to a page for people, for one.
             }
+            Err(error) if error.is_of_no_such_question() => {}
+            Err(error) => return Err(error),
+        }
+        match self.manifest(&format!("sha256-{}", digest.hex()), None).await {
+            // What is no index lists nothing.
+            Ok((bytes, _)) => Ok(listed(&bytes).unwrap_or_default()),
             Err(error) if error.is_absence() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -248,11 +247,17 @@ impl Client {
 
     async fn unauthorised(&self, answer: Answer) -> RegistryError {
         let credentials = self.exchange.settings.credentials(&self.exchange.registry, &self.repository);
+        let advice = token::advice(&self.exchange.registry, &self.repository, credentials.as_ref());
         let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let reason = match answer.into_error().await {
             RegistryError::Status { detail, .. } if !detail.is_empty() => detail,
             _ => "401 Unauthorized".to_owned(),
         };
-        RegistryError::Unauthorised { to: self.place(), who, detail: reason }
+        RegistryError::Unauthorised { to: self.place(), who, detail: reason, advice }
     }
+}
+
+/// What an index lists; none if it is no index.
+fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
+    serde_json::from_slice::<Manifest>(bytes).ok()?.manifests
 }

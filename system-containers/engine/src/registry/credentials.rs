@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use berth_config::registry_spelling;
 use serde::Deserialize;
 
 /// Who pulls.
@@ -71,13 +72,16 @@ fn scope(key: &str) -> String {
         Some((host, _)) => (host, None),
         None => (address.unwrap_or(key).trim_end_matches('/'), None),
     };
-    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
-    path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
+    let host = registry_spelling(host);
+    match path {
+        Some(path) => format!("{host}/{path}"),
+        None => host,
+    }
 }
 
 /// The credentials for a repository of a registry: those of the longest scope that it is in.
 pub fn of<'a>(known: &'a BTreeMap<String, Credentials>, registry: &str, repository: &str) -> Option<&'a Credentials> {
-    let name = format!("{registry}/{repository}");
+    let name = format!("{}/{repository}", registry_spelling(registry));
     let mut scope = name.as_str();
     loop {
         if let Some(credentials) = known.get(scope) {
@@ -89,8 +93,9 @@ pub fn of<'a>(known: &'a BTreeMap<String, Credentials>, registry: &str, reposito
 
 /// These go before those for a registry that are known, and for all parts of it.
 pub fn replace(known: &mut BTreeMap<String, Credentials>, registry: &str, credentials: Credentials) {
-    known.retain(|scope, _| scope.strip_prefix(registry).is_none_or(|rest| !rest.starts_with('/')));
-    known.insert(registry.to_owned(), credentials);
+    let registry = registry_spelling(registry);
+    known.retain(|scope, _| scope.strip_prefix(&registry).is_none_or(|rest| !rest.starts_with('/')));
+    known.insert(registry, credentials);
 }
 
 fn credentials(entry: Entry) -> Option<Credentials> {

@@ -1,5 +1,7 @@
 //! Where an image can be pulled from: the mirrors of its registry, then the registry itself.
 
+use berth_config::registry_spelling;
+
 use super::error::RegistryError;
 use super::settings::Settings;
 use super::url::Url;
@@ -8,7 +10,7 @@ use crate::reference::Reference;
 /// A repository and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The registry's name in the settings.
+    /// The registry's name in the settings, in its one spelling.
     pub registry: String,
     /// Where it is.
     pub base: Url,
@@ -35,10 +37,11 @@ pub fn of(reference: &Reference, settings: &Settings) -> Result<Vec<Endpoint>, R
 /// A repository on a registry itself.
 pub fn endpoint(name: &str, repository: String, settings: &Settings) -> Result<Endpoint, RegistryError> {
     let https = !settings.entry(name).is_some_and(|entry| entry.plain_http);
+    let registry = registry_spelling(name);
     // Docker Hub's name is not where its registry is.
-    let host = if name == "docker.io" { "registry-1.docker.io" } else { name };
+    let host = if registry == "docker.io" { "registry-1.docker.io" } else { name };
     let base = Url::of_registry(host, https).map_err(|source| RegistryError::Url { to: name.to_owned(), source })?;
-    Ok(Endpoint { registry: name.to_owned(), base, repository })
+    Ok(Endpoint { registry, base, repository })
 }
 
 #[cfg(test)]

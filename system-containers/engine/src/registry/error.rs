@@ -80,7 +80,7 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// It wants credentials, others than there are.
-    #[error("{to} refuses {who}: {detail}")]
+    #[error("{to} refuses {who}: {detail}{advice}")]
     Unauthorised {
         /// Host and port.
         to: String,
@@ -88,6 +88,8 @@ pub enum RegistryError {
         who: String,
         /// Its reason.
         detail: String,
+        /// What that may mean, and what to do.
+        advice: String,
     },
     /// It leads nowhere.
     #[error("{to} redirects more than {limit} times")]
@@ -188,6 +190,18 @@ impl RegistryError {
     /// Whether it has no such thing.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::Status { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// Whether it does not know what is asked at all, as registries of before version 1.1 of the specification: they say so,
+    /// or lead somewhere else.
+    pub fn is_of_no_such_question(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                (status.is_client_error() || *status == StatusCode::NOT_IMPLEMENTED) && !self.is_passing()
+            }
+            Self::Redirects { .. } | Self::Downgrade { .. } | Self::Url { .. } | Self::TooLarge { .. } => true,
+            _ => false,
+        }
     }
 
     /// When the registry wants to be asked again.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use berth_config::{DataFile, Proxy, Registry, Trust, TrustScope};
+use berth_config::{DataFile, Proxy, Registry, Trust, TrustScope, registry_spelling};
 use berth_control::message::Registries;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -28,6 +28,7 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Everything about registries at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// By the registry's one spelling.
     entries: BTreeMap<String, Registry>,
     trust: BTreeMap<TrustScope, Trust>,
     proxy: Proxy,
@@ -49,7 +50,7 @@ pub struct Through {
 impl Settings {
     /// From the configuration; `user_data` is where the user-data partition is mounted.
     pub fn new(registries: Registries, user_data: &Path) -> Self {
-        let entries = registries.registries.into_iter().map(|(name, entry)| (name.as_str().to_owned(), entry));
+        let entries = registries.registries.into_iter().map(|(name, entry)| (registry_spelling(name.as_str()), entry));
         let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
         let Registries { trust, proxy, .. } = registries;
         Self { entries: entries.collect(), trust, proxy, user_data: user_data.to_owned(), logins }
@@ -71,7 +72,7 @@ impl Settings {
     /// The same with this one.
     #[must_use]
     pub fn with_login(mut self, registry: &str, login: Credentials) -> Self {
-        let entry = self.entries.entry(registry.to_owned()).or_default();
+        let entry = self.entries.entry(registry_spelling(registry)).or_default();
         (entry.username, entry.identity_token) = (None, None);
         credentials::replace(&mut self.logins, registry, login);
         self
@@ -79,7 +80,7 @@ impl Settings {
 
     /// What the configuration says of a registry.
     pub fn entry(&self, name: &str) -> Option<&Registry> {
-        self.entries.get(name)
+        self.entries.get(&registry_spelling(name))
     }
 
     /// What an image must show.
@@ -224,6 +225,31 @@ mod tests {
         assert_eq!(settings.credentials("a.example", "x").unwrap().username, "toml");
         assert_eq!(settings.credentials("b.example", "x").unwrap().username, "file");
         assert_eq!(settings.credentials("c.example", "x"), None);
+    }
+
+    #[test]
+    fn an_entry_is_for_every_spelling_of_its_registry() {
+        let user_data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(user_data.path().join("docker")).unwrap();
+        let text = r#"{"auths":{"B.example:443":{"auth":"ZmlsZTpw"}}}"#;
+        std::fs::write(user_data.path().join(DOCKER_CONFIG), text).unwrap();
+        let text = "registries.'index.docker.io' = { username = 'hub' }\nregistries.'A.example' = { username = 'a' }";
+        let settings = settings(text, user_data.path());
+        let who = |name: &str| settings.credentials(name, "x").map(|credentials| credentials.username);
+        for (name, user) in [
+            ("docker.io", "hub"),
+            ("registry-1.docker.io", "hub"),
+            ("a.example", "a"),
+            ("a.example:443", "a"),
+            ("b.example", "file"),
+            ("B.Example", "file"),
+        ] {
+            assert_eq!(who(name).as_deref(), Some(user), "{name}");
+        }
+        assert_eq!(who("a.example:5000"), None);
+        let login = Credentials { username: "me".to_owned(), ..Credentials::default() };
+        let settings = settings.clone().with_login("A.example:443", login);
+        assert_eq!(settings.credentials("a.example", "x").unwrap().username, "me");
     }
 
     #[test]

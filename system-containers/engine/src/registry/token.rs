@@ -81,6 +81,7 @@ pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str
                 to: exchange.base.authority(),
                 who: "anonymous requests".to_owned(),
                 detail: "it wants a user name and a password".to_owned(),
+                advice: format!(": {}", log_in(&exchange.registry)),
             }),
         },
         Challenge::Bearer { realm, service, scope, .. } => {
@@ -91,10 +92,29 @@ pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str
             if exchange.base.https && !url.https {
                 return Err(RegistryError::Downgrade { to: exchange.base.authority(), target: url.to_string() });
             }
-            let pull = || if repository.is_empty() { String::new() } else { format!("repository:{repository}:pull") };
-            let scope = scope.clone().unwrap_or_else(pull);
-            fetch(exchange, url, service.as_deref(), &scope, credentials).await
+            // GitHub's challenge for no repository names one that nobody has, and gives no token for it.
+            let scope = match (repository.is_empty(), scope) {
+                (true, _) => String::new(),
+                (false, Some(scope)) => scope.clone(),
+                (false, None) => format!("repository:{repository}:pull"),
+            };
+            fetch(exchange, url, service.as_deref(), &scope, (repository, credentials)).await
         }
+    }
+}
+
+/// What to do about a registry that has something for those that it knows.
+fn log_in(registry: &str) -> String {
+    format!("`berth login -u NAME {registry}`")
+}
+
+/// What it may mean that a registry refuses: it tells nobody whether there is such a repository, Docker Hub as little as
+/// GitHub.
+pub fn advice(registry: &str, repository: &str, credentials: Option<&Credentials>) -> String {
+    match credentials {
+        _ if repository.is_empty() => String::new(),
+        None => format!("; there is no repository {repository}, or it wants a login: {}", log_in(registry)),
+        Some(_) => format!("; there is no repository {repository}, or not for this user"),
     }
 }
 
@@ -103,17 +123,22 @@ async fn fetch(
     url: Url,
     service: Option<&str>,
     scope: &str,
-    credentials: Option<Credentials>,
+    (repository, credentials): (&str, Option<Credentials>),
 ) -> Result<Given, RegistryError> {
     let question = question(url, service, scope, credentials.as_ref());
     let to = question.url.authority();
     let answer = exchange.ask(&question).await?;
     if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
-        let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let status = answer.status;
+        let advice = match (status, &credentials) {
+            // The password is wrong.
+            (StatusCode::UNAUTHORIZED, Some(_)) => String::new(),
+            (_, credentials) => advice(&exchange.registry, repository, credentials.as_ref()),
+        };
+        let who = credentials.map_or_else(|| "anonymous requests".to_owned(), |credentials| credentials.who());
         let reason = answer.read(TOKEN_BYTES, "the error").await.map(|text| detail(&text)).unwrap_or_default();
         let detail = if reason.is_empty() { status.to_string() } else { reason };
-        return Err(RegistryError::Unauthorised { to, who, detail });
+        return Err(RegistryError::Unauthorised { to, who, detail, advice });
     }
     if !answer.status.is_success() {
         return Err(answer.into_error().await);

@@ -24,7 +24,7 @@ const TYPE: &str = "cosign container image signature";
 const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 /// The largest payload, in bytes: it is some hundred, a bundle some thousand.
 const PAYLOAD_BYTES: u64 = 64 << 10;
-/// The most signatures that are looked at: whoever may push can add some.
+/// The most signatures, and the most referrers of a kind, that are looked at: whoever may push can add some.
 const SIGNATURES: usize = 32;
 
 /// What is signed.
@@ -47,46 +47,94 @@ struct Image {
 }
 
 /// Looks for a good signature of an image: of the manifest that its name leads to, or of the one for this machine. Does
-/// nothing if the policy asks for none.
+/// nothing if the policy asks for none. Who refers to the images is asked only if no signature has the usual name.
 pub async fn verify(client: &Client, policy: &Policy, named: Digest, chosen: Digest) -> Result<(), TrustError> {
     let Some(keys) = policy.keys() else { return Ok(()) };
-    let mut last = None;
-    for image in if named == chosen { vec![named] } else { vec![named, chosen] } {
-        for layer in candidates(client, image).await?.iter().take(SIGNATURES) {
-            match check(client, layer, keys, image).await? {
-                Ok(()) => return Ok(()),
-                Err(reason) => last = Some(reason),
-            }
+    let mut search = Search { client, keys, reason: None, failure: None };
+    let images = if named == chosen { vec![named] } else { vec![named, chosen] };
+    for image in &images {
+        if search.finds_named(*image).await {
+            return Ok(());
+        }
+    }
+    for image in &images {
+        if search.finds_referring(*image).await {
+            return Ok(());
         }
     }
     let scope = policy.scope().to_owned();
-    Err(match last {
-        Some(reason) => TrustError::Signature { scope, image: named, reason },
-        None => TrustError::Unsigned { scope, image: named },
+    Err(match (search.failure, search.reason) {
+        // There may be a good one where nobody could look.
+        (Some(failure), _) => failure.into(),
+        (None, Some(reason)) => TrustError::Signature { scope, image: named, reason },
+        (None, None) => TrustError::Unsigned { scope, image: named },
     })
 }
 
-/// What may be signatures of an image.
-async fn candidates(client: &Client, image: Digest) -> Result<Vec<Descriptor>, TrustError> {
-    let mut found = layers(client, &format!("sha256-{}.sig", image.hex()), None).await?;
-    let mut seen = BTreeSet::new();
-    for kind in [ARTIFACT, bundle::MEDIA_TYPE] {
-        let mut referrers = client.referrers(image, kind).await?;
-        // Not every registry asks for the kind.
-        referrers.retain(|referrer| bundle::may_sign(referrer) && seen.insert(referrer.digest));
-        for referrer in referrers.iter().take(SIGNATURES) {
-            found.extend(layers(client, &referrer.digest.to_string(), Some(referrer.digest)).await?);
+/// A search for a good signature. What goes wrong with one ends it not: another one may be good.
+struct Search<'a> {
+    client: &'a Client,
+    keys: &'a [Key],
+    /// What is wrong with the last signature that is none.
+    reason: Option<String>,
+    /// The first question that failed.
+    failure: Option<RegistryError>,
+}
+
+impl Search<'_> {
+    /// Looks at what has the name that cosign gives.
+    async fn finds_named(&mut self, image: Digest) -> bool {
+        self.finds(&format!("sha256-{}.sig", image.hex()), None, image).await
+    }
+
+    /// Looks at what refers to the image.
+    async fn finds_referring(&mut self, image: Digest) -> bool {
+        let mut seen = BTreeSet::new();
+        for kind in [ARTIFACT, bundle::MEDIA_TYPE] {
+            let asked = self.client.referrers(image, kind).await;
+            let mut referrers = self.or_note(asked).unwrap_or_default();
+            // Not every registry asks for the kind.
+            referrers.retain(|referrer| bundle::may_sign(referrer) && seen.insert(referrer.digest));
+            for digest in referrers.iter().map(|referrer| referrer.digest).take(SIGNATURES) {
+                if self.finds(&digest.to_string(), Some(digest), image).await {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Looks at the signatures of one manifest.
+    async fn finds(&mut self, reference: &str, digest: Option<Digest>, image: Digest) -> bool {
+        let asked = layers(self.client, reference, digest).await;
+        for layer in self.or_note(asked).unwrap_or_default().iter().take(SIGNATURES) {
+            let checked = check(self.client, layer, self.keys, image).await;
+            match self.or_note(checked) {
+                Some(Ok(())) => return true,
+                Some(Err(reason)) => self.reason = Some(reason),
+                None => {}
+            }
+        }
+        false
+    }
+
+    fn or_note<T>(&mut self, asked: Result<T, RegistryError>) -> Option<T> {
+        match asked {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                None
+            }
         }
     }
-    Ok(found)
 }
 
 /// The payloads of a manifest; none if there is no such manifest.
-async fn layers(client: &Client, reference: &str, digest: Option<Digest>) -> Result<Vec<Descriptor>, TrustError> {
+async fn layers(client: &Client, reference: &str, digest: Option<Digest>) -> Result<Vec<Descriptor>, RegistryError> {
     let bytes = match client.manifest(reference, digest).await {
         Ok((bytes, _)) => bytes,
         Err(error) if error.is_absence() => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     // What is no manifest is no signature.
     let manifest: Option<Manifest> = serde_json::from_slice(&bytes).ok();

@@ -161,8 +161,9 @@ fn a_definition_fits_into_a_message() {
 #[test]
 fn a_health_check_is_of_one_kind() {
     let check = |text: &str| mistake(&format!("[containers.a]\nimage = 'x'\n[containers.a.health]\n{text}\n"));
-    assert!(check("interval = '1s'").contains("exactly one of"));
-    assert!(check("tcp = 1\nexec = 'true'").contains("exactly one of"));
+    assert!(check("").contains("says nothing"));
+    assert!(check("tcp = 1\nexec = 'true'").contains("is one of"));
+    assert!(load_text("[containers.a]\nimage = 'x'\nhealth = { interval = '1s' }\n").is_ok(), "of its image");
     assert!(check("exec = []").contains("no program"));
     assert!(check("tcp = 80\ninterval = '1ms'").contains("health.interval"));
     assert!(check("http = 'https://localhost/'").contains("http://"));
@@ -214,4 +215,15 @@ fn a_replica_knows_the_name_it_is_declared_by() {
     assert_eq!(declared("web-2").as_deref(), Some("web"));
     assert_eq!(declared("a-1").as_deref(), Some("a-1"));
     assert_eq!((declared("web-3"), declared("web"), declared("web-0")), (None, None, None));
+}
+
+#[test]
+fn one_registry_has_one_entry_however_it_is_spelt() {
+    let shown = mistake("[trust.'docker.io']\nrequire = 'digest'\n[trust.'index.docker.io']\nrequire = 'nothing'\n");
+    assert!(shown.contains("\"index.docker.io\" and \"docker.io\" are the same"), "{shown}");
+    assert!(shown.contains("berth.toml:3"), "{shown}");
+    let shown = mistake("[registries.'ghcr.io:443']\nusername = 'a'\n[registries.'GHCR.io']\nusername = 'b'\n");
+    assert!(shown.contains("are the same"), "{shown}");
+    let text = "[registries.'ghcr.io']\nusername = 'a'\npassword = 'b'\n[registries.'ghcr.io:5000']\n";
+    assert!(load_text(text).is_ok());
 }

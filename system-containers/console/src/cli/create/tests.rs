@@ -84,6 +84,11 @@ fn more_flags_that_docker_has() {
     assert_eq!(container.health.unwrap().exec.unwrap().words(), ["/bin/sh", "-c", "true"]);
     assert_eq!(container.hostname.unwrap().as_str(), "name");
     assert!(read(&definition("--no-healthcheck a:1").unwrap()).health.unwrap().disable);
+    let of_image = read(&definition("--health-interval 2s --health-retries 5 a:1").unwrap()).health.unwrap();
+    assert_eq!(
+        (of_image.is_complete(), of_image.interval().to_string(), of_image.retries()),
+        (false, "2s".to_owned(), 5)
+    );
     assert_eq!(read(&definition("--net host a:1").unwrap()).network_mode, NetworkMode::Host);
     assert!(definition("--ulimit nofile a:1").unwrap_err().to_string().contains("nofile=1024"));
     let text = definition("--network front --network back a:1").unwrap();
