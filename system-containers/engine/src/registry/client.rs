@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use hyper::{HeaderMap, Method, StatusCode};
 
+use super::body::Content;
 use super::challenge;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
@@ -199,7 +199,7 @@ impl Client {
             headers: HeaderMap::new(),
             authorization: None,
             method: Method::GET,
-            body: Bytes::new(),
+            body: Content::default(),
         };
         self.ask_question(question).await.map(drop)
     }
@@ -211,7 +211,7 @@ impl Client {
             headers: headers.clone(),
             authorization: None,
             method: Method::GET,
-            body: Bytes::new(),
+            body: Content::default(),
         };
         self.ask_question(question).await
     }
