@@ -5,8 +5,10 @@ mod support;
 use std::time::Duration;
 
 use berth_engine::digest::Digest;
-use support::client::{Client, block, large};
-use support::registry::{Asked, Look, Registry};
+use berth_engine::export::push;
+use berth_engine::pull::progress::Progress;
+use support::client::{Client, block, image, large};
+use support::registry::{Asked, Look, Registry, json};
 use support::uploads::{Loss, Uploads};
 
 /// What GHCR takes at once.
@@ -128,6 +130,48 @@ fn who_takes_a_body_slowly_has_time_for_it_and_who_takes_nothing_is_given_up() {
     let hasty = |client: &mut Client| (client.pushing.idle, client.pushing.retries) = (Duration::from_millis(300), 1);
     let error = push_large(&registry, hasty).unwrap().unwrap_err();
     assert!(error.contains("takes next to nothing within"), "{error}");
+}
+
+/// A registry that tells who may only read that there is no such repository, in this way, until something is pushed to it.
+fn hiding(status: u16) -> Registry {
+    let (mut uploads, mut is_there) = (Uploads::default(), false);
+    Registry::start(move |asked| {
+        if let Some((_, scope)) = asked.path.split_once("scope=repository:c/d:") {
+            return json(200, "", &format!(r#"{{"token":"{}"}}"#, scope.replace("%2C", "-")));
+        }
+        let is_read = matches!(asked.method.as_str(), "GET" | "HEAD");
+        let actions = if is_read { "pull" } else { "pull,push" };
+        let challenge =
+            format!("WWW-Authenticate: Bearer realm=\"/token\",service=\"reg\",scope=\"repository:c/d:{actions}\"\r\n");
+        match asked.header("authorization") {
+            "Bearer pull-push" => {
+                is_there |= asked.path.contains("/manifests/");
+                uploads.act(asked)
+            }
+            "Bearer pull" if is_read && is_there => uploads.act(asked),
+            "Bearer pull" if is_read => json(status, if status == 401 { &challenge } else { "" }, ""),
+            _ => json(401, &challenge, ""),
+        }
+    })
+}
+
+#[test]
+fn a_repository_that_is_not_there_yet_is_made() {
+    for status in [401, 403] {
+        let registry = hiding(status);
+        let Some(client) = Client::new(&[&registry]) else { return };
+        client.import(&[image()]);
+        let name = format!("{}/c/d:1", registry.name());
+        client.tag("demo", &name);
+        let asking = client.registry(&name, None);
+        // A token that was got for reading is of no use for it.
+        block(asking.has_blob(Digest::of(b"x"))).unwrap_err();
+        let (reference, progress) = (name.parse().unwrap(), Progress::default());
+        let pushed = block(push::push(&client.store, &asking, &reference, &progress));
+        assert_eq!(pushed.unwrap().uploaded, 5, "{status}");
+        let tokens = registry.log().into_iter().filter(|asked| asked.path.starts_with("/token")).count();
+        assert_eq!(tokens, 2, "one to read, one to write");
+    }
 }
 
 #[test]

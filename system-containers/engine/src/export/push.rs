@@ -68,6 +68,7 @@ pub async fn push(
         (Some(tag), None) => tag.to_owned(),
         _ => return Err(PushError::Pinned { name: name.to_string() }),
     };
+    let client = &client.writing();
     progress.ask(&client.place());
     let sources = store.repositories(name);
     let original = original(store, name)?;
