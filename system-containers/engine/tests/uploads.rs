@@ -57,7 +57,8 @@ fn what_is_too_large_at_once_goes_in_chunks_with_the_last_in_the_put() {
                 if length > 10 << 20 { Look::Say(413) } else { Look::Read }
             });
         }
-        let Some(pushed) = push_large(&registry, |_| {}) else { return };
+        // Nothing fails on the way: a connection that was left in the middle of a body is not used again.
+        let Some(pushed) = push_large(&registry, |client| client.pushing.retries = 0) else { return };
         pushed.unwrap();
         let chunks = parts(&registry, "PATCH");
         assert!(chunks.len() >= 4 && chunks.iter().all(|asked| asked.bytes.len() == CHUNK), "{early}");
