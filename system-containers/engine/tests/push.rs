@@ -1,4 +1,4 @@
-//! Pushing: to Debian's docker-registry, and to a registry of our own that loses a part on the way.
+//! Pushing: to Debian's docker-registry, and to a registry of our own that is busy, or wants to see tokens.
 
 mod support;
 
@@ -9,24 +9,10 @@ use berth_engine::digest::Digest;
 use berth_engine::import::describe;
 use berth_engine::registry::credentials::Credentials;
 use berth_engine::registry::{self, endpoint};
-use support::client::{Client, block, image, layer, shared};
+use support::client::{Client, block, image, large, layer, shared};
 use support::peer::{Peer, folder, plain, run};
 use support::registry::{Act, DOCKER_LAYER, DOCKER_MANIFEST, Registry};
 use support::{Image, Tar};
-
-/// More than goes in one piece, also compressed.
-fn large() -> Image {
-    // xorshift, which no method compresses.
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let noise: Vec<u8> = (0..2_500_000).flat_map(|_| next().to_le_bytes()).collect();
-    Image::new("large:1", vec![Tar::default().file("l", &noise).finish(), Tar::default().file("s", b"small").finish()])
-}
 
 #[test]
 fn an_image_is_pushed_and_pulled_again_and_pushed_only_once() {
@@ -91,7 +77,7 @@ fn layers_that_a_registry_has_stay_as_they_came() {
     let upload = |blob: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(blob).unwrap();
-        block(registry.upload(&file, Digest::of(blob), blob.len() as u64, |_| {})).unwrap();
+        block(registry.upload(&Arc::new(file), Digest::of(blob), blob.len() as u64, |_| {})).unwrap();
     };
     upload(&image.layers[0].1);
     upload(&image.layers[2].1);
@@ -144,52 +130,6 @@ fn a_push_needs_the_user_that_the_registry_knows() {
     try_login("secret").unwrap();
     assert!(client.push(&name, None).unwrap_err().contains("it wants a user name"));
     client.push(&name, Some(login("secret"))).unwrap();
-}
-
-#[test]
-fn an_upload_that_breaks_off_goes_on_where_it_did() {
-    let sent = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&sent);
-    let mut broken = false;
-    let say = |status, headers: &str| Act::Say(status, headers.to_owned(), Vec::new());
-    let registry = Registry::start(move |asked| {
-        let there = seen.lock().unwrap().last().copied().unwrap_or(0);
-        let place = "Location: /v2/a/blobs/uploads/x?state=1\r\n";
-        match asked.method.as_str() {
-            "HEAD" => say(404, ""),
-            "POST" => {
-                seen.lock().unwrap().clear();
-                say(202, place)
-            }
-            // Half of it arrives.
-            "PATCH" if !broken => {
-                broken = true;
-                seen.lock().unwrap().push(4 << 20);
-                say(503, "")
-            }
-            "PATCH" => {
-                let (first, last) = asked.header("content-range").split_once('-').unwrap();
-                assert_eq!(first.parse::<u64>().unwrap(), there);
-                seen.lock().unwrap().push(last.parse::<u64>().unwrap() + 1);
-                say(202, place)
-            }
-            "GET" => say(204, &format!("{place}Range: 0-{}\r\n", there - 1)),
-            _ => say(201, ""),
-        }
-    });
-    let Some(client) = Client::new(&[&registry]) else { return };
-    client.import(&[large()]);
-    let name = format!("{}/a:1", registry.name());
-    client.tag("large:1", &name);
-    client.push(&name, None).unwrap();
-    let log = registry.log();
-    let of = |method: &str| log.iter().filter(|asked| asked.method == method).count();
-    assert!(of("PATCH") >= 3 && of("GET") == 1, "{} {}", of("PATCH"), of("GET"));
-    assert!(log.iter().any(|asked| asked.path.starts_with("/v2/a/blobs/uploads/x?state=1&digest=sha256:")));
-    assert_eq!(
-        log.last().map(|asked| (asked.method.as_str(), asked.path.as_str())),
-        Some(("PUT", "/v2/a/manifests/1"))
-    );
 }
 
 #[test]
@@ -361,8 +301,5 @@ fn a_push_asks_another_server_for_a_token_to_write() {
     assert_eq!(there[4].body.as_bytes(), inner.config());
     assert_eq!(Digest::of(there[5].body.as_bytes()), pushed.digest);
     let asked: Vec<String> = tokens.log().into_iter().map(|asked| asked.path).collect();
-    assert!(
-        asked[0].ends_with(":pull") && asked[1..].iter().filter(|path| path.ends_with("push")).count() >= 2,
-        "{asked:?}"
-    );
+    assert!(asked.len() >= 2 && asked.iter().all(|path| path.ends_with("pull%2Cpush")), "{asked:?}");
 }

@@ -68,6 +68,7 @@ pub async fn push(
         (Some(tag), None) => tag.to_owned(),
         _ => return Err(PushError::Pinned { name: name.to_string() }),
     };
+    let client = &client.writing();
     progress.ask(&client.place());
     let sources = store.repositories(name);
     let original = original(store, name)?;
@@ -104,7 +105,8 @@ pub async fn push(
         let (file, digest, size) =
             tokio::task::spawn_blocking(move || compress(&from, &one)).await.map_err(|_| PushError::Ends)??;
         if !client.has_blob(digest).await? {
-            client.upload(&file, digest, size, |sent| seen.received(sent)).await?;
+            let watched = Arc::clone(seen);
+            client.upload(&Arc::new(file), digest, size, move |sent| watched.received(sent)).await?;
             uploaded += 1;
         }
         seen.done();
@@ -123,7 +125,7 @@ pub async fn push(
 async fn upload_config(store: &Store, client: &Client, config: &[u8]) -> Result<(), PushError> {
     let file = spool(store)?;
     (&file).write_all(config).map_err(file_error("write to", store.path()))?;
-    Ok(client.upload(&file, Digest::of(config), config.len() as u64, |_| {}).await?)
+    Ok(client.upload(&Arc::new(file), Digest::of(config), config.len() as u64, |_| {}).await?)
 }
 
 /// The manifest that an image came with.

@@ -21,6 +21,24 @@ pub enum Challenge {
     },
 }
 
+impl Challenge {
+    /// The same for who also writes to this repository: what is asked for others stays (distribution's token scope
+    /// documentation: `type:name:actions`, parted by spaces).
+    #[must_use]
+    pub fn to_write(self, repository: &str) -> Self {
+        let Self::Bearer { realm, service, scope, error } = self else { return self };
+        let prefix = format!("repository:{repository}:");
+        let wanted = format!("{prefix}pull,push");
+        let scope = scope.unwrap_or_default();
+        let others = scope.split_whitespace().filter(|one| one.strip_prefix(&prefix) != Some("pull"));
+        // Who names more than that for this repository knows what it wants.
+        let is_there = others.clone().any(|one| one.starts_with(&prefix));
+        let own = (!is_there).then_some(wanted.as_str());
+        let scope = own.into_iter().chain(others).collect::<Vec<_>>().join(" ");
+        Self::Bearer { realm, service, scope: Some(scope), error }
+    }
+}
+
 /// The challenge to answer: a token's before a password's. None if there is none that is understood.
 pub fn read(headers: &HeaderMap) -> Option<Challenge> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
@@ -109,6 +127,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(WWW_AUTHENTICATE, line.parse().unwrap());
         assert_eq!(read(&headers), Some(bearer("https://c/t", None, None)));
+    }
+
+    #[test]
+    fn who_writes_asks_for_that_from_the_beginning() {
+        let scope = |scope: Option<&str>| match bearer("https://c/t", None, scope).to_write("a/b") {
+            Challenge::Bearer { scope, .. } => scope.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scope(None), "repository:a/b:pull,push");
+        assert_eq!(scope(Some("repository:a/b:pull")), "repository:a/b:pull,push");
+        assert_eq!(scope(Some("repository:a/b:pull,push")), "repository:a/b:pull,push");
+        assert_eq!(scope(Some("repository:a/b:*")), "repository:a/b:*");
+        assert_eq!(scope(Some("repository:a:pull repository:a/b:pull")), "repository:a/b:pull,push repository:a:pull");
+        assert_eq!(Challenge::Basic.to_write("a/b"), Challenge::Basic);
     }
 
     #[test]

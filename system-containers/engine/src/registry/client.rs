@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use hyper::{HeaderMap, Method, StatusCode};
 
+use super::body::Content;
 use super::challenge;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
@@ -42,6 +42,8 @@ pub struct Client {
     exchange: Exchange,
     tokens: Arc<Tokens>,
     repository: String,
+    /// Whether it is written to.
+    writes: bool,
 }
 
 /// A blob on its way.
@@ -57,7 +59,7 @@ impl Client {
     pub fn new(shared: &Shared, settings: Arc<Settings>, endpoint: Endpoint) -> Self {
         let Endpoint { registry, base, repository } = endpoint;
         let Shared { pool, tokens, patience } = shared.clone();
-        Self { exchange: Exchange { settings, pool, patience, registry, base }, tokens, repository }
+        Self { exchange: Exchange { settings, pool, patience, registry, base }, tokens, repository, writes: false }
     }
 
     /// The same, with less patience: somebody else can be asked.
@@ -65,6 +67,13 @@ impl Client {
         let mut hasty = self.clone();
         hasty.exchange.patience = self.exchange.patience.or_else();
         hasty
+    }
+
+    /// The same, to write: it asks for what it needs for that from the beginning, for a repository that does not exist yet can
+    /// only be read by who may make it. Tokens that only read are not taken.
+    #[must_use]
+    pub fn writing(&self) -> Self {
+        Self { tokens: Arc::default(), writes: true, ..self.clone() }
     }
 
     /// How long is waited.
@@ -198,7 +207,7 @@ impl Client {
             headers: HeaderMap::new(),
             authorization: None,
             method: Method::GET,
-            body: Bytes::new(),
+            body: Content::default(),
         };
         self.ask_question(question).await.map(drop)
     }
@@ -210,7 +219,7 @@ impl Client {
             headers: headers.clone(),
             authorization: None,
             method: Method::GET,
-            body: Bytes::new(),
+            body: Content::default(),
         };
         self.ask_question(question).await
     }
@@ -229,6 +238,7 @@ impl Client {
         {
             // To the end, so that the connection can be used again.
             drop(answer.into_error().await);
+            let challenge = if self.writes { challenge.to_write(&self.repository) } else { challenge };
             let given = token::answer(&self.exchange, &challenge, &self.repository).await?;
             let with_token = Question { authorization: Some(given.header.clone()), ..question.clone() };
             answer = self.exchange.ask(&with_token).await?;

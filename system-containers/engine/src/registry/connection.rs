@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
+use super::body::Outgoing;
 use super::error::RegistryError;
 use super::patience::Patience;
 use super::settings::{Settings, Through};
@@ -41,9 +41,19 @@ pub struct Server {
 /// An open connection.
 pub struct Connection {
     /// Takes requests, one after the other.
-    pub sender: SendRequest<Full<Bytes>>,
+    pub sender: SendRequest<Outgoing>,
     /// The proxy that wants the whole URL in each request, if there is one.
     pub through: Option<Through>,
+    _driver: Driver,
+}
+
+/// The task that reads and writes. It ends with the connection, also in the middle of a body that nobody takes.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -90,8 +100,8 @@ async fn connect(
         .await
         .map_err(|source| RegistryError::Broken { to: url.authority(), source })?;
     // What goes wrong on it, the request that is under way hears.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(Connection { sender, through })
+    let driver = Driver(tokio::spawn(async move { drop(connection.await) }).abort_handle());
+    Ok(Connection { sender, through, _driver: driver })
 }
 
 /// Asks a proxy for a way through (RFC 9110, section 9.3.6).

@@ -164,6 +164,9 @@ pub enum RegistryError {
     /// The state partition cannot take it.
     #[error("write to the state partition")]
     Spool(#[source] io::Error),
+    /// The state partition does not give what is to be sent.
+    #[error("read from the state partition")]
+    Read(#[source] io::Error),
 }
 
 /// What it said of when, for a person who may have to wait.

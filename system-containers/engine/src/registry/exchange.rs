@@ -1,13 +1,17 @@
 //! A request and its answer, over connections that are used again.
 
 use std::collections::HashMap;
+use std::error::Error as _;
+use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
+use super::body::{Content, Gauge, Outgoing};
 use super::connection::{self, Connection, Server};
 use super::error::RegistryError;
 use super::patience::{Pace, Patience};
@@ -83,7 +87,7 @@ pub struct Question {
     /// What is to be done.
     pub method: Method,
     /// What is sent.
-    pub body: Bytes,
+    pub body: Content,
 }
 
 /// An answer whose body is still to be read.
@@ -96,6 +100,8 @@ pub struct Answer {
     pub from: Url,
     body: Incoming,
     connection: Option<(Connection, Server)>,
+    /// Of what was sent: an answer may come before that is out, and then the connection is of no more use.
+    sent: Gauge,
     pool: Arc<Pool>,
     patience: Patience,
 }
@@ -125,10 +131,11 @@ impl Exchange {
         let Url { https, host, port, .. } = url.clone();
         let server = Server { https, host, port, registry: self.registry.clone(), is_itself };
         // A connection that was idle may have been closed a moment ago: that is no failure of the registry.
-        if let Some(connection) = self.pool.take(&server)
-            && let Ok(answer) = self.ask_on(connection, &server, question, url).await
-        {
-            return Ok(answer);
+        if let Some(connection) = self.pool.take(&server) {
+            match self.ask_on(connection, &server, question, url).await {
+                Err(error) if question.may_be_sent_again(&error) => {}
+                done => return done,
+            }
         }
         let connection = connection::open(&self.settings, &self.patience, &server, url).await?;
         self.ask_on(connection, &server, question, url).await
@@ -141,17 +148,13 @@ impl Exchange {
         question: &Question,
         url: &Url,
     ) -> Result<Answer, RegistryError> {
-        let request = request(question, url, &connection)?;
-        let broken = |source| RegistryError::Broken { to: url.authority(), source };
+        let (body, mut gauge) = question.body.begin();
+        let request = request(question, url, &connection, body)?;
         let asking = async {
             connection.sender.ready().await?;
             connection.sender.send_request(request).await
         };
-        let within = self.patience.answer;
-        let answer = tokio::time::timeout(within, asking)
-            .await
-            .map_err(|_| RegistryError::Slow { to: url.authority(), what: "does not answer", within })?
-            .map_err(broken)?;
+        let answer = self.within(asking, &mut gauge, url).await?.map_err(|source| broken(url, source))?;
         let (head, body) = answer.into_parts();
         Ok(Answer {
             status: head.status,
@@ -159,18 +162,61 @@ impl Exchange {
             from: url.clone(),
             body,
             connection: Some((connection, server.clone())),
+            sent: gauge,
             pool: Arc::clone(&self.pool),
             patience: self.patience,
         })
     }
+
+    /// What sending takes is a matter of the line: there only has to be progress. For the answer there is a time, from when
+    /// all has gone out.
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = T>,
+        gauge: &mut Gauge,
+        url: &Url,
+    ) -> Result<T, RegistryError> {
+        let slow = |what, within| RegistryError::Slow { to: url.authority(), what, within };
+        let mut asking = pin!(asking);
+        tokio::select! {
+            biased;
+            answer = &mut asking => return Ok(answer),
+            drained = gauge.drained(&self.patience) => {
+                drained.map_err(|_| slow("takes next to nothing", self.patience.idle))?;
+            }
+        }
+        let within = self.patience.answer;
+        tokio::time::timeout(within, asking).await.map_err(|_| slow("does not answer", within))
+    }
 }
 
-fn request(question: &Question, url: &Url, connection: &Connection) -> Result<Request<Full<Bytes>>, RegistryError> {
+impl Question {
+    /// Whether it does no harm that it may have been heard already. A part of an upload must not come twice: who uploads asks
+    /// how far that is.
+    fn may_be_sent_again(&self, error: &RegistryError) -> bool {
+        let was_not_sent = matches!(error, RegistryError::Broken { source, .. } if source.is_canceled());
+        was_not_sent || self.method.is_idempotent() && matches!(self.body, Content::Bytes(_))
+    }
+}
+
+/// A connection that broke, unless it is the blob that cannot be read.
+fn broken(url: &Url, source: hyper::Error) -> RegistryError {
+    match source.source().and_then(|cause| cause.downcast_ref::<io::Error>()).filter(|_| source.is_user()) {
+        Some(cause) => RegistryError::Read(io::Error::new(cause.kind(), cause.to_string())),
+        None => RegistryError::Broken { to: url.authority(), source },
+    }
+}
+
+fn request(
+    question: &Question,
+    url: &Url,
+    connection: &Connection,
+    body: Outgoing,
+) -> Result<Request<Outgoing>, RegistryError> {
     let target = match &connection.through {
         Some(_) => format!("http://{}{}", url.authority(), url.path),
         None => url.path.clone(),
     };
-    let body = Full::new(question.body.clone());
     let mut builder = Request::builder().method(question.method.clone()).uri(target).header(HOST, url.authority());
     builder = builder.header(USER_AGENT, AGENT);
     if let Some(authorization) = question.authorization.as_ref().filter(|_| url.same_server(&question.url)) {
@@ -195,7 +241,7 @@ impl Answer {
             let frame = tokio::time::timeout(within, self.body.frame()).await.map_err(|_| slow())?;
             match frame {
                 None => {
-                    if let Some((connection, server)) = self.connection.take() {
+                    if let Some((connection, server)) = self.connection.take().filter(|_| self.sent.is_out()) {
                         self.pool.put(server, connection);
                     }
                     return Ok(None);

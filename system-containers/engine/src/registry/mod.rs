@@ -2,7 +2,7 @@
 //!
 //! - [`client`]: manifests and blobs of a repository; [`endpoint`]: where that is
 //! - [`upload`]: what goes there
-//! - [`exchange`]: a request with its redirections; [`connection`], [`tls`]: what it goes over
+//! - [`exchange`]: a request with its redirections; [`body`]: what it carries; [`connection`], [`tls`]: what it goes over
 //! - [`patience`], [`retry`]: how long it is waited for, and when it is asked again
 //! - [`challenge`], [`token`], [`credentials`], [`logins`]: who asks
 //! - [`settings`]: what the configuration says
@@ -10,6 +10,7 @@
 //! What comes from a registry is believed only after its digest is verified; what it leads to never gets the
 //! credentials that were meant for it.
 
+pub mod body;
 pub mod challenge;
 pub mod client;
 pub mod connection;

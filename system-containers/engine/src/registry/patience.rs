@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// Every time-out and delay of pulling.
+/// Every time-out and delay of pulling and pushing.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// For a connection: names, TCP, proxy, TLS.
     pub connect: Duration,
-    /// For the head of an answer. Registries that fetch from elsewhere take their time.
+    /// For the head of an answer, from when the whole request has gone out. Registries that fetch from elsewhere take their
+    /// time.
     pub answer: Duration,
-    /// For the next bytes of a body; also the time over which [`Self::rate`] is measured.
+    /// For the next bytes of a body, in either direction; also the time over which [`Self::rate`] is measured.
     pub idle: Duration,
     /// Below so many bytes in [`Self::idle`] a blob counts as broken off, and is resumed on another connection.
     pub rate: u64,
@@ -62,7 +63,8 @@ impl Patience {
     }
 }
 
-/// Watches whether a body comes fast enough: who sends a byte now and then must not hold a pull for ever.
+/// Watches whether a body comes or goes fast enough: who sends or takes a byte now and then must not hold a pull or push for
+/// ever.
 pub struct Pace {
     patience: Patience,
     since: Instant,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
+use super::body::Content;
 use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::error::RegistryError;
@@ -157,7 +157,7 @@ async fn fetch(
 /// How a token is asked for: in a form with all scopes in one field, or in a query with a field for each.
 fn question(url: Url, service: Option<&str>, scope: &str, credentials: Option<&Credentials>) -> Question {
     let mut question =
-        Question { url, headers: HeaderMap::new(), authorization: None, method: Method::GET, body: Bytes::new() };
+        Question { url, headers: HeaderMap::new(), authorization: None, method: Method::GET, body: Content::default() };
     let service = service.map(|service| format!("service={}", encode(service)));
     let field = |scope: &str| format!("scope={}", encode(scope));
     if let Some(refresh) = credentials.and_then(|credentials| credentials.identity_token.as_deref()) {
@@ -167,7 +167,7 @@ fn question(url: Url, service: Option<&str>, scope: &str, credentials: Option<&C
         let end = format!("refresh_token={}", encode(refresh));
         let form: Vec<String> = begin.into_iter().chain(service).chain(all).chain([end]).collect();
         question.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        (question.method, question.body) = (Method::POST, form.join("&").into());
+        (question.method, question.body) = (Method::POST, Content::Bytes(form.join("&").into()));
     } else {
         let separator = if question.url.path.contains('?') { '&' } else { '?' };
         let query: Vec<String> = service.into_iter().chain(scope.split_whitespace().map(field)).collect();

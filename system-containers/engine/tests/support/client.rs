@@ -33,6 +33,9 @@ pub const PATIENCE: Patience = Patience {
     longest_delay: Duration::from_millis(20),
 };
 
+/// To push, what takes a body may be as busy as what answers.
+const PUSHING: Patience = Patience { idle: PATIENCE.answer, ..PATIENCE };
+
 /// A layer with one file of this name.
 pub fn layer(name: &str) -> Vec<u8> {
     // Hardly compressible, so that a blob comes in several pieces.
@@ -62,6 +65,20 @@ pub fn image() -> Image {
     image
 }
 
+/// An image with a layer of 20 MB, also compressed, and a small one.
+pub fn large() -> Image {
+    // xorshift, which no method compresses.
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let noise: Vec<u8> = (0..2_500_000).flat_map(|_| next().to_le_bytes()).collect();
+    Image::new("large:1", vec![Tar::default().file("l", &noise).finish(), Tar::default().file("s", b"small").finish()])
+}
+
 pub fn shared() -> Shared {
     Shared { pool: Arc::default(), tokens: Arc::default(), patience: PATIENCE }
 }
@@ -76,6 +93,7 @@ pub struct Client {
     pub store: Arc<Store>,
     pub configuration: String,
     pub patience: Patience,
+    pub pushing: Patience,
 }
 
 impl Client {
@@ -84,7 +102,13 @@ impl Client {
         let machine = Machine::new()?;
         let store = Arc::new(machine.store());
         let plain = |registry: &&Registry| format!("[registries.'{}']\nplain_http = true\n", registry.name());
-        Some(Self { machine, store, configuration: registries.iter().map(plain).collect(), patience: PATIENCE })
+        Some(Self {
+            machine,
+            store,
+            configuration: registries.iter().map(plain).collect(),
+            patience: PATIENCE,
+            pushing: PUSHING,
+        })
     }
 
     pub fn configured(mut self, more: &str) -> Self {
@@ -133,19 +157,20 @@ impl Client {
     }
 
     pub fn push(&self, name: &str, login: Option<Credentials>) -> Result<Pushed, String> {
-        let reference = name.parse().unwrap();
-        block(async {
-            let mut settings = self.settings();
-            let (registry, path) = name.split_once('/').unwrap();
-            if let Some(login) = login {
-                settings = settings.with_login(registry, login);
-            }
-            let repository = path.rsplit_once(':').unwrap().0.to_owned();
-            let endpoint = endpoint::endpoint(registry, repository, &settings).unwrap();
-            let client = registry::Client::new(&shared(), Arc::new(settings), endpoint);
-            push::push(&self.store, &client, &reference, &Progress::default()).await
-        })
-        .map_err(|error| describe(&error))
+        let (client, reference) = (self.registry(name, login), name.parse().unwrap());
+        block(push::push(&self.store, &client, &reference, &Progress::default())).map_err(|error| describe(&error))
+    }
+
+    /// The repository of an image.
+    pub fn registry(&self, name: &str, login: Option<Credentials>) -> registry::Client {
+        let mut settings = self.settings();
+        let (registry, path) = name.split_once('/').unwrap();
+        if let Some(login) = login {
+            settings = settings.with_login(registry, login);
+        }
+        let repository = path.rsplit_once(':').unwrap().0.to_owned();
+        let endpoint = endpoint::endpoint(registry, repository, &settings).unwrap();
+        registry::Client::new(&Shared { patience: self.pushing, ..shared() }, Arc::new(settings), endpoint)
     }
 
     /// That the image is there, with every file of its layers.

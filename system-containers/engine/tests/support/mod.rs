@@ -9,6 +9,7 @@ pub mod signing;
 pub mod tls;
 pub mod tree;
 pub mod umoci;
+pub mod uploads;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use berth_engine::digest::Digest;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -27,6 +28,8 @@ pub struct Asked {
     pub path: String,
     pub headers: HashMap<String, String>,
     pub body: String,
+    /// The same as it came.
+    pub bytes: Vec<u8>,
     /// How many requests with this path came before.
     pub before: usize,
 }
@@ -59,6 +62,18 @@ pub enum Act {
     HangUp,
 }
 
+/// What the registry does when it has seen the head of a request, and not yet its body.
+pub enum Look {
+    /// It reads that.
+    Read,
+    /// It reads that later.
+    Pause(Duration),
+    /// It never reads that.
+    Stall,
+    /// It says this, and asks for no more.
+    Say(u16),
+}
+
 /// Says this as a registry's answer.
 pub fn json(status: u16, headers: &str, body: &str) -> Act {
     Act::Say(status, headers.to_owned(), body.as_bytes().to_vec())
@@ -66,7 +81,10 @@ pub fn json(status: u16, headers: &str, body: &str) -> Act {
 
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
+type Eye = Box<dyn FnMut(&Asked) -> Look + Send>;
+
 struct State {
+    eye: Mutex<Eye>,
     content: Mutex<HashMap<String, (String, Vec<u8>)>>,
     script: Mutex<Script>,
     log: Mutex<Vec<Asked>>,
@@ -92,7 +110,9 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(script);
-        let state = Arc::new(State { content: Mutex::default(), script: Mutex::new(script), log: Mutex::default() });
+        let eye: Mutex<Eye> = Mutex::new(Box::new(|_| Look::Read));
+        let state =
+            Arc::new(State { eye, content: Mutex::default(), script: Mutex::new(script), log: Mutex::default() });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -110,6 +130,11 @@ impl Registry {
     /// One that only does what it should.
     pub fn good() -> Self {
         Self::start(|_| Act::Serve)
+    }
+
+    /// What it does with bodies.
+    pub fn look(&self, eye: impl FnMut(&Asked) -> Look + Send + 'static) {
+        *self.state.eye.lock().unwrap() = Box::new(eye);
     }
 
     pub fn name(&self) -> String {
@@ -207,6 +232,22 @@ pub fn content_digest(digest: Digest) -> String {
 fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut asked) = read(&mut reader)? {
+        let look = (*state.eye.lock().unwrap())(&asked);
+        match look {
+            Look::Read => {}
+            // That is what makes it slow.
+            Look::Pause(pause) => std::thread::sleep(pause),
+            Look::Stall => loop {
+                std::thread::park();
+            },
+            Look::Say(status) => {
+                respond(reader.get_mut(), status, "", b"", 0)?;
+                // Until the client closes the connection.
+                reader.read_to_end(&mut Vec::new())?;
+                return Ok(());
+            }
+        }
+        read_body(&mut reader, &mut asked)?;
         {
             let mut log = state.log.lock().unwrap();
             asked.before = log.iter().filter(|other| other.path == asked.path).count();
@@ -278,10 +319,15 @@ fn read(reader: &mut BufReader<impl Read>) -> std::io::Result<Option<Asked>> {
         let Some((name, value)) = line.trim().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(Some(Asked { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), before: 0 }))
+    Ok(Some(Asked { method, path, headers, body: String::new(), bytes: Vec::new(), before: 0 }))
+}
+
+fn read_body(reader: &mut BufReader<impl Read>, asked: &mut Asked) -> std::io::Result<()> {
+    let length = asked.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    asked.bytes = vec![0; length];
+    reader.read_exact(&mut asked.bytes)?;
+    asked.body = String::from_utf8_lossy(&asked.bytes).into_owned();
+    Ok(())
 }
 
 fn respond(stream: &mut impl Write, status: u16, headers: &str, body: &[u8], limit: usize) -> std::io::Result<()> {
