@@ -70,6 +70,7 @@ impl Guest {
                 Err(error) => return Err(error),
             }
         }
+        stream.get_ref().set_read_timeout(Some(wait::BOOT))?;
         self.stream = Some(stream);
         Ok(())
     }
