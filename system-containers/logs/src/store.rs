@@ -24,6 +24,9 @@ use crate::sync::Syncer;
 /// lost when power fails.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
 
+/// How long is waited for the disk where it holds what has been removed, in milliseconds: containers that print wait with it.
+const SYNC_WAIT: u16 = 200;
+
 /// The largest segment in bytes: what goes at once when a log is too large, some thousand lines once compressed.
 const LARGEST_SEGMENT: u64 = 1024 * 1024;
 
@@ -157,11 +160,18 @@ impl Store {
 
     fn write(&mut self, name: &str, now: Moment, write: impl Fn(&mut Log, u64) -> io::Result<()>) -> io::Result<()> {
         let size = self.limits.map_or(LARGEST_SEGMENT, Limits::segment_size);
-        let written = match write(self.log(name), size) {
-            // Once only: whoever fills the disk may take what becomes free.
-            Err(error) if is_full(&error) && self.remove_oldest() => write(self.log(name), size),
-            written => written,
-        };
+        let mut written = write(self.log(name), size);
+        // Once only: whoever fills the disk may take what becomes free.
+        let is_no_room = |written: &io::Result<()>| written.as_ref().is_err_and(is_full);
+        if is_no_room(&written) && self.remove_oldest() {
+            written = write(self.log(name), size);
+            if is_no_room(&written) && self.syncer.is_busy() {
+                // It has what was removed still open.
+                self.syncer.wait_for(SYNC_WAIT.into());
+                self.synced(now);
+                written = write(self.log(name), size);
+            }
+        }
         self.sync_at.get_or_insert(now.monotonic + SYNC_DELAY);
         self.collect_full(name, now);
         written
@@ -238,9 +248,11 @@ impl Store {
         &self.syncer
     }
 
-    /// What was to be on the disk is there.
+    /// What was to be on the disk may be there.
     pub fn synced(&mut self, now: Moment) {
-        self.syncer.finish();
+        if !self.syncer.finish() {
+            return;
+        }
         self.compaction.synced(&mut self.logs);
         self.enforce(now);
     }

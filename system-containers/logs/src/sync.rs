@@ -39,13 +39,20 @@ impl Syncer {
 
     /// Waits until its descriptor is readable.
     pub fn wait(&self) {
-        // Interrupted or not, whoever waits looks again.
-        let _ = poll(&mut [PollFd::new(self.done.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        self.wait_for(PollTimeout::NONE);
     }
 
-    /// Its descriptor is readable.
-    pub fn finish(&mut self) {
-        self.busy = self.done.read().is_err();
+    /// The same, but not longer.
+    pub fn wait_for(&self, longest: PollTimeout) {
+        // Interrupted or not, whoever waits looks again.
+        let _ = poll(&mut [PollFd::new(self.done.as_fd(), PollFlags::POLLIN)], longest);
+    }
+
+    /// Its descriptor may be readable; whether it has finished what it was given.
+    pub fn finish(&mut self) -> bool {
+        let finished = self.busy && self.done.read().is_ok();
+        self.busy &= !finished;
+        finished
     }
 }
 
