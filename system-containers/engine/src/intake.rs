@@ -159,7 +159,7 @@ fn unpack<R: BufRead + Send>(
     let decoder = Decoder::new(compression, source, gate).map_err(decompress)?;
     let (summary, decoder, diff_id) = std::thread::scope(|scope| {
         let work = || -> Result<_, IntakeError> {
-            let pipeline = Pipeline::start(scope, decoder).map_err(decompress)?;
+            let pipeline = Pipeline::start(scope, decoder, compression == Compression::Plain).map_err(decompress)?;
             let stream = Recorder::new(pipeline, draft.record().map_err(unwritten)?);
             let file = draft.image().map_err(unwritten)?;
             let target = layer::Target { file, place: draft.place(), uuid: id.half(), memory: &memory };
@@ -203,7 +203,11 @@ impl<R: BufRead> Source<R> {
 
 impl<R: BufRead> Read for Source<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        crate::buffered::read(self, buffer)
+        let count = self.inner.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count.min(buffer.len())]);
+        }
+        Ok(count)
     }
 }
 

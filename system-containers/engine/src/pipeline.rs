@@ -1,19 +1,22 @@
-//! A layer's stream in three stages, each a thread of its own, so that they share the processors there are:
+//! A layer's stream in three stages, which share the processors there are:
 //!
 //! ```text
-//!   decompress ──► digest ──► whoever reads: unpack
-//!        ▲                         │
-//!        └───── empty pieces ──────┘
+//!   decompress ──┬──► whoever reads: unpack
+//!        ▲       └──► digest
+//!        │                │
+//!        └── empty pieces, when both have let go ──
 //! ```
 //!
-//! A few pieces go round, so the memory is the same for every layer, and the fast wait for the slow. What is read is
-//! not verified yet: [`Pipeline::finish`] gives the digest of everything. A reader that is dropped early ends the other
-//! stages as soon as their source answers.
+//! Each is a thread of its own; but what is not compressed is read by whoever unpacks it, for that is no work to be handed
+//! on. A few pieces go round, so the memory is the same for every layer, and the fast wait for the slow. What is read is not
+//! verified yet: [`Pipeline::finish`] gives the digest of everything. A reader that is dropped early ends the other stages as
+//! soon as their source answers.
 //!
 //! Where there is one processor, the reader does it all: there is nothing to share, and handing on costs time.
 
 use std::io::{self, BufRead, Read};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -30,69 +33,129 @@ const PIECES: usize = 3;
 /// The bytes of a piece that stays in its thread: few enough for a processor's cache.
 const INLINE_BYTES: usize = 128 << 10;
 
-/// What a stage hands on; an error is the last.
-type Piece = io::Result<Vec<u8>>;
+/// A part of the stream that stages share; goes home when the last has let go.
+struct Piece {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
 
-/// The last stage: reads what was decompressed and digested.
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // Nobody fills it any more when the source has ended.
+        let _ = self.home.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// The last stage: reads what was decompressed.
 pub struct Pipeline<'scope, S> {
     stages: Stages<'scope, S>,
-    piece: Vec<u8>,
     position: usize,
 }
 
-/// The stages before it.
+/// The stages before it and beside it. Of those with threads, `piece` is what is being read.
 enum Stages<'scope, S> {
     Threads {
-        pieces: Receiver<Piece>,
-        empty: Sender<Vec<u8>>,
+        pieces: Receiver<io::Result<Arc<Piece>>>,
+        piece: Option<Arc<Piece>>,
         source: ScopedJoinHandle<'scope, S>,
+        digest: ScopedJoinHandle<'scope, Digest>,
+    },
+    Beside {
+        source: S,
+        pieces: Pieces,
+        piece: Option<Arc<Piece>>,
+        end: Option<io::Result<()>>,
         digest: ScopedJoinHandle<'scope, Digest>,
     },
     Inline {
         source: S,
         hasher: Hasher,
+        piece: Vec<u8>,
         /// How the source has ended, once it has.
         end: Option<io::Result<()>>,
     },
 }
 
+/// The pieces that go round, for the one who fills them.
+struct Pieces {
+    home: Sender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    to_digest: SyncSender<Arc<Piece>>,
+}
+
+impl Pieces {
+    /// With a thread that digests them.
+    fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> io::Result<(Self, ScopedJoinHandle<'scope, Digest>)> {
+        let (home, empty) = channel();
+        let (to_digest, filled) = sync_channel(PIECES);
+        for _ in 0..PIECES {
+            // The other end is in the line above.
+            let _ = home.send(vec![0; PIECE_BYTES]);
+        }
+        let digest = Builder::new().name("digest".to_owned()).spawn_scoped(scope, move || digest(&filled))?;
+        Ok((Self { home, empty, to_digest }, digest))
+    }
+
+    /// The next piece of a source, which the digest has as well; and how the source ended, if it did before the piece was
+    /// full. Waits until one is empty.
+    fn fill(&self, source: &mut impl Read) -> (Option<Arc<Piece>>, Option<io::Result<()>>) {
+        // Its other end is here too.
+        let Ok(mut bytes) = self.empty.recv() else { return (None, Some(Ok(()))) };
+        // Not longer than it was: nothing is filled with zeros.
+        bytes.resize(PIECE_BYTES, 0);
+        let (length, end) = read_full(source, &mut bytes);
+        bytes.truncate(length);
+        let piece = Arc::new(Piece { bytes, home: self.home.clone() });
+        if length == 0 {
+            return (None, end);
+        }
+        // It waits for pieces until this end is gone.
+        let _ = self.to_digest.send(Arc::clone(&piece));
+        (Some(piece), end)
+    }
+}
+
 impl<'scope, S: Read + Send + 'scope> Pipeline<'scope, S> {
-    /// Starts the stages on a source that decompresses.
-    pub fn start(scope: &'scope Scope<'scope, '_>, source: S) -> io::Result<Self> {
+    /// Starts the stages on a source; `is_plain` says that it has nothing to decompress.
+    pub fn start(scope: &'scope Scope<'scope, '_>, source: S, is_plain: bool) -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        if processors > 1 { Self::threads(scope, source) } else { Ok(Self::inline(source)) }
+        match (processors, is_plain) {
+            (0..=1, _) => Ok(Self::inline(source)),
+            (_, true) => Self::beside(scope, source),
+            (_, false) => Self::threads(scope, source),
+        }
     }
 
     fn inline(source: S) -> Self {
-        let stages = Stages::Inline { source, hasher: Hasher::default(), end: None };
-        Self { stages, piece: Vec::new(), position: 0 }
+        Self { stages: Stages::Inline { source, hasher: Hasher::default(), piece: Vec::new(), end: None }, position: 0 }
+    }
+
+    fn beside(scope: &'scope Scope<'scope, '_>, source: S) -> io::Result<Self> {
+        let (pieces, digest) = Pieces::start(scope)?;
+        Ok(Self { stages: Stages::Beside { source, pieces, piece: None, end: None, digest }, position: 0 })
     }
 
     fn threads(scope: &'scope Scope<'scope, '_>, mut source: S) -> io::Result<Self> {
-        let (empty, empties) = channel();
-        let (filled, to_digest) = sync_channel(PIECES);
-        let (digested, pieces) = sync_channel(PIECES);
-        for _ in 0..PIECES {
-            // The other end is in the next line.
-            let _ = empty.send(vec![0; PIECE_BYTES]);
-        }
+        let (empty, digest) = Pieces::start(scope)?;
+        let (filled, pieces) = sync_channel(PIECES);
         let source = Builder::new().name("decompress".to_owned()).spawn_scoped(scope, move || {
-            fill(&mut source, &empties, &filled);
+            decompress(&mut source, &empty, &filled);
             source
         })?;
-        let digest =
-            Builder::new().name("digest".to_owned()).spawn_scoped(scope, move || digest(&to_digest, &digested))?;
-        let stages = Stages::Threads { pieces, empty, source, digest };
-        Ok(Self { stages, piece: Vec::new(), position: 0 })
+        Ok(Self { stages: Stages::Threads { pieces, piece: None, source, digest }, position: 0 })
     }
 
     /// The source and the digest of everything. Whoever read it has read it to its end: what is left is not digested.
     pub fn finish(self) -> io::Result<(S, Digest)> {
+        let ended = || io::Error::other("a stage has ended");
         match self.stages {
             Stages::Inline { source, hasher, .. } => Ok((source, hasher.finish())),
-            Stages::Threads { pieces, empty, source, digest } => {
-                drop((pieces, empty));
-                let ended = || io::Error::other("a stage has ended");
+            Stages::Beside { source, pieces, digest, .. } => {
+                drop(pieces);
+                Ok((source, digest.join().map_err(|_| ended())?))
+            }
+            Stages::Threads { pieces, source, digest, .. } => {
+                drop(pieces);
                 Ok((source.join().map_err(|_| ended())?, digest.join().map_err(|_| ended())?))
             }
         }
@@ -100,46 +163,57 @@ impl<'scope, S: Read + Send + 'scope> Pipeline<'scope, S> {
 }
 
 impl<S: Read> Pipeline<'_, S> {
+    /// What of the piece is left.
+    fn left(&self) -> &[u8] {
+        let bytes = match &self.stages {
+            Stages::Threads { piece, .. } | Stages::Beside { piece, .. } => {
+                piece.as_ref().map_or(&[][..], |piece| &piece.bytes)
+            }
+            Stages::Inline { piece, .. } => piece,
+        };
+        bytes.get(self.position..).unwrap_or_default()
+    }
+
     /// The next piece; an empty one is the end.
     fn next(&mut self) -> io::Result<()> {
-        let mut used = std::mem::take(&mut self.piece);
         self.position = 0;
         match &mut self.stages {
-            Stages::Threads { pieces, empty, .. } => {
-                if used.capacity() > 0 {
-                    // Nobody fills it any more when the source has ended.
-                    let _ = empty.send(used);
-                }
+            Stages::Threads { pieces, piece, .. } => {
+                *piece = None;
                 // Without another piece this is the end: the digest says whether it came too early.
-                if let Ok(piece) = pieces.recv() {
-                    self.piece = piece?;
+                if let Ok(next) = pieces.recv() {
+                    *piece = Some(next?);
                 }
+                Ok(())
             }
-            Stages::Inline { source, hasher, end } => {
+            Stages::Beside { source, pieces, piece, end, .. } => {
+                *piece = None;
                 if end.is_none() {
-                    used.resize(INLINE_BYTES, 0);
-                    let (length, ended) = read_full(source, &mut used);
-                    used.truncate(length);
-                    hasher.update(&used);
+                    (*piece, *end) = pieces.fill(source);
+                }
+                if piece.is_none() { end.replace(Ok(())).unwrap_or(Ok(())) } else { Ok(()) }
+            }
+            Stages::Inline { source, hasher, piece, end } => {
+                if end.is_none() {
+                    piece.resize(INLINE_BYTES, 0);
+                    let (length, ended) = read_full(source, piece);
+                    piece.truncate(length);
+                    hasher.update(piece);
                     *end = ended;
-                    self.piece = used;
+                } else {
+                    piece.clear();
                 }
-                if self.piece.is_empty() {
-                    return end.replace(Ok(())).unwrap_or(Ok(()));
-                }
+                if piece.is_empty() { end.replace(Ok(())).unwrap_or(Ok(())) } else { Ok(()) }
             }
         }
-        Ok(())
     }
 }
 
 /// The first stage.
-fn fill(source: &mut impl Read, empty: &Receiver<Vec<u8>>, filled: &SyncSender<Piece>) {
-    for mut piece in empty {
-        piece.resize(PIECE_BYTES, 0);
-        let (length, end) = read_full(source, &mut piece);
-        piece.truncate(length);
-        if length > 0 && filled.send(Ok(piece)).is_err() {
+fn decompress(source: &mut impl Read, empty: &Pieces, filled: &SyncSender<io::Result<Arc<Piece>>>) {
+    loop {
+        let (piece, end) = empty.fill(source);
+        if piece.is_some_and(|piece| filled.send(Ok(piece)).is_err()) {
             return;
         }
         match end {
@@ -168,30 +242,25 @@ fn read_full(source: &mut impl Read, piece: &mut [u8]) -> (usize, Option<io::Res
     (length, None)
 }
 
-/// The second stage.
-fn digest(filled: &Receiver<Piece>, digested: &SyncSender<Piece>) -> Digest {
+/// The stage beside them.
+fn digest(filled: &Receiver<Arc<Piece>>) -> Digest {
     let mut hasher = Hasher::default();
     for piece in filled {
-        if let Ok(piece) = &piece {
-            hasher.update(piece);
-        }
-        if digested.send(piece).is_err() {
-            break;
-        }
+        hasher.update(&piece.bytes);
     }
     hasher.finish()
 }
 
 impl<S: Read> BufRead for Pipeline<'_, S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.piece.len() {
+        if self.left().is_empty() {
             self.next()?;
         }
-        Ok(&self.piece[self.position..])
+        Ok(self.left())
     }
 
     fn consume(&mut self, count: usize) {
-        self.position = (self.position + count).min(self.piece.len());
+        self.position += count.min(self.left().len());
     }
 }
 
@@ -227,10 +296,11 @@ mod tests {
 
     const LENGTH: usize = 20 * PIECE_BYTES + 12_345;
 
-    /// With one processor and with several.
-    fn both(source: impl Fn() -> Uneven, check: impl Fn(Pipeline<'_, Uneven>)) {
+    /// With one processor and with several, both ways.
+    fn all(source: impl Fn() -> Uneven, check: impl Fn(Pipeline<'_, Uneven>)) {
         check(Pipeline::inline(source()));
         std::thread::scope(|scope| check(Pipeline::threads(scope, source()).unwrap()));
+        std::thread::scope(|scope| check(Pipeline::beside(scope, source()).unwrap()));
     }
 
     #[test]
@@ -242,7 +312,7 @@ mod tests {
             assert_eq!(content.len(), LENGTH);
             assert_eq!(pipeline.finish().unwrap().1, Digest::of(&vec![7; LENGTH]));
         };
-        both(|| Uneven { left: LENGTH, then: None }, check);
+        all(|| Uneven { left: LENGTH, then: None }, check);
     }
 
     #[test]
@@ -252,15 +322,19 @@ mod tests {
             let error = pipeline.read_to_end(&mut content).unwrap_err();
             assert_eq!((content.len(), error.to_string().as_str()), (LENGTH, "broken"));
         };
-        both(|| Uneven { left: LENGTH, then: Some(io::Error::other("broken")) }, check);
+        all(|| Uneven { left: LENGTH, then: Some(io::Error::other("broken")) }, check);
     }
 
     #[test]
     fn a_reader_that_goes_ends_the_others() {
         // The scope waits for them: a stage that did not end would hang the test.
+        let endless = || Uneven { left: usize::MAX, then: None };
         std::thread::scope(|scope| {
-            let mut pipeline = Pipeline::threads(scope, Uneven { left: usize::MAX, then: None }).unwrap();
-            pipeline.read_exact(&mut [0; 10]).unwrap();
+            Pipeline::threads(scope, endless()).unwrap().read_exact(&mut [0; 10]).unwrap();
+            Pipeline::beside(scope, endless()).unwrap().read_exact(&mut [0; 10]).unwrap();
+            // With everything that goes round in the reader's hands.
+            let mut pipeline = Pipeline::threads(scope, endless()).unwrap();
+            pipeline.read_exact(&mut vec![0; (PIECES + 1) * PIECE_BYTES]).unwrap();
         });
     }
 }

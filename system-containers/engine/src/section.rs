@@ -12,6 +12,9 @@ use crate::tar::Input;
 /// What is read at once. Large enough that a FAT partition on a slow stick is read at its full speed.
 const BUFFER_BYTES: usize = 128 << 10;
 
+/// From how many bytes on what is wanted does not go through the buffer.
+const DIRECT_BYTES: usize = 64 << 10;
+
 /// Reads `length` bytes from `offset` on.
 pub struct Section<F> {
     file: F,
@@ -38,14 +41,29 @@ impl<F: Borrow<File>> Section<F> {
     pub fn remaining(&self) -> u64 {
         self.remaining + (self.end - self.start) as u64
     }
+
+    /// Reads from the file; an error if it has nothing there.
+    fn read_file(file: &F, target: &mut [u8], position: u64) -> io::Result<usize> {
+        loop {
+            match file.borrow().read_at(target, position) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
 }
 
 impl<F: Borrow<File>> Read for Section<F> {
+    /// Past the buffer, if it is empty and much is wanted.
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(target.len());
-        target[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
+        if self.start < self.end || target.len() < DIRECT_BYTES || self.remaining == 0 {
+            return crate::buffered::read(self, target);
+        }
+        let wanted = target.len().min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+        let count = Self::read_file(&self.file, &mut target[..wanted], self.position)?;
+        self.position += count as u64;
+        self.remaining -= count as u64;
         Ok(count)
     }
 }
@@ -55,14 +73,7 @@ impl<F: Borrow<File>> BufRead for Section<F> {
         if self.start == self.end && self.remaining > 0 {
             self.buffer.resize(BUFFER_BYTES, 0);
             let wanted = BUFFER_BYTES.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
-            let count = loop {
-                match self.file.borrow().read_at(&mut self.buffer[..wanted], self.position) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(count) => break count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            };
+            let count = Self::read_file(&self.file, &mut self.buffer[..wanted], self.position)?;
             (self.start, self.end) = (0, count);
             self.position += count as u64;
             self.remaining -= count as u64;
@@ -113,6 +124,24 @@ mod tests {
         let mut text = String::new();
         Section::new(&file, 2, 5).read_to_string(&mut text).unwrap();
         assert_eq!(text, "23456");
+    }
+
+    #[test]
+    fn what_goes_past_the_buffer_is_in_order() {
+        let content: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let file = file(&content);
+        let mut section = Section::new(&file, 10, 999_980);
+        let mut read = Vec::new();
+        for length in [3, DIRECT_BYTES, 2 * BUFFER_BYTES, 1, BUFFER_BYTES - 1, BUFFER_BYTES].into_iter().cycle() {
+            let mut piece = vec![0; length];
+            match section.read(&mut piece).unwrap() {
+                0 => break,
+                count => read.extend_from_slice(&piece[..count]),
+            }
+        }
+        assert_eq!(read, content[10..999_990]);
+        let error = Section::new(&file, 999_999, 10).read(&mut vec![0; DIRECT_BYTES]);
+        assert_eq!(error.unwrap(), 1);
     }
 
     #[test]
