@@ -76,6 +76,12 @@ impl Registry {
         self.address.to_string()
     }
 
+    /// Its process, by number.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Brings a docker-save archive's image there.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ pub fn measure(folder: &Path) -> Result<()> {
             registry.push_folder(&made.folder, "bench:1")?;
             let mut times = Times::default();
             for _ in 0..ROUNDS {
-                round(folder, &registry.local_name(), &made, &mut times)?;
+                round(folder, &registry, &made, &mut times)?;
             }
             report(&format!("{name}, {suffix}"), &times);
         }
@@ -71,9 +71,14 @@ pub fn measure(folder: &Path) -> Result<()> {
 }
 
 /// Everything once.
-fn round(folder: &Path, registry: &str, made: &Made, times: &mut Times) -> Result<()> {
+fn round(folder: &Path, registry: &Registry, made: &Made, times: &mut Times) -> Result<()> {
+    // It stands for another machine: what is measured on one processor must not share that one with it.
+    keep_to(registry, "1")?;
+    let name = &registry.local_name();
     times.floor_on_one.push(floor(folder, made, "0", false)?);
-    times.ours_on_one.push(ours(folder, registry, "0", false, &mut times.memory)?);
+    times.ours_on_one.push(ours(folder, name, "0", false, &mut times.memory)?);
+    keep_to(registry, "0,1")?;
+    let registry = name;
     times.floor_on_two.push(floor(folder, made, "0,1", false)?.time);
     times.ours_on_two.push(ours(folder, registry, "0,1", false, &mut times.memory)?.time);
     times.floor_synced.push(floor(folder, made, "0,1", true)?.time);
@@ -85,6 +90,11 @@ fn round(folder: &Path, registry: &str, made: &Made, times: &mut Times) -> Resul
         times.umoci.extend(umoci(folder, registry)?);
     }
     Ok(())
+}
+
+fn keep_to(registry: &Registry, processors: &str) -> Result<()> {
+    let process = registry.process().to_string();
+    run(Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", processors, &process])).map(drop)
 }
 
 fn ours(folder: &Path, registry: &str, processors: &str, durable: bool, memory: &mut u64) -> Result<Cost> {
