@@ -48,8 +48,8 @@ pub enum Query {
         /// Their names.
         images: Vec<String>,
     },
-    /// Take the images of the archive in the descriptor that comes behind the pipe's, a file or a pipe. An [`End`] with
-    /// their names comes.
+    /// Take the images of the archive in the descriptor that comes behind the pipe's, a file or a pipe. An [`End`] comes, with
+    /// a name and a digest of each, or its digest alone.
     Import {
         /// What the archive is called: the name of an image that has none.
         name: String,
@@ -117,6 +117,13 @@ pub struct StoredImage {
 pub enum End {
     /// Well; with what there is to tell, a text each.
     Done(Vec<String>),
+    /// In part.
+    Partly {
+        /// What there is to tell, a text each.
+        done: Vec<String>,
+        /// What went wrong, a text each.
+        problems: Vec<String>,
+    },
     /// Not, for this reason.
     Failed(String),
 }

@@ -8,6 +8,7 @@ mod advice;
 mod answers;
 mod api;
 mod apply;
+mod aside;
 mod audit;
 mod boot;
 mod completion;
@@ -123,7 +124,7 @@ enum Command {
     Images(images::list::Arguments),
     /// Bring an image here from its registry
     Pull(images::Pull),
-    /// Look at single images
+    /// Look at images, bring and remove them, with docker's words
     #[command(subcommand)]
     Image(image::Image),
     /// Take an image to the registry in its name
@@ -135,6 +136,7 @@ enum Command {
     /// Write images to an archive
     Save(image::Save),
     /// Take images from an archive
+    #[command(visible_alias = "load")]
     Import(image::Import),
     /// Give an image another name
     Tag(image::Tag),
@@ -271,7 +273,7 @@ async fn ask(command: Command, options: &Options) -> Result<String, Error> {
         Command::Unpause(names) => containers::each(&api, containers::Action::Unpause, &names, json).await,
         Command::Kill(kill) => containers::kill(&api, &kill, json).await,
         Command::Images(arguments) => images::list::run(&api, &arguments, json).await,
-        Command::Image(image::Image::Inspect(arguments)) => image::inspect(&api, &arguments).await,
+        Command::Image(command) => image::run(&api, command, json).await,
         Command::Push(push) => images::push(&api, &push, json).await,
         Command::Login(arguments) => login::login(&api, &arguments, json).await,
         Command::Logout(arguments) => login::logout(&api, &arguments, json).await,

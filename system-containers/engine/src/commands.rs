@@ -77,6 +77,8 @@ pub enum CommandError {
 pub struct Outcome {
     /// For the client.
     pub texts: Vec<String>,
+    /// What was not done, a text each.
+    pub problems: Vec<String>,
     /// Names that mean an image since.
     pub named: Vec<Reference>,
 }
@@ -120,7 +122,7 @@ impl Command {
                 let Found { digest, .. } = store.find(&source)?;
                 store.name(&target, digest);
                 store.commit()?;
-                Ok(Outcome { texts: Vec::new(), named: vec![target] })
+                Ok(Outcome { named: vec![target], ..Outcome::default() })
             }
             Self::Remove(image, force) => {
                 match store.find(&image)? {
@@ -132,7 +134,7 @@ impl Command {
             }
             Self::Inspect(image) => {
                 let Found { digest, record, .. } = store.find(&image)?;
-                Ok(Outcome { texts: vec![store.inspect(digest, &record)?.to_string()], named: Vec::new() })
+                Ok(Outcome { texts: vec![store.inspect(digest, &record)?.to_string()], ..Outcome::default() })
             }
         }
     }
@@ -160,10 +162,9 @@ fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, Comman
     }
     store.commit()?;
     let mut texts: Vec<String> = brought.names.iter().map(|(name, digest)| format!("{name} {digest}")).collect();
-    texts.extend(brought.nameless.iter().map(|digest| format!("an image without a name: {digest}")));
+    texts.extend(brought.nameless.iter().map(ToString::to_string));
     if texts.is_empty() {
         return Err(CommandError::Rejected { problems: brought.rejected });
     }
-    texts.extend(brought.rejected.iter().map(|problem| format!("not taken: {problem}")));
-    Ok(Outcome { texts, named: brought.names.into_iter().map(|(name, _)| name).collect() })
+    Ok(Outcome { texts, problems: brought.rejected, named: brought.names.into_iter().map(|(name, _)| name).collect() })
 }

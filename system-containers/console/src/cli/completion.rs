@@ -261,7 +261,10 @@ mod tests {
             words.len() - 1
         );
         let script = format!("{}\n{answers}\n{call}", script(Shell::Bash));
-        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        // It is longer than what one argument may be.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), script).unwrap();
+        let output = std::process::Command::new("bash").arg(file.path()).output().unwrap();
         assert!(output.stderr.is_empty(), "{output:?}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
@@ -274,6 +277,7 @@ mod tests {
         assert_eq!(completed("berth rmi a:"), "1 2");
         assert_eq!(completed("berth run --network b"), "back");
         assert_eq!(completed("berth volume rm d"), "data");
+        assert_eq!(completed("berth image rm b"), "b:1");
         assert_eq!(completed("berth network inspect "), "back");
         assert!(completed("berth stop --ti").contains("--timeout"));
     }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::format;
+use super::{format, table};
 
 /// Which image.
 #[derive(Debug, Args)]
@@ -56,7 +56,8 @@ pub fn show(pipe: zbus::wire::OwnedFd, quiet: bool, json: bool) -> Result<String
     if quiet || !terminal.is_terminal() {
         return follow(events, &mut Silent);
     }
-    follow(events, &mut Line { to: terminal.lock(), began: Instant::now(), drawn: 0 })
+    let width = || table::width_of(&io::stderr());
+    follow(events, &mut Line { to: terminal.lock(), width, began: Instant::now(), drawn: 0 })
 }
 
 /// Who shows what comes.
@@ -92,17 +93,24 @@ impl<W: Write> Display for JsonLines<W> {
 }
 
 /// A person: one line that is written again and again.
-struct Line<W> {
+struct Line<W, F> {
     to: W,
+    /// How wide it may be now, in characters.
+    width: F,
     began: Instant,
     drawn: usize,
 }
 
-impl<W: Write> Display for Line<W> {
+impl<W: Write, F: Fn() -> Option<usize>> Display for Line<W, F> {
     fn show(&mut self, event: &PullEvent) -> io::Result<()> {
         let text = match event {
             PullEvent::Progress(progress) => describe(progress, self.began.elapsed().as_secs_f64()),
             PullEvent::Done(_) | PullEvent::Failed(_) => String::new(),
+        };
+        // One that goes on in the next line would stay there. A character in the last column makes some terminals begin it.
+        let text = match (self.width)() {
+            Some(width) => table::cut(&text, width.saturating_sub(1)).into_owned(),
+            None => text,
         };
         // Blanks over what is left of the last one.
         let length = text.chars().count();
@@ -190,9 +198,20 @@ mod tests {
     #[test]
     fn a_line_is_drawn_over_the_last_one() {
         let mut output = Vec::new();
-        follow(&*events(done()), &mut Line { to: &mut output, began: Instant::now(), drawn: 0 }).unwrap();
+        follow(&*events(done()), &mut Line { to: &mut output, width: || None, began: Instant::now(), drawn: 0 })
+            .unwrap();
         let text = String::from_utf8(output).unwrap();
         assert!(text.contains("\rr.example: 1 of 2 layers, 1.0 KiB of 2.0 KiB, "), "{text:?}");
         assert!(text.ends_with('\r') && !text.contains('\n'), "{text:?}");
+    }
+
+    #[test]
+    fn a_line_is_narrower_than_its_terminal() {
+        let mut output = Vec::new();
+        let width = || Some(20);
+        follow(&*events(done()), &mut Line { to: &mut output, width, began: Instant::now(), drawn: 0 }).unwrap();
+        let text = String::from_utf8(output).unwrap();
+        assert!(text.contains("\rr.example: 1 of 2..\r"), "{text:?}");
+        assert!(text.split('\r').all(|part| part.chars().count() < 20), "{text:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use rustix::termios::{Winsize, tcgetwinsize};
 
@@ -13,23 +14,27 @@ const NARROWEST: usize = 8;
 
 /// How wide the output may be in characters; `None` where it goes to a file or a program.
 pub fn terminal_width() -> Option<usize> {
+    width_of(&std::io::stdout())
+}
+
+/// The same of another output.
+pub fn width_of(output: &(impl AsFd + IsTerminal)) -> Option<usize> {
     // A serial console says 0 columns: it does not know.
-    size("COLUMNS", |size| size.ws_col)?.or(Some(80))
+    size(output, "COLUMNS", |size| size.ws_col)?.or(Some(80))
 }
 
 /// How many lines the output may have; `None` where it is no terminal, or one that does not know.
 pub fn terminal_height() -> Option<usize> {
-    size("LINES", |size| size.ws_row)?
+    size(&std::io::stdout(), "LINES", |size| size.ws_row)?
 }
 
 /// What the environment says or else the terminal, if they know; `None` where the output is no terminal.
-fn size(variable: &str, of: impl Fn(Winsize) -> u16) -> Option<Option<usize>> {
-    let output = std::io::stdout();
+fn size(output: &(impl AsFd + IsTerminal), variable: &str, of: impl Fn(Winsize) -> u16) -> Option<Option<usize>> {
     if !output.is_terminal() {
         return None;
     }
     let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
-    let asked = || tcgetwinsize(&output).ok().map(|size| usize::from(of(size)));
+    let asked = || tcgetwinsize(output).ok().map(|size| usize::from(of(size)));
     Some(given.or_else(asked).filter(|count| *count > 0))
 }
 
@@ -72,7 +77,7 @@ fn fit(widths: &mut [usize], available: usize) {
 }
 
 /// ASCII dots, because a serial console may know nothing else.
-fn cut(cell: &str, width: usize) -> Cow<'_, str> {
+pub fn cut(cell: &str, width: usize) -> Cow<'_, str> {
     if cell.chars().count() <= width {
         return cell.into();
     }

@@ -12,7 +12,8 @@ use zbus::wire::OwnedFd as Pipe;
 use super::api::Api;
 use super::error::Error;
 use super::filter::Label;
-use super::{answers, create, format, table};
+use super::template::Template;
+use super::{answers, containers, create, format, table};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -40,11 +41,17 @@ pub struct List {
     /// Only some: dangling=true, dangling=false, name=PART, label=KEY[=VALUE]
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
+    /// What to print of each, as a template: '{{.Name}}', '{{.name}} {{json .labels}}', 'table …' or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<Template>,
 }
 
 /// Which.
 #[derive(Debug, Args)]
 pub struct Inspect {
+    /// What to print of each, as a template: '{{.used_by}}'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<Template>,
     /// Their names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -128,6 +135,24 @@ impl Filter {
     }
 }
 
+/// As the template says, a line each; or a table. Docker's names are those of `docker volume ls`.
+fn by_template(template: &Template, volumes: &[StoredVolume]) -> Result<String, Error> {
+    let views = |volume: &StoredVolume| {
+        let ours = serde_json::to_value(volume).map_err(|error| Error::Output(error.into()))?;
+        Ok([serde_json::json!({ "Driver": "local", "Scope": "local" }), ours])
+    };
+    let views = volumes.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
+    template.list(views, table::terminal_width()).map_err(Error::Refused)
+}
+
+/// Whether all filters take it; names are alternatives, as with docker's.
+fn takes(filters: &[Filter], volume: &StoredVolume) -> bool {
+    let is_name = |filter: &&Filter| matches!(filter, Filter::Name(_));
+    let mut names = filters.iter().filter(is_name).peekable();
+    (names.peek().is_none() || names.any(|filter| filter.takes(volume)))
+        && filters.iter().filter(|filter| !is_name(filter)).all(|filter| filter.takes(volume))
+}
+
 fn size(text: &str) -> Result<Size, String> {
     let size = text.strip_prefix("size=").ok_or("the option here is size=SIZE, such as size=1G")?;
     size.parse().map_err(|error: berth_config::QuantityError| error.to_string())
@@ -138,24 +163,33 @@ pub async fn run(api: &Api, command: Command, json: bool) -> Result<String, Erro
     match command {
         Command::Ls(list) => {
             let mut volumes = Told::of(api.volumes.list().await?)?.volumes;
-            volumes.retain(|volume| list.filter.iter().all(|filter| filter.takes(volume)));
+            volumes.retain(|volume| takes(&list.filter, volume));
+            if let Some(template) = &list.format {
+                return by_template(template, &volumes);
+            }
             match (json, list.quiet) {
                 (true, _) => super::json_text(&volumes),
                 (false, true) => Ok(volumes.iter().map(|volume| format!("{}\n", volume.name)).collect()),
                 (false, false) => Ok(volumes_table(&volumes, table::terminal_width())),
             }
         }
-        Command::Inspect(Inspect { names }) => {
+        Command::Inspect(Inspect { format, names }) => {
             let volumes = Told::of(api.volumes.list().await?)?.volumes;
             let missing: Vec<&str> = names
                 .iter()
                 .map(String::as_str)
                 .filter(|name| volumes.iter().all(|volume| volume.name != *name))
                 .collect();
-            if !missing.is_empty() {
-                return Err(Error::Refused(format!("there is no volume {}", missing.join(", "))));
+            for name in &missing {
+                eprintln!("Error: there is no volume {name}");
             }
-            super::json_text(&volumes.iter().filter(|volume| names.contains(&volume.name)).collect::<Vec<_>>())
+            let wanted: Vec<StoredVolume> =
+                volumes.iter().filter(|volume| names.contains(&volume.name)).cloned().collect();
+            let text = match &format {
+                Some(template) => by_template(template, &wanted)?,
+                None => super::json_text(&wanted)?,
+            };
+            containers::end_with(text, !missing.is_empty())
         }
         Command::Create(new) => {
             let name = new.name.map_or_else(create::made_up_name, |name| name.to_string());
@@ -267,12 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn a_template_has_dockers_names_and_ours() {
+        let shown = by_template(&"{{.Name}} {{.Driver}} {{len .used_by}}".parse().unwrap(), &[volume("data", &["a"])]);
+        assert_eq!(shown.unwrap(), "data local 1\n");
+    }
+
+    #[test]
     fn filters_are_dockers() {
         let takes = |filter: &str, volume: &StoredVolume| filter.parse::<Filter>().unwrap().takes(volume);
         let (used, spare) = (volume("data", &["a"]), volume("old", &[]));
         assert!(takes("dangling=true", &spare) && !takes("dangling=true", &used) && takes("dangling=0", &used));
         assert!(takes("name=at", &used) && !takes("name=at", &spare));
         assert!(takes("label=tier", &used) && takes("label=tier=db", &used) && !takes("label=tier=web", &used));
+        let both = |line: &str| -> Vec<Filter> { line.split(' ').map(|filter| filter.parse().unwrap()).collect() };
+        assert!(super::takes(&both("name=at name=ol"), &spare) && !super::takes(&both("name=at"), &spare));
+        assert!(!super::takes(&both("name=ol dangling=false"), &spare) && super::takes(&[], &spare));
         assert!("driver=local".parse::<Filter>().is_err());
         assert_eq!(size("size=1G"), Ok(Size::from_bytes(1 << 30)));
         assert!(size("type=tmpfs").is_err());

@@ -203,7 +203,10 @@ impl Puller {
                 for name in outcome.named {
                     (self.report)(Event::Pulled(name));
                 }
-                Ended::Done(outcome.texts)
+                match (outcome.texts, outcome.problems) {
+                    (texts, problems) if problems.is_empty() => Ended::Done(texts),
+                    (done, problems) => Ended::Partly { done, problems },
+                }
             }
             Ok(Err(error)) => Ended::Failed(describe(&error)),
             Err(_) => Ended::Failed("the engine ends".to_owned()),

@@ -11,7 +11,11 @@ use clap::Args;
 use super::super::api::Api;
 use super::super::error::Error;
 use super::super::filter::Label;
+use super::super::template::Template;
 use super::super::{answers, format, json_text, table};
+
+/// As much of a digest as tells images apart.
+const TOLD_APART: usize = 19;
 
 /// Which of them, and how much of each.
 #[derive(Debug, Args)]
@@ -28,6 +32,9 @@ pub struct Arguments {
     /// Only those whose name is or fits this
     #[arg(value_name = "PATTERN")]
     pattern: Option<String>,
+    /// What to print of each, as a template: '{{.Repository}}:{{.Tag}}', '{{.image}} {{.bytes}}', 'table …' or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<Template>,
     /// Taken for docker's sake: all are shown
     #[arg(short, long, hide = true)]
     all: bool,
@@ -133,6 +140,9 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
     let pipe = api.images.list().await?;
     let mut images = read(BufReader::new(File::from(OwnedFd::from(pipe))))?;
     images.retain(|image| arguments.show(image));
+    if let Some(template) = &arguments.format {
+        return by_template(template, &images, arguments.no_trunc);
+    }
     match (json, arguments.quiet) {
         (true, _) => json_text(&images),
         (false, true) => Ok(images.iter().map(|image| format!("{}\n", called(image))).collect()),
@@ -149,9 +159,38 @@ fn read(lines: impl BufRead) -> Result<Vec<StoredImage>, Error> {
     answers::each(lines).collect()
 }
 
+/// As the template says, a line each; or a table. Docker's names are those of `docker images`.
+fn by_template(template: &Template, images: &[StoredImage], whole: bool) -> Result<String, Error> {
+    let views = |image: &StoredImage| {
+        let (repository, tag) = docker_name(&image.image);
+        let dockers = serde_json::json!({
+            "ID": image.digest.chars().take(if whole { usize::MAX } else { TOLD_APART }).collect::<String>(),
+            "Repository": repository,
+            "Tag": tag,
+            "Digest": image.digest,
+            "Size": format::bytes(image.bytes),
+        });
+        Ok([dockers, serde_json::to_value(image).map_err(|error| Error::Output(error.into()))?])
+    };
+    let views = images.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
+    template.list(views, table::terminal_width().filter(|_| !whole)).map_err(Error::Refused)
+}
+
+/// A complete name as docker shows it: without the registry that it assumes, and the tag apart.
+fn docker_name(name: &str) -> (&str, &str) {
+    const NONE: &str = "<none>";
+    let short = name.strip_prefix("docker.io/").unwrap_or(name);
+    let short = short.strip_prefix("library/").unwrap_or(short);
+    let end = short.rfind('/').map_or(0, |slash| slash + 1);
+    match short[end..].find(['@', ':']) {
+        Some(at) if short.as_bytes().get(end + at) == Some(&b':') => (&short[..end + at], &short[end + at + 1..]),
+        Some(at) => (&short[..end + at], NONE),
+        None if short.is_empty() => (NONE, NONE),
+        None => (short, NONE),
+    }
+}
+
 fn text(images: &[StoredImage], whole: bool, width: Option<usize>) -> String {
-    /// As much of a digest as tells images apart.
-    const TOLD_APART: usize = 19;
     let row = |image: &StoredImage| {
         vec![
             if image.image.is_empty() { "<none>" } else { &image.image }.to_owned(),
@@ -206,6 +245,21 @@ mod tests {
         );
         assert!(text(&images, true, Some(40)).contains(&images[0].digest));
         assert!(read(&b"{}\n"[..]).is_err());
+    }
+
+    #[test]
+    fn a_template_has_dockers_names_and_ours() {
+        let images =
+            [image("docker.io/library/nginx:1.27", None), image("r.example:5000/a@sha256:0", None), image("", None)];
+        let shown = |template: &str| by_template(&template.parse().unwrap(), &images, false).unwrap();
+        assert_eq!(shown("{{.Repository}}:{{.Tag}}"), "nginx:1.27\nr.example:5000/a:<none>\n<none>:<none>\n");
+        assert_eq!(shown("{{.ID}} {{.Size}} {{.layers}}").lines().next().unwrap(), "sha256:000000000000 2.0 KiB 2");
+        assert!(
+            shown("table {{.Repository}}\t{{.in_use}}").starts_with("REPOSITORY"),
+            "{}",
+            shown("table {{.Repository}}")
+        );
+        assert!(by_template(&"{{.nothing}}".parse().unwrap(), &images, false).is_err());
     }
 
     #[test]
