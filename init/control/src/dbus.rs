@@ -98,7 +98,8 @@ pub trait Containers1 {
     /// line of JSON then, a [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client
     /// waits for 16 at once.
     fn wait(&self, name: &str) -> Result<OwnedFd, ApiError>;
-    /// What has led to the state of a container, of a link or, by the name `boot`, of the boot: itself, and the causes of each one level deeper after it.
+    /// What has led to the state of a container, of a link (`link eth0` if a container may have its name, too) or, by the name
+    /// `boot`, of the boot: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
     /// Makes a container that no configuration declares, and that waits for its start. The definition is what a
     /// configuration file would say of it: one table `[containers.<name>]` in TOML. It stays, over reboots too, until it
