@@ -154,6 +154,9 @@ pub trait Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     fn container_changed(&self, container: Container) -> Result<(), ApiError>;
+    /// There is no container of this name any more; as it was last.
+    #[zbus(signal)]
+    fn container_removed(&self, container: Container) -> Result<(), ApiError>;
 }
 
 /// Images.

@@ -344,6 +344,7 @@ impl Supervisor {
         // First: who is told that a container is gone finds nothing of it.
         self.unmount_unused_layers();
         for container in removed {
+            self.tell_of_removal(&container);
             if container.made.is_some() {
                 self.forget_made(container);
             } else {

@@ -275,6 +275,13 @@ impl Supervisor {
         self.notify(Role::Control, notice);
     }
 
+    /// Tells `control` that a container is gone, unless another one has its name.
+    pub(super) fn tell_of_removal(&mut self, container: &super::Container) {
+        if self.find(&container.name).is_none() {
+            self.notify(Role::Control, Notice::ContainerRemoved(Box::new(container.describe())));
+        }
+    }
+
     /// Tells `control` that the machine has changed.
     pub fn machine_changed(&mut self, state: berth_control::message::MachineState) {
         self.notify(Role::Control, Notice::MachineChanged(state));

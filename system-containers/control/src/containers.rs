@@ -161,4 +161,8 @@ impl Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     pub async fn container_changed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
+
+    /// There is no container of this name any more.
+    #[zbus(signal)]
+    pub async fn container_removed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
 }

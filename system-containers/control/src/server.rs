@@ -257,6 +257,9 @@ async fn pass_on(
             Ok(Notice::ContainerChanged(container)) => {
                 Containers1::container_changed(&emitter, Container::from(*container)).await?;
             }
+            Ok(Notice::ContainerRemoved(container)) => {
+                Containers1::container_removed(&emitter, Container::from(*container)).await?;
+            }
             Ok(Notice::MachineChanged(state)) => {
                 Machine1::machine_changed(&emitter, state).await?;
                 if !sees_machine {
