@@ -94,6 +94,9 @@ pub trait Containers1 {
     fn definition(&self, name: &str) -> Result<String, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
+    /// What user containers take of the disk: a pipe with one [`crate::images::ContainerSize`] a line, as JSON, and an empty line
+    /// at the end.
+    fn sizes(&self) -> Result<OwnedFd, ApiError>;
     /// Waits until the present run of a container is over, or the next one if it is about to run: a pipe that brings one
     /// line of JSON then, a [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client
     /// waits for 16 at once.
