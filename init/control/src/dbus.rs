@@ -94,11 +94,15 @@ pub trait Containers1 {
     fn definition(&self, name: &str) -> Result<String, ApiError>;
     /// What those that run use.
     fn statistics(&self) -> Result<Vec<Statistics>, ApiError>;
+    /// What user containers take of the disk: a pipe with one [`crate::images::ContainerSize`] a line, as JSON, and an empty line
+    /// at the end.
+    fn sizes(&self) -> Result<OwnedFd, ApiError>;
     /// Waits until the present run of a container is over, or the next one if it is about to run: a pipe that brings one
     /// line of JSON then, a [`crate::message::ExecutionEnd`], or nothing if the container is removed meanwhile. A client
     /// waits for 16 at once.
     fn wait(&self, name: &str) -> Result<OwnedFd, ApiError>;
-    /// What has led to the state of a container, of a link or, by the name `boot`, of the boot: itself, and the causes of each one level deeper after it.
+    /// What has led to the state of a container, of a link (`link eth0` if a container may have its name, too) or, by the name
+    /// `boot`, of the boot: itself, and the causes of each one level deeper after it.
     fn why(&self, name: &str) -> Result<Vec<Cause>, ApiError>;
     /// Makes a container that no configuration declares, and that waits for its start. The definition is what a
     /// configuration file would say of it: one table `[containers.<name>]` in TOML. It stays, over reboots too, until it
@@ -153,6 +157,9 @@ pub trait Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     fn container_changed(&self, container: Container) -> Result<(), ApiError>;
+    /// There is no container of this name any more; as it was last.
+    #[zbus(signal)]
+    fn container_removed(&self, container: Container) -> Result<(), ApiError>;
 }
 
 /// Images.

@@ -77,6 +77,8 @@ pub enum Query {
     List,
     /// Remove images that no container needs: [`PruneEvent`]s come.
     Prune(Prune),
+    /// What user containers take of the disk: [`ContainerSize`]s come, in the order of their names.
+    Sizes,
     /// Look at volumes, make and remove them: [`VolumeEvent`]s come.
     Volumes(VolumeQuery),
 }
@@ -109,6 +111,18 @@ pub struct StoredImage {
     /// Free text for tools, as the image has it.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// What a container takes of the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSize {
+    /// Its name.
+    pub name: String,
+    /// The bytes of what it has written to its own file system, with the directories that are there from the beginning; absent
+    /// where nobody counts them.
+    pub written: Option<u64>,
+    /// Those of its image, as in [`StoredImage`]; absent if that is not there.
+    pub image: Option<u64>,
 }
 
 /// How something ended.

@@ -165,9 +165,13 @@ impl Machine {
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
         match (self.put_in_force(*waiting.previous, waiting.locations), self.configuration.as_mut()) {
-            // An older program noted none.
-            (Ok(_), Some(report)) if !waiting.sources.is_empty() => report.sources = waiting.sources,
-            (Ok(_), _) => {}
+            (Ok(_), report) => {
+                // An older program noted none.
+                if let Some(report) = report.filter(|_| !waiting.sources.is_empty()) {
+                    report.sources = waiting.sources;
+                }
+                self.supervisor.forget_stopped();
+            }
             (Err(reason), _) => {
                 log::error!("{reason}");
                 self.facts.problems.push(reason);

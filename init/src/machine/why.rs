@@ -1,6 +1,6 @@
 //! `berth why` of what is no container: a link, or the boot.
 
-use berth_config::{Hardware, LinkIdentity, LinkName, LinkSettings, Network};
+use berth_config::{Hardware, LinkIdentity, LinkName, LinkSettings, Locations, Network};
 use berth_control::message::{Cause, ContainerState, Link, MachineState, Reply, Step};
 
 use super::Machine;
@@ -9,17 +9,25 @@ use crate::supervisor::{Applicant, Container};
 /// What the boot is called, beside containers and links, which come first.
 const BOOT: &str = "boot";
 
+/// Stands in front of a link's name if a container of that name is not meant: no container's has a space.
+const LINK: &str = "link ";
+
 /// So many of the steps that took longest are named.
 const SLOWEST: usize = 3;
 
 impl Machine {
     /// Answers for what the supervisor does not know.
     pub(super) fn why(&mut self, applicant: Applicant, name: &str) {
-        let link = self.facts.links.iter().find(|link| link.name == name);
-        let reply = match link {
-            Some(link) => Reply::Why(self.why_link(link)),
-            None if name == BOOT => Reply::Why(self.why_boot()),
-            None => Reply::Refused {
+        let of_link = name.strip_prefix(LINK);
+        let link = self.facts.links.iter().find(|link| link.name == of_link.unwrap_or(name));
+        let reply = match (link, of_link) {
+            (Some(link), _) => Reply::Why(self.why_link(link)),
+            (None, Some(name)) => {
+                let names: Vec<&str> = self.facts.links.iter().map(|link| link.name.as_str()).collect();
+                Reply::Refused { reason: format!("there is no link {name}; there are: {}", names.join(", ")) }
+            }
+            (None, None) if name == BOOT => Reply::Why(self.why_boot()),
+            (None, None) => Reply::Refused {
                 reason: format!(
                     "there is no container and no link {name}; `berth ps --all` and `berth status` list them"
                 ),
@@ -31,7 +39,7 @@ impl Machine {
     fn why_link(&self, link: &Link) -> Vec<Cause> {
         let network = &self.supervisor.configuration.network;
         let mut causes = vec![cause(0, &link.name, condition(link))];
-        causes.push(cause(1, &link.name, decision(network, link)));
+        causes.push(cause(1, &link.name, decision(network, &self.supervisor.locations, link)));
         let service = self.supervisor.find("network").map(Container::describe);
         let service = service.filter(|service| service.state != ContainerState::Running);
         causes.extend(service.map(|service| {
@@ -95,17 +103,19 @@ fn condition(link: &Link) -> String {
     }
 }
 
-/// What in the configuration is for it.
-fn decision(network: &Network, link: &Link) -> String {
-    match entry(network, link) {
-        Some((name, settings)) => {
-            let dhcp = if settings.uses_dhcp() { "asks DHCP" } else { "does not ask DHCP" };
-            let fixed: Vec<String> = settings.addresses.iter().map(ToString::to_string).collect();
-            let fixed = if fixed.is_empty() { String::new() } else { format!(", addresses = {fixed:?}") };
-            format!("[network.links.{name}] is for it: it {dhcp}{fixed}")
-        }
-        None => "no entry of [network.links] is for it: a network card asks DHCP then".to_owned(),
-    }
+/// What in the configuration is for it, and where that stands.
+fn decision(network: &Network, locations: &Locations, link: &Link) -> String {
+    let Some((name, settings)) = entry(network, link) else {
+        return "no entry of [network.links] is for it: a network card asks DHCP then".to_owned();
+    };
+    let in_brackets = |place: Option<String>| place.map(|place| format!(" ({place})")).unwrap_or_default();
+    let place = |key| in_brackets(locations.find_of_link(name.as_str(), key));
+    let begin = in_brackets(locations.of_link(name.as_str()));
+    let matching = settings.matching.as_ref().map(|_| format!(" by its match{}", place("match"))).unwrap_or_default();
+    let dhcp = if settings.uses_dhcp() { "asks DHCP" } else { "does not ask DHCP" };
+    let fixed: Vec<String> = settings.addresses.iter().map(ToString::to_string).collect();
+    let fixed = if fixed.is_empty() { String::new() } else { format!(", addresses = {fixed:?}{}", place("addresses")) };
+    format!("[network.links.{name}]{begin} is for it{matching}: it {dhcp}{}{fixed}", place("dhcp"))
 }
 
 fn entry<'a>(network: &'a Network, link: &Link) -> Option<(&'a LinkName, &'a LinkSettings)> {
@@ -130,17 +140,22 @@ mod tests {
         }
     }
 
+    fn told_of(text: &str, link: &Link) -> String {
+        let loaded = berth_config::load(&[berth_config::Source::new("test.toml", text)]).unwrap();
+        decision(&loaded.configuration.network, &loaded.locations, link)
+    }
+
     #[test]
     fn the_line_that_decided_about_a_link_is_named() {
-        let network =
-            |text: &str| berth_config::load(&[berth_config::Source::new("test", text)]).unwrap().configuration.network;
-        let by_mac = network("[network.links.lan]\nmatch = { mac = \"52:54:*\" }\naddresses = [\"10.0.0.2/24\"]\n");
-        let expected = "[network.links.lan] is for it: it does not ask DHCP, addresses = [\"10.0.0.2/24\"]";
-        assert_eq!(decision(&by_mac, &link()), expected);
-        assert!(decision(&network("[network.links.eth7]\n"), &link()).ends_with("it asks DHCP"));
-        assert!(decision(&network("[network.links.eth8]\n"), &link()).starts_with("no entry"));
+        let by_mac = "\n[network.links.lan]\nmatch = { mac = \"52:54:*\" }\naddresses = [\"10.0.0.2/24\"]\n";
+        let expected = "[network.links.lan] (test.toml:2) is for it by its match (test.toml:3): it does not ask DHCP, \
+            addresses = [\"10.0.0.2/24\"] (test.toml:4)";
+        assert_eq!(told_of(by_mac, &link()), expected);
+        let by_name = told_of("[network.links.eth7]\ndhcp = true\n", &link());
+        assert_eq!(by_name, "[network.links.eth7] (test.toml:1) is for it: it asks DHCP (test.toml:2)");
+        assert!(told_of("[network.links.eth8]\n", &link()).starts_with("no entry"));
         let without_card = Link { name: "lan".into(), mac: String::new(), ..link() };
-        assert_eq!(decision(&by_mac, &without_card), expected);
+        assert_eq!(told_of(by_mac, &without_card), expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use berth_config::{Action, Configuration, Role, SystemContainer};
+use berth_config::{Action, Configuration, RestartPolicy, Role, SystemContainer};
 use berth_control::message::{Kind, Notice};
 
 use super::Supervisor;
@@ -12,7 +12,7 @@ use super::output::Output;
 impl Supervisor {
     /// Declares a system container; it starts as soon as it can.
     pub fn declare_system(&mut self, name: &str, definition: SystemContainer) {
-        self.declare(name, Definition::System(Box::new(definition)));
+        self.declare(name, Definition::System(Box::new(definition)), false);
     }
 
     /// Makes a configuration the wanted one. User containers that it does not name end and are forgotten, changed ones
@@ -29,6 +29,7 @@ impl Supervisor {
             .map(|container| container.id)
             .collect();
         for id in gone {
+            self.note_rest(id);
             self.stop(id, Goal::Remove);
         }
         for (name, container) in &wanted {
@@ -59,20 +60,31 @@ impl Supervisor {
         }
     }
 
+    /// A container that is about to be removed or made anew may have been stopped by hand.
+    fn note_rest(&mut self, id: u32) {
+        let rested =
+            self.containers.get(id).filter(|container| container.goal == Goal::Stop && container.made.is_none());
+        self.facts.rested.extend(rested.map(|container| container.name.clone()));
+    }
+
     /// Notes, or forgets, that a container was stopped by hand.
     pub(super) fn keep_stopped(&mut self, name: &str, stopped: bool) {
+        if !stopped {
+            self.facts.rested.remove(name);
+        }
         let kept = stopped && self.find(name).is_some_and(Container::stays_stopped);
         let changed = if kept { self.facts.stopped.insert(name.to_owned()) } else { self.facts.stopped.remove(name) };
         self.facts.stopped_changed |= changed;
     }
 
-    /// Forgets of containers that are gone that they were stopped by hand: whatever gets their names is new. Only once it is
-    /// certain that they stay away, for a configuration that is taken back finds them as they were.
+    /// Forgets of containers that are gone, or were made anew, that they were stopped by hand: whatever has their names is new.
+    /// Only once it is certain that it stays so, for a configuration that is taken back finds them as they were.
     pub fn forget_stopped(&mut self) {
+        let rested = std::mem::take(&mut self.facts.rested);
         let there = self.containers.values().filter(|container| container.goal != Goal::Remove);
         let there: BTreeSet<&str> = there.map(|container| container.name.as_str()).collect();
         let before = self.facts.stopped.len();
-        self.facts.stopped.retain(|name| there.contains(name.as_str()));
+        self.facts.stopped.retain(|name| there.contains(name.as_str()) && !rested.contains(name));
         self.facts.stopped_changed |= self.facts.stopped.len() != before;
     }
 
@@ -91,13 +103,18 @@ impl Supervisor {
                     Some(Action::Update) if container.made.is_none() => self.update(id, wanted),
                     _ => {
                         log::info!("container {name} has a new definition");
+                        let rests = self.facts.rested.remove(name);
+                        self.note_rest(id);
                         self.stop(id, Goal::Remove);
-                        self.keep_stopped(name, false);
-                        self.declare(name, Definition::User(Box::new(wanted.clone())));
+                        self.declare(name, Definition::User(Box::new(wanted.clone())), rests);
                     }
                 }
             }
-            None => self.declare(name, Definition::User(Box::new(wanted.clone()))),
+            None => {
+                let stays = wanted.restart == RestartPolicy::UnlessStopped && self.facts.stopped.contains(name);
+                let rests = self.facts.rested.remove(name) || stays;
+                self.declare(name, Definition::User(Box::new(wanted.clone())), rests);
+            }
         }
     }
 
@@ -123,12 +140,10 @@ impl Supervisor {
         self.changed(id);
     }
 
-    fn declare(&mut self, name: &str, definition: Definition) {
+    /// One that `rests` was stopped by hand.
+    fn declare(&mut self, name: &str, definition: Definition, rests: bool) {
         let Some(id) = self.add_container(name, definition) else { return };
-        if let Some(container) = self.containers.get_mut(id)
-            && container.stays_stopped()
-            && self.facts.stopped.contains(name)
-        {
+        if let Some(container) = self.containers.get_mut(id).filter(|_| rests) {
             container.rest(format!("was stopped by hand; `berth start {name}` starts it"));
         }
         self.offer_pipes(id);

@@ -192,6 +192,9 @@ pub struct Container {
     /// Whether it had not when the time for the boot was up: a problem until it has.
     #[serde(default)]
     pub late: bool,
+    /// Somebody has started it by hand before its image was there: it does not wait for its time then.
+    #[serde(default)]
+    pub at_once: bool,
     /// Whether what it waits for will not go away by itself, while it is in [`State::Waiting`].
     #[serde(default)]
     pub held: bool,
@@ -252,6 +255,7 @@ impl Container {
             tried: false,
             troubled: false,
             late: false,
+            at_once: false,
             held: false,
             restarts: 0,
             attempt: 0,

@@ -99,7 +99,7 @@ mod tests {
 
     use berth_control::message::{Interest, Request};
 
-    use super::super::made_tests::{ended, once, run, told, world};
+    use super::super::made_tests::{WEB, creation, ended, make, once, run, told, world};
     use super::*;
 
     #[test]
@@ -113,6 +113,26 @@ mod tests {
         world.ask_as_engine(Request::Forgotten { name: "job".into() });
         assert_eq!(told(&session), [ended(3, "")]);
         assert!(world.supervisor.facts.farewells.is_empty());
+    }
+
+    #[test]
+    fn who_listens_hears_of_a_container_that_is_gone_unless_another_one_has_its_name() {
+        let mut world = world(WEB);
+        world.supervisor.find_mut("control").unwrap().ready = true;
+        let _session = run(&mut world, once("job"), Interest::State);
+        world.complete("job", 3);
+        assert_eq!(world.removals(), [("job".to_owned(), 3)], "it was made to be removed");
+        assert_eq!(make(&mut world, creation("tool", "")), Reply::Done);
+        world.send(Request::Remove { name: "tool".into(), force: false, volumes: false });
+        assert_eq!(world.removals(), [("tool".to_owned(), -1)]);
+        world.prepare("web");
+        world.run("web");
+        world.apply(&WEB.replace("'a'", "'b'"));
+        world.end("web", 0);
+        assert!(world.supervisor.list().iter().filter(|container| container.name == "web").count() == 1);
+        assert_eq!(world.removals(), [], "there is one by that name");
+        world.apply("");
+        assert_eq!(world.removals(), [("web".to_owned(), -1)], "no configuration declares it any more");
     }
 
     #[test]

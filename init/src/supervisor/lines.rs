@@ -87,7 +87,11 @@ impl Supervisor {
     fn networks(&self, container: &Container, user: &berth_config::Container) -> Vec<String> {
         let names: Vec<_> = user.memberships().into_iter().map(|(name, _)| name).collect();
         let ports = (!user.ports.is_empty()).then(|| self.line(container, "ports", &user.ports));
-        std::iter::once(self.line(container, "networks", &names)).chain(ports).collect()
+        let sections = names.iter().filter_map(|name| {
+            self.locations.of_network(name.as_str()).map(|place| format!("[networks.{name}] is declared ({place})"))
+        });
+        let line = self.line(container, "networks", &names);
+        std::iter::once(line).chain(sections).chain(ports).collect()
     }
 
     /// If this reason is about one of them.
@@ -149,11 +153,12 @@ mod tests {
         let web = world.supervisor.find_mut("web").unwrap();
         let id = web.id;
         web.state = State::Attaching { created: None, deadline: Duration::MAX };
-        let lines = ["networks = [\"back\"] (test.toml:4)", "ports = [\"8080:80\"] (test.toml:5)"];
+        let declared = "[networks.back] is declared (test.toml:1)";
+        let lines = ["networks = [\"back\"] (test.toml:4)", declared, "ports = [\"8080:80\"] (test.toml:5)"];
         assert_eq!(texts(&world)[1..], lines);
         world.supervisor.not_attached(id, "port 8080 is in use".to_owned());
         assert!(matches!(world.supervisor.find("web").unwrap().state, State::Backoff { .. }));
-        assert_eq!(texts(&world)[2..4], lines);
+        assert_eq!(texts(&world)[2..5], lines);
     }
 
     #[test]

@@ -120,6 +120,10 @@ pub struct Facts {
     pub configured: bool,
     /// The containers that somebody stopped and that stay so over a reboot.
     pub stopped: BTreeSet<String>,
+    /// The containers that somebody had stopped, whatever their policy, and that the configuration in force has removed or made
+    /// anew, as long as it may be taken back: see [`Supervisor::forget_stopped`].
+    #[serde(default)]
+    rested: BTreeSet<String>,
     /// Whether `stopped` has changed since it was last written.
     pub stopped_changed: bool,
     /// Whether [`Supervisor::kept_made`] has changed since it was last written.
@@ -344,6 +348,7 @@ impl Supervisor {
         // First: who is told that a container is gone finds nothing of it.
         self.unmount_unused_layers();
         for container in removed {
+            self.tell_of_removal(&container);
             if container.made.is_some() {
                 self.forget_made(container);
             } else {

@@ -216,7 +216,10 @@ impl Supervisor {
             Request::Restart { name, ending } => {
                 let id = self.id_of(&name)?;
                 self.stop_with(id, Goal::Restart, ending)?;
-                self.containers.get_mut(id).into_iter().for_each(|container| container.failures = 0);
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.failures = 0;
+                    container.at_once = container.image.is_none();
+                }
                 self.keep_stopped(&name, false);
             }
             Request::Kill { name, signal } => self.signal_container(self.id_of(&name)?, signal)?,
@@ -262,6 +265,7 @@ impl Supervisor {
             return Ok(());
         }
         (container.attempt, container.failures) = (0, 0);
+        container.at_once = container.image.is_none();
         container.made.iter_mut().for_each(|made| made.begun = true);
         let id = container.id;
         self.begin_anew(id);
@@ -273,6 +277,13 @@ impl Supervisor {
         let Some(container) = self.containers.get(id) else { return };
         let notice = Notice::ContainerChanged(Box::new(container.describe()));
         self.notify(Role::Control, notice);
+    }
+
+    /// Tells `control` that a container is gone, unless another one has its name.
+    pub(super) fn tell_of_removal(&mut self, container: &super::Container) {
+        if self.find(&container.name).is_none() {
+            self.notify(Role::Control, Notice::ContainerRemoved(Box::new(container.describe())));
+        }
     }
 
     /// Tells `control` that the machine has changed.

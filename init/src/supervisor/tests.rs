@@ -283,6 +283,33 @@ fn what_was_stopped_by_hand_stays_stopped_if_its_policy_says_so() {
 }
 
 #[test]
+fn a_configuration_that_is_taken_back_finds_who_was_stopped_by_hand_stopped() {
+    for (policy, beyond) in [("unless-stopped", true), ("always", false)] {
+        let text = |image| format!("[containers.a]\nimage = '{image}'\nnetwork_mode = 'none'\nrestart = '{policy}'\n");
+        for other in [text("b"), String::new()] {
+            let mut world = World::new(&text("a"));
+            world.ask(Request::Stop { name: "a".into(), ending: Ending::default() });
+            world.supervisor.forget_stopped();
+            let stopped = |world: &World| world.supervisor.facts.stopped.contains("a");
+            world.apply(&other);
+            let state = world.supervisor.find("a").map(|container| container.describe().state);
+            assert_eq!(state, (!other.is_empty()).then_some(ContainerState::Declared), "it begins anew");
+            assert_eq!(stopped(&world), beyond, "the next boot may find the one before");
+            world.apply(&text("a"));
+            assert_eq!((world.state("a"), stopped(&world)), (ContainerState::Stopped, beyond));
+            world.supervisor.forget_stopped();
+            assert_eq!(stopped(&world), beyond);
+            // This time it stays.
+            world.apply(&other);
+            world.supervisor.forget_stopped();
+            assert!(!stopped(&world));
+            world.apply(&text("a"));
+            assert_eq!(world.state("a"), ContainerState::Declared, "{policy} {other}");
+        }
+    }
+}
+
+#[test]
 fn what_was_stopped_by_hand_and_is_gone_is_new_when_it_is_declared_again() {
     let text = "[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'unless-stopped'\n";
     let mut world = World::new(text);

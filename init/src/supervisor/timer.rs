@@ -87,8 +87,9 @@ impl Supervisor {
         let (now, wall) = (self.now, self.wall);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.reason.clear();
-        // What has no calendar begins with a run, and so does what a client has started and waits for.
-        let user = container.user().filter(|user| user.schedule.is_some() && container.session.is_none());
+        // What has no calendar begins with a run, and so does what somebody has started, whether he waits for it or not.
+        let started = std::mem::take(&mut container.at_once) || container.session.is_some();
+        let user = container.user().filter(|user| user.schedule.is_some() && !started);
         match user.and_then(|user| Timer::set(user, None, now, wall)) {
             Some(timer) => {
                 container.rest_until(timer, now, wall);
@@ -273,6 +274,23 @@ mod tests {
         assert_eq!(world.reason("job"), "next at 2026-11-22 00:05:00 UTC");
         world.apply(&with("every = '1m'"));
         assert_eq!(world.reason("job"), "next at 2026-11-22 00:01:00 UTC");
+    }
+
+    #[test]
+    fn who_starts_it_before_its_image_is_there_waits_for_that_and_not_for_its_time() {
+        let by_hand =
+            [Request::Start { name: "job".into() }, Request::Restart { name: "job".into(), ending: Ending::default() }];
+        for request in by_hand {
+            let mut world = World::new("");
+            world.supervisor.wall = MIDNIGHT;
+            world.apply("[containers.job]\nimage = 'a'\nnetwork_mode = 'none'\nschedule = 'daily'\n");
+            world.ask(request);
+            world.prepare("job");
+            assert_eq!(world.state("job"), Starting);
+            world.run("job");
+            world.end("job", 0);
+            assert_eq!((world.state("job"), world.reason("job")), (Waiting, "next at 2026-11-23 00:00:00 UTC"));
+        }
     }
 
     #[test]

@@ -157,6 +157,16 @@ impl World {
         events.collect()
     }
 
+    /// The containers whose removal `control` was told of, and how they had ended.
+    pub fn removals(&mut self) -> Vec<(String, i32)> {
+        let received = std::iter::from_fn(|| self.services[1].1.receive::<FromInit>().ok());
+        let removals = received.filter_map(|(message, _)| match message {
+            FromInit::Notice(Notice::ContainerRemoved(container)) => Some((container.name, container.exit_code)),
+            _ => None,
+        });
+        removals.collect()
+    }
+
     /// The states that `control` was told of.
     pub fn told_states(&mut self, name: &str) -> Vec<ContainerState> {
         let received = std::iter::from_fn(|| self.services[1].1.receive::<FromInit>().ok());

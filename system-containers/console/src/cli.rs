@@ -332,7 +332,7 @@ mod tests {
         for (line, part) in [
             ("berth run --link=db nginx", "--network"),
             ("berth create --storage-opt=size=1G nginx", "--storage"),
-            ("berth ps -s", "berth volume ls"),
+            ("berth inspect -s web", "berth ps -s"),
             ("berth exec --privileged web id", "cap_add"),
             ("berth exec --detach-keys=ctrl-x web sh", "berth attach"),
         ] {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use berth_config::ApiPart;
 use berth_control::dbus::{ApiError, Cause, Change, Container, Creation, Ending, Execution, LogQuery, Statistics};
+use berth_control::images::Query;
 use berth_control::logs::{INIT, KERNEL};
 use berth_control::message::{self, Interest, Reply, Request, TerminalSize};
 use nix::fcntl::OFlag;
@@ -14,6 +15,7 @@ use zbus::wire::OwnedFd;
 use crate::caller::Caller;
 use crate::definition;
 use crate::ends::{self, Ends};
+use crate::images::Engine;
 use crate::init::{unavailable, unexpected};
 use crate::listing::Listing;
 use crate::logs::Logs;
@@ -24,6 +26,8 @@ pub struct Containers1 {
     pub init: Caller,
     /// Where the output is.
     pub logs: Logs,
+    /// Who keeps what they write.
+    pub engine: Engine,
     /// What it waits for.
     pub ends: Ends,
 }
@@ -47,6 +51,10 @@ impl Containers1 {
 
     async fn statistics(&self) -> Result<Vec<Statistics>, ApiError> {
         Ok(self.init.statistics().await?.into_iter().map(Statistics::from).collect())
+    }
+
+    async fn sizes(&self) -> Result<OwnedFd, ApiError> {
+        self.engine.query(Query::Sizes, None).await
     }
 
     async fn wait(&self, name: String) -> Result<OwnedFd, ApiError> {
@@ -161,4 +169,8 @@ impl Containers1 {
     /// The state of a container has changed.
     #[zbus(signal)]
     pub async fn container_changed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
+
+    /// There is no container of this name any more.
+    #[zbus(signal)]
+    pub async fn container_removed(emitter: &SignalEmitter<'_>, container: Container) -> zbus::Result<()>;
 }

@@ -82,6 +82,10 @@ async fn end_of(
             Ok(Notice::ContainerChanged(changed)) if changed.name == container.name && run.is_told_of(&changed) => {
                 container = find(caller, &changed.name).await.unwrap_or(*changed);
             }
+            // It may have been another one of this name, which was gone before this one was looked at.
+            Ok(Notice::ContainerRemoved(gone)) if gone.name == container.name => {
+                container = find(caller, &gone.name).await.ok()?;
+            }
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => container = find(caller, &container.name).await.ok()?,
             Err(RecvError::Closed) => return None,

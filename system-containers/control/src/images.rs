@@ -83,6 +83,7 @@ impl Engine {
     pub async fn query(&self, query: Query, file: Option<OwnedFd>) -> Result<OwnedFd, ApiError> {
         self.access.check(match &query {
             Query::List | Query::Inspect { .. } => ApiPart::ImagesList,
+            Query::Sizes => ApiPart::ContainersList,
             Query::Save { .. } | Query::Push { .. } => ApiPart::ImagesExport,
             Query::Login { .. } | Query::Logout { .. } => ApiPart::ImagesLogin,
             Query::Import { .. } | Query::Tag { .. } => ApiPart::ImagesImport,

@@ -204,9 +204,7 @@ impl Init {
                 }
                 // No receivers is the normal case: nobody has subscribed.
                 Ok(Ok((FromInit::Notice(notice), _))) => {
-                    if let Notice::ContainerChanged(container) = &notice {
-                        self.past().add((**container).clone());
-                    }
+                    self.past().add(&notice);
                     drop(self.notices.send(notice));
                 }
                 Ok(Err(error @ (ChannelError::Decode(_) | ChannelError::TooLong { .. }))) => {

@@ -189,7 +189,8 @@ impl Inner {
     ) -> zbus::Result<Connection> {
         let machine = Machine1 { init: caller.clone(), subscription: Arc::clone(subscription) };
         let engine = Engine { access: caller.clone(), socket_path: self.engine_socket.clone() };
-        let containers = Containers1 { init: caller, logs: self.logs.clone(), ends: ends.clone() };
+        let (logs, ends) = (self.logs.clone(), ends.clone());
+        let containers = Containers1 { init: caller, logs, engine: engine.clone(), ends };
         let bus = Bus { subscription: Arc::clone(subscription), id: self.guid.to_string(), uid };
         let connection = zbus::connection::Builder::socket(transport)
             .server(&self.guid)
@@ -256,6 +257,9 @@ async fn pass_on(
         match notices.recv().await {
             Ok(Notice::ContainerChanged(container)) => {
                 Containers1::container_changed(&emitter, Container::from(*container)).await?;
+            }
+            Ok(Notice::ContainerRemoved(container)) => {
+                Containers1::container_removed(&emitter, Container::from(*container)).await?;
             }
             Ok(Notice::MachineChanged(state)) => {
                 Machine1::machine_changed(&emitter, state).await?;

@@ -57,7 +57,7 @@ fn next(listener: &OwnedFd, puller: &WeakUnboundedSender<Task>, ask: &impl Fn(Qu
         return answer(Answer::Refused("the query comes without a pipe".to_owned()));
     };
     let task = match query {
-        query @ (Query::Prune(_) | Query::Volumes(_)) => {
+        query @ (Query::Prune(_) | Query::Sizes | Query::Volumes(_)) => {
             ask(query, pipe);
             return answer(Answer::Coming);
         }

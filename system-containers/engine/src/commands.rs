@@ -104,6 +104,7 @@ impl Command {
             | Query::Login { .. }
             | Query::Logout { .. }
             | Query::Prune(_)
+            | Query::Sizes
             | Query::Volumes(_) => return Err(CommandError::Other),
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! A directory's project is its own inode number, which nothing else has as long as the directory is there, so no list
 //! of numbers has to be kept. What is made in it inherits the project, and everything counts to it. A limit lasts over
-//! reboots; it is set before anything is in the directory.
+//! reboots; it is set before anything is in the directory. Without a limit it is still counted, so that its size is known
+//! without a walk.
 //!
 //! Overlayfs writes without the right to pass over limits (CAP_SYS_RESOURCE), whoever has mounted it.
 
@@ -36,13 +37,14 @@ fn failed(operation: &'static str) -> impl FnOnce(Errno) -> QuotaError {
     }
 }
 
-/// Gives a new, empty directory a limit in bytes.
+/// Has what is in a new, empty directory counted, and limits it to so many bytes; 0 is no limit.
 pub fn limit(directory: BorrowedFd<'_>, bytes: u64) -> Result<(), QuotaError> {
     let metadata = rustix::fs::fstat(directory).map_err(|error| Errno::from_raw(error.raw_os_error()));
     let inode = metadata.map_err(failed("look up the directory"))?.st_ino;
     // ext4's inode numbers have 32 bits; a file system with longer ones has no such quotas.
     let project = u32::try_from(inode).map_err(|_| QuotaError::Unsupported)?;
-    // The limit first: a directory with a project and without its limit would never be looked at again.
+    // The limit first: a directory with a project and without its limit would never be looked at again. Also none: one that
+    // is gone may have had this number, and a limit.
     sys::limit_project(directory, project, bytes).map_err(failed("set the limit of a project"))?;
     let mut attributes = sys::attributes(directory).map_err(failed("look up the directory's project"))?;
     attributes.project = project;
@@ -52,9 +54,17 @@ pub fn limit(directory: BorrowedFd<'_>, bytes: u64) -> Result<(), QuotaError> {
 
 /// What a directory with a limit holds, and the limit, in bytes; none without one.
 pub fn used(directory: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    project_use(directory).filter(|(_, limit)| *limit > 0)
+}
+
+/// What a directory holds, in bytes on the disk, itself among them; none if that is not counted.
+pub fn counted(directory: BorrowedFd<'_>) -> Option<u64> {
+    project_use(directory).map(|(used, _)| used)
+}
+
+fn project_use(directory: BorrowedFd<'_>) -> Option<(u64, u64)> {
     let project = sys::attributes(directory).ok()?.project;
-    let (used, limit) = sys::project_use(directory, project).ok().filter(|_| project != 0)?;
-    (limit > 0).then_some((used, limit))
+    sys::project_use(directory, project).ok().filter(|_| project != 0)
 }
 
 #[cfg(test)]
@@ -69,5 +79,6 @@ mod tests {
         let opened = std::fs::File::open(directory.path()).unwrap();
         assert!(matches!(limit(opened.as_fd(), 1 << 20), Err(QuotaError::Unsupported)));
         assert_eq!(used(opened.as_fd()), None);
+        assert_eq!(counted(opened.as_fd()), None);
     }
 }

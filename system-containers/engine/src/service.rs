@@ -119,6 +119,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let mut service = Service {
         channel,
         store,
+        containers: paths.folders.containers,
         tasks,
         jobs,
         pulls,
@@ -165,6 +166,8 @@ fn reporter(messages: &Sender<Message>, wake: &Arc<OwnedFd>) -> impl Fn(Message)
 struct Service {
     channel: Channel,
     store: Arc<Store>,
+    /// Where writable layers are.
+    containers: PathBuf,
     tasks: Sender<Task>,
     jobs: Sender<Job>,
     pulls: UnboundedSender<puller::Task>,

@@ -70,6 +70,15 @@ pub fn prepare(
     Ok(Snapshot { upper: path.join("upper"), work: path.join("work"), limited })
 }
 
+/// How many bytes the writable layer in use has on the disk; none without one, and where that is not counted: the file system
+/// has no project quotas, or the layer was made before they were used for this.
+pub fn written(containers: &Path, name: &str) -> Option<u64> {
+    let directory = rustix::fs::open(containers.join(name), DIRECTORY, Mode::empty()).ok()?;
+    let (generations, _) = look(&directory).ok()?;
+    let current = rustix::fs::openat(&directory, generations.last()?.to_string(), DIRECTORY, Mode::empty()).ok()?;
+    quota::counted(current.as_fd())
+}
+
 /// Removes the writable layers of a container that is gone.
 pub fn forget(containers: &Path, name: &str) -> Result<(), LayerError> {
     let subject = EntryPath::ROOT.join(name.as_bytes());
@@ -92,8 +101,17 @@ impl std::fmt::Display for Generation {
     }
 }
 
-/// The layers there are, the newest last. Half-made ones have no number and are removed.
+/// The layers there are, the newest last. Half-made ones are removed.
 fn generations(directory: &OwnedFd) -> Result<Vec<Generation>, Errno> {
+    let (found, broken) = look(directory)?;
+    for name in broken {
+        removal::remove(directory.as_fd(), name.as_bytes())?;
+    }
+    Ok(found)
+}
+
+/// The layers there are, the newest last, and what has no number: half-made ones.
+fn look(directory: &OwnedFd) -> Result<(Vec<Generation>, Vec<String>), Errno> {
     let mut found = Vec::new();
     let mut broken = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory)? {
@@ -105,11 +123,8 @@ fn generations(directory: &OwnedFd) -> Result<Vec<Generation>, Errno> {
             _ => broken.push(name),
         }
     }
-    for name in broken {
-        removal::remove(directory.as_fd(), name.as_bytes())?;
-    }
     found.sort_by_key(|generation| generation.number);
-    Ok(found)
+    Ok((found, broken))
 }
 
 fn make(
@@ -122,15 +137,15 @@ fn make(
     const ASIDE: &str = "new";
     let mode = Mode::from_raw_mode(0o711);
     rustix::fs::mkdirat(directory, ASIDE, mode).map_err(failed("make", subject))?;
-    if let Some(bytes) = limit {
-        let new = rustix::fs::openat(directory, ASIDE, DIRECTORY, Mode::empty()).map_err(failed("open", subject))?;
-        match quota::limit(new.as_fd(), bytes) {
-            // It runs without: what is wrong is told with the container, see `prepare`.
-            Ok(()) | Err(QuotaError::Unsupported) => {}
-            Err(QuotaError::System { operation, source }) => {
-                return Err(failed(operation, subject)(Errno::from_raw_os_error(source as i32)));
-            }
+    let new = rustix::fs::openat(directory, ASIDE, DIRECTORY, Mode::empty()).map_err(failed("open", subject))?;
+    match quota::limit(new.as_fd(), limit.unwrap_or(0)) {
+        // It runs without: what is wrong is told with the container, see `prepare`.
+        Ok(()) | Err(QuotaError::Unsupported) => {}
+        Err(QuotaError::System { operation, source }) if limit.is_some() => {
+            return Err(failed(operation, subject)(Errno::from_raw_os_error(source as i32)));
         }
+        // Its size is not known; that is no reason not to run.
+        Err(QuotaError::System { .. }) => {}
     }
     for (part, mode) in [("new/upper", 0o755), ("new/work", 0o700)] {
         rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(mode)).map_err(failed("make", subject))?;
@@ -189,6 +204,8 @@ mod tests {
     fn a_half_made_layer_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("web/new/upper")).unwrap();
+        assert_eq!(written(directory.path(), "web"), None);
+        assert!(directory.path().join("web/new").exists(), "who looks removes nothing");
         assert!(prepared(directory.path(), "a").ends_with("web/ca978112ca1bbdca.1/upper"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_control::channel::{Channel, ChannelError};
-use berth_control::images::{Answer, PullEvent, Query, StoredImage};
+use berth_control::images::{Answer, ContainerSize, PullEvent, Query, StoredImage};
 use berth_control::message::{Notice, Registries, Request};
 use berth_engine::digest::Digest;
 use berth_engine::service::{self, Looks, Paths, ServiceError};
@@ -280,6 +280,35 @@ fn a_client_hears_how_its_pull_goes() {
     assert!(listed.bytes > 0 && !listed.in_use);
     let (answer, events) = pull("Not An Image".to_owned());
     assert!(matches!(answer, Answer::Refused(_)) && events.is_empty());
+    init.shut_down(&machine);
+}
+
+#[test]
+fn a_client_hears_what_each_container_takes_of_the_disk() {
+    let Some(machine) = Machine::new() else { return };
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo:1", vec![layer()])]));
+    let containers = [("web", r#"{"image":"demo:1"}"#), ("without", "{\"image\":\"a/B\"}")];
+    let init = Init::start(&machine, &containers);
+    // The other one is waited for, too.
+    let mut image = None;
+    for _ in containers {
+        match init.next() {
+            Request::Prepared { image: prepared, .. } => image = Some(prepared),
+            other => assert!(matches!(other, Request::PrepareFailed { .. }), "{other:?}"),
+        }
+    }
+    let (answer, text) = ask(&machine, &Query::Sizes);
+    assert_eq!(answer, Answer::Coming);
+    let sizes = text.strip_suffix("\n\n").unwrap().lines();
+    let sizes: Vec<ContainerSize> = sizes.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(sizes.iter().map(|size| size.name.as_str()).collect::<Vec<_>>(), ["web", "without"]);
+    let (_, listed) = ask(&machine, &Query::List);
+    let listed: StoredImage = serde_json::from_str(&listed).unwrap();
+    assert_eq!((sizes[0].image, sizes[1].image, sizes[1].written), (Some(listed.bytes), None, None));
+    // Whether anybody counts depends on the file system that tests run on.
+    let layer = image.unwrap().upper.parent().unwrap().to_owned();
+    let layer = std::fs::File::open(layer).unwrap();
+    assert_eq!(sizes[0].written, berth_engine::quota::counted(layer.as_fd()));
     init.shut_down(&machine);
 }
 

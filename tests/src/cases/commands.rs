@@ -53,6 +53,10 @@ fn follow(bench: &Bench) -> Result<()> {
     ensure!(why.contains("restart = \"no\" (berth.toml:3)") && why.contains("and exited with code 3"), "{why}");
     // One that has ended is not waited for.
     ensure!(machine.guest.shell("berth wait job")?.trim() == "3", "another code");
+    // One that is gone is told of by our word and found by docker's.
+    machine.guest.shell("berth create --name tool localhost/job:1 && berth rm tool")?;
+    let removed = machine.guest.shell("berth events --since 1h --until 0s -f container=tool -f event=destroy")?;
+    ensure!(removed.trim_end().ends_with(" tool removed") && removed.lines().count() == 1, "{removed}");
     Ok(())
 }
 

@@ -65,6 +65,7 @@ fn nested_and_taken_back(bench: &Bench) -> Result<()> {
     ensure!(bond.contains("Currently Active Slave: eth2") && bond.contains("Slave Interface: eth1"), "{bond}");
     let why = machine.guest.shell("berth why link away")?;
     ensure!(why.contains("there is no link eth7"), "{why}");
+    ensure!(why.contains("[network.links.away] (berth.toml:9) is for it"), "{why}");
 
     // A change that cuts the bond off, and that nobody confirms.
     let without = "[network.links.eth1]\ndhcp = false\n[network.links.eth2]\ndhcp = false\n";

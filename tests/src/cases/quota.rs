@@ -1,6 +1,6 @@
 //! What a container may write to its own root file system: `storage`, by ext4's project quotas.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
 use crate::disks::Files;
@@ -41,6 +41,17 @@ fn limited(bench: &Bench) -> Result<()> {
         let refused = fill(&mut machine, name, path, 8)?;
         ensure!(refused.is_none(), "{name} {path}: {refused:?}");
     }
+    // What each has written is known at once: its own 8 MiB and next to nothing else.
+    machine.guest.shell("sync")?;
+    let sizes = machine.guest.berth(&["ps", "--size"])?;
+    for (name, least) in [("large", 8 << 20), ("free", 8 << 20), ("small", 0)] {
+        let container = sizes.as_array().into_iter().flatten().find(|container| container["name"] == name);
+        let container = container.with_context(|| format!("no {name}: {sizes}"))?;
+        let written = container["written_bytes"].as_u64().unwrap_or_default();
+        ensure!((least..least + (5 << 20)).contains(&written) && written > 0, "{container}");
+        ensure!(container["image_bytes"].as_u64() > Some(0), "{container}");
+    }
+    ensure!(machine.guest.shell("berth ps -s")?.contains("(virtual "), "not docker's form");
     let refused = fill(&mut machine, "large", "/more", 40)?;
     ensure!(refused.is_some(), "large wrote 48 MiB");
     // What it removes is room again, also in a later boot, which keeps the limit.
@@ -62,5 +73,7 @@ fn without(bench: &Bench) -> Result<()> {
     ensure!(fill(&mut machine, "small", "/filled", 8)?.is_none(), "there is a limit after all");
     let console = machine.console.text();
     ensure!(console.contains("container small: its `storage` has no effect"), "nobody says so");
+    let sizes = machine.guest.berth(&["ps", "--size"])?;
+    ensure!(sizes[0]["written_bytes"].is_null() && sizes[0]["image_bytes"].is_u64(), "{sizes}");
     Ok(())
 }

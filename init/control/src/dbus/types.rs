@@ -99,14 +99,16 @@ pub struct Container {
     pub ports: Vec<Port>,
 }
 
-/// A change of a container's state.
+/// A change of a container's state, or its removal.
 #[derive(Clone, Debug, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "dict", rename_all = "PascalCase")]
 pub struct Change {
     /// When, in microseconds since 1970 (UTC).
     pub at_us: u64,
-    /// As it was from then on.
+    /// As it was from then on, or, removed, as it was last.
     pub container: Container,
+    /// Whether there was no container of this name from then on; absent: no.
+    pub removed: Option<bool>,
 }
 
 /// A published port; see [`message::Port`].

@@ -10,6 +10,8 @@ use super::{Attachment, Container, Declaration, MachineState};
 pub enum Notice {
     /// [control] A container's state has changed.
     ContainerChanged(Box<Container>),
+    /// [control] There is no container of this name any more; as it was last.
+    ContainerRemoved(Box<Container>),
     /// [control] The machine's state has changed.
     MachineChanged(MachineState),
     /// [control] Say [`super::Request::Alive`] if clients get in; who does not is started again.

@@ -1,9 +1,9 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::supervisor::world::service;
+use crate::supervisor::world::{self, service};
 use berth_control::channel::Channel;
-use berth_control::message::FromInit;
+use berth_control::message::{ContainerState, Ending, FromInit, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The answers to these requests of a machine that can open nothing more, so that no task starts.
@@ -158,6 +158,25 @@ fn what_is_in_force_again_stands_where_it_stood() {
     machine.take_back();
     assert_eq!(stands(&machine), ("berth.toml:3".to_owned(), vec!["berth.toml".to_owned()]));
     assert_eq!(machine.configuration.unwrap().locations, machine.supervisor.locations, "and for the next program");
+}
+
+#[test]
+fn what_nobody_confirms_leaves_who_was_stopped_by_hand_stopped() {
+    let mut machine = machine();
+    let web = |image: &str| wanted("a", &format!("[containers.web]\nimage = '{image}'\nrestart = 'unless-stopped'\n"));
+    let (before, locations) = web("a");
+    machine.put_in_force(before, locations).unwrap();
+    let control = world::service(&mut machine.supervisor, "control");
+    let stop = Request::Stop { name: "web".into(), ending: Ending::default() };
+    assert_eq!(world::ask(&mut machine.supervisor, &control, stop), Reply::Done);
+    let applicant = machine.supervisor.applicant(0, 1);
+    machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(Box::new(web("b"))));
+    let state = |machine: &Machine| machine.supervisor.find("web").unwrap().describe().state;
+    assert_eq!(state(&machine), ContainerState::Declared);
+    machine.facts.unconfirmed.as_mut().unwrap().deadline = Duration::ZERO;
+    machine.take_back();
+    assert_eq!(state(&machine), ContainerState::Stopped);
+    assert!(machine.supervisor.facts.stopped.contains("web"), "and the next boot leaves it so");
 }
 
 #[test]

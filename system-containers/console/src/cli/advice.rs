@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue};
 
 const LOGS: &str = "what a container prints is kept: `berth logs` shows it, [logs] in the configuration says how much";
-const SIZES: &str = "`berth volume ls` shows how full volumes are, `berth stats` what is written";
+const SIZES: &str = "`berth ps -s` shows how large containers are, `berth volume ls` how full volumes are";
 const REAL_TIME: &str = "--cpus and --cpu-shares share processors out; there is no real time beside that";
 const DISKS: &str =
     "nothing slows a container's disks down: --storage limits how much it writes, `berth stats` shows how much";

@@ -1,15 +1,15 @@
 //! `berth events`: what happens to containers, as docker's has it: from now on, or since a moment, or until one.
 
+mod happening;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::time::Duration;
 
 use berth_control::dbus::ApiError;
-use berth_control::message::Container;
 use clap::Args;
-use serde::Serialize;
-use serde_json::{Value, json};
 
+use self::happening::Happening;
 use super::api::Api;
 use super::definition::Details;
 use super::error::Error;
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// End at a moment; one that is past shows what is remembered from before
     #[arg(long, value_name = "TIME", value_parser = logs::since)]
     until: Option<u64>,
-    /// Only those with this: container=, event= (a state), image=, label=KEY or KEY=VALUE, type=container; of several of one kind
+    /// Only those with this: container=, event= (a state, or removed), image=, label=KEY or KEY=VALUE, type=container; of several of one kind
     /// any, of labels all
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     filters: Vec<(Key, String)>,
@@ -69,12 +69,13 @@ fn filter(text: &str) -> Result<(Key, String), String> {
 }
 
 impl Arguments {
-    fn shows(&self, container: &Container) -> bool {
-        let fits = |key, found: &str| super::filter::fits(&self.filters, &key, |value| value == found);
+    fn shows(&self, happening: &Happening) -> bool {
+        let container = &happening.container;
+        let fits = |key, found: &[&str]| super::filter::fits(&self.filters, &key, |value| found.contains(&value));
         (self.names.is_empty() || self.names.contains(&container.name))
-            && fits(Key::Container, &container.name)
-            && fits(Key::Event, format::container_state(container.state))
-            && fits(Key::Image, &container.image)
+            && fits(Key::Container, &[&container.name])
+            && fits(Key::Event, &happening.words())
+            && fits(Key::Image, &[&container.image])
     }
 
     fn wants_labels(&self) -> bool {
@@ -100,14 +101,6 @@ impl Arguments {
     }
 }
 
-/// A line of JSON.
-#[derive(Serialize)]
-struct Event<'a> {
-    time: String,
-    #[serde(flatten)]
-    container: &'a Container,
-}
-
 /// Prints changes of states, as they happen, until it is interrupted or its time is up.
 pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Error> {
     let begun_us = format::now_us();
@@ -115,14 +108,16 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
     let arguments = &changes.during(arguments.with_instances(api)).await?;
     let mut told = Told::default();
     let mut printer = Printer { api, arguments, json, labels: BTreeMap::new() };
+    printer.learn_all(&mut changes).await?;
     if let Some(since_us) = arguments.looks_back(begun_us) {
         for change in changes.during(api.containers.changes_since(since_us)).await? {
-            let container = change.container.into();
+            let removed = change.removed.unwrap_or_default();
+            let happening = Happening { container: change.container.into(), removed };
             if arguments.until.is_none_or(|until| change.at_us <= until) {
-                printer.print(&mut changes, &container, change.at_us).await?;
+                printer.print(&mut changes, &happening, change.at_us).await?;
             }
             if change.at_us >= begun_us {
-                told.add(container);
+                told.add(happening);
             }
         }
     }
@@ -140,30 +135,34 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
             () = &mut end => return Ok(()),
             change = changes.next() => change?,
         };
-        match change {
-            Change::Container(container) if told.knows(&container) => {}
-            Change::Container(container) => printer.print(&mut changes, &container, format::now_us()).await?,
+        let happening = match change {
+            Change::Container(container) => Happening { container: *container, removed: false },
+            Change::Removed(container) => Happening { container: *container, removed: true },
             Change::Missed(count) => {
                 eprintln!(
                     "{count} changes are missing here: the output was not read in time; `berth ps --all` shows the states"
                 );
+                continue;
             }
+        };
+        if !told.knows(&happening) {
+            printer.print(&mut changes, &happening, format::now_us()).await?;
         }
     }
 }
 
 /// What was remembered and comes as a signal too: it happened between the two questions.
 #[derive(Debug, Default)]
-struct Told(VecDeque<Container>);
+struct Told(VecDeque<Happening>);
 
 impl Told {
-    fn add(&mut self, container: Container) {
-        self.0.push_back(container);
+    fn add(&mut self, happening: Happening) {
+        self.0.push_back(happening);
     }
 
     /// Whether a signal is of something that was told already. Signals come in the order of what is remembered.
-    fn knows(&mut self, container: &Container) -> bool {
-        let found = self.0.iter().position(|told| told == container);
+    fn knows(&mut self, happening: &Happening) -> bool {
+        let found = self.0.iter().position(|told| told == happening);
         match found {
             Some(index) => drop(self.0.drain(..=index)),
             None => self.0.clear(),
@@ -182,76 +181,77 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    async fn print(&mut self, changes: &mut Changes, container: &Container, at_us: u64) -> Result<(), Error> {
-        if !self.shows(changes, container).await? {
+    async fn print(&mut self, changes: &mut Changes, happening: &Happening, at_us: u64) -> Result<(), Error> {
+        if !self.shows(changes, happening).await? {
             return Ok(());
         }
         let mut output = io::stdout().lock();
-        let line = self.line(container, at_us)?;
+        let line = self.line(happening, at_us)?;
         writeln!(output, "{line}").and_then(|()| output.flush()).map_err(Error::Output)
     }
 
-    async fn shows(&mut self, changes: &mut Changes, container: &Container) -> Result<bool, Error> {
-        let name = &container.name;
-        if !self.arguments.shows(container) || !self.arguments.wants_labels() {
-            return Ok(self.arguments.shows(container));
+    async fn shows(&mut self, changes: &mut Changes, happening: &Happening) -> Result<bool, Error> {
+        let name = &happening.container.name;
+        if !self.arguments.shows(happening) || !self.arguments.wants_labels() {
+            return Ok(self.arguments.shows(happening));
         }
+        if happening.removed {
+            let labels = self.labels.remove(name);
+            return Ok(labels.is_some_and(|labels| self.arguments.shows_labels(&labels)));
+        }
+        self.learn(changes, name).await?;
+        Ok(self.labels.get(name).is_some_and(|labels| self.arguments.shows_labels(labels)))
+    }
+
+    /// Asks for the labels of a container.
+    async fn learn(&mut self, changes: &mut Changes, name: &str) -> Result<(), Error> {
         match changes.during(self.api.containers.definition(name)).await {
-            Ok(text) => drop(self.labels.insert(name.clone(), Details::of(&text)?.labels)),
+            Ok(text) => drop(self.labels.insert(name.to_owned(), Details::of(&text)?.labels)),
             // It has gone.
             Err(ApiError::Refused(_)) if changes.during(self.api.inspect(name)).await.is_err() => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.labels.get(name).is_some_and(|labels| self.arguments.shows_labels(labels)))
+        Ok(())
     }
 
-    fn line(&self, container: &Container, at_us: u64) -> Result<String, Error> {
-        let event = Event { time: format::moment(at_us), container };
+    /// Asks for those of all containers, if labels are looked at: a removal may be the first that is heard of one.
+    async fn learn_all(&mut self, changes: &mut Changes) -> Result<(), Error> {
+        if !self.arguments.wants_labels() {
+            return Ok(());
+        }
+        for container in changes.during(self.api.containers.list()).await? {
+            self.learn(changes, &container.name).await?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, happening: &Happening, at_us: u64) -> Result<String, Error> {
+        let event = happening.event(at_us);
         match &self.arguments.format {
             _ if self.json => serde_json::to_string(&event).map_err(|error| Error::Output(error.into())),
             Some(template) => {
                 let ours = serde_json::to_value(&event).map_err(|error| Error::Output(error.into()))?;
-                template.render(&[&dockers(container, at_us), &ours]).map_err(Error::Refused)
+                template.render(&[&happening.in_dockers_words(at_us), &ours]).map_err(Error::Refused)
             }
-            None => Ok(text(container, at_us)),
+            None => Ok(happening.text(at_us)),
         }
     }
-}
-
-/// By docker's names.
-fn dockers(container: &Container, at_us: u64) -> Value {
-    let Container { name, image, .. } = container;
-    let action = format::container_state(container.state);
-    json!({
-        "Type": "container",
-        "Action": action,
-        "Status": action,
-        "ID": name,
-        "From": image,
-        "Actor": { "ID": name, "Attributes": { "name": name, "image": image, "exitCode": container.exit_code } },
-        "Time": at_us / 1_000_000,
-        "TimeNano": at_us.saturating_mul(1_000),
-    })
-}
-
-fn text(container: &Container, at_us: u64) -> String {
-    let mut line = format!("{} {} {}", format::moment(at_us), container.name, format::container_state(container.state));
-    if !container.reason.is_empty() {
-        line.push_str(": ");
-        line.push_str(&container.reason);
-    }
-    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::api::peer;
     use super::*;
-    use berth_control::message::ContainerState;
+    use berth_control::message::{Container, ContainerState};
+    use serde_json::json;
 
-    fn container(state: ContainerState) -> Container {
+    fn happening(state: ContainerState) -> Happening {
         let (image, reason) = ("web:1".into(), "exited with code 3".into());
-        Container { image, reason, ..peer::container("job", state) }
+        Happening { container: Container { image, reason, ..peer::container("job", state) }, removed: false }
+    }
+
+    fn removal() -> Happening {
+        Happening { removed: true, ..happening(ContainerState::Failed) }
     }
 
     #[derive(Debug, clap::Parser)]
@@ -265,30 +265,26 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line_with_its_reason() {
-        let line = text(&container(ContainerState::Failed), 0);
-        assert_eq!(line, "1970-01-01T00:00:00.000000Z job failed: exited with code 3");
-    }
-
-    #[test]
     fn filters_of_one_kind_are_alternatives_and_those_of_several_are_not() {
-        let failed = container(ContainerState::Failed);
+        let failed = happening(ContainerState::Failed);
         for shown in ["events", "events job", "events -f event=failed -f event=stopped --filter container=job"] {
             assert!(line(shown).shows(&failed), "{shown}");
         }
         for hidden in ["events web", "events -f event=running", "events -f container=job -f image=web"] {
             assert!(!line(hidden).shows(&failed), "{hidden}");
         }
+        for removed in ["events -f event=removed", "events -f event=destroy", "events job"] {
+            assert!(line(removed).shows(&removal()), "{removed}");
+        }
+        assert!(!line("events -f event=failed").shows(&removal()) && !line("events -f event=destroy").shows(&failed));
         assert!(<Line as clap::Parser>::try_parse_from(["events", "-f", "colour=red"]).is_err());
     }
 
     #[test]
     fn a_line_is_as_the_template_says() {
-        let container = container(ContainerState::Failed);
-        let views = [
-            dockers(&container, 7_000_000),
-            serde_json::to_value(Event { time: format::moment(7_000_000), container: &container }).unwrap(),
-        ];
+        let failed = happening(ContainerState::Failed);
+        let ours = serde_json::to_value(failed.event(7_000_000)).unwrap();
+        let views = [failed.in_dockers_words(7_000_000), ours];
         let rendered = |format: &str| format.parse::<Template>().unwrap().render(&[&views[0], &views[1]]).unwrap();
         assert_eq!(
             rendered("{{.Type}} {{.Action}} {{.Actor.Attributes.name}} {{.Time}} {{.exit_code}}"),
@@ -298,7 +294,9 @@ mod tests {
         assert!(rendered("json").starts_with("{\"Action\":\"failed\""));
         let error = <Line as clap::Parser>::try_parse_from(["events", "-f", "type=image"]).unwrap_err().to_string();
         assert!(error.contains("type=container") && error.contains("berth images"), "{error}");
-        assert!(line("events -f type=container").shows(&container));
+        assert!(line("events -f type=container").shows(&failed));
+        let removal = removal().in_dockers_words(7_000_000);
+        assert_eq!((&removal["Action"], &removal["Status"]), (&json!("destroy"), &json!("destroy")));
     }
 
     #[tokio::test]
@@ -307,7 +305,7 @@ mod tests {
         let arguments = line("events -f label=tier=db -f label=by");
         let begun = tokio::join!(Changes::begin(&api), peer.answer("Subscribe", &()));
         let mut changes = begun.0.unwrap();
-        let job = container(ContainerState::Running);
+        let job = happening(ContainerState::Running);
         let mut printer = Printer { api: &api, arguments: &arguments, json: false, labels: BTreeMap::new() };
         let told = r#"{"definition":{"labels":{"tier":"db"}},"prepared":{"labels":{"by":"me"}}}"#;
         let (shown, ()) = tokio::join!(printer.shows(&mut changes, &job), peer.answer("Definition", &told));
@@ -320,6 +318,9 @@ mod tests {
         };
         let (shown, ()) = tokio::join!(printer.shows(&mut changes, &job), gone);
         assert!(shown.unwrap(), "its last event");
+        let removal = removal();
+        assert!(printer.shows(&mut changes, &removal).await.unwrap(), "and its removal");
+        assert!(!printer.shows(&mut changes, &removal).await.unwrap(), "of which nobody knows the labels");
         let told = r#"{"definition":{"labels":{"tier":"db"}}}"#;
         let (shown, ()) = tokio::join!(printer.shows(&mut changes, &job), peer.answer("Definition", &told));
         assert!(!shown.unwrap(), "one label of two");
@@ -336,8 +337,8 @@ mod tests {
     #[test]
     fn what_comes_both_ways_is_told_once() {
         let mut told = Told::default();
-        let all = [ContainerState::Starting, ContainerState::Running, ContainerState::Failed].map(container);
-        all.iter().cloned().for_each(|container| told.add(container));
+        let all = [ContainerState::Starting, ContainerState::Running, ContainerState::Failed].map(happening);
+        all.iter().cloned().for_each(|happening| told.add(happening));
         // The first was before the signals began.
         assert!(told.knows(&all[1]) && told.knows(&all[2]));
         assert!(!told.knows(&all[1]), "it happened again");

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 
+use berth_control::dbus::{ContainerChanged, ContainerRemoved};
 use berth_control::message::{Container, Run};
 use futures_util::stream::select;
 use futures_util::{Stream, StreamExt};
@@ -20,6 +21,8 @@ use super::error::Error;
 pub enum Change {
     /// A container is like this now.
     Container(Box<Container>),
+    /// There is no container of this name any more; as it was last.
+    Removed(Box<Container>),
     /// So many changes were left out.
     Missed(u64),
 }
@@ -33,9 +36,10 @@ pub struct Changes {
 impl Changes {
     /// Listens.
     pub async fn begin(api: &Api) -> Result<Self, Error> {
-        let changed = api.containers.receive_container_changed().await.map_err(Error::Broken)?;
+        // In one stream: one for each signal would lose their order.
+        let changed = api.containers.inner().receive_all_signals().await.map_err(Error::Broken)?;
         let missed = api.machine.receive_missed().await.map_err(Error::Broken)?;
-        let changed = changed.map(|signal| Ok(Change::Container(Box::new(signal.args()?.container.into()))));
+        let changed = changed.filter_map(|signal| std::future::ready(change(&signal).transpose()));
         let missed = missed.map(|signal| Ok(Change::Missed(signal.args()?.count)));
         let mut changes = Self { signals: Box::pin(select(changed, missed)), heard: VecDeque::new() };
         changes.during(api.machine.subscribe()).await?;
@@ -69,7 +73,8 @@ impl Changes {
         loop {
             let told = match self.next().await? {
                 Change::Container(told) if told.name == name => Some(*told),
-                Change::Container(_) => continue,
+                Change::Removed(told) if told.name == name => None,
+                Change::Container(_) | Change::Removed(_) => continue,
                 Change::Missed(_) => None,
             };
             return match (self.during(api.inspect(name)).await, told) {
@@ -78,6 +83,15 @@ impl Changes {
             };
         }
     }
+}
+
+/// What a signal of the containers' interface tells, if it is known.
+fn change(signal: &zbus::Message) -> zbus::Result<Option<Change>> {
+    if let Some(changed) = ContainerChanged::from_message(signal.clone()) {
+        return Ok(Some(Change::Container(Box::new(changed.args()?.container.into()))));
+    }
+    let removed = ContainerRemoved::from_message(signal.clone());
+    removed.map(|removed| Ok(Change::Removed(Box::new(removed.args()?.container.into())))).transpose()
 }
 
 /// Waits until each has ended and prints their exit codes in the order of the names, a line each, as docker's does.
@@ -93,8 +107,8 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
         let change = changes.next().await?;
         for (container, (ended, run)) in containers.iter_mut().zip(&mut runs).filter(|(_, (ended, _))| !ended) {
             let told = match &change {
-                Change::Container(told) if told.name == container.name => Some(told),
-                Change::Container(_) => continue,
+                Change::Container(told) | Change::Removed(told) if told.name == container.name => Some(told),
+                Change::Container(_) | Change::Removed(_) => continue,
                 Change::Missed(_) => None,
             };
             *container = match (changes.during(api.inspect(&container.name)).await, told) {
@@ -160,6 +174,37 @@ mod tests {
         peer.reply(&call, &dictionary(&container("job", ContainerState::Stopped))).await;
         let waited = tokio::time::timeout(Duration::from_secs(10), waited).await;
         assert_eq!(waited.expect("the answer is behind changes that nobody takes").unwrap().unwrap(), "3\n");
+    }
+
+    #[tokio::test]
+    async fn changes_and_removals_keep_their_order() {
+        let (api, mut peer) = peer::pair().await;
+        let begun = tokio::join!(Changes::begin(&api), peer.answer("Subscribe", &()));
+        let mut changes = begun.0.unwrap();
+        let job = container("job", ContainerState::Stopped);
+        for _ in 0..10 {
+            peer.tell(&job).await;
+            peer.tell_removed(&job).await;
+        }
+        for _ in 0..10 {
+            let both = (changes.next().await.unwrap(), changes.next().await.unwrap());
+            let (Change::Container(_), Change::Removed(removed)) = both else { panic!("{both:?}") };
+            assert_eq!(*removed, job);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_that_is_removed_before_it_has_run_waits_no_more() {
+        let (api, mut peer) = peer::pair().await;
+        let waited = tokio::spawn(async move { wait(&api, &names(&["job"]), false).await });
+        peer.answer("Subscribe", &()).await;
+        peer.answer("Instances", &vec!["job"]).await;
+        let waiting = Container { exit_code: -1, ..container("job", ContainerState::Waiting) };
+        peer.answer("Inspect", &dictionary(&waiting)).await;
+        peer.tell_removed(&Container { state: ContainerState::Stopped, ..waiting }).await;
+        let call = peer.call("Inspect").await;
+        peer.refuse(&call, "there is no such container").await;
+        assert_eq!(waited.await.unwrap().unwrap(), "-1\n");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! `berth ps`: the containers.
 
 mod filters;
+mod size;
 
 use berth_control::message::{Container, ContainerState, Kind};
 use clap::Args;
@@ -10,6 +11,8 @@ use super::error::Error;
 use super::template::Template;
 use super::{format, json_text, table};
 use filters::Filter;
+pub use size::Listed;
+use size::{NAMES, Size};
 
 /// Which containers, and how much of them.
 #[derive(Debug, Args)]
@@ -33,6 +36,9 @@ pub struct Arguments {
     /// Only the one that was started last
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
+    /// Also what each has written to its own file system, and with its image, in bytes on the disk
+    #[arg(short, long)]
+    size: bool,
     /// Print this of each: {{.name}}, {{.state}}, {{.Status}}, {{.Ports}}; names are those of --json, and docker's; with
     /// `table` before it under a heading
     #[arg(long, value_name = "TEMPLATE")]
@@ -42,6 +48,11 @@ pub struct Arguments {
 impl Arguments {
     fn last(&self) -> Option<usize> {
         if self.latest { Some(1) } else { self.last }
+    }
+
+    /// Whether sizes are asked for.
+    fn wants_sizes(&self) -> bool {
+        self.size || self.format.as_ref().is_some_and(|format| NAMES.iter().any(|name| format.names(name)))
     }
 
     fn shows(&self, container: &Container) -> bool {
@@ -62,37 +73,37 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
         containers.sort_by_key(|container| std::cmp::Reverse(container.started_us));
         containers.truncate(count);
     }
+    let listed = Listed::of(api, containers, (json || !arguments.quiet) && arguments.wants_sizes()).await?;
     if json {
-        return json_text(&containers);
+        return json_text(&listed);
     }
     if arguments.quiet {
-        return Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect());
+        return Ok(listed.iter().map(|listed| format!("{}\n", listed.container.name)).collect());
     }
     let uptime_ms = api.describe().await?.uptime_ms;
     let width = if arguments.no_trunc { None } else { table::terminal_width() };
     if let Some(template) = &arguments.format {
-        return by_template(template, &containers, uptime_ms, width);
+        return by_template(template, &listed, uptime_ms, width);
     }
-    Ok(render(&containers, uptime_ms, arguments.all, width))
+    Ok(render(&listed, uptime_ms, arguments.all, width))
 }
 
 /// As the template says, a line each; or a table.
-fn by_template(
-    template: &Template,
-    containers: &[Container],
-    uptime_ms: u64,
-    width: Option<usize>,
-) -> Result<String, Error> {
-    let views = |container: &Container| {
-        let dockers = serde_json::json!({
+fn by_template(template: &Template, listed: &[Listed], uptime_ms: u64, width: Option<usize>) -> Result<String, Error> {
+    let views = |listed: &Listed| {
+        let container = &listed.container;
+        let mut dockers = serde_json::json!({
             "ID": container.name,
             "Names": container.name,
             "Status": format::condition(container, uptime_ms),
             "Ports": ports(container),
         });
-        Ok([dockers, serde_json::to_value(container).map_err(|error| Error::Output(error.into()))?])
+        if let Some(size) = &listed.size {
+            dockers["Size"] = size.text().into();
+        }
+        Ok([dockers, serde_json::to_value(listed).map_err(|error| Error::Output(error.into()))?])
     };
-    let views = containers.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
+    let views = listed.iter().map(views).collect::<Result<Vec<_>, Error>>()?;
     template.list(views, width).map_err(Error::Refused)
 }
 
@@ -106,8 +117,8 @@ pub fn is_users(container: &Container) -> bool {
 }
 
 /// The table.
-pub fn render(containers: &[Container], uptime_ms: u64, all: bool, width: Option<usize>) -> String {
-    if containers.is_empty() {
+pub fn render(listed: &[Listed], uptime_ms: u64, all: bool, width: Option<usize>) -> String {
+    if listed.is_empty() {
         return "no containers; those that a configuration declares are listed here, `berth ps --all` lists Berth's own\n"
             .to_owned();
     }
@@ -115,7 +126,10 @@ pub fn render(containers: &[Container], uptime_ms: u64, all: bool, width: Option
     if all {
         heading.insert(1, "KIND");
     }
-    let rows = containers.iter().map(|container| {
+    if listed.iter().any(|listed| listed.size.is_some()) {
+        heading.push("SIZE");
+    }
+    let rows = listed.iter().map(|Listed { container, size }| {
         let mut row = vec![
             container.name.clone(),
             format::condition(container, uptime_ms),
@@ -124,6 +138,7 @@ pub fn render(containers: &[Container], uptime_ms: u64, all: bool, width: Option
             ports(container),
             container.restarts.to_string(),
         ];
+        row.extend(size.as_ref().map(Size::text));
         if all {
             row.insert(1, if container.kind == Kind::System { "system" } else { "user" }.to_owned());
         }
@@ -173,7 +188,24 @@ NAME  STATE                                     IMAGE       ADDRESSES   PORTS   
 web   running 1m 35s                            nginx:1.27  172.20.0.2  8080->80/tcp  2
 job   failed: images/job.tar is not an archive  nginx:1.27                            2
 ";
-        assert_eq!(render(&[web(), failed], 105_000, false, None), expected);
+        assert_eq!(render(&[web().into(), failed.into()], 105_000, false, None), expected);
+    }
+
+    #[test]
+    fn sizes_are_a_column_and_what_nobody_counts_is_a_dash() {
+        let sized = |written, image| Listed { container: web(), size: Some(Size { written, image }) };
+        let listed = [sized(Some(20 << 10), Some(1 << 20)), sized(None, Some(1 << 20)), sized(Some(512), None)];
+        let table = render(&listed, 105_000, true, None);
+        let ends: Vec<&str> = table.lines().map(|line| line.rsplit("  ").next().unwrap()).collect();
+        assert_eq!(ends, ["SIZE", "20.0 KiB (virtual 1.0 MiB)", "-", "512 B"]);
+        let shown = |text: &str| by_template(&text.parse().unwrap(), &listed[..2], 105_000, None).unwrap();
+        let expected = "20.0 KiB (virtual 1.0 MiB) 20480 1048576\n- <no value> 1048576\n";
+        assert_eq!(shown("{{.Size}} {{.written_bytes}} {{.image_bytes}}"), expected);
+        for wanted in ["ps -s", "ps --size", "ps --format {{.Size}}", "ps --format {{.written_bytes}}"] {
+            assert!(line(wanted).wants_sizes(), "{wanted}");
+        }
+        assert!(!line("ps --format {{.Names}}").wants_sizes());
+        assert!("{{if .reason}}{{.Size}}{{end}}".parse::<Template>().unwrap().names("size"));
     }
 
     #[derive(Debug, clap::Parser)]
@@ -209,7 +241,7 @@ job   failed: images/job.tar is not an archive  nginx:1.27                      
 
     #[test]
     fn a_template_has_dockers_names_and_ours() {
-        let shown = |text: &str| by_template(&text.parse().unwrap(), &[web()], 105_000, None).unwrap();
+        let shown = |text: &str| by_template(&text.parse().unwrap(), &[web().into()], 105_000, None).unwrap();
         assert_eq!(shown("{{.Names}} {{.Status}} {{.exit_code}} {{.Ports}}"), "web running 1m 35s 1 8080->80/tcp\n");
         assert_eq!(shown("{{range .ports}}{{.host_port}}{{end}} {{len .ports}}"), "8080 1\n", "not docker's text");
         assert_eq!(shown("table {{.ID}}\\t{{.State}}"), "ID   STATE\nweb  running\n");
@@ -217,7 +249,7 @@ job   failed: images/job.tar is not an archive  nginx:1.27                      
 
     #[test]
     fn a_mistake_in_a_template_is_told_with_dockers_names_and_ours() {
-        let error = by_template(&"{{.nam}}".parse().unwrap(), &[web()], 105_000, None).unwrap_err().to_string();
+        let error = by_template(&"{{.nam}}".parse().unwrap(), &[web().into()], 105_000, None).unwrap_err().to_string();
         assert!(["Names", "Status", "exit_code", "ports"].iter().all(|name| error.contains(name)), "{error}");
     }
 

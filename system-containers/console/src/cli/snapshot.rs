@@ -50,7 +50,7 @@ async fn take(api: &Api) -> Result<Snapshot, Error> {
     let machine = api.describe().await?;
     let containers = api.list().await?;
     let mut text = status::render(&machine, &containers);
-    let users: Vec<_> = containers.into_iter().filter(ps::is_users).collect();
+    let users: Vec<_> = containers.into_iter().filter(ps::is_users).map(ps::Listed::from).collect();
     if !users.is_empty() {
         text.push('\n');
         text.push_str(&ps::render(&users, machine.uptime_ms, false, Some(WIDTH)));

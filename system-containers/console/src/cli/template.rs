@@ -70,6 +70,11 @@ impl Template {
         Ok(text)
     }
 
+    /// Whether it names this anywhere, whatever its case: what costs something is asked for only then.
+    pub fn names(&self, name: &str) -> bool {
+        names(&self.parts, name)
+    }
+
     /// A line for each, or a table of this width. Each has docker's view and ours.
     pub fn list(&self, all: impl IntoIterator<Item = [Value; 2]>, width: Option<usize>) -> Result<String, String> {
         let line = |[dockers, ours]: [Value; 2]| self.render(&[&dockers, &ours]);
@@ -79,6 +84,16 @@ impl Template {
         let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
         Ok(super::table::render(&heading, &rows, width))
     }
+}
+
+fn names(parts: &[Part], name: &str) -> bool {
+    let calls = |call: &Call| call.path.iter().any(|part| part.eq_ignore_ascii_case(name));
+    parts.iter().any(|part| match part {
+        Part::Text(_) => false,
+        Part::Value(call) => calls(call),
+        Part::Range(call, parts) => calls(call) || names(parts, name),
+        Part::If(call, then, otherwise) => calls(call) || names(then, name) || names(otherwise, name),
+    })
 }
 
 /// Up to the end of the text or a word that ends what it is in, which comes beside.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use berth_control::message::{Cause, Link};
+use berth_control::message::Cause;
 use clap::Args;
 
 use super::api::Api;
@@ -12,7 +12,7 @@ use super::{format, json_text};
 /// Of what.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The container, the link, or `boot`; `link` and a link's name for what that lacks; without one, everything that is wrong
+    /// The container, the link, or `boot`; `link` and a link's name if a container has that name, too; without one, everything that is wrong
     #[arg(value_name = "NAME", num_args = 0..=2)]
     names: Vec<String>,
 }
@@ -26,7 +26,7 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
     };
     let mut causes = Vec::new();
     match arguments.names.as_slice() {
-        [kind, name] if kind == "link" => causes = of_link(&machine.links, name)?,
+        [kind, name] if kind == "link" => causes = chain(&format!("link {name}")).await?,
         [_] => {
             for name in api.instances(&arguments.names).await? {
                 causes.extend(chain(&name).await?);
@@ -46,16 +46,6 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<String,
         }
     }
     if json { json_text(&causes) } else { Ok(render(&causes, machine.uptime_ms)) }
-}
-
-/// What a link lacks.
-fn of_link(links: &[Link], name: &str) -> Result<Vec<Cause>, Error> {
-    let Some(link) = links.iter().find(|link| link.name == name) else {
-        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-        return Err(Error::Refused(format!("there is no link {name}; there are: {}", names.join(", "))));
-    };
-    let cause = |text: &String| Cause { subject: name.to_owned(), text: text.clone(), ..Cause::default() };
-    Ok(link.missing.iter().map(cause).collect())
 }
 
 fn render(causes: &[Cause], uptime_ms: u64) -> String {
@@ -94,20 +84,5 @@ mod tests {
             db: ran for 2s and exited with code 3 (1m 5s ago)\n";
         assert_eq!(render(&causes, 125_000), expected);
         assert_eq!(render(&[], 1), "Nothing is wrong.\n");
-    }
-
-    #[test]
-    fn a_link_says_what_it_lacks() {
-        let link = |name: &str, missing: &[&str]| Link {
-            name: name.into(),
-            mac: String::new(),
-            carrier: false,
-            addresses: Vec::new(),
-            missing: missing.iter().map(|text| (*text).to_owned()).collect(),
-        };
-        let links = [link("eth0", &["no carrier"]), link("eth1", &[])];
-        assert_eq!(render(&of_link(&links, "eth0").unwrap(), 1), "eth0: no carrier\n");
-        assert_eq!(render(&of_link(&links, "eth1").unwrap(), 1), "Nothing is wrong.\n");
-        assert!(of_link(&links, "eth2").unwrap_err().to_string().contains("there are: eth0, eth1"));
     }
 }

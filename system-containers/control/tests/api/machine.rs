@@ -106,9 +106,12 @@ pub fn configuration() -> String {
 }
 
 /// What a request is answered with in a file of memory.
-fn answer_in_memory(request: &Request, web: &Container) -> Option<Vec<u8>> {
+fn answer_in_memory(request: &Request, web: Option<&Container>) -> Option<Vec<u8>> {
     Some(match request {
-        Request::Containers => berth_control::listing::write(&[container("control", Kind::System), web.clone()]),
+        Request::Containers => {
+            let all: Vec<_> = std::iter::once(container("control", Kind::System)).chain(web.cloned()).collect();
+            berth_control::listing::write(&all)
+        }
         Request::Configuration => configuration().into_bytes(),
         Request::Audit => b"{}".to_vec(),
         Request::Definition { name } => format!("{{\"definition\":{{\"image\":\"{name}\"}}}}").into_bytes(),
@@ -116,10 +119,11 @@ fn answer_in_memory(request: &Request, web: &Container) -> Option<Vec<u8>> {
     })
 }
 
-/// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then. A container named `stuck` never gets an answer; a session is an open file, and for
+/// Answers until the other side closes. `web` runs until it is told to stop, and has ended with 3 then; it may be removed. A container named `stuck` never gets an answer; a session is an open file, and for
 /// a container named `half` there is none.
 fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<String>) {
     let mut web = container("web", Kind::User);
+    let mut removed = false;
     loop {
         let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         poll(&mut wait, PollTimeout::NONE).unwrap();
@@ -129,7 +133,7 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<Strin
             Err(_) => return,
         };
         asked.lock().unwrap().push(request.clone());
-        if let Some(bytes) = answer_in_memory(&request, &web) {
+        if let Some(bytes) = answer_in_memory(&request, (!removed).then_some(&web)) {
             let sheet = sheet(&bytes);
             if channel.send(&FromInit::Reply { id, reply: Reply::Done }, &[sheet.as_fd()]).is_err() {
                 return;
@@ -144,6 +148,10 @@ fn answer(channel: &Channel, asked: &Mutex<Vec<Request>>, hostname: &Mutex<Strin
             Request::Timeline => Reply::Timeline(timeline()),
             Request::Stop { name, .. } if name == "web" => {
                 (web.state, web.exit_code) = (ContainerState::Stopped, 3);
+                Reply::Done
+            }
+            Request::Remove { .. } => {
+                removed = true;
                 Reply::Done
             }
             Request::Start { name } if name == "stuck" => continue,

@@ -60,6 +60,7 @@ async fn events_come_without_the_machine_being_seen() {
     let mut states = machine.receive_machine_changed().await.unwrap();
     let mut changes = containers.receive_container_changed().await.unwrap();
     machine.subscribe().await.unwrap();
+    refusal(containers.sizes().await, "containers.list");
     api.notify(Notice::MachineChanged(MachineState::Degraded));
     assert_eq!(*states.next().await.unwrap().args().unwrap().state(), MachineState::Degraded);
     let web = container("web", berth_control::message::Kind::User);

@@ -121,13 +121,17 @@ async fn signals_come_after_subscribing_and_not_before() {
     let mut none = quiet.receive_machine_changed().await.unwrap();
     let mut states = machine_proxy.receive_machine_changed().await.unwrap();
     let mut changes = containers.receive_container_changed().await.unwrap();
+    let mut removals = containers.receive_container_removed().await.unwrap();
     machine_proxy.subscribe().await.unwrap();
     let mut backoff = container("web", Kind::User);
     backoff.state = ContainerState::Backoff;
     api.notify(Notice::ContainerChanged(Box::new(backoff.clone())));
+    api.notify(Notice::ContainerRemoved(Box::new(backoff.clone())));
     api.notify(Notice::MachineChanged(MachineState::Degraded));
     let changed = changes.next().await.unwrap();
     assert_eq!(message::Container::from(changed.args().unwrap().container), backoff);
+    let removed = removals.next().await.unwrap();
+    assert_eq!(message::Container::from(removed.args().unwrap().container), backoff);
     assert_eq!(states.next().await.unwrap().args().unwrap().state, MachineState::Degraded);
     // A round trip: had a signal been sent to this client, it would be there before the answer.
     quiet.describe().await.unwrap();
@@ -165,6 +169,11 @@ async fn what_has_happened_can_be_asked_for() {
         }
     };
     assert_eq!(message::Container::from(past[0].container.clone()), container("web", Kind::User));
+    assert_eq!(past[0].removed, None);
+    api.notify(Notice::ContainerRemoved(Box::new(container("web", Kind::User))));
+    while containers.changes_since(0).await.unwrap().len() < 2 {}
+    let past = &containers.changes_since(0).await.unwrap()[1..];
+    assert_eq!(past[0].removed, Some(true));
     assert!(containers.changes_since(past[0].at_us + 1).await.unwrap().is_empty());
 }
 
@@ -202,6 +211,19 @@ async fn the_end_of_a_container_comes_through_a_pipe() {
         }
     }
     assert!(containers.wait("nobody").await.is_err());
+}
+
+#[tokio::test]
+async fn who_waits_for_the_end_of_a_container_that_is_removed_waits_no_more() {
+    let api = Api::start().await;
+    let (_, containers) = api.proxies().await;
+    let waiting = containers.wait("web").await.unwrap();
+    // Another one of the name was meant.
+    api.notify(Notice::ContainerRemoved(Box::new(container("web", Kind::User))));
+    containers.list().await.unwrap();
+    containers.remove("web", true, false).await.unwrap();
+    api.notify(Notice::ContainerRemoved(Box::new(container("web", Kind::User))));
+    assert_eq!(read(waiting).await, "");
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
-//! What clients ask that depends on which containers there are: removals, and volumes.
+//! What clients ask that depends on which containers there are: removals, sizes, and volumes.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_control::images::{Prune, Query};
+use berth_control::images::{ContainerSize, Prune, Query};
 use berth_control::message::Declaration;
 
 use super::Service;
 use super::preparer::Job;
 use crate::importer::Task;
-use crate::store::{Choice, User};
-use crate::volumes;
+use crate::store::{Choice, Store, User};
+use crate::{answers, snapshot, volumes};
 
 /// How often it is looked what images may have to go. A value, so that tests need not wait as long.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,12 @@ impl Service {
                 let choice = Choice { all, unused_for: Duration::from_secs(unused_s) };
                 // The importer ends only with the process, as the preparer does.
                 let _ = self.tasks.send(Task::Prune { choice, dry_run, pipe });
+            }
+            // Not behind what the preparer does: it may copy for a long time.
+            Query::Sizes => {
+                let names: Vec<String> = self.declarations.keys().cloned().collect();
+                let (store, containers) = (Arc::clone(&self.store), self.containers.clone());
+                answers::find(pipe, move || sizes(&store, &containers, names));
             }
             Query::Volumes(query) => {
                 let users = volumes::Users::new(self.declarations.values());
@@ -83,6 +91,16 @@ impl Service {
         let room = self.room_looked_at + self.looks.room;
         if self.store.lets_age() { room.min(self.age_looked_at + self.looks.age) } else { room }
     }
+}
+
+/// What containers take of the disk.
+fn sizes(store: &Store, containers: &Path, names: Vec<String>) -> Vec<ContainerSize> {
+    let images = store.bytes_of(&names);
+    let size = |(name, image): (String, Option<u64>)| {
+        let written = snapshot::written(containers, &name);
+        ContainerSize { name, written, image }
+    };
+    names.into_iter().zip(images).map(size).collect()
 }
 
 fn user(declaration: &Declaration) -> User {

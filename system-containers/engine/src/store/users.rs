@@ -68,6 +68,12 @@ impl Users {
         self.containers.iter().filter(|(_, need)| needs(need)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// The image that a container was prepared from last, or will be.
+    pub fn image(&self, container: &str, names: &BTreeMap<String, Digest>) -> Option<Digest> {
+        let need = self.containers.get(container)?;
+        need.images.last().copied().or_else(|| need.named(names))
+    }
+
     /// The images that somebody needs.
     pub fn needed(&self, names: &BTreeMap<String, Digest>) -> HashSet<Digest> {
         let needs = self.containers.values();

@@ -72,6 +72,12 @@ impl Peer {
         self.signal("org.berth.Containers1", "ContainerChanged", &body).await;
     }
 
+    /// Tells that a container, last like this, is gone.
+    pub async fn tell_removed(&self, container: &Container) {
+        let body = dbus::Container::from(container.clone());
+        self.signal("org.berth.Containers1", "ContainerRemoved", &body).await;
+    }
+
     /// Tells that so many signals were left out.
     pub async fn tell_missed(&self, count: u64) {
         self.signal("org.berth.Machine1", "Missed", &count).await;
