@@ -34,6 +34,7 @@ mod preparing;
 mod problems;
 mod readiness;
 mod requests;
+mod restored;
 mod resume;
 mod services;
 mod session;

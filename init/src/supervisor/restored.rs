@@ -1,0 +1,113 @@
+//! Containers that were made by hand, over a reboot: what is kept of them ([`crate::made`]), and what becomes of that at the
+//! next boot. What cannot come back as it was stays, and says why.
+
+use berth_config::RestartPolicy;
+use berth_control::message::Creation;
+
+use super::Supervisor;
+use super::container::{Container, Goal, State};
+
+impl Supervisor {
+    /// The containers that were made before a reboot. They run again if that is their policy.
+    pub fn restore_made(&mut self, creations: Vec<Creation>) {
+        self.facts.made_known = true;
+        for creation in creations {
+            self.restore(creation);
+        }
+    }
+
+    fn restore(&mut self, creation: Creation) {
+        if let Some(reason) = self.name_conflict(&creation.name) {
+            return log::warn!("container {} was made by hand and is left out: {reason}", creation.name);
+        }
+        let obstacle = self.has_room().err().or_else(|| self.port_conflict(&creation));
+        let Creation { name, container, size, start, .. } = creation;
+        let always = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+        let stopped = container.restart == RestartPolicy::UnlessStopped && self.facts.stopped.contains(&name);
+        let Some(id) = self.add_made(name.clone(), container, false, size) else { return };
+        match obstacle {
+            None if start && always && !stopped => self.begin_made(id),
+            Some(obstacle) if start && always && !stopped => self.cannot_begin(id, obstacle),
+            _ => {
+                let reason = format!("has not run since the last boot; `berth start {name}` starts it");
+                self.containers.get_mut(id).into_iter().for_each(|container| container.reason.clone_from(&reason));
+            }
+        }
+        self.offer_pipes(id);
+    }
+
+    /// It would run again, and something is in its way that somebody has to move.
+    fn cannot_begin(&mut self, id: u32, obstacle: String) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        log::warn!("container {} was made by hand and is not started: {obstacle}", container.name);
+        container.reason = obstacle;
+        container.state = State::Failed;
+        self.changed(id);
+    }
+
+    /// Those that are to be there after a reboot.
+    pub fn kept_made(&self) -> Vec<Creation> {
+        let kept = |container: &&Container| {
+            container.goal != Goal::Remove && container.made.as_ref().is_some_and(|made| !made.remove)
+        };
+        let creation = |container: &Container| {
+            let size = container.interaction.size;
+            Some(Creation { size, start: true, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
+        };
+        self.containers.values().filter(kept).filter_map(creation).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_control::message::ContainerState::{Declared, Failed, Stopped};
+    use berth_control::message::{Creation, Request};
+
+    use super::super::made_tests::creation;
+    use super::super::world::{World, configuration};
+
+    const WEB: &str = "[containers.web]\nimage = 'a'\nports = ['8080:80']\n";
+
+    /// One that ran, and would run again.
+    fn ran(name: &str, keys: &str) -> Creation {
+        let text = format!("[containers.{name}]\nimage = 'a'\nrestart = 'always'\n{keys}\n");
+        let container = configuration(&text).containers.into_values().next().unwrap();
+        Creation { start: true, ..Creation::plain(name.into(), container) }
+    }
+
+    fn after_boot(text: &str, kept: &[Creation]) -> World {
+        let mut world = World::new(text);
+        world.supervisor.restore_made(kept.to_vec());
+        world.supervisor.settle();
+        world
+    }
+
+    #[test]
+    fn one_whose_port_leads_to_another_now_is_kept_and_says_so() {
+        let job = ran("job", "ports = ['127.0.0.1:8080:80']");
+        let mut world = after_boot(WEB, std::slice::from_ref(&job));
+        let reason = "port 8080 of the machine leads to container web already; choose another one";
+        assert_eq!((world.state("job"), world.reason("job")), (Failed, reason));
+        assert_eq!(world.supervisor.problems(), [format!("container job: {reason}")]);
+        assert_eq!(world.supervisor.kept_made(), [job]);
+        world.apply("");
+        world.ask(Request::Start { name: "job".into() });
+        assert_eq!((world.state("job"), world.supervisor.problems()), (Declared, Vec::new()));
+        // What would not run anyway has nothing in its way.
+        let idle = Creation { container: creation("x", "restart = 'no'").container, ..ran("idle", "") };
+        let world = after_boot(WEB, &[idle]);
+        assert_eq!((world.state("idle"), world.supervisor.problems()), (Stopped, Vec::new()));
+    }
+
+    #[test]
+    fn those_for_whom_there_is_no_room_any_more_are_kept() {
+        let mut world = World::new("");
+        world.supervisor.most = world.supervisor.containers.count() + 1;
+        let kept = ["one", "two"].map(|name| ran(name, ""));
+        world.supervisor.restore_made(kept.to_vec());
+        world.supervisor.settle();
+        assert_eq!((world.state("one"), world.state("two")), (Declared, Failed));
+        assert!(world.reason("two").contains("there are 3 containers already"), "{}", world.reason("two"));
+        assert_eq!(world.supervisor.kept_made(), kept);
+    }
+}
