@@ -14,8 +14,12 @@ use berth_config::{Configuration, Loaded, Locations, Source, Sysctls};
 use berth_control::message::Creation;
 use serde::{Deserialize, Serialize};
 
+use crate::made::Unread;
 use crate::storage::user_data::USER_DATA_PATH;
-use crate::{clock, files};
+use crate::{clock, files, made, stopped};
+
+/// Where the state partition keeps what the next boot is to know of the configuration and the containers.
+pub const FOLDER: &str = "/var/lib/berth/configuration";
 
 /// The last configuration that was accepted, as one file.
 const LAST_GOOD: &str = "/var/lib/berth/configuration/last-good.toml";
@@ -40,6 +44,12 @@ pub struct Report {
     /// The containers that were made by hand: see [`crate::made`].
     #[serde(default)]
     pub made: Vec<Creation>,
+    /// What else stands where those are kept.
+    #[serde(default)]
+    pub made_unread: Vec<Unread>,
+    /// Whether these three have been read. What was not is not to be replaced.
+    #[serde(default)]
+    pub kept_is_read: bool,
     /// In a few words, for the log.
     pub outcome: String,
     /// When reading began, in microseconds of [`crate::clock`].
@@ -75,14 +85,15 @@ pub fn read(none: bool) -> Report {
 fn read_user_data(none: bool) -> Report {
     let start_us = clock::microseconds();
     let mut report = Report { start_us, ..Report::default() };
-    match crate::stopped::read(Path::new(crate::stopped::PATH)) {
+    match stopped::read(&Path::new(FOLDER).join(stopped::NAME)) {
         Ok(names) => report.stopped = names,
         Err(problem) => report.problems.push(problem),
     }
-    match crate::made::read(Path::new(crate::made::PATH)) {
-        Ok(made) => report.made = made,
+    match made::read(&Path::new(FOLDER).join(made::NAME)) {
+        Ok(made) => (report.made, report.made_unread) = (made.creations, made.unread),
         Err(problem) => report.problems.push(problem),
     }
+    report.kept_is_read = true;
     if none {
         // One of them may be what does harm.
         report.made.iter_mut().for_each(|made| made.start = false);

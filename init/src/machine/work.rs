@@ -93,10 +93,11 @@ impl Machine {
         }
         let (stopped, made) = (std::mem::take(&mut facts.stopped_changed), std::mem::take(&mut facts.made_changed));
         let names = stopped.then(|| facts.stopped.clone());
-        let creations = made.then(|| self.supervisor.kept_made());
+        let kept = made.then(|| self.supervisor.kept());
         let write = move || {
-            let names = names.map(|names| stopped::write(Path::new(stopped::PATH), &names));
-            let made = creations.map(|creations| made::write(Path::new(made::PATH), &creations));
+            let folder = Path::new(configuration::FOLDER);
+            let names = names.map(|names| stopped::write(&folder.join(stopped::NAME), &names));
+            let made = kept.map(|kept| made::write(&folder.join(made::NAME), &kept));
             let problems: Vec<String> = [names, made].into_iter().flatten().filter_map(Result::err).collect();
             (!problems.is_empty()).then(|| problems.join("; "))
         };

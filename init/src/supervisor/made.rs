@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use berth_config::{ContainerName, Present, RestartPolicy, Role};
-use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
+use berth_control::message::{Creation, Interest, Kind, Notice, Reply, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -160,6 +160,10 @@ impl Supervisor {
         force: bool,
         volumes: bool,
     ) -> Result<(), String> {
+        if self.find(name).is_none() && self.remove_unread(name) {
+            self.reply_to(applicant, Reply::Done);
+            return Ok(());
+        }
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         let (alive, kind) = (container.may_have_processes(), container.kind());
         let Some(made) = container.made.as_mut() else {

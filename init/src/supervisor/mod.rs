@@ -76,6 +76,7 @@ pub use self::container::{Container, Definition, Goal, State};
 pub use self::execution::Execution;
 pub use self::requests::Outcome;
 use crate::clock;
+use crate::made::Unread;
 use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;
 
@@ -128,7 +129,10 @@ pub struct Facts {
     pub made_changed: bool,
     /// Whether those that were kept are there again.
     #[serde(default)]
-    made_known: bool,
+    pub made_known: bool,
+    /// What was kept of some and is none now; kept on.
+    #[serde(default)]
+    pub made_unread: Vec<Unread>,
     /// The containers that the engine has not forgotten yet, and whether their volumes go too.
     #[serde(default)]
     forgotten: BTreeMap<String, bool>,

@@ -6,6 +6,8 @@ use berth_control::message::Creation;
 
 use super::Supervisor;
 use super::container::{Container, Goal, State};
+use crate::made::{Kept, Unread};
+use crate::printable::printable;
 
 impl Supervisor {
     /// The containers that were made before a reboot. They run again if that is their policy.
@@ -17,14 +19,16 @@ impl Supervisor {
     }
 
     fn restore(&mut self, creation: Creation) {
-        if let Some(reason) = self.name_conflict(&creation.name) {
-            return log::warn!("container {} was made by hand and is left out: {reason}", creation.name);
+        if self.name_conflict(&creation.name).is_some() {
+            return self.leave_out(&creation, "another container has its name");
         }
         let obstacle = self.has_room().err().or_else(|| self.port_conflict(&creation));
-        let Creation { name, container, size, start, .. } = creation;
+        let Creation { name, container, size, start, .. } = creation.clone();
         let always = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
         let stopped = container.restart == RestartPolicy::UnlessStopped && self.facts.stopped.contains(&name);
-        let Some(id) = self.add_made(name.clone(), container, false, size) else { return };
+        let Some(id) = self.add_made(name.clone(), container, false, size) else {
+            return self.leave_out(&creation, "its pipes could not be made");
+        };
         match obstacle {
             None if start && always && !stopped => self.begin_made(id),
             Some(obstacle) if start && always && !stopped => self.cannot_begin(id, obstacle),
@@ -36,6 +40,38 @@ impl Supervisor {
         self.offer_pipes(id);
     }
 
+    /// It cannot be there in this boot, and perhaps in the next one.
+    fn leave_out(&mut self, creation: &Creation, reason: &str) {
+        log::warn!("container {} was made by hand and is left out: {reason}", creation.name);
+        match serde_json::to_value(creation) {
+            Ok(entry) => self.facts.made_unread.push(Unread { entry, reason: reason.to_owned() }),
+            Err(error) => log::error!("container {} is lost: {error}", creation.name),
+        }
+    }
+
+    /// Who asks for the removal of what is kept and could not come back; whether there is such a one.
+    pub(super) fn remove_unread(&mut self, name: &str) -> bool {
+        let before = self.facts.made_unread.len();
+        self.facts.made_unread.retain(|unread| unread.name() != name);
+        let removed = self.facts.made_unread.len() != before;
+        self.facts.made_changed |= removed;
+        removed
+    }
+
+    /// Those that could not come back, a sentence each; without those whose name another one has.
+    pub fn lost_made(&self) -> Vec<String> {
+        let lost = self.facts.made_unread.iter().filter(|unread| self.find(unread.name()).is_none());
+        let told = lost.map(|unread| match unread.name() {
+            "" => format!("a container that was made by hand is not there: {}", printable(&unread.reason)),
+            name => format!(
+                "container {0} was made by hand and is not there: {1}; `berth rm {0}` forgets it",
+                printable(name),
+                printable(&unread.reason)
+            ),
+        });
+        told.collect()
+    }
+
     /// It would run again, and something is in its way that somebody has to move.
     fn cannot_begin(&mut self, id: u32, obstacle: String) {
         let Some(container) = self.containers.get_mut(id) else { return };
@@ -45,7 +81,12 @@ impl Supervisor {
         self.changed(id);
     }
 
-    /// Those that are to be there after a reboot.
+    /// What is to be there after a reboot.
+    pub fn kept(&self) -> Kept {
+        Kept { creations: self.kept_made(), unread: self.facts.made_unread.clone() }
+    }
+
+    /// The containers among that.
     pub fn kept_made(&self) -> Vec<Creation> {
         let kept = |container: &&Container| {
             container.goal != Goal::Remove && container.made.as_ref().is_some_and(|made| !made.remove)
@@ -109,5 +150,22 @@ mod tests {
         assert_eq!((world.state("one"), world.state("two")), (Declared, Failed));
         assert!(world.reason("two").contains("there are 3 containers already"), "{}", world.reason("two"));
         assert_eq!(world.supervisor.kept_made(), kept);
+    }
+
+    #[test]
+    fn one_whose_name_is_taken_is_kept_until_somebody_forgets_it() {
+        let web = ran("web", "");
+        let mut world = after_boot(WEB, std::slice::from_ref(&web));
+        assert!(world.supervisor.find("web").unwrap().made.is_none());
+        assert_eq!(world.supervisor.lost_made(), [""; 0]);
+        let entries: Vec<_> = world.supervisor.kept().unread.into_iter().map(|unread| unread.entry).collect();
+        assert_eq!(entries, [serde_json::to_value(&web).unwrap()]);
+        world.apply("");
+        let told = "container web was made by hand and is not there: another container has its name; `berth rm web` forgets it";
+        assert_eq!(world.supervisor.lost_made(), [told]);
+        world.supervisor.facts.made_changed = false;
+        world.ask(Request::Remove { name: "web".into(), force: false, volumes: false });
+        assert!(world.supervisor.facts.made_changed && world.supervisor.kept().unread.is_empty());
+        assert_eq!(world.supervisor.lost_made(), [""; 0]);
     }
 }
