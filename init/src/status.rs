@@ -98,7 +98,11 @@ impl Machine {
         }
         if restores {
             self.supervisor.facts.made_unread = unread;
-            self.supervisor.restore_made(made);
+            if self.command_line.no_configuration {
+                self.supervisor.restore_made_at_rest(made);
+            } else {
+                self.supervisor.restore_made(made);
+            }
         }
         if first && self.is_late() {
             // Its containers have not been tried, and the machine is not ready before they have.

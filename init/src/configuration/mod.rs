@@ -95,8 +95,6 @@ fn read_user_data(none: bool) -> Report {
     }
     report.kept_is_read = true;
     if none {
-        // One of them may be what does harm.
-        report.made.iter_mut().for_each(|made| made.start = false);
         report.outcome = "none, as the kernel command line says".to_owned();
         return report;
     }

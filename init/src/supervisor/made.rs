@@ -134,10 +134,17 @@ impl Supervisor {
     /// Its first start.
     pub(super) fn begin_made(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        let Some(made) = container.made.as_mut() else { return };
-        made.begun = true;
         container.goal = Goal::Run;
+        self.note_begun(id);
         self.begin_anew(id);
+    }
+
+    /// It is told to start, which the next boot is to know of one that stays.
+    pub(super) fn note_begun(&mut self, id: u32) {
+        let made = self.containers.get_mut(id).and_then(|container| container.made.as_mut());
+        let Some(made) = made.filter(|made| !made.begun) else { return };
+        made.begun = true;
+        self.facts.made_changed |= !made.remove;
     }
 
     /// Asks the engine for one container.

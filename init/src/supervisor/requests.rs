@@ -262,8 +262,8 @@ impl Supervisor {
             return Ok(());
         }
         (container.attempt, container.failures) = (0, 0);
-        container.made.iter_mut().for_each(|made| made.begun = true);
         let id = container.id;
+        self.note_begun(id);
         self.begin_anew(id);
         Ok(())
     }

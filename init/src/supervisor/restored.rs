@@ -10,15 +10,24 @@ use crate::made::{Kept, Unread};
 use crate::printable::printable;
 
 impl Supervisor {
-    /// The containers that were made before a reboot. They run again if that is their policy.
+    /// The containers that were made before a reboot. They run again if they have run and that is their policy.
     pub fn restore_made(&mut self, creations: Vec<Creation>) {
+        self.restore_all(creations, true);
+    }
+
+    /// The same, but none of them runs: one may be what does harm.
+    pub fn restore_made_at_rest(&mut self, creations: Vec<Creation>) {
+        self.restore_all(creations, false);
+    }
+
+    fn restore_all(&mut self, creations: Vec<Creation>, may_run: bool) {
         self.facts.made_known = true;
         for creation in creations {
-            self.restore(creation);
+            self.restore(creation, may_run);
         }
     }
 
-    fn restore(&mut self, creation: Creation) {
+    fn restore(&mut self, creation: Creation, may_run: bool) {
         if self.name_conflict(&creation.name).is_some() {
             return self.leave_out(&creation, "another container has its name");
         }
@@ -29,13 +38,15 @@ impl Supervisor {
         let Some(id) = self.add_made(name.clone(), container, false, size) else {
             return self.leave_out(&creation, "its pipes could not be made");
         };
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.made.iter_mut().for_each(|made| made.begun = start);
+        if start {
+            container.reason = format!("has not run since the last boot; `berth start {name}` starts it");
+        }
         match obstacle {
-            None if start && always && !stopped => self.begin_made(id),
-            Some(obstacle) if start && always && !stopped => self.cannot_begin(id, obstacle),
-            _ => {
-                let reason = format!("has not run since the last boot; `berth start {name}` starts it");
-                self.containers.get_mut(id).into_iter().for_each(|container| container.reason.clone_from(&reason));
-            }
+            _ if !(may_run && start && always && !stopped) => {}
+            None => self.begin_made(id),
+            Some(obstacle) => self.cannot_begin(id, obstacle),
         }
         self.offer_pipes(id);
     }
@@ -86,14 +97,14 @@ impl Supervisor {
         Kept { creations: self.kept_made(), unread: self.facts.made_unread.clone() }
     }
 
-    /// The containers among that.
+    /// The containers among that; `start` of those that were told to start at least once.
     pub fn kept_made(&self) -> Vec<Creation> {
         let kept = |container: &&Container| {
             container.goal != Goal::Remove && container.made.as_ref().is_some_and(|made| !made.remove)
         };
         let creation = |container: &Container| {
-            let size = container.interaction.size;
-            Some(Creation { size, start: true, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
+            let (size, start) = (container.interaction.size, container.made.as_ref()?.begun);
+            Some(Creation { size, start, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
         };
         self.containers.values().filter(kept).filter_map(creation).collect()
     }
@@ -102,9 +113,9 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use berth_control::message::ContainerState::{Declared, Failed, Stopped};
-    use berth_control::message::{Creation, Request};
+    use berth_control::message::{Creation, Ending, Reply, Request};
 
-    use super::super::made_tests::creation;
+    use super::super::made_tests::{creation, make};
     use super::super::world::{World, configuration};
 
     const WEB: &str = "[containers.web]\nimage = 'a'\nports = ['8080:80']\n";
@@ -167,5 +178,22 @@ mod tests {
         world.ask(Request::Remove { name: "web".into(), force: false, volumes: false });
         assert!(world.supervisor.facts.made_changed && world.supervisor.kept().unread.is_empty());
         assert_eq!(world.supervisor.lost_made(), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_never_started_is_not_started_by_a_reboot() {
+        let mut world = after_boot("", &[]);
+        assert_eq!(make(&mut world, creation("job", "restart = 'always'")), Reply::Done);
+        let mut next = after_boot("", &world.supervisor.kept_made());
+        assert_eq!((next.state("job"), next.reason("job")), (Stopped, world.reason("job")));
+        assert!(!next.supervisor.facts.made_changed);
+        next.ask(Request::Start { name: "job".into() });
+        assert!(std::mem::take(&mut next.supervisor.facts.made_changed), "the next boot is to know");
+        let last = after_boot("", &next.supervisor.kept_made());
+        assert_eq!(last.state("job"), Declared);
+        assert!(!last.supervisor.facts.made_changed, "which is nothing new");
+        next.ask(Request::Stop { name: "job".into(), ending: Ending::default() });
+        next.ask(Request::Start { name: "job".into() });
+        assert!(!next.supervisor.facts.made_changed);
     }
 }
