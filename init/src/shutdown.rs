@@ -72,6 +72,11 @@ impl Shutdown {
         (self.phase == Phase::Done).then_some(self.action)
     }
 
+    /// Whether the last task has been started.
+    pub fn is_unmounting(&self) -> bool {
+        matches!(self.phase, Phase::Unmounting | Phase::Done)
+    }
+
     /// The unmounting task has ended.
     pub fn unmounted(&mut self) {
         self.phase = Phase::Done;

@@ -1,7 +1,6 @@
 //! The tasks of the machine: what runs in children of PID 1, and what comes of it.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use berth_control::message::Boot;
 use berth_runtime::handover::Descriptor;
@@ -9,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::apply::{Purpose, Wanted, unrecorded};
+use super::kept::not_written;
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
-use crate::{chain, configuration, made, stopped, storage};
+use crate::{chain, configuration, storage};
 
 /// The most tasks for clients at one time, each a child with a copy of PID 1's memory; those that are waited for go on when
 /// the client has gone.
@@ -82,33 +82,6 @@ impl Machine {
         }
     }
 
-    /// Keeps which containers stay stopped and which were made by hand, if that has changed; one task at a time, so that
-    /// the last one is the newest.
-    pub(super) fn write_kept(&mut self) {
-        let facts = &mut self.supervisor.facts;
-        if !(facts.stopped_changed || facts.made_changed)
-            || self.tasks.values().any(|work| matches!(work, Work::Kept(_)))
-        {
-            return;
-        }
-        let (stopped, made) = (std::mem::take(&mut facts.stopped_changed), std::mem::take(&mut facts.made_changed));
-        let names = stopped.then(|| facts.stopped.clone());
-        let kept = made.then(|| self.supervisor.kept());
-        let write = move || {
-            let folder = Path::new(configuration::FOLDER);
-            let names = names.map(|names| stopped::write(&folder.join(stopped::NAME), &names));
-            let made = kept.map(|kept| made::write(&folder.join(made::NAME), &kept));
-            let problems: Vec<String> = [names, made].into_iter().flatten().filter_map(Result::err).collect();
-            (!problems.is_empty()).then(|| problems.join("; "))
-        };
-        if let Err(error) = self.start_task(|| Task::start(write).map(Work::Kept)) {
-            log::warn!("{}", not_written(&error));
-            // In the next round, then.
-            let facts = &mut self.supervisor.facts;
-            (facts.stopped_changed, facts.made_changed) = (stopped, made);
-        }
-    }
-
     pub(super) fn handle_task(&mut self, number: u32) {
         let Some(work) = self.tasks.get_mut(number) else { return };
         let Some(next) = work.advance() else { return };
@@ -168,7 +141,11 @@ impl Work {
                     task.advance()?.unwrap_or_else(|error| Err(format!("read the list of boots: {}", chain(&error))));
                 Box::new(move |machine| machine.boots_read(applicant, boots))
             }
-            Self::Kept(task) | Self::Note(task) => {
+            Self::Kept(task) => {
+                let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
+                Box::new(|machine| machine.kept(problem))
+            }
+            Self::Note(task) => {
                 let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
                 Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
             }
@@ -219,10 +196,6 @@ impl Work {
 
 fn unread(error: &TaskError) -> configuration::Report {
     configuration::Report::failed(format!("read the configuration: {}", chain(error)))
-}
-
-fn not_written(error: &TaskError) -> String {
-    format!("write down what the next boot is to know: {}", chain(error))
 }
 
 fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Report {
