@@ -7,6 +7,7 @@ mod faults;
 mod keep;
 mod kept;
 mod program;
+mod recording;
 mod rest;
 mod watchdog;
 mod why;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use self::apply::{Purpose, Unconfirmed};
 pub(crate) use self::keep::watched;
 use self::kept::Unkept;
+use self::recording::ToRecord;
 use self::rest::Rest;
 use self::work::Work;
 use crate::clock;
@@ -121,6 +123,9 @@ pub struct Facts {
     /// Whether the configuration in force could not be recorded.
     #[serde(default)]
     unrecorded: bool,
+    /// What is recorded next.
+    #[serde(default)]
+    to_record: Option<ToRecord>,
     /// That what the next boot is to know of the containers could not be written.
     #[serde(default)]
     unkept: Option<Unkept>,
@@ -170,6 +175,7 @@ impl Machine {
                 dhcp_hostname: None,
                 unconfirmed: None,
                 unrecorded: false,
+                to_record: None,
                 unkept: None,
                 reexecution: Vec::new(),
                 shutdown: None,

@@ -77,7 +77,7 @@ impl Report {
 pub fn read(none: bool) -> Report {
     let mut report = read_user_data(none);
     if !none {
-        record::use_applied(&mut report);
+        record::use_applied(&Path::new(FOLDER).join(record::NAME), &mut report);
     }
     report
 }

@@ -15,7 +15,8 @@ use crate::files;
 /// What is shown as the source of such a configuration.
 pub const SOURCE: &str = "berth apply";
 
-const APPLIED: &str = "/var/lib/berth/configuration/applied.json";
+/// The file's name in [`super::FOLDER`].
+pub const NAME: &str = "applied.json";
 
 #[derive(Serialize, Deserialize)]
 struct Applied {
@@ -26,19 +27,21 @@ struct Applied {
 }
 
 /// Records a configuration. Runs in a task.
-pub fn write(configuration: &Configuration) -> Result<(), String> {
+pub fn write(path: &Path, configuration: &Configuration) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| {
-        format!("it is in force, but gone after the next boot, because {APPLIED} cannot be written: {error}")
+        let path = path.display();
+        format!("it is in force, but gone after the next boot, because {path} cannot be written: {error}")
     };
     let over = fs::read_to_string(LAST_GOOD).unwrap_or_default();
     let applied = Applied { over, configuration: configuration.to_toml().map_err(|error| fail(&error))? };
     let text = serde_json::to_vec(&applied).map_err(|error| fail(&error))?;
-    files::replace(Path::new(APPLIED), &text).map_err(|error| fail(&error))
+    files::replace(path, &text).map_err(|error| fail(&error))
 }
 
 /// Puts what was applied in the place of what was read, if that is as it was.
-pub(super) fn use_applied(report: &mut Report) {
-    let Ok(bytes) = fs::read(APPLIED) else { return };
+pub(super) fn use_applied(path: &Path, report: &mut Report) {
+    let Ok(bytes) = fs::read(path) else { return };
+    let shown = path.display();
     let over = report.configuration.as_ref().and_then(|read| read.to_toml().ok()).unwrap_or_default();
     match serde_json::from_slice::<Applied>(&bytes) {
         Ok(applied) if applied.over == over => {
@@ -55,10 +58,10 @@ pub(super) fn use_applied(report: &mut Report) {
         Ok(_) => {
             report.outcome.push_str(", newer than what was applied");
             // One that stays counts again if the user data goes back to what it said.
-            if let Err(error) = fs::remove_file(APPLIED) {
-                report.problems.push(format!("remove {APPLIED}: {error}"));
+            if let Err(error) = fs::remove_file(path) {
+                report.problems.push(format!("remove {shown}: {error}"));
             }
         }
-        Err(error) => report.problems.push(format!("{APPLIED}: {error}; apply the configuration again")),
+        Err(error) => report.problems.push(format!("{shown}: {error}; apply the configuration again")),
     }
 }

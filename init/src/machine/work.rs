@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 
 use berth_control::message::Boot;
 use berth_runtime::handover::Descriptor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Machine;
-use super::apply::{Purpose, Wanted, unrecorded};
+use super::apply::{Purpose, Wanted};
 use super::kept::not_written;
+use super::recording::unrecorded;
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
@@ -36,7 +37,12 @@ pub(super) enum Work {
     /// Looking at another configuration.
     Plan { task: Task<Result<Box<Wanted>, String>>, applicant: Applicant, purpose: Purpose },
     /// Recording what was applied; the reason if that fails.
-    Record { task: Task<Option<String>>, applicant: Applicant },
+    Record {
+        task: Task<Option<String>>,
+        /// Who waits for it; earlier programs left one.
+        #[serde(alias = "applicant", deserialize_with = "one_or_several")]
+        applicants: Vec<Applicant>,
+    },
     /// Looking at the program that is to take PID 1's place.
     Program { task: Task<Result<(), String>>, applicant: Applicant, program: Descriptor },
     /// The last unmounts.
@@ -155,10 +161,10 @@ impl Work {
                 let outcome = task.advance()?.unwrap_or_else(failed);
                 Box::new(move |machine| machine.looked_at(applicant, purpose, outcome))
             }
-            Self::Record { task, applicant } => {
-                let applicant = *applicant;
+            Self::Record { task, applicants } => {
                 let problem = task.advance()?.unwrap_or_else(|error| Some(unrecorded(&error)));
-                Box::new(move |machine| machine.recorded(applicant, problem))
+                let applicants = applicants.clone();
+                Box::new(move |machine| machine.recorded(&applicants, problem))
             }
             Self::Program { task, applicant, program } => {
                 let applicant = *applicant;
@@ -192,6 +198,19 @@ impl Work {
             Self::Unmount(task) => task.as_fd(),
         }
     }
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(written: D) -> Result<Vec<Applicant>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Several(Vec<Applicant>),
+        One(Applicant),
+    }
+    Ok(match Written::deserialize(written)? {
+        Written::Several(applicants) => applicants,
+        Written::One(applicant) => vec![applicant],
+    })
 }
 
 fn unread(error: &TaskError) -> configuration::Report {
