@@ -83,6 +83,9 @@ impl Machine {
             log::warn!("{line}");
         }
         self.read_during_trial(&mut report);
+        if report.configuration.is_none() {
+            report.not_kept = self.configuration.as_mut().and_then(|before| before.not_kept.take());
+        }
         // Later ones bring what was read before the last change.
         let first = self.configuration.is_none();
         let (made, unread) = (std::mem::take(&mut report.made), std::mem::take(&mut report.made_unread));

@@ -50,6 +50,9 @@ pub struct Report {
     /// Whether these three have been read. What was not is not to be replaced.
     #[serde(default)]
     pub kept_is_read: bool,
+    /// What was read, as TOML, if it could not be kept for the next boot, which finds an older one in its place then.
+    #[serde(default)]
+    pub not_kept: Option<String>,
     /// In a few words, for the log.
     pub outcome: String,
     /// When reading began, in microseconds of [`crate::clock`].
@@ -110,6 +113,7 @@ fn read_user_data(none: bool) -> Report {
             report.outcome = report.sources.join(", ");
             if let Err(problem) = keep(&configuration) {
                 report.problems.push(problem);
+                report.not_kept = configuration.to_toml().ok();
             }
             report.configuration = Some(configuration);
         }

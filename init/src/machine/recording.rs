@@ -15,6 +15,8 @@ use crate::task::{Task, TaskError};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ToRecord {
     configuration: Box<Configuration>,
+    /// See [`crate::configuration::Report::not_kept`].
+    over: Option<String>,
     /// Who waits for it.
     applicants: Vec<Applicant>,
 }
@@ -34,7 +36,8 @@ impl Machine {
         let mut applicants = self.facts.to_record.take().map(|before| before.applicants).unwrap_or_default();
         applicants.push(applicant);
         let configuration = Box::new(self.supervisor.configuration.clone());
-        self.facts.to_record = Some(ToRecord { configuration, applicants });
+        let over = self.configuration.as_ref().and_then(|report| report.not_kept.clone());
+        self.facts.to_record = Some(ToRecord { configuration, over, applicants });
         self.record_next();
     }
 
@@ -42,9 +45,9 @@ impl Machine {
         if self.is_recording() {
             return;
         }
-        let Some(ToRecord { configuration, applicants }) = self.facts.to_record.take() else { return };
+        let Some(ToRecord { configuration, over, applicants }) = self.facts.to_record.take() else { return };
         let path = self.folder.join(record::NAME);
-        let write = move || record::write(&path, &configuration).err();
+        let write = move || record::write(&path, over, &configuration).err();
         let waiting = applicants.clone();
         let started = self.start_task(|| Task::start(write).map(|task| Work::Record { task, applicants: waiting }));
         if let Err(error) = started {

@@ -177,6 +177,17 @@ fn what_is_recorded_forgets_who_was_stopped_of_those_that_are_gone() {
     assert!(machine.supervisor.facts.stopped.is_empty());
 }
 
+/// Everything is recorded, or has failed.
+fn end_records(machine: &mut Machine) {
+    while machine.is_recording() {
+        for token in machine.reactor.wait(Some(Duration::from_secs(60))).unwrap() {
+            if let Token::Task(number) = token {
+                machine.handle_task(number);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_applied_while_another_is_recorded_is_recorded_after_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,17 +219,26 @@ fn what_is_applied_while_another_is_recorded_is_recorded_after_it() {
     };
     assert_eq!(answered(), [5], "the others are not recorded");
     disk.shutdown(std::net::Shutdown::Both).unwrap();
-    while machine.is_recording() {
-        for token in machine.reactor.wait(Some(Duration::from_secs(60))).unwrap() {
-            if let Token::Task(number) = token {
-                machine.handle_task(number);
-            }
-        }
-    }
+    end_records(&mut machine);
     assert_eq!(answered(), [1, 2, 3, 4]);
     let recorded = std::fs::read_to_string(folder.path().join(record::NAME)).unwrap();
     let names = ["second", "third", "tried"].map(|name| recorded.contains(&format!("containers.{name}")));
     assert_eq!(names, [false, true, false], "{recorded}");
+}
+
+#[test]
+fn what_could_not_be_kept_is_what_was_read_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = machine();
+    machine.folder = folder.path().to_owned();
+    let read = "hostname = \"read\"\n".to_owned();
+    machine.configuration.as_mut().unwrap().not_kept = Some(read.clone());
+    let applicant = machine.supervisor.applicant(0, 1);
+    let applied = wanted("applied", "[containers.web]\nimage = 'a'\n");
+    machine.looked_at(applicant, Purpose::Apply, Ok(Box::new(applied)));
+    end_records(&mut machine);
+    let recorded = std::fs::read(folder.path().join(record::NAME)).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&recorded).unwrap()["over"], read);
 }
 
 #[test]
