@@ -367,9 +367,10 @@ impl Supervisor {
 
     /// Sends to a system container. One that does not read is killed: its restart is better than its silence.
     fn send(&mut self, id: u32, message: FromInit, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+        let most = peer::longest_queue(self.containers.count());
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(peer) = container.peer.as_mut() else { return };
-        let sent = peer.send(message, descriptors);
+        let sent = peer.send(message, descriptors, most);
         let room = self.reactor.watch_room(&*peer, Token::Channel(id), peer.is_waiting());
         if let Err(error) = sent {
             log::warn!("container {}: {error}", container.name);
