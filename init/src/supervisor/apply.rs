@@ -28,9 +28,7 @@ impl Supervisor {
             .filter(|container| !wanted.contains_key(&container.name))
             .map(|container| container.id)
             .collect();
-        for id in gone {
-            self.stop(id, Goal::Remove);
-        }
+        self.remove_in_order(&gone);
         for (name, container) in &wanted {
             self.declare_user(name, container);
         }

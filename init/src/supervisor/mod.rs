@@ -240,6 +240,10 @@ impl Supervisor {
                 true
             }
             State::Stopped | State::Failed => self.come_to_rest(id),
+            State::Running(_) if self.may_end(container) => {
+                self.stop(id, Goal::Remove);
+                true
+            }
             State::Running(_) if !container.frozen && container.is_due_for_a_look(now) => {
                 self.look_at_port(id);
                 true
