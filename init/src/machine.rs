@@ -2,15 +2,19 @@
 
 mod apply;
 mod condition;
+mod down;
 mod faults;
 mod keep;
+mod kept;
 mod program;
+mod recording;
 mod rest;
 mod watchdog;
 mod why;
 mod work;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use self::apply::{Purpose, Unconfirmed};
 pub(crate) use self::keep::watched;
+use self::kept::Unkept;
+use self::recording::ToRecord;
 use self::rest::Rest;
 use self::work::Work;
 use crate::clock;
@@ -74,6 +80,8 @@ pub struct Machine {
     rest: Rest,
     /// What PID 1 is about to become, if that is another program.
     program: Option<OwnedFd>,
+    /// Where the next boot finds what it is to know of containers and configuration.
+    folder: PathBuf,
     /// Since it was last written down.
     pub(crate) configuration_changed: bool,
     /// The containers.
@@ -115,6 +123,12 @@ pub struct Facts {
     /// Whether the configuration in force could not be recorded.
     #[serde(default)]
     unrecorded: bool,
+    /// What is recorded next.
+    #[serde(default)]
+    to_record: Option<ToRecord>,
+    /// That what the next boot is to know of the containers could not be written.
+    #[serde(default)]
+    unkept: Option<Unkept>,
     /// Who wants the next program; it is the one that answers.
     reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
@@ -145,6 +159,7 @@ impl Machine {
             handover: None,
             rest: Rest::default(),
             program: None,
+            folder: PathBuf::from(configuration::FOLDER),
             configuration_changed: true,
             timeline: Timeline::default(),
             command_line: CommandLine::default(),
@@ -160,6 +175,8 @@ impl Machine {
                 dhcp_hostname: None,
                 unconfirmed: None,
                 unrecorded: false,
+                to_record: None,
+                unkept: None,
                 reexecution: Vec::new(),
                 shutdown: None,
                 watchdog: None,
@@ -237,7 +254,8 @@ impl Machine {
         let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
         let unconfirmed = self.facts.unconfirmed.as_ref().map(|waiting| waiting.deadline);
         let watchdog = self.facts.watchdog.as_ref().map(Watchdog::due);
-        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog, self.rest.due()];
+        let (kept, rest) = (self.kept_due(), self.rest.due());
+        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog, kept, rest];
         let earliest = all.into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
@@ -362,27 +380,5 @@ impl Machine {
         for applicant in std::mem::take(&mut self.facts.reexecution) {
             self.supervisor.reply_to(applicant, reply.clone());
         }
-    }
-
-    /// Begins to go down; a second request changes nothing.
-    pub fn go_down(&mut self, action: PowerAction, reason: &str) {
-        if self.facts.shutdown.is_none() {
-            log::info!("going down: {}, by {reason}", action.name());
-            self.facts.state = MachineState::ShuttingDown;
-            self.supervisor.machine_changed(self.facts.state);
-            self.facts.shutdown = Some(Shutdown::begin(&mut self.supervisor, action, reason));
-        }
-    }
-
-    fn advance_shutdown(&mut self) -> Option<PowerAction> {
-        let shutdown = self.facts.shutdown.as_mut()?;
-        if shutdown.advance(&mut self.supervisor) {
-            let (reason, slot) = (shutdown.reason(), self.command_line.slot.clone());
-            let finish = move || crate::shutdown::unmount(&slot, &reason);
-            if let Err(error) = self.start_task(|| Task::start(finish).map(Work::Unmount)) {
-                self.unmounted(vec![crate::chain(&error)]);
-            }
-        }
-        self.facts.shutdown.as_ref().and_then(Shutdown::finished)
     }
 }

@@ -27,7 +27,7 @@ const SYSTEM_TIME: Duration = Duration::from_secs(3);
 const LOGS_TIME: Duration = Duration::from_secs(2);
 /// The longest that the disks may take. What they have not taken by then is lost, which is better than a machine that
 /// hangs at its end for ever.
-const UNMOUNT_TIME: Duration = Duration::from_secs(20);
+pub const UNMOUNT_TIME: Duration = Duration::from_secs(20);
 
 /// Where the way down has got to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,11 @@ impl Shutdown {
     /// What to do with the power, once everything else is done.
     pub fn finished(&self) -> Option<PowerAction> {
         (self.phase == Phase::Done).then_some(self.action)
+    }
+
+    /// Whether the last task has been started.
+    pub fn is_unmounting(&self) -> bool {
+        matches!(self.phase, Phase::Unmounting | Phase::Done)
     }
 
     /// The unmounting task has ended.

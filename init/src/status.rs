@@ -26,6 +26,7 @@ impl Machine {
         problems.extend(self.facts.storage.problems.iter().cloned());
         problems.extend(self.configuration.iter().flat_map(|report| report.problems.iter().cloned()));
         problems.extend(self.lacks());
+        problems.extend(self.supervisor.lost_made());
         problems.extend(self.supervisor.problems());
         problems
     }
@@ -82,10 +83,14 @@ impl Machine {
             log::warn!("{line}");
         }
         self.read_during_trial(&mut report);
+        if report.configuration.is_none() {
+            report.not_kept = self.configuration.as_mut().and_then(|before| before.not_kept.take());
+        }
         // Later ones bring what was read before the last change.
         let first = self.configuration.is_none();
-        let made = std::mem::take(&mut report.made);
-        if first {
+        let (made, unread) = (std::mem::take(&mut report.made), std::mem::take(&mut report.made_unread));
+        let restores = report.kept_is_read && !self.supervisor.facts.made_known;
+        if restores {
             self.supervisor.facts.stopped = std::mem::take(&mut report.stopped);
         }
         // Neither the last good one in the place of another, nor none at all.
@@ -94,12 +99,17 @@ impl Machine {
             self.supervisor.apply(configuration);
             self.supervisor.locations = report.locations.clone();
         }
-        if first {
-            self.supervisor.restore_made(made);
-            if self.is_late() {
-                // Its containers have not been tried, and the machine is not ready before they have.
-                self.supervisor.give_up_boot();
+        if restores {
+            self.supervisor.facts.made_unread = unread;
+            if self.command_line.no_configuration {
+                self.supervisor.restore_made_at_rest(made);
+            } else {
+                self.supervisor.restore_made(made);
             }
+        }
+        if first && self.is_late() {
+            // Its containers have not been tried, and the machine is not ready before they have.
+            self.supervisor.give_up_boot();
         }
         if is_what_is_declared {
             self.supervisor.forget_stopped();
@@ -175,6 +185,7 @@ mod tests {
                 configuration: Some(crate::supervisor::world::configuration(&text)),
                 problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
                 stopped: ["db", "web"].map(str::to_owned).into(),
+                kept_is_read: true,
                 ..Report::default()
             });
             machine.supervisor.facts.stopped.into_iter().collect::<Vec<_>>()

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::files;
 
-/// Where they are kept.
-pub const PATH: &str = "/var/lib/berth/configuration/stopped";
+/// The file's name in [`crate::configuration::FOLDER`].
+pub const NAME: &str = "stopped";
 
 /// The names; none if there is no file. Lines that are no names of containers are harmless: nothing is called that.
 pub fn read(path: &Path) -> Result<BTreeSet<String>, String> {

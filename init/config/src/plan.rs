@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use crate::configuration::{Configuration, ShowError};
-use crate::container::Container;
+use crate::container::{Container, PublishedPorts};
 
 /// What happens to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,6 +59,10 @@ pub struct Plan {
     pub settings: Vec<Change>,
     /// What needs a reboot to be as written, a sentence each.
     pub reboot: Vec<String>,
+    /// Ports of the machine that a declared container wants and one that was made by hand has, a sentence each. The one that
+    /// comes second does not start.
+    #[serde(default)]
+    pub conflicts: Vec<String>,
 }
 
 impl Action {
@@ -89,6 +93,7 @@ impl Plan {
     pub fn between(old: &Configuration, new: &Configuration, present: &Present) -> Result<Self, ShowError> {
         let mut plan = Self { settings: settings(old, new)?, ..Self::default() };
         let (mut before, mut after) = (old.instances(), new.instances());
+        plan.conflicts = conflicts(new, &after, &present.made);
         for (name, container) in &present.made {
             // One whose name is declared now gives way to what is new.
             if !after.contains_key(name) {
@@ -117,6 +122,21 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.settings.is_empty()
     }
+}
+
+/// Who wants which port that leads to a container that was made by hand and stays.
+fn conflicts(new: &Configuration, declared: &Instances, made: &Instances) -> Vec<String> {
+    let stays = made.iter().filter(|(name, _)| !declared.contains_key(*name));
+    let ports = stays.flat_map(|(name, container)| container.ports.iter().map(move |ports| (name, ports)));
+    let conflict = |(made, theirs): (&String, &PublishedPorts)| {
+        let of = |container: &Container| container.ports.iter().find_map(|ports| ports.common_host_port(theirs));
+        let (name, number) = new.containers.iter().find_map(|(name, container)| Some((name, of(container)?)))?;
+        Some(format!(
+            "port {number} of the machine leads to container {made}, which was made by hand, and container {name} wants \
+             it: `berth rm {made}`, or publish another one"
+        ))
+    };
+    ports.filter_map(conflict).collect()
 }
 
 /// Containers by name, replicas each by its own.
@@ -325,6 +345,19 @@ mod tests {
         assert!(while_running(&none, &networks(1400)).containers.is_empty(), "what does not run is not started");
         let declared = while_running(&none, &(networks(1500) + &container("job", "")));
         assert_eq!(happens(&declared), expected[..1], "and gives way all the same");
+    }
+
+    #[test]
+    fn a_port_that_one_made_by_hand_has_is_named() {
+        let job = "[containers.job]\nimage = 'a'\nports = ['127.0.0.1:8000-8100:8000-8100', '53:53/udp']\n";
+        let present = Present { made: load(job).instances(), ..Present::default() };
+        let conflicts = |new: &str| Plan::between(&load(WEB), &load(new), &present).unwrap().conflicts;
+        let expected = "port 8080 of the machine leads to container job, which was made by hand, and container web wants \
+                        it: `berth rm job`, or publish another one";
+        assert_eq!(conflicts(WEB), [expected]);
+        assert_eq!(conflicts(&WEB.replace("8080:80", "8080:80/udp")), [""; 0]);
+        let renamed = conflicts(&WEB.replace("web", "job"));
+        assert_eq!(renamed, [""; 0], "which gives way to what takes its name");
     }
 
     #[test]

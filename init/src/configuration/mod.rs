@@ -14,8 +14,12 @@ use berth_config::{Configuration, Loaded, Locations, Source, Sysctls};
 use berth_control::message::Creation;
 use serde::{Deserialize, Serialize};
 
+use crate::made::Unread;
 use crate::storage::user_data::USER_DATA_PATH;
-use crate::{clock, files};
+use crate::{clock, files, made, stopped};
+
+/// Where the state partition keeps what the next boot is to know of the configuration and the containers.
+pub const FOLDER: &str = "/var/lib/berth/configuration";
 
 /// The last configuration that was accepted, as one file.
 const LAST_GOOD: &str = "/var/lib/berth/configuration/last-good.toml";
@@ -40,6 +44,15 @@ pub struct Report {
     /// The containers that were made by hand: see [`crate::made`].
     #[serde(default)]
     pub made: Vec<Creation>,
+    /// What else stands where those are kept.
+    #[serde(default)]
+    pub made_unread: Vec<Unread>,
+    /// Whether these three have been read. What was not is not to be replaced.
+    #[serde(default)]
+    pub kept_is_read: bool,
+    /// What was read, as TOML, if it could not be kept for the next boot, which finds an older one in its place then.
+    #[serde(default)]
+    pub not_kept: Option<String>,
     /// In a few words, for the log.
     pub outcome: String,
     /// When reading began, in microseconds of [`crate::clock`].
@@ -67,7 +80,7 @@ impl Report {
 pub fn read(none: bool) -> Report {
     let mut report = read_user_data(none);
     if !none {
-        record::use_applied(&mut report);
+        record::use_applied(&Path::new(FOLDER).join(record::NAME), &mut report);
     }
     report
 }
@@ -75,17 +88,16 @@ pub fn read(none: bool) -> Report {
 fn read_user_data(none: bool) -> Report {
     let start_us = clock::microseconds();
     let mut report = Report { start_us, ..Report::default() };
-    match crate::stopped::read(Path::new(crate::stopped::PATH)) {
+    match stopped::read(&Path::new(FOLDER).join(stopped::NAME)) {
         Ok(names) => report.stopped = names,
         Err(problem) => report.problems.push(problem),
     }
-    match crate::made::read(Path::new(crate::made::PATH)) {
-        Ok(made) => report.made = made,
+    match made::read(&Path::new(FOLDER).join(made::NAME)) {
+        Ok(made) => (report.made, report.made_unread) = (made.creations, made.unread),
         Err(problem) => report.problems.push(problem),
     }
+    report.kept_is_read = true;
     if none {
-        // One of them may be what does harm.
-        report.made.iter_mut().for_each(|made| made.start = false);
         report.outcome = "none, as the kernel command line says".to_owned();
         return report;
     }
@@ -101,6 +113,7 @@ fn read_user_data(none: bool) -> Report {
             report.outcome = report.sources.join(", ");
             if let Err(problem) = keep(&configuration) {
                 report.problems.push(problem);
+                report.not_kept = configuration.to_toml().ok();
             }
             report.configuration = Some(configuration);
         }

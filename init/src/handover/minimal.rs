@@ -14,7 +14,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::RESUME;
 use super::record::{Batch, Key, Record};
@@ -23,8 +24,9 @@ use crate::command_line::CommandLine;
 use crate::machine::SIGNALS;
 use crate::power_button::PowerButton;
 use crate::reactor::{Reactor, Token};
+use crate::task::Task;
 use crate::watchdog::Watchdog;
-use crate::{clock, journal, shutdown, sys};
+use crate::{chain, clock, journal, shutdown, sys};
 
 /// The shell of the console.
 const SHELL: &str = "/bin/sh";
@@ -50,13 +52,13 @@ pub fn run(hopeless: &Hopeless) -> ! {
             Err(_) => mask.wait(),
         };
         match signal {
-            Ok(Signal::SIGINT | Signal::SIGTERM) => go_down(PowerAction::Reboot),
-            Ok(Signal::SIGPWR | Signal::SIGUSR2) => go_down(PowerAction::PowerOff),
+            Ok(Signal::SIGINT | Signal::SIGTERM) => go_down(PowerAction::Reboot, watchdog.as_mut()),
+            Ok(Signal::SIGPWR | Signal::SIGUSR2) => go_down(PowerAction::PowerOff, watchdog.as_mut()),
             Ok(Signal::SIGUSR1) => {
                 // Or it starts a machine that is to stand still.
                 let stopped = watchdog.take().map_or(Ok(()), Watchdog::stop);
                 stopped.unwrap_or_else(|error| log::error!("{error}"));
-                go_down(PowerAction::Halt);
+                go_down(PowerAction::Halt, None);
             }
             Ok(Signal::SIGHUP) => {
                 log::warn!("trying again, as SIGHUP says");
@@ -237,7 +239,7 @@ fn reap() -> Vec<Pid> {
     }
 }
 
-fn go_down(action: PowerAction) {
+fn go_down(action: PowerAction, watchdog: Option<&mut Watchdog>) {
     log::warn!("going down: {}", action.name());
     // Containers are asked as init(8) asks: there is no list of them any more.
     let everybody = Pid::from_raw(-1);
@@ -246,8 +248,40 @@ fn go_down(action: PowerAction) {
     let _ = nix::sys::signal::kill(everybody, Signal::SIGKILL);
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let reason = format!("{}, from the minimal mode of PID 1 after its defects", action.name());
-    shutdown::unmount(&CommandLine::parse(&line).slot, &reason).iter().for_each(|problem| log::warn!("{problem}"));
+    let unmount = move || shutdown::unmount(&CommandLine::parse(&line).slot, &reason);
+    match in_time(shutdown::UNMOUNT_TIME, watchdog, unmount) {
+        Ok(problems) => problems.iter().for_each(|problem| log::warn!("{problem}")),
+        Err(reason) => log::error!("unmount the disks: {reason}"),
+    }
     shutdown::end(action);
+}
+
+/// Does in a task what may never end. Winds the watchdog up meanwhile.
+fn in_time<T>(time: Duration, mut watchdog: Option<&mut Watchdog>, work: impl FnOnce() -> T) -> Result<T, String>
+where
+    T: Serialize + DeserializeOwned,
+{
+    let end = clock::since_boot().saturating_add(time);
+    let reactor = Reactor::new().map_err(|error| format!("watch a task: {error}"))?;
+    let mut task = Task::start(work).map_err(|error| chain(&error))?;
+    reactor.add(&task, Token::Task(0)).map_err(|error| format!("watch a task: {error}"))?;
+    loop {
+        if let Some(result) = task.advance() {
+            return result.map_err(|error| chain(&error));
+        }
+        let now = clock::since_boot();
+        let due = watchdog.as_mut().map(|watchdog| {
+            watchdog.tend(now, false);
+            watchdog.due()
+        });
+        if now >= end {
+            // Who waits for a disk does not hear it.
+            let _ = nix::sys::signal::kill(task.pid(), Signal::SIGKILL);
+            return Err("they do not answer: what they have not written is lost".to_owned());
+        }
+        let until = due.map_or(end, |due| due.min(end));
+        reactor.wait(Some(until.saturating_sub(now))).map_err(|error| format!("wait for a task: {error}"))?;
+    }
 }
 
 #[cfg(test)]
@@ -275,5 +309,15 @@ mod tests {
         nix::sys::signal::raise(Signal::SIGHUP).unwrap();
         assert_eq!(next_signal(&reactor, &signals, &[], Some(&mut watchdog)), Ok(Signal::SIGHUP));
         assert!(watchdog.due() > clock::since_boot(), "it was wound up");
+    }
+
+    #[test]
+    fn what_never_ends_is_given_up() {
+        assert_eq!(in_time(Duration::from_secs(60), None, || 7), Ok(7));
+        let (disk, writer) = std::io::pipe().unwrap();
+        let stuck = move || std::io::Read::read(&mut &disk, &mut [0]).unwrap_or_default();
+        let given_up = in_time(Duration::from_millis(50), None, stuck);
+        assert!(given_up.as_ref().is_err_and(|reason| reason.contains("do not answer")), "{given_up:?}");
+        drop(writer);
     }
 }

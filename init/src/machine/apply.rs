@@ -1,7 +1,7 @@
 //! `berth plan`, `berth apply`, `berth confirm`: another configuration while the machine runs.
 //!
-//! What came over the API is read, checked and compared in a task. Then PID 1 puts it in force, and another task records
-//! it for the next boot; one that is to be confirmed is recorded when it is.
+//! What came over the API is read, checked and compared in a task. Then PID 1 puts it in force, and [`super::recording`]
+//! keeps it for the next boot; one that is to be confirmed is recorded when it is.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -17,7 +17,7 @@ use super::Machine;
 use super::work::Work;
 use crate::configuration::{self, KernelParameters, record};
 use crate::supervisor::Applicant;
-use crate::task::{Task, TaskError};
+use crate::task::Task;
 use crate::{chain, clock, files};
 
 /// The longest sheet, in bytes: several files of the longest kind.
@@ -96,7 +96,7 @@ impl Machine {
             return self.supervisor.refuse(applicant, UNCONFIRMED.to_owned());
         }
         if purpose == Purpose::Plan || wanted == self.supervisor.configuration {
-            if purpose == Purpose::Apply && self.facts.unrecorded {
+            if purpose == Purpose::Apply && (self.facts.unrecorded || self.is_recording()) {
                 return self.record(applicant);
             }
             return self.supervisor.reply_to(applicant, Reply::Done);
@@ -119,40 +119,6 @@ impl Machine {
                 self.supervisor.reply_to(applicant, Reply::Done);
             }
             _ => self.record(applicant),
-        }
-    }
-
-    /// Keeps the configuration that is in force.
-    pub(super) fn confirm(&mut self, applicant: Applicant) {
-        if self.facts.unconfirmed.take().is_some() || self.facts.unrecorded {
-            self.record(applicant);
-        } else {
-            self.supervisor.refuse(applicant, "there is nothing to confirm".to_owned());
-        }
-    }
-
-    fn record(&mut self, applicant: Applicant) {
-        let configuration = self.supervisor.configuration.clone();
-        let started = self.start_task(|| {
-            Ok(Work::Record { task: Task::start(move || record::write(&configuration).err())?, applicant })
-        });
-        if let Err(error) = started {
-            self.recorded(applicant, Some(unrecorded(&error)));
-        }
-    }
-
-    /// What is in force is recorded, or not.
-    pub(super) fn recorded(&mut self, applicant: Applicant, problem: Option<String>) {
-        self.facts.unrecorded = problem.is_some();
-        match problem {
-            None => {
-                self.supervisor.forget_stopped();
-                self.supervisor.reply_to(applicant, Reply::Done);
-            }
-            Some(reason) => {
-                log::warn!("{reason}");
-                self.supervisor.refuse(applicant, reason);
-            }
         }
     }
 
@@ -245,11 +211,6 @@ impl Machine {
             log::warn!("write {CONSOLE}: {reason}");
         }
     }
-}
-
-/// Why what is in force is not recorded, if that was not even tried.
-pub(super) fn unrecorded(error: &TaskError) -> String {
-    format!("record the configuration: {}", chain(error))
 }
 
 /// Reads the files of a sheet and writes the plan in their place. Runs in a task.

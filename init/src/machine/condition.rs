@@ -42,7 +42,13 @@ impl Machine {
             "the machine has no network card that its kernel knows; containers reach each other and nothing else"
                 .to_owned()
         });
-        unread.into_iter().chain(cardless).chain(self.failure_of_state()).chain(self.lack_of_room()).collect()
+        unread
+            .into_iter()
+            .chain(cardless)
+            .chain(self.failure_of_state())
+            .chain(self.lack_of_room())
+            .chain(self.not_kept())
+            .collect()
     }
 
     /// Whether the time for the boot was up when this round of events began.

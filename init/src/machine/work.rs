@@ -1,18 +1,19 @@
 //! The tasks of the machine: what runs in children of PID 1, and what comes of it.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use berth_control::message::Boot;
 use berth_runtime::handover::Descriptor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Machine;
-use super::apply::{Purpose, Wanted, unrecorded};
+use super::apply::{Purpose, Wanted};
+use super::kept::not_written;
+use super::recording::unrecorded;
 use crate::reactor::Token;
 use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
-use crate::{chain, configuration, made, stopped, storage};
+use crate::{chain, configuration, storage};
 
 /// The most tasks for clients at one time, each a child with a copy of PID 1's memory; those that are waited for go on when
 /// the client has gone.
@@ -36,7 +37,12 @@ pub(super) enum Work {
     /// Looking at another configuration.
     Plan { task: Task<Result<Box<Wanted>, String>>, applicant: Applicant, purpose: Purpose },
     /// Recording what was applied; the reason if that fails.
-    Record { task: Task<Option<String>>, applicant: Applicant },
+    Record {
+        task: Task<Option<String>>,
+        /// Who waits for it; earlier programs left one.
+        #[serde(alias = "applicant", deserialize_with = "one_or_several")]
+        applicants: Vec<Applicant>,
+    },
     /// Looking at the program that is to take PID 1's place.
     Program { task: Task<Result<(), String>>, applicant: Applicant, program: Descriptor },
     /// The last unmounts.
@@ -79,32 +85,6 @@ impl Machine {
         let started = self.start_task(|| Task::start(move || configuration::read(none)).map(Work::Configuration));
         if let Err(error) = started {
             self.configure(unread(&error));
-        }
-    }
-
-    /// Keeps which containers stay stopped and which were made by hand, if that has changed; one task at a time, so that
-    /// the last one is the newest.
-    pub(super) fn write_kept(&mut self) {
-        let facts = &mut self.supervisor.facts;
-        if !(facts.stopped_changed || facts.made_changed)
-            || self.tasks.values().any(|work| matches!(work, Work::Kept(_)))
-        {
-            return;
-        }
-        let (stopped, made) = (std::mem::take(&mut facts.stopped_changed), std::mem::take(&mut facts.made_changed));
-        let names = stopped.then(|| facts.stopped.clone());
-        let creations = made.then(|| self.supervisor.kept_made());
-        let write = move || {
-            let names = names.map(|names| stopped::write(Path::new(stopped::PATH), &names));
-            let made = creations.map(|creations| made::write(Path::new(made::PATH), &creations));
-            let problems: Vec<String> = [names, made].into_iter().flatten().filter_map(Result::err).collect();
-            (!problems.is_empty()).then(|| problems.join("; "))
-        };
-        if let Err(error) = self.start_task(|| Task::start(write).map(Work::Kept)) {
-            log::warn!("{}", not_written(&error));
-            // In the next round, then.
-            let facts = &mut self.supervisor.facts;
-            (facts.stopped_changed, facts.made_changed) = (stopped, made);
         }
     }
 
@@ -167,7 +147,11 @@ impl Work {
                     task.advance()?.unwrap_or_else(|error| Err(format!("read the list of boots: {}", chain(&error))));
                 Box::new(move |machine| machine.boots_read(applicant, boots))
             }
-            Self::Kept(task) | Self::Note(task) => {
+            Self::Kept(task) => {
+                let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
+                Box::new(|machine| machine.kept(problem))
+            }
+            Self::Note(task) => {
                 let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
                 Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
             }
@@ -177,10 +161,10 @@ impl Work {
                 let outcome = task.advance()?.unwrap_or_else(failed);
                 Box::new(move |machine| machine.looked_at(applicant, purpose, outcome))
             }
-            Self::Record { task, applicant } => {
-                let applicant = *applicant;
+            Self::Record { task, applicants } => {
                 let problem = task.advance()?.unwrap_or_else(|error| Some(unrecorded(&error)));
-                Box::new(move |machine| machine.recorded(applicant, problem))
+                let applicants = applicants.clone();
+                Box::new(move |machine| machine.recorded(&applicants, problem))
             }
             Self::Program { task, applicant, program } => {
                 let applicant = *applicant;
@@ -216,12 +200,21 @@ impl Work {
     }
 }
 
-fn unread(error: &TaskError) -> configuration::Report {
-    configuration::Report::failed(format!("read the configuration: {}", chain(error)))
+fn one_or_several<'de, D: Deserializer<'de>>(written: D) -> Result<Vec<Applicant>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Several(Vec<Applicant>),
+        One(Applicant),
+    }
+    Ok(match Written::deserialize(written)? {
+        Written::Several(applicants) => applicants,
+        Written::One(applicant) => vec![applicant],
+    })
 }
 
-fn not_written(error: &TaskError) -> String {
-    format!("write down what the next boot is to know: {}", chain(error))
+fn unread(error: &TaskError) -> configuration::Report {
+    configuration::Report::failed(format!("read the configuration: {}", chain(error)))
 }
 
 fn report_or_problem(result: Result<storage::Report, TaskError>) -> storage::Report {

@@ -28,10 +28,10 @@ impl Supervisor {
             .filter(|container| !wanted.contains_key(&container.name))
             .map(|container| container.id)
             .collect();
-        for id in gone {
-            self.note_rest(id);
-            self.stop(id, Goal::Remove);
+        for id in &gone {
+            self.note_rest(*id);
         }
+        self.remove_in_order(&gone);
         for (name, container) in &wanted {
             self.declare_user(name, container);
         }

@@ -198,6 +198,9 @@ pub struct Container {
     /// Whether what it waits for will not go away by itself, while it is in [`State::Waiting`].
     #[serde(default)]
     pub held: bool,
+    /// Those that depend on it and are to be forgotten too, which end before it.
+    #[serde(default)]
+    pub(super) ends_after: Vec<u32>,
     /// Starts after the first.
     pub restarts: u32,
     /// Runs in a row that ended soon, each started again by the policy, for the back-off; a long run ends the row.
@@ -257,6 +260,7 @@ impl Container {
             late: false,
             at_once: false,
             held: false,
+            ends_after: Vec::new(),
             restarts: 0,
             attempt: 0,
             failures: 0,

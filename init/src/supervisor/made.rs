@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use berth_config::{ContainerName, Present, RestartPolicy, Role};
-use berth_control::message::{Creation, Interest, Kind, Notice, TerminalSize};
+use berth_control::message::{Creation, Interest, Kind, Notice, Reply, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -55,7 +55,7 @@ impl Supervisor {
     }
 
     /// Whether there may be one more.
-    fn has_room(&self) -> Result<(), String> {
+    pub(super) fn has_room(&self) -> Result<(), String> {
         let count = self.containers.count();
         if count < self.most {
             return Ok(());
@@ -72,16 +72,22 @@ impl Supervisor {
             return Err("the configuration has not been read yet; try again in a moment".to_owned());
         }
         self.has_room()?;
+        self.name_conflict(name).map_or(Ok(()), Err)?;
+        self.port_conflict(creation).map_or(Ok(()), Err)
+    }
+
+    /// Who has the name already.
+    pub(super) fn name_conflict(&self, name: &str) -> Option<String> {
         // One that is still ending too: its files have the same name.
         let taken = self.containers.values().any(|container| container.name == name);
-        if taken || self.configuration.containers.contains_key(name) {
-            let remedy = match self.find(name) {
-                Some(container) if container.made.is_some() => format!("`berth rm {name}` removes it"),
-                _ => "choose another name".to_owned(),
-            };
-            return Err(format!("there is a container {name} already; {remedy}"));
+        if !taken && !self.configuration.containers.contains_key(name) {
+            return None;
         }
-        self.port_conflict(creation).map_or(Ok(()), Err)
+        let remedy = match self.find(name) {
+            Some(container) if container.made.is_some() => format!("`berth rm {name}` removes it"),
+            _ => "choose another name".to_owned(),
+        };
+        Some(format!("there is a container {name} already; {remedy}"))
     }
 
     /// Why it cannot run in the namespaces that it names of others, which may be made by hand as well.
@@ -97,7 +103,7 @@ impl Supervisor {
     }
 
     /// Who has one of the ports already.
-    fn port_conflict(&self, creation: &Creation) -> Option<String> {
+    pub(super) fn port_conflict(&self, creation: &Creation) -> Option<String> {
         let users = self.containers.values().filter(|container| container.goal != Goal::Remove);
         let all = users.filter_map(|container| Some((container, container.user()?)));
         let mut published = all.flat_map(|(container, user)| user.ports.iter().map(move |ports| (container, ports)));
@@ -109,7 +115,7 @@ impl Supervisor {
     }
 
     /// Adds one that waits for its start.
-    fn add_made(
+    pub(super) fn add_made(
         &mut self,
         name: String,
         mut wanted: berth_config::Container,
@@ -125,34 +131,20 @@ impl Supervisor {
         Some(id)
     }
 
-    /// The containers that were made before a reboot. They run again if that is their policy.
-    pub fn restore_made(&mut self, creations: Vec<Creation>) {
-        self.facts.made_known = true;
-        for creation in creations {
-            if let Err(reason) = self.may_create(&creation) {
-                log::warn!("container {} was made by hand and is left out: {reason}", creation.name);
-                continue;
-            }
-            let Creation { name, container, size, start, .. } = creation;
-            let always = matches!(container.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
-            let stopped = container.restart == RestartPolicy::UnlessStopped && self.facts.stopped.contains(&name);
-            let Some(id) = self.add_made(name.clone(), container, false, size) else { continue };
-            if start && always && !stopped {
-                self.begin_made(id);
-            } else if let Some(container) = self.containers.get_mut(id) {
-                container.reason = format!("has not run since the last boot; `berth start {name}` starts it");
-            }
-            self.offer_pipes(id);
-        }
-    }
-
     /// Its first start.
     pub(super) fn begin_made(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        let Some(made) = container.made.as_mut() else { return };
-        made.begun = true;
         container.goal = Goal::Run;
+        self.note_begun(id);
         self.begin_anew(id);
+    }
+
+    /// It is told to start, which the next boot is to know of one that stays.
+    pub(super) fn note_begun(&mut self, id: u32) {
+        let made = self.containers.get_mut(id).and_then(|container| container.made.as_mut());
+        let Some(made) = made.filter(|made| !made.begun) else { return };
+        made.begun = true;
+        self.facts.made_changed |= !made.remove;
     }
 
     /// Asks the engine for one container.
@@ -175,6 +167,10 @@ impl Supervisor {
         force: bool,
         volumes: bool,
     ) -> Result<(), String> {
+        if self.find(name).is_none() && self.remove_unread(name) {
+            self.reply_to(applicant, Reply::Done);
+            return Ok(());
+        }
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
         let (alive, kind) = (container.may_have_processes(), container.kind());
         let Some(made) = container.made.as_mut() else {
@@ -214,18 +210,6 @@ impl Supervisor {
             container.made.iter_mut().for_each(|made| made.volumes = true);
         }
         leaves || has_session
-    }
-
-    /// Those that are to be there after a reboot.
-    pub fn kept_made(&self) -> Vec<Creation> {
-        let kept = |container: &&Container| {
-            container.goal != Goal::Remove && container.made.as_ref().is_some_and(|made| !made.remove)
-        };
-        let creation = |container: &Container| {
-            let size = container.interaction.size;
-            Some(Creation { size, start: true, ..Creation::plain(container.name.clone(), container.user()?.clone()) })
-        };
-        self.containers.values().filter(kept).filter_map(creation).collect()
     }
 
     /// What another configuration may end beside what it does not declare any more: those made by hand, and those that run.

@@ -133,15 +133,14 @@ fn what_is_made_waits_for_its_start_and_is_kept() {
     assert!(world.supervisor.find("web").is_none());
 
     let mut next = World::new("");
-    next.supervisor.restore_made(kept);
+    next.supervisor.restore_made(world.supervisor.kept_made());
     next.supervisor.settle();
     assert_eq!(next.state("job"), Declared);
     assert!(next.supervisor.find("job").unwrap().user().unwrap().tty);
-    let mut harmless = world.supervisor.kept_made();
-    harmless.iter_mut().for_each(|made| made.start = false);
     let mut rescue = World::new("");
-    rescue.supervisor.restore_made(harmless);
+    rescue.supervisor.restore_made_at_rest(world.supervisor.kept_made());
     assert_eq!(rescue.state("job"), Stopped);
+    assert_eq!(rescue.supervisor.kept_made(), world.supervisor.kept_made(), "the boot after that starts it");
 }
 
 #[test]

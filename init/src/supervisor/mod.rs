@@ -34,6 +34,7 @@ mod preparing;
 mod problems;
 mod readiness;
 mod requests;
+mod restored;
 mod resume;
 mod services;
 mod session;
@@ -75,6 +76,7 @@ pub use self::container::{Container, Definition, Goal, State};
 pub use self::execution::Execution;
 pub use self::requests::Outcome;
 use crate::clock;
+use crate::made::Unread;
 use crate::reactor::{Reactor, Token};
 use crate::registry::Registry;
 
@@ -131,7 +133,10 @@ pub struct Facts {
     pub made_changed: bool,
     /// Whether those that were kept are there again.
     #[serde(default)]
-    made_known: bool,
+    pub made_known: bool,
+    /// What was kept of some and is none now; kept on.
+    #[serde(default)]
+    pub made_unread: Vec<Unread>,
     /// The containers that the engine has not forgotten yet, and whether their volumes go too.
     #[serde(default)]
     forgotten: BTreeMap<String, bool>,
@@ -239,6 +244,10 @@ impl Supervisor {
                 true
             }
             State::Stopped | State::Failed => self.come_to_rest(id),
+            State::Running(_) if self.may_end(container) => {
+                self.stop(id, Goal::Remove);
+                true
+            }
             State::Running(_) if !container.frozen && container.is_due_for_a_look(now) => {
                 self.look_at_port(id);
                 true
@@ -367,9 +376,10 @@ impl Supervisor {
 
     /// Sends to a system container. One that does not read is killed: its restart is better than its silence.
     fn send(&mut self, id: u32, message: FromInit, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+        let most = peer::longest_queue(self.containers.count());
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(peer) = container.peer.as_mut() else { return };
-        let sent = peer.send(message, descriptors);
+        let sent = peer.send(message, descriptors, most);
         let room = self.reactor.watch_room(&*peer, Token::Channel(id), peer.is_waiting());
         if let Err(error) = sent {
             log::warn!("container {}: {error}", container.name);

@@ -9,9 +9,17 @@ use berth_control::message::{FromInit, Reply, ToInit};
 use berth_runtime::handover::{Descriptor, Handed};
 use serde::{Deserialize, Serialize};
 
-/// The most messages that wait for a peer. The largest burst is two log pipes for each of a thousand containers, told
-/// to a `logs` that has just been started.
-const MAXIMUM_QUEUE: usize = 8192;
+/// So many messages may wait for a peer in any case.
+const QUEUE: usize = 4096;
+
+/// And so many more for each container that there is. The largest bursts are the two log pipes of each, told to a `logs` that
+/// has just been started, and the states that all go through when the machine goes down, told to `control`.
+const QUEUE_PER_CONTAINER: usize = 4;
+
+/// The most messages that wait for a peer while there are so many containers.
+pub(super) fn longest_queue(containers: usize) -> usize {
+    QUEUE.saturating_add(containers.saturating_mul(QUEUE_PER_CONTAINER))
+}
 
 /// A system container's channel.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,9 +34,12 @@ pub struct Peer {
 /// The peer does not read, or is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// See [`MAXIMUM_QUEUE`].
-    #[error("it has not read its last {MAXIMUM_QUEUE} messages")]
-    Stuck,
+    /// See [`longest_queue`].
+    #[error("it has not read its last {most} messages")]
+    Stuck {
+        /// So many may wait.
+        most: usize,
+    },
     /// The descriptor could not be copied.
     #[error("copy a descriptor")]
     Copy(#[source] std::io::Error),
@@ -43,16 +54,16 @@ impl Peer {
         Self { channel: channel.into(), queue: VecDeque::new(), owes_sign: false }
     }
 
-    /// Sends, or queues if there is no room.
-    pub fn send(&mut self, message: FromInit, descriptors: &[BorrowedFd<'_>]) -> Result<(), PeerError> {
+    /// Sends, or queues behind no more than `most` if there is no room.
+    pub fn send(&mut self, message: FromInit, descriptors: &[BorrowedFd<'_>], most: usize) -> Result<(), PeerError> {
         if self.queue.is_empty() {
             match self.deliver(&message, descriptors) {
                 Err(ChannelError::WouldBlock) => {}
                 other => return Ok(other?),
             }
         }
-        if self.queue.len() >= MAXIMUM_QUEUE {
-            return Err(PeerError::Stuck);
+        if self.queue.len() >= most {
+            return Err(PeerError::Stuck { most });
         }
         let copies = descriptors.iter().map(|one| one.try_clone_to_owned().map(Descriptor::from));
         self.queue.push_back((message, copies.collect::<Result<_, _>>().map_err(PeerError::Copy)?));
@@ -113,7 +124,8 @@ mod tests {
         let mut peer = Peer::new(ours);
         let mut sent = 0;
         while !peer.is_waiting() || sent % 50 != 0 {
-            peer.send(FromInit::Reply { id: sent, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[]).unwrap();
+            peer.send(FromInit::Reply { id: sent, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[], QUEUE)
+                .unwrap();
             sent += 1;
         }
         for expected in 0..sent {
@@ -130,14 +142,15 @@ mod tests {
         theirs.set_nonblocking().unwrap();
         let mut peer = Peer::new(ours);
         let long = || Reply::Refused { reason: "x".repeat(MAXIMUM_MESSAGE) };
-        peer.send(FromInit::Reply { id: 3, reply: long() }, &[]).unwrap();
+        peer.send(FromInit::Reply { id: 3, reply: long() }, &[], QUEUE).unwrap();
         let (message, _): (FromInit, _) = theirs.receive().unwrap();
         assert!(matches!(message, FromInit::Reply { id: 3, reply: Reply::Refused { .. } }), "{message:?}");
         // The same behind others.
         while !peer.is_waiting() {
-            peer.send(FromInit::Reply { id: 4, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[]).unwrap();
+            peer.send(FromInit::Reply { id: 4, reply: Reply::Refused { reason: "x".repeat(2000) } }, &[], QUEUE)
+                .unwrap();
         }
-        peer.send(FromInit::Reply { id: 5, reply: long() }, &[]).unwrap();
+        peer.send(FromInit::Reply { id: 5, reply: long() }, &[], QUEUE).unwrap();
         let mut last = 0;
         while let Ok((FromInit::Reply { id, .. }, _)) = theirs.receive() {
             last = id;
@@ -151,7 +164,7 @@ mod tests {
         let (ours, _theirs) = Channel::pair().unwrap();
         let mut peer = Peer::new(ours);
         let message = || FromInit::Reply { id: 0, reply: Reply::Done };
-        let error = (0..MAXIMUM_QUEUE * 2).find_map(|_| peer.send(message(), &[]).err()).unwrap();
-        assert!(matches!(error, PeerError::Stuck));
+        let error = (0..QUEUE * 2).find_map(|_| peer.send(message(), &[], 100).err()).unwrap();
+        assert!(matches!(error, PeerError::Stuck { most: 100 }));
     }
 }

@@ -266,8 +266,8 @@ impl Supervisor {
         }
         (container.attempt, container.failures) = (0, 0);
         container.at_once = container.image.is_none();
-        container.made.iter_mut().for_each(|made| made.begun = true);
         let id = container.id;
+        self.note_begun(id);
         self.begin_anew(id);
         Ok(())
     }

@@ -72,3 +72,47 @@ impl Supervisor {
         self.send(logs, FromInit::Notice(Notice::KernelLog), &[copy.as_fd()]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    use super::super::peer::longest_queue;
+    use super::super::world::reexecution::be_alone;
+    use super::super::world::{World, service};
+    use super::*;
+
+    #[test]
+    fn logs_gets_the_pipes_of_all_however_many_there_are() {
+        be_alone();
+        // Each costs six, with what waits for `logs`.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(most >= 20_000, "this test needs 20,000 descriptors, and may have {most}");
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+        let container =
+            |name: &str| format!("[containers.{name}]\nimage = 'a'\nnetwork_mode = 'none'\nreplicas = 1000\n");
+        let mut world = World::new(&["a", "b", "c"].map(container).concat());
+        let (logs, channel) = service(&mut world.supervisor, "logs");
+        let all = 2 * world.supervisor.containers.count();
+        assert!(all > longest_queue(0) + 1000, "more than there is room for in any case");
+        // It does not read meanwhile.
+        world.supervisor.service_ready(logs);
+        let mut pipes = BTreeSet::new();
+        loop {
+            let received: Vec<_> = std::iter::from_fn(|| channel.receive::<FromInit>().ok()).collect();
+            if received.is_empty() {
+                break;
+            }
+            for (message, descriptors) in received {
+                if let FromInit::Notice(Notice::LogPipe { container, stream }) = message {
+                    assert_eq!(descriptors.len(), 1);
+                    pipes.insert((container, format!("{stream:?}")));
+                }
+            }
+            world.supervisor.message(logs);
+        }
+        assert_eq!(pipes.len(), all);
+    }
+}

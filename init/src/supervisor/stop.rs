@@ -1,6 +1,6 @@
 //! Stopping containers: asked first, killed when their time is up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -165,6 +165,31 @@ impl Supervisor {
             .collect()
     }
 
+    /// Lets containers end and be forgotten, those on which others of them depend after those. To be called while the
+    /// configuration in force is the one that declares them.
+    pub(super) fn remove_in_order(&mut self, ids: &[u32]) {
+        let mut needed_by: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for container in ids.iter().filter_map(|id| self.containers.get(*id)) {
+            for name in container.dependencies().flat_map(|name| self.instances_of(name)) {
+                needed_by.entry(name).or_default().push(container.id);
+            }
+        }
+        for id in ids {
+            let Some(container) = self.containers.get_mut(*id) else { continue };
+            container.ends_after = needed_by.remove(&container.name).unwrap_or_default();
+            container.goal = Goal::Remove;
+            if container.ends_after.is_empty() || !matches!(container.state, State::Running(_)) {
+                self.stop(*id, Goal::Remove);
+            }
+        }
+    }
+
+    /// Whether one that runs and is to be forgotten has nobody to wait for any more.
+    pub(super) fn may_end(&self, container: &Container) -> bool {
+        let is_over = |id: &u32| self.containers.get(*id).is_none_or(Container::is_at_rest);
+        container.goal == Goal::Remove && container.ends_after.iter().all(is_over)
+    }
+
     /// Whether any container of this kind still has a process.
     pub fn any_alive(&self, kind: Kind) -> bool {
         self.containers.values().any(|container| container.kind() == kind && container.pid().is_some())
@@ -281,6 +306,40 @@ mod tests {
         world.ask(Request::Start { name: "web".into() });
         world.end("web", 1);
         assert_eq!(world.state("web"), Backoff);
+    }
+
+    #[test]
+    fn who_depends_on_another_that_is_removed_too_ends_before_it() {
+        let container =
+            |name: &str, keys: &str| format!("[containers.{name}]\nimage = 'a'\nnetwork_mode = 'none'\n{keys}\n");
+        let text = container("db", "replicas = 2")
+            + &container("web", "depends_on = ['db']")
+            + &container("front", "depends_on = ['web']")
+            + &container("other", "");
+        let mut world = World::new(&text);
+        let names = ["db-1", "db-2", "web", "front", "other"];
+        for name in names {
+            world.prepare(name);
+            world.run(name);
+        }
+        let ending = |world: &World| -> Vec<String> {
+            let all = world.supervisor.list().into_iter();
+            let ending = all.filter(|container| matches!(container.state, State::Stopping { .. }));
+            ending.map(|container| container.name.clone()).collect()
+        };
+        world.apply("");
+        assert_eq!(ending(&world), ["front", "other"]);
+        world.end("other", 0);
+        assert_eq!(ending(&world), ["front"]);
+        world.end("front", 0);
+        assert_eq!(ending(&world), ["web"]);
+        // One of them ends by itself, and does not begin again.
+        world.end("db-2", 1);
+        assert!(world.supervisor.find("db-2").is_none());
+        world.end("web", 0);
+        assert_eq!(ending(&world), ["db-1"]);
+        world.end("db-1", 0);
+        assert!(names.iter().all(|name| world.supervisor.find(name).is_none()));
     }
 
     #[test]

@@ -167,9 +167,15 @@ impl Caller {
     }
 
     async fn ask(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
-        if let Access::Parts { .. } = &*self.access {
+        if let Access::Parts { container, .. } = &*self.access {
             let part = part(&request).ok_or_else(|| ApiError::Refused("this is not for containers".to_owned()))?;
             self.access.check(part)?;
+            // The part lets PID 1 begin anew as it is. Whoever chooses its program is root on the machine.
+            if matches!(request, Request::Reexecute) && !descriptors.is_empty() {
+                return Err(ApiError::Refused(format!(
+                    "container {container} may not do this: which program PID 1 becomes is not for containers"
+                )));
+            }
         }
         self.init.call_with(request, descriptors).await
     }

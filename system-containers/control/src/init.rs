@@ -1,7 +1,7 @@
 //! PID 1 as seen from here: requests with their answers, and its notices to whoever listens.
 //!
-//! One task reads the channel. A request waits for its answer under its number and no longer than [`ANSWER_TIMEOUT`];
-//! an answer that nobody waits for any more is dropped.
+//! One task reads the channel. A request waits for its answer under its number and no longer than [`patience`]; an answer
+//! that nobody waits for any more is dropped.
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -23,6 +23,10 @@ use crate::sys;
 /// How long PID 1 has for an answer. It answers within milliseconds or not at all; this is for a PID 1 that is being
 /// replaced under us.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it has for what a task of its own does first: reads from the disk and writes to it, which on a busy card waits
+/// for what others write, or tries a program out, which alone may take 20 s.
+const TASK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a removal may take: of PID 1 it is answered when the engine has removed all files, behind what that does already.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -138,7 +142,7 @@ impl Init {
     /// Sends a request and waits for its answer; a refusal is an error.
     pub(crate) async fn call_with(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, ApiError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let within = if matches!(request, Request::Remove { .. }) { REMOVAL_TIMEOUT } else { ANSWER_TIMEOUT };
+        let within = patience(&request);
         let (answered, answer) = oneshot::channel();
         self.waiting().insert(id, answered);
         let waiting = Waiting { init: self, id };
@@ -229,6 +233,15 @@ impl Init {
     }
 }
 
+/// How long the answer may take.
+fn patience(request: &Request) -> Duration {
+    match request {
+        Request::Remove { .. } => REMOVAL_TIMEOUT,
+        Request::Plan | Request::Apply { .. } | Request::Confirm | Request::Reexecute | Request::Boots => TASK_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    }
+}
+
 /// Forgets a request when its caller goes, however it goes.
 struct Waiting<'a> {
     init: &'a Init,
@@ -250,4 +263,25 @@ pub fn unexpected(reply: &Reply) -> ApiError {
     let text = format!("{reply:?}");
     let kind = text.split(['(', ' ', '{']).next().unwrap_or_default();
     unavailable(&format!("PID 1 answered with {kind}, which is no answer to this request"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_pid_1_does_in_a_task_has_more_time() {
+        let (_ours, theirs) = Channel::pair().unwrap();
+        let init = Init::start(theirs).unwrap();
+        for (request, within) in [
+            (Request::Machine, "within 10 s"),
+            (Request::Apply { confirm_ms: None }, "within 120 s"),
+            (Request::Confirm, "within 120 s"),
+            (Request::Reexecute, "within 120 s"),
+        ] {
+            let given_up = init.call_with(request.clone(), &[]).await;
+            let Err(ApiError::Unavailable(reason)) = given_up else { panic!("{request:?}: {given_up:?}") };
+            assert!(reason.contains(within), "{request:?}: {reason}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::reactor::Token;
 use crate::supervisor::world::{self, service};
 use berth_control::channel::Channel;
 use berth_control::message::{ContainerState, Ending, FromInit, Request};
@@ -186,13 +187,77 @@ fn what_is_recorded_forgets_who_was_stopped_of_those_that_are_gone() {
     machine.put_in_force(web.0, web.1).unwrap();
     machine.supervisor.facts.stopped.insert("web".to_owned());
     let applicant = machine.supervisor.applicant(0, 1);
-    machine.recorded(applicant, None);
+    machine.recorded(&[applicant], None);
     assert_eq!(machine.supervisor.facts.stopped.len(), 1);
     machine.put_in_force(without.0, without.1).unwrap();
-    machine.recorded(applicant, Some("the disk is full".to_owned()));
+    machine.recorded(&[applicant], Some("the disk is full".to_owned()));
     assert_eq!(machine.supervisor.facts.stopped.len(), 1, "the next boot has it again");
-    machine.recorded(applicant, None);
+    machine.recorded(&[applicant], None);
     assert!(machine.supervisor.facts.stopped.is_empty());
+}
+
+/// Everything is recorded, or has failed.
+fn end_records(machine: &mut Machine) {
+    while machine.is_recording() {
+        for token in machine.reactor.wait(Some(Duration::from_secs(60))).unwrap() {
+            if let Token::Task(number) = token {
+                machine.handle_task(number);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_applied_while_another_is_recorded_is_recorded_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = machine();
+    machine.folder = folder.path().to_owned();
+    let (id, channel): (u32, Channel) = service(&mut machine.supervisor, "control");
+    // One whose disk does not answer.
+    let (disk, theirs) = UnixStream::pair().unwrap();
+    let work = move || (&theirs).read_to_end(&mut Vec::new()).err().map(|error| error.to_string());
+    let applicants = vec![machine.supervisor.applicant(id, 1)];
+    machine.start_task(|| Task::start(work).map(|task| Work::Record { task, applicants })).unwrap();
+    let apply = |machine: &mut Machine, request: u64, purpose: Purpose, name: &str| {
+        let applicant = machine.supervisor.applicant(id, request);
+        let wanted = wanted(name, &format!("[containers.{name}]\nimage = 'a'\n"));
+        machine.looked_at(applicant, purpose, Ok(Box::new(wanted)));
+        assert_eq!(machine.tasks.values().filter(|work| matches!(work, Work::Record { .. })).count(), 1);
+    };
+    apply(&mut machine, 2, Purpose::Apply, "second");
+    apply(&mut machine, 3, Purpose::Apply, "third");
+    apply(&mut machine, 4, Purpose::Apply, "third");
+    apply(&mut machine, 5, Purpose::Try(Duration::from_secs(60)), "tried");
+    let answered = || -> Vec<u64> {
+        let received = std::iter::from_fn(|| channel.receive::<FromInit>().ok());
+        let done = received.filter_map(|(message, _)| match message {
+            FromInit::Reply { id, reply: Reply::Done } => Some(id),
+            _ => None,
+        });
+        done.collect()
+    };
+    assert_eq!(answered(), [5], "the others are not recorded");
+    disk.shutdown(std::net::Shutdown::Both).unwrap();
+    end_records(&mut machine);
+    assert_eq!(answered(), [1, 2, 3, 4]);
+    let recorded = std::fs::read_to_string(folder.path().join(record::NAME)).unwrap();
+    let names = ["second", "third", "tried"].map(|name| recorded.contains(&format!("containers.{name}")));
+    assert_eq!(names, [false, true, false], "{recorded}");
+}
+
+#[test]
+fn what_could_not_be_kept_is_what_was_read_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = machine();
+    machine.folder = folder.path().to_owned();
+    let read = "hostname = \"read\"\n".to_owned();
+    machine.configuration.as_mut().unwrap().not_kept = Some(read.clone());
+    let applicant = machine.supervisor.applicant(0, 1);
+    let applied = wanted("applied", "[containers.web]\nimage = 'a'\n");
+    machine.looked_at(applicant, Purpose::Apply, Ok(Box::new(applied)));
+    end_records(&mut machine);
+    let recorded = std::fs::read(folder.path().join(record::NAME)).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&recorded).unwrap()["over"], read);
 }
 
 #[test]

@@ -152,6 +152,9 @@ fn render(plan: &Plan) -> String {
             None => write_change(&mut text, "~ ", change),
         }
     }
+    for conflict in &plan.conflicts {
+        let _ = writeln!(text, "! {conflict}");
+    }
     if plan.is_empty() {
         text.push_str("Nothing changes.\n");
         return text;
@@ -213,11 +216,12 @@ mod tests {
                 change("network.links.eth0.mtu", "", "1400"),
             ],
             reboot: Vec::new(),
+            conflicts: vec!["port 80 leads elsewhere".into()],
         };
         let expected = "= container db runs on with another definition\n    restart = \"no\"\n\
             ~ container job is new; the one made by hand ends and is forgotten with its log\n\
             - container old ends and is forgotten\n~ container web is made anew\n    image: \"a\" -> \"b\"\n\
-            ~ hostname was \"a\"\n~ link eth0 is set up anew\n    dhcp: true -> false\n    mtu = 1400\nUntouched: cache, queue\nNo reboot is needed.\n";
+            ~ hostname was \"a\"\n~ link eth0 is set up anew\n    dhcp: true -> false\n    mtu = 1400\n! port 80 leads elsewhere\nUntouched: cache, queue\nNo reboot is needed.\n";
         assert_eq!(render(&plan), expected);
         assert_eq!(render(&Plan::default()), "Nothing changes.\n");
         assert_eq!(beside_networks(&plan), Some("hostname"));

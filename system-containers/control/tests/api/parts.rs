@@ -53,6 +53,19 @@ async fn a_container_may_do_what_its_configuration_names_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn which_program_pid_1_becomes_is_not_for_containers() {
+    let api = Api::start().await;
+    let path = api.grant("watcher", &[ApiPart::MachineReexecute, ApiPart::MachineApply], 0);
+    let (_connection, machine, _) = proxies(&path).await.unwrap();
+    let program = || std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap()).into();
+    refusal(machine.reexecute_program(program()).await, "which program PID 1 becomes");
+    assert_eq!(*api.asked.lock().unwrap(), [], "PID 1 was asked all the same");
+    machine.reexecute().await.unwrap();
+    api.proxies().await.0.reexecute_program(program()).await.unwrap();
+    assert_eq!(*api.asked.lock().unwrap(), [Request::Reexecute, Request::Reexecute]);
+}
+
+#[tokio::test]
 async fn events_come_without_the_machine_being_seen() {
     let api = Api::start().await;
     let path = api.grant("watcher", &[ApiPart::Events], 0);
