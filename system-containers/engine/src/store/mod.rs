@@ -26,6 +26,7 @@ mod catalogue;
 mod claims;
 mod collection;
 mod draft;
+mod held;
 mod hold;
 mod list;
 mod lookup;
@@ -49,6 +50,7 @@ pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Out
 pub use self::claims::{Claim, Turn};
 pub use self::collection::{Choice, Policy, Removed};
 pub use self::draft::Draft;
+pub use self::held::Held;
 pub use self::hold::RemoveError;
 pub use self::lookup::{FindError, Found};
 pub use self::users::User;
