@@ -15,6 +15,7 @@ pub mod challenge;
 pub mod client;
 pub mod connection;
 pub mod credentials;
+mod dial;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;
