@@ -246,10 +246,9 @@ impl<R: Input> Reader<R> {
 
     /// The next header; none at the end mark.
     fn header(&mut self) -> Result<Option<Header>, TarError> {
-        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave.
-        let Some(block) = read_block(&mut self.input)? else {
-            return if self.position == 0 { Err(TarError::Truncated { place: "its first block" }) } else { Ok(None) };
-        };
+        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave. An input without
+        // a byte is an archive without an entry.
+        let Some(block) = read_block(&mut self.input)? else { return Ok(None) };
         let offset = self.position;
         self.position += BLOCK as u64;
         let header = Header(block);
