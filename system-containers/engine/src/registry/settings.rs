@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::credentials::{self, Credentials};
 use super::error::RegistryError;
 use super::logins;
+use super::tls;
 use super::url::Url;
 use crate::reference::Reference;
 use crate::trust::{Policy, TrustError};
@@ -34,6 +35,7 @@ pub struct Settings {
     proxy: Proxy,
     user_data: PathBuf,
     logins: BTreeMap<String, Credentials>,
+    tls: tls::Known,
 }
 
 /// Host and port of a proxy, and what it wants to see.
@@ -53,7 +55,14 @@ impl Settings {
         let entries = registries.registries.into_iter().map(|(name, entry)| (registry_spelling(name.as_str()), entry));
         let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
         let Registries { trust, proxy, .. } = registries;
-        Self { entries: entries.collect(), trust, proxy, user_data: user_data.to_owned(), logins }
+        Self {
+            entries: entries.collect(),
+            trust,
+            proxy,
+            user_data: user_data.to_owned(),
+            logins,
+            tls: tls::Known::default(),
+        }
     }
 
     /// Who is logged in by hand, which goes before Docker's file; what is wrong with that goes to the log.
@@ -86,6 +95,11 @@ impl Settings {
     /// What an image must show.
     pub fn policy(&self, image: &Reference) -> Result<Policy, TrustError> {
         Policy::of(&self.trust, image, |file| read(&self.path(file)))
+    }
+
+    /// How TLS is spoken, as far as that is known.
+    pub(super) fn tls(&self) -> &tls::Known {
+        &self.tls
     }
 
     /// Who pulls from a repository of a registry.
