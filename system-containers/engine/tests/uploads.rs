@@ -176,6 +176,22 @@ fn a_repository_that_is_not_there_yet_is_made() {
 }
 
 #[test]
+fn a_registry_that_cannot_be_asked_for_blobs_gets_all_of_them() {
+    for status in [405, 501] {
+        let mut uploads = Uploads::default();
+        let registry = Registry::start(move |asked| match asked.method.as_str() {
+            "HEAD" => json(status, "", ""),
+            _ => uploads.act(asked),
+        });
+        let Some(client) = Client::new(&[&registry]) else { return };
+        client.import(&[image()]);
+        let name = format!("{}/a:1", registry.name());
+        client.tag("demo", &name);
+        assert_eq!(client.push(&name, None).unwrap().uploaded, 5, "{status}");
+    }
+}
+
+#[test]
 fn a_blob_that_cannot_be_read_is_no_fault_of_the_line() {
     let registry = Uploads::default().start();
     let Some(client) = Client::new(&[&registry]) else { return };
