@@ -269,5 +269,5 @@ impl Client {
 
 /// What an index lists; none if it is no index.
 fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
-    serde_json::from_slice::<Manifest>(bytes).ok()?.manifests
+    Some(serde_json::from_slice::<Manifest>(bytes).ok()?.manifests?.known)
 }
