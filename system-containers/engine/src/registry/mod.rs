@@ -19,6 +19,7 @@ mod dial;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;
+mod link;
 pub mod logins;
 pub mod patience;
 pub mod retry;
