@@ -1,5 +1,6 @@
 //! Single images, by hand: their names, and what is kept of them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -51,21 +52,30 @@ impl Store {
         catalogue.named.insert(name.key(), digest);
     }
 
-    /// Takes a name away. Its image goes at the next [`Self::collect`] if nothing else leads to it.
+    /// Takes a name away. Its image goes at the next [`Self::collect`] if nothing else leads to it. A digest that is no name
+    /// of its own means the names of its repository that the image of that digest has.
     pub fn remove_name(&self, name: &Reference, force: bool) -> Result<(), RemoveError> {
         let mut catalogue = self.catalogue();
-        let (key, image) = (name.key(), name.to_string());
+        let image = name.to_string();
         let names = catalogue.names();
-        let Some(digest) = names.get(&key).copied() else { return Err(RemoveError::Missing { image }) };
-        let is_last = names.iter().all(|(other, meant)| *other == key || *meant != digest);
+        let keys = meant(name, &names);
+        let Some(digest) = keys.first().and_then(|key| names.get(key)).copied() else {
+            return Err(RemoveError::Missing { image });
+        };
+        if keys.len() > 1 && !force {
+            return Err(RemoveError::Several { names: keys });
+        }
+        let is_last = names.iter().all(|(other, meant)| keys.contains(other) || *meant != digest);
         let containers = catalogue.users.of(digest, &names);
         if is_last && !force && !containers.is_empty() {
             return Err(RemoveError::InUse { image, containers });
         }
-        catalogue.pulled.remove(&key);
-        catalogue.named.remove(&key);
-        for archive in catalogue.archives.values_mut() {
-            archive.forget_name(&key);
+        for key in &keys {
+            catalogue.pulled.remove(key);
+            catalogue.named.remove(key);
+            for archive in catalogue.archives.values_mut() {
+                archive.forget_name(key);
+            }
         }
         if is_last && let Some(image) = catalogue.images.get_mut(&digest) {
             image.unnamed = Some(BY_HAND.to_owned());
@@ -156,6 +166,21 @@ impl Store {
             "configuration": config,
         }))
     }
+}
+
+/// The names that go where this one is to.
+fn meant(name: &Reference, names: &BTreeMap<String, Digest>) -> Vec<String> {
+    if names.contains_key(&name.key()) {
+        return vec![name.key()];
+    }
+    let is_of_it = |(other, digest): &(&String, &Digest)| {
+        name.digest() == Some(**digest)
+            && other.parse::<Reference>().is_ok_and(|other| {
+                (other.registry(), other.path()) == (name.registry(), name.path())
+                    && (name.tag().is_none() || name.tag() == other.tag())
+            })
+    };
+    names.iter().filter(is_of_it).map(|(other, _)| other.clone()).collect()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
