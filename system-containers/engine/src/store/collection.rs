@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use berth_control::clock::is_plausible;
 
 use super::catalogue::{Catalogue, Collected};
-use super::{ImageRecord, LAYERS, RECORDS, Store, StoreError};
+use super::{CONFIGS, ImageRecord, LAYERS, MANIFESTS, RECORDS, Store, StoreError};
 use crate::digest::Digest;
 use crate::import::describe;
 use crate::room::Room;
@@ -283,10 +283,10 @@ impl Store {
             self.move_away(&format!("{RECORDS}/{}", layer.hex()))?;
         }
         for (digest, image) in images.iter().filter(|(digest, _)| !catalogue.images.contains_key(digest)) {
-            self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;
+            self.move_away(&format!("{MANIFESTS}/{}", digest.hex()))?;
             let shared = catalogue.images.values().any(|other| other.config_digest == image.config_digest);
             if !shared {
-                self.move_away(&format!("configs/sha256/{}", image.config_digest.hex()))?;
+                self.move_away(&format!("{CONFIGS}/{}", image.config_digest.hex()))?;
             }
         }
         Ok(())

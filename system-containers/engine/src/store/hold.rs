@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::{ImageRecord, LayerRecord, RECORDS, Store, StoreError, file_error};
+use super::{CONFIGS, ImageRecord, LayerRecord, MANIFESTS, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reference::Reference;
@@ -127,13 +127,13 @@ impl Store {
 
     /// An image's configuration, as it came.
     pub fn config(&self, image: &ImageRecord) -> Result<Vec<u8>, StoreError> {
-        let path = self.path.join("configs/sha256").join(image.config_digest.hex());
+        let path = self.path.join(CONFIGS).join(image.config_digest.hex());
         read(&path).map_err(file_error("read", &path))
     }
 
     /// An image's manifest, as it came; none if an archive had none.
     pub fn manifest(&self, image: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path.join("manifests/sha256").join(image.hex());
+        let path = self.path.join(MANIFESTS).join(image.hex());
         match read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read.map(Some).map_err(file_error("read", &path)),

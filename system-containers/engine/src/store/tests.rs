@@ -172,3 +172,26 @@ fn a_digest_takes_the_names_of_its_repository_away() {
     remove(format!("web@{layer}"), true).unwrap();
     assert_eq!(names(), ["r.example/web:1"]);
 }
+
+#[test]
+fn documents_of_no_image_go_when_the_store_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let [kept, lost] = [Digest::of(b"kept"), Digest::of(b"lost")];
+    let store = Store::open(directory.path(), "a").unwrap();
+    for layer in [kept, lost] {
+        store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+        store.add_image(layer, image(vec![layer]), Some(b"manifest"), b"{}").unwrap();
+        if layer == kept {
+            store.commit().unwrap();
+        }
+    }
+    std::fs::write(directory.path().join("configs/sha256/other"), b"").unwrap();
+    drop(store);
+    let store = Store::open(directory.path(), "a").unwrap();
+    for kind in ["manifests", "configs", "layers", "records"] {
+        let entries = std::fs::read_dir(directory.path().join(kind).join("sha256")).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(names, [kept.hex()], "{kind}");
+    }
+    assert_eq!(store.manifest(kept).unwrap().unwrap(), b"manifest");
+}
