@@ -55,6 +55,7 @@ pub use self::held::Held;
 pub use self::hold::RemoveError;
 pub use self::lookup::{FindError, Found};
 use self::sweep::{CONFIGS, MANIFESTS};
+pub(crate) use self::users::MARGIN;
 pub use self::users::User;
 use crate::digest::Digest;
 use crate::layer::LayerError;
