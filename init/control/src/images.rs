@@ -200,11 +200,11 @@ pub struct PullProgress {
 pub struct LayerProgress {
     /// Its blob.
     pub digest: String,
-    /// The blob's size in bytes.
+    /// The blob's size in bytes; of a layer that is pushed 0 until it is compressed, for only then there is a blob.
     pub bytes: u64,
-    /// How many of them have come.
+    /// How many of them have come, or gone out.
     pub received: u64,
-    /// Whether it is unpacked and verified; also if it was before.
+    /// Whether it is unpacked and verified, or there; also if it was before.
     pub done: bool,
 }
 

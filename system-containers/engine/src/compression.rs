@@ -77,6 +77,10 @@ impl Compression {
     /// The same of a layer: the image specification knows fewer methods (OCI image specification, "Image Layer
     /// Filesystem Changeset").
     pub fn detect_layer(start: &[u8]) -> Result<Self, CompressionError> {
+        // Nothing at all is an empty layer, as for Docker; its digest says whether that is all there should be.
+        if start.is_empty() {
+            return Ok(Self::Plain);
+        }
         match Self::detect(start)? {
             Self::Xz => Err(CompressionError::Unsupported { method: "xz" }),
             Self::Bzip2 => Err(CompressionError::Unsupported { method: "bzip2" }),
@@ -239,5 +243,6 @@ mod tests {
         }
         assert_eq!(Compression::detect(b"hello"), Err(CompressionError::Unknown));
         assert_eq!(Compression::detect(b""), Err(CompressionError::Unknown));
+        assert_eq!(Compression::detect_layer(b""), Ok(Compression::Plain), "an empty layer");
     }
 }

@@ -23,6 +23,21 @@ pub enum DocumentError {
         /// The document.
         name: String,
     },
+    /// An index and a manifest in one document, which others may understand differently (CVE-2021-41190).
+    #[error("{name} is an index and a manifest at once: what it means is not clear, so it is not taken")]
+    Ambiguous {
+        /// The document.
+        name: String,
+    },
+    /// Entries of an index that cannot be used.
+    #[error("{entries} of its entries have no digest by sha256, or no size, and are passed over")]
+    Odd {
+        /// How many.
+        entries: usize,
+    },
+    /// Nothing is in it.
+    #[error("it has no layers: there is nothing in it to run")]
+    Empty,
     /// Something else that registries keep: a chart, a signature, a model.
     #[error("it is an artifact ({kind}) and no container image: there is nothing in it to run")]
     Artifact {
@@ -98,7 +113,10 @@ pub fn manifest(name: &str, bytes: &[u8]) -> Result<Kind, DocumentError> {
     }
     let manifest: Manifest = parse(name, bytes)?;
     if let Some(manifests) = manifest.manifests {
-        return Ok(Kind::Index(manifests));
+        if manifest.config.is_some() || manifest.layers.is_some() {
+            return Err(DocumentError::Ambiguous { name: name.to_owned() });
+        }
+        return Ok(Kind::Index(manifests.known));
     }
     let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
         return Err(DocumentError::NoImage { name: name.to_owned() });
@@ -128,11 +146,16 @@ pub fn image_config(name: &str, kind: &str, bytes: &[u8], layers: usize) -> Resu
         Err(_) if !CONFIGURATIONS.contains(&kind) => return Err(DocumentError::Artifact { kind: kind.to_owned() }),
         parsed => parsed?,
     };
-    let given = |value: &str, ours: &str| value.is_empty() || value == ours;
-    if !given(&config.os, "linux") || !given(&config.architecture, oci::ARCHITECTURE) {
+    let is_foreign = |value: &str, is_ours: bool| !value.is_empty() && !is_ours;
+    if is_foreign(&config.os, config.os.eq_ignore_ascii_case("linux"))
+        || is_foreign(&config.architecture, oci::is_our_architecture(&config.architecture))
+    {
         return Err(DocumentError::Platform { offered: format!("{}/{}", config.os, config.architecture) });
     }
     let diff_ids = config.rootfs.diff_ids.len();
+    if diff_ids == 0 && layers == 0 {
+        return Err(DocumentError::Empty);
+    }
     if diff_ids != layers || layers > limits::LAYERS {
         return Err(DocumentError::Layers { layers, diff_ids });
     }
@@ -155,7 +178,7 @@ mod tests {
         assert!(refusal("").contains("an artifact (application/vnd.oci.empty.v1+json)"));
         let helm = "application/vnd.cncf.helm.config.v1+json";
         assert!(read("", helm).is_ok());
-        let config = |kind: &str, text: &str| image_config("c", kind, text.as_bytes(), 0);
+        let config = |kind: &str, text: &str| image_config("c", kind, text.as_bytes(), 1);
         let error = config(helm, r#"{"name":"web","version":"1.0.0"}"#).unwrap_err().to_string();
         assert!(
             error.contains("an artifact (application/vnd.cncf.helm.config.v1+json) and no container image"),
@@ -165,7 +188,27 @@ mod tests {
             assert!(config(kind, "{}").unwrap_err().to_string().contains("c is malformed"), "{kind}");
         }
         // An image by another name.
-        assert!(config("application/x-image", r#"{"rootfs":{"diff_ids":[]}}"#).is_ok());
+        let text = |diff_ids: &str| {
+            format!(r#"{{"architecture":"{}","rootfs":{{"diff_ids":{diff_ids}}}}}"#, std::env::consts::ARCH)
+        };
+        assert!(config("application/x-image", &text(&format!(r#"["{digest}"]"#))).is_ok());
+        for none in ["[]", "null"] {
+            let error = image_config("c", "", text(none).as_bytes(), 0).unwrap_err().to_string();
+            assert_eq!(error, "it has no layers: there is nothing in it to run");
+        }
+    }
+
+    #[test]
+    fn what_could_be_an_index_or_an_image_is_neither() {
+        let digest = crate::digest::Digest::of(b"");
+        let entry = format!(r#"{{"digest":"{digest}","size":1}}"#);
+        let index = format!(r#""manifests":[{entry}]"#);
+        let read = |text: String| manifest("m", text.as_bytes());
+        for more in [format!(r#""config":{entry}"#), r#""layers":[]"#.to_owned()] {
+            let error = read(format!(r#"{{"schemaVersion":2,{index},{more}}}"#)).unwrap_err().to_string();
+            assert!(error.contains("m is an index and a manifest at once"), "{error}");
+        }
+        assert!(read(format!(r#"{{"schemaVersion":2,{index},"config":null,"layers":null}}"#)).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::archive::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Conten
 use crate::digest::Digest;
 use crate::intake::{self, Incoming, IntakeError};
 use crate::reference::Reference;
-use crate::store::{ArchiveRecord, Identity, ImageRecord, Outcome, Store, StoreError, Turn, chain_ids};
+use crate::store::{ArchiveRecord, Held, Identity, ImageRecord, Outcome, Store, StoreError, Turn, chain_ids};
 
 /// Why an archive, or an image of it, was not imported.
 #[derive(Debug, thiserror::Error)]
@@ -63,24 +63,27 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 
 /// What an import did.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'a> {
     /// What to remember of the archive.
     pub record: ArchiveRecord,
     /// For the log: what went wrong, a line each.
     pub problems: Vec<String>,
     /// How many layers were unpacked.
     pub unpacked: usize,
+    /// Keeps its images until the record is with the store.
+    pub held: Vec<Held<'a>>,
 }
 
 /// Imports one archive. An image that cannot be used does not stop the others of the archive.
-pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Report {
-    let mut unpacked = 0;
+pub fn archive<'a>(store: &'a Store, path: &Path, name: &str, identity: Identity) -> Report<'a> {
+    let (mut unpacked, mut held) = (0, Vec::new());
     let opened = with_room(store, ImportError::is_for_want_of_room, || open(store, path, name));
     let (outcome, is_final) = match opened.and_then(|archive| Ok((archive.contents()?, archive))) {
         Err(error) => (Outcome::Rejected(describe(&error)), error.is_of_the_archive()),
         Ok((contents, archive)) => {
-            let Brought { names, nameless, rejected, is_final, unpacked: count } = images(store, &archive, contents);
-            unpacked = count;
+            let brought = images(store, &archive, contents);
+            (unpacked, held) = (brought.unpacked, brought.held);
+            let Brought { names, nameless, rejected, is_final, .. } = brought;
             let names = names.into_iter().filter_map(|(name, digest)| Some((name.tagged()?, digest))).collect();
             (Outcome::Images { names, nameless, rejected }, is_final)
         }
@@ -89,12 +92,12 @@ pub fn archive(store: &Store, path: &Path, name: &str, identity: Identity) -> Re
     let identity = if is_final { identity } else { Identity { modified_ns: i128::MIN, ..identity } };
     let record = ArchiveRecord { identity, outcome, present: true };
     let problems = record.problems().into_iter().map(|problem| format!("{name}: {problem}")).collect();
-    Report { record, problems, unpacked }
+    Report { record, problems, unpacked, held }
 }
 
 /// What the images of an archive came to.
 #[derive(Debug, Default)]
-pub struct Brought {
+pub struct Brought<'a> {
     /// Names with their images.
     pub names: Vec<(Reference, Digest)>,
     /// Images without a name.
@@ -105,19 +108,23 @@ pub struct Brought {
     pub is_final: bool,
     /// How many layers were unpacked.
     pub unpacked: usize,
+    /// Keeps the images until they are named, so that none has to go for another one of the same archive.
+    pub held: Vec<Held<'a>>,
 }
 
 /// Imports the images of an archive that is open.
-pub fn images(store: &Store, archive: &Archive, contents: Contents) -> Brought {
+pub fn images<'a>(store: &'a Store, archive: &Archive, contents: Contents) -> Brought<'a> {
     let mut brought = Brought { is_final: true, ..Brought::default() };
     for (what, error) in contents.rejected {
         brought.is_final &= error.is_of_the_archive();
         brought.rejected.push(format!("{what}: {}", describe(&error)));
     }
     for found in contents.images {
+        let held = store.hold(found.digest);
         match with_room(store, ImportError::is_for_want_of_room, || image(store, archive, &found)) {
             Ok(count) => {
                 brought.unpacked += count;
+                brought.held.push(held);
                 if found.names.is_empty() {
                     brought.nameless.push(found.digest);
                 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 
@@ -38,9 +39,11 @@ impl Descriptor {
 /// A machine that an image runs on.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Platform {
-    /// As Go's GOARCH.
+    /// As Go's GOARCH; empty if nothing is said of it.
+    #[serde(default)]
     pub architecture: String,
-    /// As Go's GOOS.
+    /// As Go's GOOS; empty if nothing is said of it.
+    #[serde(default)]
     pub os: String,
     /// Of the architecture: `v7` and `v8` for ARM, `v2` to `v4` for amd64.
     #[serde(default)]
@@ -59,13 +62,41 @@ pub struct Manifest {
     pub schema_version: u32,
     /// An index has these.
     #[serde(default)]
-    pub manifests: Option<Vec<Descriptor>>,
+    pub manifests: Option<Entries>,
     /// A manifest has this.
     #[serde(default)]
     pub config: Option<Descriptor>,
     /// A manifest's layers, the lowest first.
     #[serde(default)]
     pub layers: Option<Vec<Descriptor>>,
+}
+
+/// The entries of an index.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    /// Those that can be used, in order.
+    pub known: Vec<Descriptor>,
+    /// How many cannot, for one because their digest is of another kind: that is no fault of the others.
+    pub odd: usize,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Entry {
+            Known(Descriptor),
+            Odd(IgnoredAny),
+        }
+        let mut entries = Self::default();
+        for entry in Vec::<Entry>::deserialize(deserializer)? {
+            match entry {
+                Entry::Known(descriptor) => entries.known.push(descriptor),
+                Entry::Odd(IgnoredAny) => entries.odd += 1,
+            }
+        }
+        Ok(entries)
+    }
 }
 
 /// An entry of docker-save's manifest.json.
@@ -102,7 +133,7 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RootFs {
     /// The digests of the uncompressed layers, the lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -163,6 +194,21 @@ pub struct HealthCheck {
     pub retries: u32,
 }
 
+/// Go writes `null` for a list that is empty.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Whether an architecture is this machine's, also by the name that Linux has for it: some tools write that.
+pub fn is_our_architecture(name: &str) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    match ARCHITECTURE {
+        "amd64" => ["amd64", "x86_64", "x86-64"].into_iter().any(is),
+        "arm64" => ["arm64", "aarch64"].into_iter().any(is),
+        ours => is(ours),
+    }
+}
+
 /// This machine's architecture as images name it.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
     "amd64"
@@ -171,3 +217,40 @@ pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
 } else {
     "unsupported"
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_entry_does_not_spoil_an_index() {
+        let digest = Digest::of(b"");
+        let odd = format!("sha512:{}", "0".repeat(128));
+        let text = format!(
+            r#"{{"manifests":[
+                {{"digest":"{odd}","size":1}},
+                {{"digest":"{digest}","size":2,"platform":{{}},"new":[{{}}]}},
+                {{"digest":"{digest}"}}, 7, null,
+                {{"digest":"{digest}","size":3,"platform":{{"os":"linux"}}}}
+            ]}}"#
+        );
+        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        let entries = manifest.manifests.unwrap();
+        assert_eq!(entries.known.iter().map(|entry| entry.size).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(entries.odd, 4);
+        assert!(serde_json::from_str::<Manifest>(r#"{"manifests":null}"#).unwrap().manifests.is_none());
+    }
+
+    #[test]
+    fn a_list_of_nothing_may_be_null() {
+        let config: ImageConfig = serde_json::from_str(r#"{"rootfs":{"type":"layers","diff_ids":null}}"#).unwrap();
+        assert!(config.rootfs.diff_ids.is_empty());
+    }
+
+    #[test]
+    fn an_architecture_may_have_linuxs_name() {
+        let linux = std::env::consts::ARCH;
+        assert!([ARCHITECTURE, linux, &linux.to_uppercase()].into_iter().all(is_our_architecture));
+        assert!(!["", "s390x", "386"].into_iter().any(is_our_architecture));
+    }
+}

@@ -10,6 +10,9 @@ pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, String> {
     let best = manifests.iter().rev().filter(|descriptor| fits(descriptor).is_some()).max_by_key(fits);
     let unmarked = |descriptor: &&Descriptor| descriptor.platform.is_none();
     best.or_else(|| manifests.iter().find(unmarked)).ok_or_else(|| {
+        if manifests.is_empty() {
+            return "no machine at all".to_owned();
+        }
         let offered: Vec<String> = manifests.iter().map(|one| describe(one.platform.as_ref())).collect();
         offered.join(", ")
     })
@@ -22,14 +25,14 @@ pub fn is_ours(platform: &Platform) -> bool {
 
 /// The higher the better; none if it does not run here.
 fn fitness(platform: &Platform) -> Option<u32> {
-    if platform.os != "linux" || platform.architecture != oci::ARCHITECTURE {
+    if !platform.os.eq_ignore_ascii_case("linux") || !oci::is_our_architecture(&platform.architecture) {
         return None;
     }
     let (least, most) = levels();
     match platform.variant.as_deref().filter(|variant| !variant.is_empty()) {
         None => Some(least),
         Some(variant) => {
-            let level: u32 = variant.strip_prefix('v')?.split('.').next()?.parse().ok()?;
+            let level: u32 = variant.trim_start_matches(['v', 'V']).split('.').next()?.parse().ok()?;
             (least..=most).contains(&level).then_some(level)
         }
     }
@@ -78,6 +81,17 @@ mod tests {
             variant: variant.map(str::to_owned),
         });
         Descriptor { media_type: String::new(), digest: Digest::of(b""), size: number, platform, annotations: None }
+    }
+
+    #[test]
+    fn a_platform_may_be_called_as_linux_calls_it() {
+        let (least, _) = levels();
+        let linux = std::env::consts::ARCH;
+        let (plain, marked) = (least.to_string(), format!("v{least}"));
+        for variant in [None, Some(plain.as_str()), Some(marked.as_str())] {
+            assert_eq!(choose(&[entry(7, Some(("Linux", linux, variant)))]).unwrap().size, 7, "{variant:?}");
+        }
+        assert!(choose(&[entry(7, Some(("", "", None)))]).is_err());
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::prepare::Folders;
 use crate::pull::puller;
 use crate::registry::Patience;
 use crate::store::{Policy, Store, StoreError};
+use crate::volumes::Leaving;
 use crate::wanted::Wanted;
 
 /// Where the engine works.
@@ -137,6 +138,7 @@ pub fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
         busy: false,
         may_look_again: false,
         declarations: BTreeMap::new(),
+        leaving: Leaving::default(),
         held: Vec::new(),
         looks: paths.looks,
         room_looked_at: Instant::now(),
@@ -196,6 +198,8 @@ struct Service {
     may_look_again: bool,
     /// All containers, as far as PID 1 has said.
     declarations: BTreeMap<String, Declaration>,
+    /// Those that were declared until a moment ago.
+    leaving: Leaving,
     /// What clients asked before that.
     held: Vec<(Query, OwnedFd)>,
     looks: Looks,
@@ -320,6 +324,7 @@ impl Service {
             FromInit::Notice(Notice::Forget { name, volumes }) => {
                 self.waiting.remove(&name);
                 self.declarations.remove(&name);
+                self.leaving.forget(&name);
                 self.store.forget_container(&name);
                 // The preparer ends only with the process.
                 let _ = self.jobs.send(Job::Forget { name, volumes });

@@ -3,9 +3,10 @@
 //! A volume is a directory `volumes/<name>`. It is filled once, when it is made, with what the image has at its
 //! destination; made aside, synced and renamed, so that a power cut leaves a whole volume or none. Volumes outlive
 //! their containers; only those that an image asks for go with one that was made by hand, if that is wanted. What people
-//! do with volumes by command is in `kept`.
+//! do with volumes by command is in `kept`, who uses them in `users`.
 
 mod kept;
+mod users;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +17,8 @@ use berth_control::message::PreparedMount;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-pub use self::kept::{Users, answer};
+pub use self::kept::answer;
+pub use self::users::{Leaving, Users};
 use crate::copy::Check;
 use crate::digest::Digest;
 use crate::layer::{self, EntryPath, LayerError, failed};

@@ -14,7 +14,8 @@ fn redirections_are_followed_within_reason_and_without_credentials() {
     let storage = Registry::good();
     let target = storage.name();
     let registry = Registry::start(move |asked| match asked.is_blob() {
-        true => json(307, &format!("Location: http://{target}{}\r\n", asked.path), ""),
+        // With a word for people.
+        true => json(307, &format!("Location: http://{target}{}\r\n", asked.path), "<a>Temporary Redirect</a>"),
         false if asked.header("authorization").is_empty() => json(401, "WWW-Authenticate: Basic realm=x\r\n", ""),
         false => Act::Serve,
     });
@@ -26,6 +27,9 @@ fn redirections_are_followed_within_reason_and_without_credentials() {
     client.pull(&format!("{name}/demo:1")).unwrap();
     client.holds(&format!("{name}/demo:1"), &image());
     assert!(storage.log().iter().all(|asked| asked.header("authorization").is_empty()));
+    // Three blobs come at once.
+    let connections = [registry.connections(), storage.connections()];
+    assert!(connections.iter().all(|count| *count <= 3), "{connections:?} for five blobs that another server has");
     refused(|asked| json(307, &format!("Location: {}\r\n", asked.path), ""), "redirects more than 5 times");
     refused(|_| json(302, "Location: ftp://x/\r\n", ""), "leads astray");
 }

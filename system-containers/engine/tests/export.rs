@@ -121,6 +121,30 @@ fn a_layer_goes_out_as_it_came_in() {
 }
 
 #[test]
+fn a_layer_of_nothing_is_an_empty_one() {
+    let Some(machine) = Machine::new() else { return };
+    let store = machine.store();
+    let mut image = Image::new("none:1", vec![Vec::new(), layers().remove(0), Vec::new()]);
+    image.layers[2].0 = Method::Gzip;
+    let alone = Image::new("alone:1", vec![Vec::new()]);
+    import(&store, &docker_archive(&[image, alone])).unwrap();
+    for (name, layers) in [("none:1", 3), ("alone:1", 1)] {
+        let (_, record) = store.resolve(&name.parse().unwrap()).unwrap();
+        assert_eq!(record.chain.len(), layers);
+        let mut made = Vec::new();
+        layer::write(&store, &record.chain[..1], Digest::of(b""), &mut made).unwrap();
+        assert!(made.is_empty());
+        save(&store, &[name]).unwrap();
+    }
+    // Where there should be something, nothing is not taken.
+    let saved = r#"[{"Config":"c","RepoTags":["cut:1"],"Layers":["l"]}]"#;
+    let config = Image::new("cut:1", vec![layers().remove(1)]).config();
+    let cut = Tar::default().file("l", b"").file("c", &config).file("manifest.json", saved.as_bytes()).finish();
+    let error = import(&store, &cut).unwrap_err();
+    assert!(error.contains("diff ID") && error.contains(&Digest::of(b"").to_string()), "{error}");
+}
+
+#[test]
 fn a_layer_goes_out_whatever_became_of_its_names() {
     let Some(machine) = Machine::new() else { return };
     let store = machine.store();

@@ -18,9 +18,10 @@ use berth_engine::digest::Digest;
 use berth_engine::import::describe;
 use berth_engine::prepare::{self, Folders};
 use berth_engine::pull::Pulling;
+use berth_engine::reference::Reference;
 use berth_engine::registry::{Settings, Shared};
 use berth_engine::room::Room;
-use berth_engine::store::{Choice, Policy, Store, chain_ids};
+use berth_engine::store::{Choice, Policy, Store, User, chain_ids};
 use berth_engine::volumes::{self, Places, Users};
 use rustix::mount::{MountFlags, UnmountFlags};
 use support::client::{PATIENCE, layer};
@@ -246,6 +247,32 @@ fn images_that_nothing_needs_make_room_for_those_that_are_wanted() {
     store.present_archives(&Default::default());
     assert_eq!(machine.import(&store, &new), [""; 0]);
     assert!(store.resolve(&"new".parse().unwrap()).is_some() && store.resolve(&"old".parse().unwrap()).is_none());
+}
+
+#[test]
+fn no_image_of_an_archive_makes_room_for_another_of_it() {
+    let Some(machine) = Machine::new() else { return };
+    let images = ["first", "second"].map(|name| Image::new(name, vec![layer(name)]));
+    let archive = machine.archive("both.tar", &oci_archive(&images));
+    let disk = Disk::new(&machine, "size=240k");
+    let store = disk.open().unwrap();
+    let first: Reference = "first".parse().unwrap();
+    let user = User { container: "web".to_owned(), image: Some(first.clone()), runs: None, grace: Duration::ZERO };
+    store.declare(vec![user]);
+    let problems = machine.import(&store, &archive);
+    assert!(problems.len() == 1 && problems[0].contains("second"), "{problems:?}");
+    let (_, record) = store.resolve(&first).expect("a container needs it");
+    assert!(store.layer_path(record.chain[0]).exists());
+    drop(store);
+    drop(disk);
+    // By command, where no archive keeps anything.
+    let disk = Disk::new(&machine, "size=240k");
+    let store = disk.open().unwrap();
+    store.declare(Vec::new());
+    let source = std::fs::File::open(&archive).unwrap().into();
+    let outcome = Command::Import("both.tar".to_owned(), source).run(&store).unwrap();
+    assert!(outcome.problems.len() == 1 && outcome.problems[0].contains("second"), "{:?}", outcome.problems);
+    assert!(store.resolve(&first).is_some());
 }
 
 #[test]

@@ -244,14 +244,15 @@ fn an_archive_of_too_many_entries() {
 
 #[test]
 fn an_archive_of_too_many_images() {
-    let config = Image::new("x", Vec::new()).config();
+    let config = Image::new("x", vec![Vec::new()]).config();
     let manifest = |number: usize| {
-        let config = descriptor("config.v1+json", &config, "");
-        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"number":"{number}"}}}}"#)
+        let (config, layer) = (descriptor("config.v1+json", &config, ""), descriptor("layer.v1.tar", b"", ""));
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}],"annotations":{{"number":"{number}"}}}}"#)
     };
     // So many in the layout, of which so many are different, and so many of docker save.
     let archive = |named: usize, different: usize, saved: usize| {
         let mut tar = Tar::default().file("config.json", &config).file(&blob_name(&config), &config);
+        tar = tar.file(&blob_name(b""), b"");
         let manifests: Vec<String> = (0..different.max(1)).map(manifest).collect();
         for manifest in &manifests {
             tar = tar.file(&blob_name(manifest.as_bytes()), manifest.as_bytes());
@@ -259,7 +260,7 @@ fn an_archive_of_too_many_images() {
         let named = manifests.iter().cycle().take(named);
         let named: Vec<String> = named.map(|one| descriptor("manifest.v1+json", one.as_bytes(), "")).collect();
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, named.join(","));
-        let saved = vec![r#"{"Config":"config.json"}"#; saved].join(",");
+        let saved = vec![format!(r#"{{"Config":"config.json","Layers":["{}"]}}"#, blob_name(b"")); saved].join(",");
         tar.file("index.json", index.as_bytes()).file("manifest.json", format!("[{saved}]").as_bytes()).finish()
     };
     let most = limits::ARCHIVE_IMAGES;

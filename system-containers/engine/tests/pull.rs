@@ -134,6 +134,19 @@ fn a_layer_is_unpacked_while_it_comes() {
 }
 
 #[test]
+fn a_layer_of_nothing_is_an_empty_one() {
+    let registry = Registry::good();
+    let mut image = Image::new("demo", vec![layer("a"), Vec::new(), Vec::new()]);
+    image.layers[2].0 = Method::Gzip;
+    registry.push("demo", "1", &image);
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    assert_eq!(client.pull(&name).unwrap().layers, 3);
+    let (_, record) = client.store.resolve(&name.parse().unwrap()).unwrap();
+    assert!(client.store.merged(&record.chain).unwrap().read("a", u64::MAX).unwrap().is_some());
+}
+
+#[test]
 fn a_blob_that_stalls_is_resumed() {
     arrives(|asked| if asked.is_blob() && asked.before == 0 { Act::StallAfter(1000) } else { Act::Serve });
 }

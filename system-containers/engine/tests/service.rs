@@ -13,7 +13,7 @@ use berth_engine::digest::Digest;
 use berth_engine::service::{self, Looks, Paths, ServiceError};
 use rustix::event::{PollFd, PollFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
-use support::init::{Init, OFFLINE, content, layer, paths, registries};
+use support::init::{Init, OFFLINE, ask, content, layer, paths, registries};
 use support::registry::{Act, Registry};
 use support::signing::{Signer, tag};
 use support::{Image, Machine, Tar, docker_archive, oci_archive};
@@ -228,20 +228,6 @@ fn an_archives_image_needs_no_digest_and_no_signature() {
         init.prepared("web");
     }
     init.shut_down(&machine);
-}
-
-/// A client's query, and all that comes of it.
-fn ask(machine: &Machine, query: &Query) -> (Answer, String) {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
-    rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
-    let channel = Channel::from(socket);
-    channel.send(query, &[writer.as_fd()]).unwrap();
-    drop(writer);
-    let (answer, _) = channel.receive::<Answer>().unwrap();
-    let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
-    (answer, text)
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use berth_engine::digest::Digest;
 use berth_engine::trust;
 use support::Image;
@@ -123,6 +125,68 @@ fn a_signature_that_refers_to_its_image_is_found() {
     registry.remove(&path);
     registry.put_manifest("demo", &format!("sha256-{}", digest.hex()), index.as_bytes());
     client.pull(&pinned).unwrap();
+}
+
+#[test]
+fn the_last_signatures_of_many_are_looked_at() {
+    let (Some(signer), Some(other)) = (Signer::new(false), Signer::new(false)) else { return };
+    let (registry, digest) = registry();
+    let Some(client) = client(&registry, &signer) else { return };
+    let name = format!("{}/demo:1", registry.name());
+    let [bad, good] = [other.sign(digest), signer.sign(digest)];
+    let layers = |signature: &Signature| {
+        let mut manifest: serde_json::Value = serde_json::from_slice(&signature.manifest).unwrap();
+        manifest["layers"].as_array_mut().unwrap().remove(0)
+    };
+    let put_all = |layers: Vec<serde_json::Value>| {
+        put(&registry, "unrelated", &good);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&good.manifest).unwrap();
+        manifest["layers"] = layers.into();
+        registry.put_manifest("demo", &tag(digest), manifest.to_string().as_bytes());
+    };
+    // Whoever may push can add as many as they like.
+    let mut all = vec![layers(&good)];
+    all.extend((0..40).map(|_| layers(&bad)));
+    put_all(all.clone());
+    refusal(&client, &name, "it is not by a key of the policy");
+    let looked = registry.log().iter().filter(|asked| asked.path.contains(&Digest::of(&bad.payload).hex())).count();
+    assert_eq!(looked, 32);
+    all.reverse();
+    put_all(all);
+    client.pull(&name).unwrap();
+}
+
+#[test]
+fn referrers_on_later_pages_are_found_within_reason() {
+    let Some(signer) = Signer::new(false) else { return };
+    for (pages, is_found) in [(3, true), (30, false)] {
+        let last = Arc::new(Mutex::new(String::new()));
+        let listed = Arc::clone(&last);
+        let registry = Registry::start(move |asked| {
+            if !asked.path.contains("/referrers/") {
+                return Act::Serve;
+            }
+            let (path, page) = asked.path.split_once("&page=").unwrap_or((&asked.path, "1"));
+            let page: usize = page.parse().unwrap();
+            let link = format!("Link: <{path}&page={}>; rel=\"next\"\r\n", page + 1);
+            let index = |entries: &str| format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#);
+            match page < pages {
+                true => json(200, &link, &index("")),
+                false => json(200, "", &index(&listed.lock().unwrap())),
+            }
+        });
+        let (digest, _) = registry.push("demo", "1", &image());
+        let signature = put(&registry, "unrelated", &signer.sign(digest));
+        *last.lock().unwrap() = format!(r#"{{"digest":"{signature}","size":1}}"#);
+        let Some(client) = client(&registry, &signer) else { return };
+        let name = format!("{}/demo:1", registry.name());
+        match is_found {
+            true => drop(client.pull(&name).unwrap()),
+            false => refusal(&client, &name, "has none"),
+        }
+        let asked = registry.log().iter().filter(|asked| asked.path.contains("/referrers/")).count();
+        assert!(asked <= 20, "{asked}: ten pages of each of two kinds");
+    }
 }
 
 #[test]

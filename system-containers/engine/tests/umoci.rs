@@ -13,7 +13,7 @@ use support::Machine;
 use support::client::Client;
 use support::peer::{folder, offering, plain};
 use support::tree::{alone, assert_equal, mount, mount_of, run, tree};
-use support::umoci::{bench, import, unpack_by_umoci};
+use support::umoci::{bench, both, import, unpack_by_umoci};
 
 /// Adds what changed in the bundle as a layer; the new image has that tag.
 fn repack(machine: &Machine, tag: &str) {
@@ -225,6 +225,27 @@ fn absolute_names_and_targets_mean_the_images_root() {
     import(&machine, "made.tar");
     let mounted = mount(&machine, "two", "made:latest");
     assert_equal(&tree(&mounted.0), &tree(&unpack_by_umoci(&machine, "two")));
+}
+
+/// The name in the header itself ends behind the directory then, as that of a directory would.
+#[test]
+fn a_path_of_gnu_tar_may_be_cut_off_at_a_slash() {
+    let _alone = alone();
+    let Some(machine) = bench() else { return };
+    let source = machine.path("source");
+    let directory = "d".repeat(99);
+    std::fs::create_dir_all(source.join(&directory)).unwrap();
+    std::fs::write(source.join(&directory).join("file"), b"content").unwrap();
+    std::fs::write(source.join(&directory).join("none"), b"").unwrap();
+    for format in ["gnu", "posix"] {
+        let layer = machine.path("layer.tar").display().to_string();
+        let from = source.display().to_string();
+        run("tar", &["-C", &from, &format!("--format={format}"), "-cf", &layer, &directory]);
+        let [ours, theirs] = both(&machine, format, vec![std::fs::read(&layer).unwrap()]);
+        let (ours, theirs) = (ours.expect("it is taken"), theirs.expect("umoci takes it"));
+        assert!(ours.contains_key(&Path::new(&directory).join("file")), "{format}: {ours:?}");
+        assert_equal(&ours, &theirs);
+    }
 }
 
 #[test]

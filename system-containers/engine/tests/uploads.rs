@@ -10,6 +10,7 @@ use berth_engine::pull::progress::Progress;
 use support::client::{Client, block, image, large};
 use support::registry::{Asked, Look, Registry, json};
 use support::uploads::{Loss, Uploads};
+use support::{Image, Tar};
 
 /// What GHCR takes at once.
 const CHUNK: usize = 4 << 20;
@@ -173,6 +174,38 @@ fn a_repository_that_is_not_there_yet_is_made() {
         let tokens = registry.log().into_iter().filter(|asked| asked.path.starts_with("/token")).count();
         assert_eq!(tokens, 2, "one to read, one to write");
     }
+}
+
+#[test]
+fn a_registry_that_cannot_be_asked_for_blobs_gets_all_of_them() {
+    for status in [405, 501] {
+        let mut uploads = Uploads::default();
+        let registry = Registry::start(move |asked| match asked.method.as_str() {
+            "HEAD" => json(status, "", ""),
+            _ => uploads.act(asked),
+        });
+        let Some(client) = Client::new(&[&registry]) else { return };
+        client.import(&[image()]);
+        let name = format!("{}/a:1", registry.name());
+        client.tag("demo", &name);
+        assert_eq!(client.push(&name, None).unwrap().uploaded, 5, "{status}");
+    }
+}
+
+#[test]
+fn what_is_told_of_a_push_is_what_goes_out() {
+    let registry = Uploads::default().start();
+    let Some(client) = Client::new(&[&registry]) else { return };
+    let layer = Tar::default().file("zeros", &vec![0; 1 << 20]).finish();
+    client.import(&[Image::new("demo", vec![layer])]);
+    let name = format!("{}/a:1", registry.name());
+    client.tag("demo", &name);
+    let (asking, progress) = (client.registry(&name, None), Progress::default());
+    block(push::push(&client.store, &asking, &name.parse().unwrap(), &progress)).unwrap();
+    let [layer] = &progress.look().layers[..] else { panic!("one layer") };
+    let sent = parts(&registry, "PUT").iter().map(|asked| asked.bytes.len()).max().unwrap() as u64;
+    assert!(layer.done && sent < 1 << 19);
+    assert_eq!((layer.bytes, layer.received), (sent, sent));
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use berth_config::Container;
-use berth_control::images::{StoredVolume, VolumeEvent, VolumeQuery};
-use berth_control::message::Declaration;
+use berth_control::images::{Query, StoredVolume, VolumeEvent, VolumeQuery};
+use berth_control::message::{Declaration, Notice, Request};
 use berth_engine::room::Room;
-use berth_engine::volumes::{self, Places, Users, answer};
-use support::{Machine, Tar};
+use berth_engine::volumes::{self, Leaving, Places, Users, answer};
+use support::init::{Init, ask, layer};
+use support::{Image, Machine, Tar, oci_archive};
 
 fn places(machine: &Machine) -> Places {
     Places { volumes: machine.path("volumes"), user_data: machine.path("user-data") }
@@ -25,7 +26,7 @@ fn users() -> Users {
         declaration("web", r#"{"image":"x","volumes":["data:/data"]}"#),
         declaration("db", r#"{"image":"x","volumes":["data:/a:ro","data:/b"]}"#),
     ];
-    Users::new(declared.iter())
+    Users::new(declared.iter(), &Leaving::default())
 }
 
 fn create(places: &Places, name: &str, limit: Option<u64>) -> VolumeEvent {
@@ -96,6 +97,37 @@ fn a_volume_in_use_is_not_removed() {
     for name in ["..", ".", "", "../volumes/data", "data/."] {
         assert!(failed(&remove(&places, &[name], false)[0]).contains("there is no volume"), "{name:?}");
     }
+}
+
+#[test]
+fn a_volume_stays_until_its_container_has_ended() {
+    let Some(machine) = Machine::new() else { return };
+    machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));
+    let mut init = Init::start(&machine, &[("web", r#"{"image":"demo","volumes":["data:/data"]}"#)]);
+    init.prepared("web");
+    let remove = || {
+        let query = VolumeQuery::Remove { names: vec!["data".to_owned()], force: false };
+        ask(&machine, &Query::Volumes(query)).1
+    };
+    // One after the other: when the second has gone, all that was said before is known.
+    let settle = |init: &Init| {
+        for name in ["one", "two"] {
+            init.notify(Notice::Forget { name: name.to_owned(), volumes: false });
+            assert!(matches!(init.next(), Request::Forgotten { .. }));
+        }
+    };
+    // PID 1 ends it, and does not wait for that.
+    init.declare(&[]);
+    init.notify(Notice::DeclaredChanged);
+    settle(&init);
+    let told = remove();
+    assert!(told.contains("the volume data may still be in use by web"), "{told}");
+    assert!(machine.path("volumes/data").is_dir());
+    init.notify(Notice::Forget { name: "web".to_owned(), volumes: false });
+    assert!(matches!(init.next(), Request::Forgotten { .. }));
+    let told = remove();
+    assert!(told.contains("removed") && !machine.path("volumes/data").exists(), "{told}");
+    init.shut_down(&machine);
 }
 
 #[test]

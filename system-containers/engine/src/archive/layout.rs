@@ -3,7 +3,7 @@
 use super::{Archive, ArchiveError, ArchivedImage, ArchivedLayer, Contents, blob_name, names};
 use crate::document::{self, DocumentError, Kind, image_config, parse};
 use crate::limits;
-use crate::oci::{Descriptor, Manifest};
+use crate::oci::{Descriptor, Entries, Manifest};
 use crate::platform::{choose, describe, is_ours};
 use crate::reference::Reference;
 
@@ -15,7 +15,10 @@ pub fn images(archive: &Archive) -> Result<Option<Contents>, ArchiveError> {
     };
     let index: Manifest = parse("index.json", &bytes)?;
     let mut contents = Contents::default();
-    let descriptors = index.manifests.unwrap_or_default();
+    let Entries { known: descriptors, odd } = index.manifests.unwrap_or_default();
+    if odd > 0 {
+        contents.rejected.push(("index.json".to_owned(), DocumentError::Odd { entries: odd }.into()));
+    }
     if descriptors.len() > limits::ARCHIVE_IMAGES {
         return Err(ArchiveError::Images);
     }

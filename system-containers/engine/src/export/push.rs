@@ -104,6 +104,7 @@ pub async fn push(
         let (from, one) = (Arc::clone(store), one.clone());
         let (file, digest, size) =
             tokio::task::spawn_blocking(move || compress(&from, &one)).await.map_err(|_| PushError::Ends)??;
+        seen.comes_to(size);
         if !client.has_blob(digest).await? {
             let watched = Arc::clone(seen);
             client.upload(&Arc::new(file), digest, size, move |sent| watched.received(sent)).await?;
@@ -163,14 +164,9 @@ async fn is_there(client: &Client, blob: Digest, sources: &[String]) -> Result<b
     Ok(false)
 }
 
+/// How much there is to send shows when the layer is compressed.
 fn as_descriptor(layer: &documents::Layer) -> Descriptor {
-    Descriptor {
-        media_type: String::new(),
-        digest: layer.diff_id,
-        size: layer.length,
-        platform: None,
-        annotations: None,
-    }
+    Descriptor { media_type: String::new(), digest: layer.diff_id, size: 0, platform: None, annotations: None }
 }
 
 /// Compresses a layer into a file without a name; its digest and size. The same every time.

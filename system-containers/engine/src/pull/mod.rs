@@ -160,6 +160,8 @@ impl Pulling {
         progress: &Arc<Progress>,
     ) -> Result<Pulled, PullError> {
         let digest = found.digest;
+        // Until it has its name.
+        let _held = self.store.hold(digest);
         signature::verify(client, policy, found.named, digest).await?;
         let permit = Arc::clone(&self.unpackers).acquire_owned().await.map_err(|_| PullError::Unpacker)?;
         let (store, runtime, from) = (Arc::clone(&self.store), self.runtime.clone(), client.clone());

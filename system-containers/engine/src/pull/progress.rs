@@ -23,11 +23,17 @@ struct State {
 #[derive(Debug)]
 pub struct LayerProgress {
     blob: Descriptor,
+    bytes: AtomicU64,
     received: AtomicU64,
     done: AtomicBool,
 }
 
 impl LayerProgress {
+    /// So many bytes there are in all.
+    pub fn comes_to(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// So many bytes are there.
     pub fn received(&self, bytes: u64) {
         self.received.store(bytes, Ordering::Relaxed);
@@ -48,7 +54,8 @@ impl Progress {
     /// It is about these layers.
     pub fn begin(&self, layers: &[Descriptor]) -> Vec<Arc<LayerProgress>> {
         let new = |blob: &Descriptor| {
-            Arc::new(LayerProgress { blob: blob.clone(), received: AtomicU64::new(0), done: AtomicBool::new(false) })
+            let (bytes, received, done) = (AtomicU64::new(blob.size), AtomicU64::new(0), AtomicBool::new(false));
+            Arc::new(LayerProgress { blob: blob.clone(), bytes, received, done })
         };
         let layers: Vec<_> = layers.iter().map(new).collect();
         self.lock().layers = layers.clone();
@@ -60,7 +67,7 @@ impl Progress {
         let state = self.lock();
         let seen = |layer: &Arc<LayerProgress>| Seen {
             digest: layer.blob.digest.to_string(),
-            bytes: layer.blob.size,
+            bytes: layer.bytes.load(Ordering::Relaxed),
             received: layer.received.load(Ordering::Relaxed),
             done: layer.done.load(Ordering::Relaxed),
         };

@@ -10,6 +10,7 @@ use super::challenge;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
 use super::exchange::{Answer, Exchange, Pool, Question};
+use super::link;
 use super::patience::Patience;
 use super::settings::Settings;
 use super::token::{self, Tokens};
@@ -22,6 +23,9 @@ use crate::oci::{Descriptor, Manifest};
 /// What is taken for a manifest. A registry that has only Docker's first format sends that all the same.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// How many pages of a list of referrers are read: some registries have ten on one.
+const REFERRERS_PAGES: usize = 10;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -112,23 +116,36 @@ impl Client {
         }
     }
 
-    /// What refers to a manifest: of this kind if the registry can tell kinds apart, else of any. A registry that knows
-    /// nothing of it may have a list under a tag ("Referrers Tag Schema").
+    /// What refers to a manifest: of this kind if the registry can tell kinds apart, else of any. A registry that has much of
+    /// it tells it page by page. One that knows nothing of it may have a list under a tag ("Referrers Tag Schema").
     pub async fn referrers(&self, digest: Digest, kind: &str) -> Result<Vec<Descriptor>, RegistryError> {
         let what = format!("what refers to {digest}");
-        let path = format!("referrers/{digest}?artifactType={}", url::encode(kind));
-        let asked = self
-            .again(|| async { self.ask(&path, &HeaderMap::new()).await?.read(limits::JSON_BYTES, &what).await })
-            .await;
-        match asked {
-            Ok(bytes) => {
-                if let Some(referrers) = listed(&bytes) {
-                    return Ok(referrers);
-                }
-                // It leads to a page for people, for one.
+        let mut page = Some(self.at(&format!("referrers/{digest}?artifactType={}", url::encode(kind))));
+        let (mut found, mut left) = (None, limits::JSON_BYTES);
+        for _ in 0..REFERRERS_PAGES {
+            let Some(url) = page.take() else { break };
+            let asked = self.again(|| async {
+                let answer = self.ask_at(url.clone(), &HeaderMap::new()).await?;
+                let next = link::next(&answer.headers).and_then(|next| answer.from.join(next).ok());
+                Ok((answer.read(left, &what).await?, next))
+            });
+            match asked.await {
+                // What is no list is a page for people, for one.
+                Ok((bytes, next)) => match listed(&bytes) {
+                    Some(referrers) => {
+                        left -= bytes.len() as u64;
+                        found.get_or_insert_with(Vec::new).extend(referrers);
+                        // Nobody else tells it.
+                        page = next.filter(|next| next.same_server(&url));
+                    }
+                    None => break,
+                },
+                Err(error) if error.is_of_no_such_question() => break,
+                Err(error) => return Err(error),
             }
-            Err(error) if error.is_of_no_such_question() => {}
-            Err(error) => return Err(error),
+        }
+        if let Some(referrers) = found {
+            return Ok(referrers);
         }
         match self.manifest(&format!("sha256-{}", digest.hex()), None).await {
             // What is no index lists nothing.
@@ -214,8 +231,12 @@ impl Client {
 
     /// One request with what the registry wants to see; a success or an error.
     async fn ask(&self, path: &str, headers: &HeaderMap) -> Result<Answer, RegistryError> {
+        self.ask_at(self.at(path), headers).await
+    }
+
+    async fn ask_at(&self, url: Url, headers: &HeaderMap) -> Result<Answer, RegistryError> {
         let question = Question {
-            url: self.at(path),
+            url,
             headers: headers.clone(),
             authorization: None,
             method: Method::GET,
@@ -269,5 +290,5 @@ impl Client {
 
 /// What an index lists; none if it is no index.
 fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
-    serde_json::from_slice::<Manifest>(bytes).ok()?.manifests
+    Some(serde_json::from_slice::<Manifest>(bytes).ok()?.manifests?.known)
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::body::Outgoing;
+use super::dial;
 use super::error::RegistryError;
 use super::patience::Patience;
 use super::settings::{Settings, Through};
@@ -83,7 +84,7 @@ async fn connect(
 ) -> Result<Connection, RegistryError> {
     let (host, port) = through.as_ref().map_or((url.host.as_str(), url.port), |proxy| (&proxy.host, proxy.port));
     let failed = |source| RegistryError::Connect { to: format!("{host} port {port}"), source };
-    let mut stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+    let mut stream = dial::dial(host, port).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let (stream, through): (Box<dyn Stream>, _) = match tls {
         Some(tls) => {

@@ -32,9 +32,16 @@ impl Credentials {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct File {
     #[serde(default)]
-    auths: BTreeMap<String, Entry>,
+    auths: Option<BTreeMap<String, Entry>>,
+    /// A program that keeps the credentials of all registries elsewhere.
+    #[serde(default)]
+    creds_store: Option<String>,
+    /// The same of these.
+    #[serde(default)]
+    cred_helpers: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +61,21 @@ struct Entry {
 pub fn read(text: &[u8]) -> Result<(BTreeMap<String, Credentials>, Vec<String>), serde_json::Error> {
     let file: File = serde_json::from_slice(text)?;
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
-    for (key, entry) in file.auths {
+    let auths = file.auths.unwrap_or_default();
+    let mut elsewhere: Vec<String> = file.cred_helpers.unwrap_or_default().into_keys().collect();
+    elsewhere.retain(|key| !auths.contains_key(key));
+    // Where there are entries, each that has no credentials is told.
+    if auths.is_empty() && file.creds_store.is_some_and(|store| !store.is_empty()) {
+        elsewhere.insert(0, "all registries".to_owned());
+    }
+    if !elsewhere.is_empty() {
+        problems.push(format!(
+            "the credentials for {} are kept by a program (credsStore, credHelpers), which is not run here: give them in \
+             `auths`, in the configuration or by `berth login`",
+            elsewhere.join(", ")
+        ));
+    }
+    for (key, entry) in auths {
         match credentials(entry) {
             Some(credentials) => drop(found.insert(scope(&key), credentials)),
             None => problems.push(format!("the entry {key:?} has no credentials (helpers are not run)")),
@@ -137,6 +158,23 @@ mod tests {
         assert_eq!(found["a.example:5000"].identity_token.as_deref(), Some("t"));
         assert_eq!((found.len(), problems.len()), (3, 2));
         assert_eq!(found["docker.io"].basic(), "Basic bWU6YTpi");
+    }
+
+    #[test]
+    fn credentials_that_a_program_keeps_are_missed_aloud() {
+        let problems = |text: &str| {
+            let (found, problems) = read(text.as_bytes()).unwrap();
+            assert!(found.is_empty());
+            problems.join("; ")
+        };
+        for text in [r#"{"credsStore":"desktop"}"#, r#"{"auths":null,"credsStore":"desktop","credHelpers":{}}"#] {
+            assert!(problems(text).starts_with("the credentials for all registries are kept by a program"), "{text}");
+        }
+        let text = r#"{"credHelpers":{"a.example":"gcloud","b.example":"ecr-login"}}"#;
+        assert!(problems(text).starts_with("the credentials for a.example, b.example are kept"));
+        let text = r#"{"auths":{"a.example":{}},"credsStore":"desktop","credHelpers":{"a.example":"x"}}"#;
+        assert_eq!(problems(text), r#"the entry "a.example" has no credentials (helpers are not run)"#);
+        assert_eq!(problems(r#"{"credsStore":"","HttpHeaders":{}}"#), "");
     }
 
     #[test]

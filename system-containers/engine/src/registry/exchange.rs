@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
@@ -23,6 +24,8 @@ use super::url::Url;
 const REDIRECTS: usize = 5;
 /// How many idle connections are kept to one server.
 const IDLE: usize = 4;
+/// How long the end of an answer that says nothing is waited for: longer than another connection takes is for nothing.
+const PASSING: Duration = Duration::from_secs(1);
 /// How much of the text of an error is read, in bytes, and how much of it is told.
 const ERROR_BYTES: u64 = 16 << 10;
 const DETAIL_BYTES: usize = 500;
@@ -121,6 +124,7 @@ impl Exchange {
             if url.https && !next.https {
                 return Err(RegistryError::Downgrade { to: to(), target: next.to_string() });
             }
+            answer.pass_over().await;
             url = next;
         }
         Err(RegistryError::Redirects { to: first.authority(), limit: REDIRECTS })
@@ -271,6 +275,12 @@ impl Answer {
             }
         }
         Ok(content)
+    }
+
+    /// Comes to the end of a body that does not matter, so that the connection can be used again; unless that is far.
+    async fn pass_over(self) {
+        // Whatever goes wrong costs the connection and nothing else.
+        drop(tokio::time::timeout(PASSING, self.read(ERROR_BYTES, "the redirection")).await);
     }
 
     /// The error that an answer other than a success is, with the reason that the registry gives.

@@ -3,6 +3,7 @@
 //! Files are read anew for every pull, so that a certificate that was exchanged counts at once.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use berth_config::{DataFile, Proxy, Registry, Trust, TrustScope, registry_spelling};
@@ -14,7 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::credentials::{self, Credentials};
 use super::error::RegistryError;
 use super::logins;
-use super::url::Url;
+use super::tls;
+use super::url::{self, Url};
 use crate::reference::Reference;
 use crate::trust::{Policy, TrustError};
 
@@ -34,6 +36,7 @@ pub struct Settings {
     proxy: Proxy,
     user_data: PathBuf,
     logins: BTreeMap<String, Credentials>,
+    tls: tls::Known,
 }
 
 /// Host and port of a proxy, and what it wants to see.
@@ -53,7 +56,14 @@ impl Settings {
         let entries = registries.registries.into_iter().map(|(name, entry)| (registry_spelling(name.as_str()), entry));
         let logins = docker_logins(&user_data.join(DOCKER_CONFIG));
         let Registries { trust, proxy, .. } = registries;
-        Self { entries: entries.collect(), trust, proxy, user_data: user_data.to_owned(), logins }
+        Self {
+            entries: entries.collect(),
+            trust,
+            proxy,
+            user_data: user_data.to_owned(),
+            logins,
+            tls: tls::Known::default(),
+        }
     }
 
     /// Who is logged in by hand, which goes before Docker's file; what is wrong with that goes to the log.
@@ -88,6 +98,11 @@ impl Settings {
         Policy::of(&self.trust, image, |file| read(&self.path(file)))
     }
 
+    /// How TLS is spoken, as far as that is known.
+    pub(super) fn tls(&self) -> &tls::Known {
+        &self.tls
+    }
+
     /// Who pulls from a repository of a registry.
     pub fn credentials(&self, name: &str, repository: &str) -> Option<Credentials> {
         let configured = self.entry(name).and_then(|entry| {
@@ -101,9 +116,9 @@ impl Settings {
         configured.or_else(|| credentials::of(&self.logins, name, repository).cloned())
     }
 
-    /// What stands between this machine and a server.
+    /// What stands between this machine and a server; nothing if that is on this machine.
     pub fn proxy(&self, url: &Url) -> Option<Through> {
-        if self.proxy.exclude.iter().any(|hosts| hosts.covers(&url.host, url.port)) {
+        if is_here(&url.host) || self.proxy.exclude.iter().any(|hosts| hosts.covers(&url.host, url.port)) {
             return None;
         }
         let address = if url.https { &self.proxy.https } else { &self.proxy.http };
@@ -112,7 +127,9 @@ impl Settings {
         let proxy = Url::parse(&format!("http://{host}")).ok()?;
         let authorization = user.map(|user| {
             let (username, password) = user.split_once(':').unwrap_or((user, ""));
-            Credentials { username: username.to_owned(), password: password.to_owned(), identity_token: None }.basic()
+            // Whatever a URL cannot hold is encoded (RFC 3986, section 3.2.1).
+            let (username, password) = (url::decode(username), url::decode(password));
+            Credentials { username, password, identity_token: None }.basic()
         });
         Some(Through { host: proxy.host, port: proxy.port, authorization })
     }
@@ -151,6 +168,12 @@ impl Settings {
     fn path(&self, file: &DataFile) -> PathBuf {
         self.user_data.join(file.as_str())
     }
+}
+
+/// Whether a host is this machine itself, which no proxy can reach: as other programs read `NO_PROXY`.
+fn is_here(host: &str) -> bool {
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
 /// A certificate with its key.
@@ -250,6 +273,26 @@ mod tests {
         let login = Credentials { username: "me".to_owned(), ..Credentials::default() };
         let settings = settings.clone().with_login("A.example:443", login);
         assert_eq!(settings.credentials("a.example", "x").unwrap().username, "me");
+    }
+
+    #[test]
+    fn what_a_url_cannot_hold_is_decoded_for_the_proxy() {
+        let text = "[proxy]\nhttps = 'http://me%40corp:s%3a%25x%@p.example:3128'";
+        let settings = settings(text, Path::new("/nonexistent"));
+        let proxy = settings.proxy(&Url::parse("https://ghcr.io/").unwrap()).unwrap();
+        let plain = Credentials { username: "me@corp".into(), password: "s:%x%".into(), identity_token: None };
+        assert_eq!(proxy.authorization, Some(plain.basic()));
+    }
+
+    #[test]
+    fn no_proxy_is_gone_through_to_this_machine() {
+        let text = "[proxy]\nhttp = 'http://p.example'\nhttps = 'http://p.example'";
+        let settings = settings(text, Path::new("/nonexistent"));
+        let through = |url: &str| settings.proxy(&Url::parse(url).unwrap()).is_some();
+        for here in ["localhost:5000", "LocalHost", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "[::ffff:127.0.0.1]"] {
+            assert!(!through(&format!("http://{here}/")) && !through(&format!("https://{here}/")), "{here}");
+        }
+        assert!(through("http://localhost.example/") && through("https://192.0.2.1/") && through("http://[fe80::1]/"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! TLS to a registry: rustls with ring, Mozilla's roots and the configuration's.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
 use rustls::crypto::ring;
@@ -14,9 +15,24 @@ use super::error::RegistryError;
 use super::settings::Settings;
 use super::url::Url;
 
+/// How TLS is spoken, by the registry whose authorities count and whether it is that one itself. Sessions are kept with it,
+/// so that further connections begin with less.
+pub type Known = Arc<Mutex<BTreeMap<(String, bool), Arc<ClientConfig>>>>;
+
 /// How TLS is spoken with a registry. `trusted` is the registry whose authorities count; only to that one itself is
 /// the machine's own certificate shown.
 pub fn configuration(settings: &Settings, trusted: &str, is_itself: bool) -> Result<Arc<ClientConfig>, RegistryError> {
+    let key = (trusted.to_owned(), is_itself);
+    let mut known = settings.tls().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(configuration) = known.get(&key) {
+        return Ok(Arc::clone(configuration));
+    }
+    let configuration = Arc::new(made(settings, trusted, is_itself)?);
+    known.insert(key, Arc::clone(&configuration));
+    Ok(configuration)
+}
+
+fn made(settings: &Settings, trusted: &str, is_itself: bool) -> Result<ClientConfig, RegistryError> {
     let wrong = |error: rustls::Error| RegistryError::File {
         path: format!("the certificates for {trusted}"),
         reason: error.to_string(),
@@ -30,7 +46,7 @@ pub fn configuration(settings: &Settings, trusted: &str, is_itself: bool) -> Res
         None => builder.with_no_client_auth(),
     };
     configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(configuration))
+    Ok(configuration)
 }
 
 /// Begins TLS on a connection.
@@ -43,4 +59,21 @@ pub async fn begin(
     let name = ServerName::try_from(url.host.clone())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     TlsConnector::from(tls).connect(name, stream).await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_control::message::Registries;
+
+    #[test]
+    fn how_tls_is_spoken_stays_the_same_while_the_settings_do() {
+        let user_data = tempfile::tempdir().unwrap();
+        let settings = || Settings::new(Registries::default(), user_data.path());
+        let of = |settings: &Settings, itself| configuration(settings, "a.example", itself).unwrap();
+        let first = settings();
+        assert!(Arc::ptr_eq(&of(&first, true), &of(&first, true)));
+        assert!(!Arc::ptr_eq(&of(&first, true), &of(&first, false)), "only one of them shows a certificate");
+        assert!(!Arc::ptr_eq(&of(&first, true), &of(&settings(), true)), "files may have changed since");
+    }
 }

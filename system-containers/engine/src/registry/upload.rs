@@ -34,14 +34,14 @@ const LARGEST_CHUNK_BYTES: u64 = 32 << 20;
 const CHUNK_MINIMUM: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Client {
-    /// Whether a blob is there.
+    /// Whether a blob is there; not if the registry cannot be asked that.
     pub async fn has_blob(&self, digest: Digest) -> Result<bool, RegistryError> {
         let asked = self.again(|| {
             self.send(Method::HEAD, self.at(&format!("blobs/{digest}")), HeaderMap::new(), Content::default())
         });
         match asked.await {
             Ok(_) => Ok(true),
-            Err(error) if error.is_absence() => Ok(false),
+            Err(error) if has_status(&error, is_unknown) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -105,6 +105,24 @@ pub fn encode(text: &str) -> String {
     })
 }
 
+/// The reverse of percent-encoding. What is not encoded, or is no text then, stays as it is.
+pub fn decode(text: &str) -> String {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let mut decoded = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if let (b'%', Some(high), Some(low)) = (first, digit(behind.first()), digit(behind.get(1))) {
+            // Two digits are a byte.
+            decoded.push((high << 4 | low) as u8);
+            rest = &behind[2..];
+        } else {
+            decoded.push(*first);
+        }
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +154,16 @@ mod tests {
         let url = Url::of_registry("[::1]:5000", false).unwrap();
         assert_eq!((url.host.as_str(), url.port, url.authority()), ("::1", 5000, "[::1]:5000".to_owned()));
         assert_eq!(Url::of_registry("ghcr.io", true).unwrap().authority(), "ghcr.io");
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for (encoded, plain) in
+            [("a%20b%26%C3%A4", "a b&ä"), ("%", "%"), ("%2", "%2"), ("%zz%2B", "%zz+"), ("%ff", "%ff")]
+        {
+            assert_eq!(decode(encoded), plain);
+        }
+        assert_eq!(decode(&encode("ä %?")), "ä %?");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Service {
                 answers::find(pipe, move || sizes(&store, &containers, names));
             }
             Query::Volumes(query) => {
-                let users = volumes::Users::new(self.declarations.values());
+                let users = volumes::Users::new(self.declarations.values(), &self.leaving);
                 let _ = self.jobs.send(Job::Volumes { query, users, pipe });
             }
             // Those that need no containers go to others: see `clients`.
@@ -60,7 +60,9 @@ impl Service {
     /// These are all containers.
     pub(super) fn declare(&mut self, declared: &[Declaration]) {
         self.store.declare(declared.iter().map(user).collect());
-        self.declarations = declared.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        let declared = declared.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        let before = std::mem::replace(&mut self.declarations, declared);
+        before.into_values().for_each(|before| self.left(before));
         self.declared = true;
         for (query, pipe) in std::mem::take(&mut self.held) {
             self.asked(query, pipe);
@@ -70,7 +72,16 @@ impl Service {
     /// One more.
     pub(super) fn declare_one(&mut self, declaration: &Declaration) {
         self.store.declare_one(user(declaration));
-        self.declarations.insert(declaration.name.clone(), declaration.clone());
+        let before = self.declarations.insert(declaration.name.clone(), declaration.clone());
+        before.into_iter().for_each(|before| self.left(before));
+    }
+
+    /// A container was declared like this until now. What runs of it may still be on its way down.
+    fn left(&mut self, before: Declaration) {
+        let now = self.declarations.get(&before.name);
+        if now.is_none_or(|now| now.container.volumes != before.container.volumes) {
+            self.leaving.add(before);
+        }
     }
 
     /// Containers fill the disk too: then images that none needs make room. And images grow old while nothing happens.

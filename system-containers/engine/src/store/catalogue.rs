@@ -1,6 +1,6 @@
 //! catalogue.json: what the store holds, in one small document that is read once at start.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -155,6 +155,9 @@ pub struct Catalogue {
     pub used: BTreeMap<Digest, u64>,
     #[serde(skip)]
     pub claims: Claims,
+    /// Images that somebody holds, and how many do.
+    #[serde(skip)]
+    pub held: HashMap<Digest, usize>,
     #[serde(skip)]
     pub users: Users,
     #[serde(skip)]
@@ -255,6 +258,7 @@ impl Catalogue {
         let mut wanted: HashSet<Digest> = self.names().into_values().collect();
         wanted.extend(self.archives.values().flat_map(ArchiveRecord::nameless));
         wanted.extend(self.users.needed(&self.names()));
+        wanted.extend(self.held.keys());
         let mut changed = false;
         for (digest, image) in &mut self.images {
             let unnamed = if wanted.contains(digest) {

@@ -1,7 +1,7 @@
 //! Which images go, and when: garbage collection by reference, by age and for want of room, and by command.
 //!
 //! An image stays as long as a container is declared or made that needs it (see `users`), or an archive of the user data
-//! holds it, which would only bring it back. Everything else is spare. Nothing is spare before PID 1 has said which
+//! holds it, which would only bring it back, or until whoever brings it has named it (see `held`). Everything else is spare. Nothing is spare before PID 1 has said which
 //! containers there are.
 //!
 //! What goes is taken out of the catalogue first, then moved away, then deleted. If a full disk does not let the catalogue
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use berth_control::clock::is_plausible;
 
 use super::catalogue::{Catalogue, Collected};
-use super::{ImageRecord, LAYERS, RECORDS, Store, StoreError};
+use super::{CONFIGS, ImageRecord, LAYERS, MANIFESTS, RECORDS, Store, StoreError};
 use crate::digest::Digest;
 use crate::import::describe;
 use crate::room::Room;
@@ -86,6 +86,7 @@ impl Catalogue {
         }
         let now = now();
         let mut kept = self.touch_needed();
+        kept.extend(self.held.keys());
         for archive in self.archives.values().filter(|archive| archive.present) {
             kept.extend(archive.names().iter().map(|(_, digest)| *digest).chain(archive.nameless().iter().copied()));
         }
@@ -282,10 +283,10 @@ impl Store {
             self.move_away(&format!("{RECORDS}/{}", layer.hex()))?;
         }
         for (digest, image) in images.iter().filter(|(digest, _)| !catalogue.images.contains_key(digest)) {
-            self.move_away(&format!("manifests/sha256/{}", digest.hex()))?;
+            self.move_away(&format!("{MANIFESTS}/{}", digest.hex()))?;
             let shared = catalogue.images.values().any(|other| other.config_digest == image.config_digest);
             if !shared {
-                self.move_away(&format!("configs/sha256/{}", image.config_digest.hex()))?;
+                self.move_away(&format!("{CONFIGS}/{}", image.config_digest.hex()))?;
             }
         }
         Ok(())

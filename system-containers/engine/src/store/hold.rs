@@ -1,5 +1,6 @@
 //! Single images, by hand: their names, and what is kept of them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::{ImageRecord, LayerRecord, RECORDS, Store, StoreError, file_error};
+use super::{CONFIGS, ImageRecord, LayerRecord, MANIFESTS, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reference::Reference;
@@ -51,21 +52,30 @@ impl Store {
         catalogue.named.insert(name.key(), digest);
     }
 
-    /// Takes a name away. Its image goes at the next [`Self::collect`] if nothing else leads to it.
+    /// Takes a name away. Its image goes at the next [`Self::collect`] if nothing else leads to it. A digest that is no name
+    /// of its own means the names of its repository that the image of that digest has.
     pub fn remove_name(&self, name: &Reference, force: bool) -> Result<(), RemoveError> {
         let mut catalogue = self.catalogue();
-        let (key, image) = (name.key(), name.to_string());
+        let image = name.to_string();
         let names = catalogue.names();
-        let Some(digest) = names.get(&key).copied() else { return Err(RemoveError::Missing { image }) };
-        let is_last = names.iter().all(|(other, meant)| *other == key || *meant != digest);
+        let keys = meant(name, &names);
+        let Some(digest) = keys.first().and_then(|key| names.get(key)).copied() else {
+            return Err(RemoveError::Missing { image });
+        };
+        if keys.len() > 1 && !force {
+            return Err(RemoveError::Several { names: keys });
+        }
+        let is_last = names.iter().all(|(other, meant)| keys.contains(other) || *meant != digest);
         let containers = catalogue.users.of(digest, &names);
         if is_last && !force && !containers.is_empty() {
             return Err(RemoveError::InUse { image, containers });
         }
-        catalogue.pulled.remove(&key);
-        catalogue.named.remove(&key);
-        for archive in catalogue.archives.values_mut() {
-            archive.forget_name(&key);
+        for key in &keys {
+            catalogue.pulled.remove(key);
+            catalogue.named.remove(key);
+            for archive in catalogue.archives.values_mut() {
+                archive.forget_name(key);
+            }
         }
         if is_last && let Some(image) = catalogue.images.get_mut(&digest) {
             image.unnamed = Some(BY_HAND.to_owned());
@@ -117,13 +127,13 @@ impl Store {
 
     /// An image's configuration, as it came.
     pub fn config(&self, image: &ImageRecord) -> Result<Vec<u8>, StoreError> {
-        let path = self.path.join("configs/sha256").join(image.config_digest.hex());
+        let path = self.path.join(CONFIGS).join(image.config_digest.hex());
         read(&path).map_err(file_error("read", &path))
     }
 
     /// An image's manifest, as it came; none if an archive had none.
     pub fn manifest(&self, image: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path.join("manifests/sha256").join(image.hex());
+        let path = self.path.join(MANIFESTS).join(image.hex());
         match read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read.map(Some).map_err(file_error("read", &path)),
@@ -156,6 +166,21 @@ impl Store {
             "configuration": config,
         }))
     }
+}
+
+/// The names that go where this one is to.
+fn meant(name: &Reference, names: &BTreeMap<String, Digest>) -> Vec<String> {
+    if names.contains_key(&name.key()) {
+        return vec![name.key()];
+    }
+    let is_of_it = |(other, digest): &(&String, &Digest)| {
+        name.digest() == Some(**digest)
+            && other.parse::<Reference>().is_ok_and(|other| {
+                (other.registry(), other.path()) == (name.registry(), name.path())
+                    && (name.tag().is_none() || name.tag() == other.tag())
+            })
+    };
+    names.iter().filter(is_of_it).map(|(other, _)| other.clone()).collect()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

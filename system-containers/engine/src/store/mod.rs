@@ -26,10 +26,12 @@ mod catalogue;
 mod claims;
 mod collection;
 mod draft;
+mod held;
 mod hold;
 mod list;
 mod lookup;
 mod origin;
+mod sweep;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -49,8 +51,11 @@ pub use self::catalogue::{ArchiveRecord, Identity, ImageRecord, LayerRecord, Out
 pub use self::claims::{Claim, Turn};
 pub use self::collection::{Choice, Policy, Removed};
 pub use self::draft::Draft;
+pub use self::held::Held;
 pub use self::hold::RemoveError;
 pub use self::lookup::{FindError, Found};
+use self::sweep::{CONFIGS, MANIFESTS};
+pub(crate) use self::users::MARGIN;
 pub use self::users::User;
 use crate::digest::Digest;
 use crate::layer::LayerError;
@@ -130,7 +135,7 @@ impl Store {
     ///
     /// `boot` tells this boot of the machine from all others: the kernel's boot_id.
     pub fn open(path: &Path, boot: &str) -> Result<Self, StoreError> {
-        for part in ["tmp", "manifests/sha256", "configs/sha256", LAYERS, RECORDS] {
+        for part in ["tmp", MANIFESTS, CONFIGS, LAYERS, RECORDS] {
             make_directories(&path.join(part))?;
         }
         let failed = |operation| move |source: Errno| file_error(operation, path)(source.into());
@@ -170,34 +175,6 @@ impl Store {
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
         // A thread that panicked with the lock held has ended the process (panic=abort); in tests the data is whole.
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves layers that the catalogue does not name out of the way, and forgets images whose layers are gone.
-    fn clean(&self) -> Result<(), StoreError> {
-        let layers = self.path.join(LAYERS);
-        let mut present = HashSet::new();
-        let mut catalogue = self.catalogue();
-        for entry in std::fs::read_dir(&layers).map_err(file_error("list", &layers))? {
-            let entry = entry.map_err(file_error("list", &layers))?;
-            let name = entry.file_name();
-            let digest: Option<Digest> = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
-            // An earlier Berth kept directories.
-            let is_image = entry.file_type().is_ok_and(|kind| kind.is_file());
-            match digest.filter(|digest| is_image && catalogue.layers.contains_key(digest)) {
-                Some(digest) => drop(present.insert(digest)),
-                None => self.move_away(&format!("{LAYERS}/{}", name.display()))?,
-            }
-        }
-        let records = self.path.join(RECORDS);
-        for entry in std::fs::read_dir(&records).map_err(file_error("list", &records))? {
-            let name = entry.map_err(file_error("list", &records))?.file_name();
-            let digest: Option<Digest> = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
-            if digest.is_none_or(|digest| !present.contains(&digest)) {
-                self.move_away(&format!("{RECORDS}/{}", name.display()))?;
-            }
-        }
-        catalogue.forget_without(&present);
-        Ok(())
     }
 
     /// Whether a layer is unpacked and verified.
@@ -254,9 +231,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut catalogue = self.catalogue();
         if let Some(manifest) = manifest {
-            self.write(&format!("manifests/sha256/{}", digest.hex()), manifest)?;
+            self.write(&format!("{MANIFESTS}/{}", digest.hex()), manifest)?;
         }
-        self.write(&format!("configs/sha256/{}", image.config_digest.hex()), config)?;
+        self.write(&format!("{CONFIGS}/{}", image.config_digest.hex()), config)?;
         image.imported |= catalogue.images.get(&digest).is_some_and(|known| known.imported);
         catalogue.images.insert(digest, image);
         catalogue.touch(digest);

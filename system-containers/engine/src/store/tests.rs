@@ -139,3 +139,59 @@ fn documents_that_are_there_are_not_written_again_and_broken_ones_are_replaced()
         assert_eq!(std::io::read_to_string(file).unwrap(), "brok", "another file has its name, at once");
     }
 }
+
+#[test]
+fn a_digest_takes_the_names_of_its_repository_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = Digest::of(b"layer");
+    let store = Store::open(directory.path(), "a").unwrap();
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    store.add_image(layer, image(vec![layer]), None, b"{}").unwrap();
+    let name = |text: &str| -> Reference { text.parse().unwrap() };
+    for text in ["web:1", "web:2", "r.example/web:1"] {
+        store.name(&name(text), layer);
+    }
+    let remove = |text: String, force| store.remove_name(&name(&text), force).map_err(|error| error.to_string());
+    let names = || store.names().into_keys().collect::<Vec<_>>();
+    assert!(remove(format!("other@{layer}"), true).unwrap_err().contains("there is no image"), "by another name");
+    assert!(remove(format!("web@{}", Digest::of(b"x")), true).unwrap_err().contains("there is no image"));
+    assert!(remove(format!("web@{layer}"), false).unwrap_err().contains("has several names"));
+    remove(format!("web:1@{layer}"), false).unwrap();
+    assert_eq!(names(), ["docker.io/library/web:2", "r.example/web:1"]);
+    remove(format!("web@{layer}"), false).unwrap();
+    assert_eq!(names(), ["r.example/web:1"]);
+    store.name(&name(&format!("r.example/web@{layer}")), layer);
+    remove(format!("r.example/web@{layer}"), false).unwrap();
+    assert_eq!(names(), ["r.example/web:1"], "a name of its own comes first");
+    let image = Some(name("r.example/web:1"));
+    let user = User { container: "c".to_owned(), image, runs: None, grace: std::time::Duration::ZERO };
+    store.declare(vec![user]);
+    assert!(remove(format!("r.example/web@{layer}"), false).unwrap_err().contains("containers use"));
+    store.name(&name("web:1"), layer);
+    store.name(&name("web:2"), layer);
+    remove(format!("web@{layer}"), true).unwrap();
+    assert_eq!(names(), ["r.example/web:1"]);
+}
+
+#[test]
+fn documents_of_no_image_go_when_the_store_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let [kept, lost] = [Digest::of(b"kept"), Digest::of(b"lost")];
+    let store = Store::open(directory.path(), "a").unwrap();
+    for layer in [kept, lost] {
+        store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+        store.add_image(layer, image(vec![layer]), Some(b"manifest"), b"{}").unwrap();
+        if layer == kept {
+            store.commit().unwrap();
+        }
+    }
+    std::fs::write(directory.path().join("configs/sha256/other"), b"").unwrap();
+    drop(store);
+    let store = Store::open(directory.path(), "a").unwrap();
+    for kind in ["manifests", "configs", "layers", "records"] {
+        let entries = std::fs::read_dir(directory.path().join(kind).join("sha256")).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(names, [kept.hex()], "{kind}");
+    }
+    assert_eq!(store.manifest(kept).unwrap().unwrap(), b"manifest");
+}

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 
 /// What a container that is no longer declared gets on top of its `stop_grace_period`.
-const MARGIN: Duration = Duration::from_secs(30);
+pub const MARGIN: Duration = Duration::from_secs(30);
 
 /// A container and what it needs.
 #[derive(Clone, Debug)]

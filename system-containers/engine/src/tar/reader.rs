@@ -168,7 +168,8 @@ impl<R: Input> Reader<R> {
         offset: u64,
     ) -> Result<Entry, TarError> {
         let extended = announced.extended;
-        let kind = kind_of(header, offset)?;
+        let path = extended.path.or(announced.long_name).unwrap_or_else(|| header.name());
+        let kind = kind_of(header, &path, offset)?;
         let owner = |given: Option<u32>, field, name| -> Result<u32, TarError> {
             let from_header = || header.number(field).and_then(|number| u32::try_from(number).ok());
             given.or_else(from_header).ok_or(TarError::Number { field: name, offset })
@@ -178,7 +179,7 @@ impl<R: Input> Reader<R> {
         let mode = header.number(header::MODE).ok_or(TarError::Number { field: "mode", offset })?;
         let mut entry = Entry {
             kind,
-            path: extended.path.or(announced.long_name).unwrap_or_else(|| header.name()),
+            path,
             link: extended.link.or(announced.long_link).unwrap_or_else(|| header.text(header::LINK).to_vec()),
             mode: (mode & 0o7777) as u32,
             uid: owner(extended.uid, header::UID, "owner")?,
@@ -191,9 +192,12 @@ impl<R: Input> Reader<R> {
             segments: None,
             offset: self.position,
         };
+        let stored = extended.size.unwrap_or(header_size);
         if kind == Kind::File {
-            let stored = extended.size.unwrap_or(header_size);
             self.file(header, extended.sparse, stored, offset, &mut entry)?;
+        } else if is_regular(header) {
+            // A directory by its name alone has no data, but what a writer gave it all the same is in the archive.
+            (self.unread, self.padding) = (stored, stored.wrapping_neg() % BLOCK as u64);
         }
         Ok(entry)
     }
@@ -242,10 +246,9 @@ impl<R: Input> Reader<R> {
 
     /// The next header; none at the end mark.
     fn header(&mut self) -> Result<Option<Header>, TarError> {
-        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave.
-        let Some(block) = read_block(&mut self.input)? else {
-            return if self.position == 0 { Err(TarError::Truncated { place: "its first block" }) } else { Ok(None) };
-        };
+        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave. An input without
+        // a byte is an archive without an entry.
+        let Some(block) = read_block(&mut self.input)? else { return Ok(None) };
         let offset = self.position;
         self.position += BLOCK as u64;
         let header = Header(block);
@@ -315,10 +318,15 @@ impl<R: Input> BufRead for Data<'_, R> {
     }
 }
 
-fn kind_of(header: &Header, offset: u64) -> Result<Kind, TarError> {
+fn is_regular(header: &Header) -> bool {
+    matches!(header.kind(), b'0' | 0)
+}
+
+/// `path` is the whole one: where another header has it, the one in this header may be cut off behind a slash.
+fn kind_of(header: &Header, path: &[u8], offset: u64) -> Result<Kind, TarError> {
     Ok(match header.kind() {
         // Before POSIX a directory was a file whose name ends in a slash.
-        b'0' | 0 if header.name().ends_with(b"/") => Kind::Directory,
+        b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | 0 | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,
@@ -356,3 +364,6 @@ pub fn read_block<R: BufRead>(input: &mut R) -> Result<Option<[u8; BLOCK]>, TarE
     }
     Ok(Some(block))
 }
+
+#[cfg(test)]
+mod tests;

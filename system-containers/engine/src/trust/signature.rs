@@ -24,7 +24,8 @@ const TYPE: &str = "cosign container image signature";
 const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 /// The largest payload, in bytes: it is some hundred, a bundle some thousand.
 const PAYLOAD_BYTES: u64 = 64 << 10;
-/// The most signatures, and the most referrers of a kind, that are looked at: whoever may push can add some.
+/// The most signatures, and the most referrers of a kind, that are looked at, the last ones first: whoever may push can add
+/// some, and cosign adds each signature behind the others.
 const SIGNATURES: usize = 32;
 
 /// What is signed.
@@ -95,7 +96,7 @@ impl Search<'_> {
             let mut referrers = self.or_note(asked).unwrap_or_default();
             // Not every registry asks for the kind.
             referrers.retain(|referrer| bundle::may_sign(referrer) && seen.insert(referrer.digest));
-            for digest in referrers.iter().map(|referrer| referrer.digest).take(SIGNATURES) {
+            for digest in referrers.iter().map(|referrer| referrer.digest).rev().take(SIGNATURES) {
                 if self.finds(&digest.to_string(), Some(digest), image).await {
                     return true;
                 }
@@ -107,7 +108,7 @@ impl Search<'_> {
     /// Looks at the signatures of one manifest.
     async fn finds(&mut self, reference: &str, digest: Option<Digest>, image: Digest) -> bool {
         let asked = layers(self.client, reference, digest).await;
-        for layer in self.or_note(asked).unwrap_or_default().iter().take(SIGNATURES) {
+        for layer in self.or_note(asked).unwrap_or_default().iter().rev().take(SIGNATURES) {
             let checked = check(self.client, layer, self.keys, image).await;
             match self.or_note(checked) {
                 Some(Ok(())) => return true,

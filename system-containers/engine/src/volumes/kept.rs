@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use berth_config::{Volume, VolumeName};
+use berth_config::VolumeName;
 use berth_control::images::{StoredVolume, VolumeEvent, VolumeQuery};
-use berth_control::message::Declaration;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{DIRECTORY, Places, make_new, owner};
+use super::{DIRECTORY, Places, Users, make_new, owner};
 use crate::import::describe;
 use crate::layer::{EntryPath, LayerError, failed};
 use crate::quota::{self, QuotaError};
@@ -28,43 +27,6 @@ const LABELS: &str = "trusted.berth.labels";
 const LABELS_BYTES: usize = 3 << 10;
 /// Smaller ones hold nothing.
 const LEAST_LIMIT: u64 = 64 << 10;
-
-/// Who uses which volumes.
-#[derive(Clone, Debug, Default)]
-pub struct Users {
-    containers: BTreeSet<String>,
-    named: BTreeMap<String, Vec<String>>,
-}
-
-impl Users {
-    /// As the containers are declared.
-    pub fn new<'a>(declared: impl Iterator<Item = &'a Declaration>) -> Self {
-        let mut users = Self::default();
-        for Declaration { name, container, .. } in declared {
-            users.containers.insert(name.clone());
-            let volumes: BTreeSet<&VolumeName> = container.volumes.iter().filter_map(named).collect();
-            for volume in volumes {
-                users.named.entry(volume.to_string()).or_default().push(name.clone());
-            }
-        }
-        users.named.values_mut().for_each(|names| names.sort());
-        users
-    }
-
-    fn of(&self, volume: &str) -> Vec<String> {
-        match owner(volume) {
-            Some(container) => self.containers.get(container).cloned().into_iter().collect(),
-            None => self.named.get(volume).cloned().unwrap_or_default(),
-        }
-    }
-}
-
-fn named(volume: &Volume) -> Option<&VolumeName> {
-    match volume {
-        Volume::Named { name, .. } => Some(name),
-        Volume::Host { .. } => None,
-    }
-}
 
 /// Does what is asked.
 pub fn answer(places: &Places, users: &Users, query: VolumeQuery) -> Vec<VolumeEvent> {
@@ -221,9 +183,8 @@ fn remove(places: &Places, users: &Users, name: &str, force: bool) -> Result<Opt
     let Some(directory) = open_all(places)?.filter(|directory| sound && there(directory)) else {
         return if force { Ok(None) } else { Err(format!("there is no volume {name}; `berth volume ls` lists them")) };
     };
-    let users = users.of(name);
-    if !users.is_empty() {
-        return Err(format!("the volume {name} is in use by {}", users.join(", ")));
+    if let Some(objection) = users.objection(name) {
+        return Err(objection);
     }
     // Out of sight at once: a removal that is cut short leaves no half of a volume.
     let aside = format!(".{name}");

@@ -1,9 +1,10 @@
 //! The engine's loop with PID 1's end of the channel in the test's hands.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread::JoinHandle;
 
 use berth_control::channel::{Channel, ChannelError};
+use berth_control::images::{Answer, Query};
 use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
 use berth_engine::merged::Merged;
 use berth_engine::prepare::Folders;
@@ -137,6 +138,20 @@ impl Init {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
         while !matches!(self.channel.receive::<ToInit>(), Err(ChannelError::Closed | ChannelError::System { .. })) {}
     }
+}
+
+/// A client's query, and all that comes of it.
+pub fn ask(machine: &Machine, query: &Query) -> (Answer, String) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(machine.path("engine.sock")).unwrap()).unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let channel = Channel::from(socket);
+    channel.send(query, &[writer.as_fd()]).unwrap();
+    drop(writer);
+    let (answer, _) = channel.receive::<Answer>().unwrap();
+    let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
+    (answer, text)
 }
 
 /// A layer with an account and some data.

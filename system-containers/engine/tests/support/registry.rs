@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,6 +89,7 @@ struct State {
     content: Mutex<HashMap<String, (String, Vec<u8>)>>,
     script: Mutex<Script>,
     log: Mutex<Vec<Asked>>,
+    connections: AtomicUsize,
 }
 
 /// It listens as long as the test's process lives.
@@ -111,12 +113,18 @@ impl Registry {
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(script);
         let eye: Mutex<Eye> = Mutex::new(Box::new(|_| Look::Read));
-        let state =
-            Arc::new(State { eye, content: Mutex::default(), script: Mutex::new(script), log: Mutex::default() });
+        let state = Arc::new(State {
+            eye,
+            content: Mutex::default(),
+            script: Mutex::new(script),
+            log: Mutex::default(),
+            connections: AtomicUsize::default(),
+        });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (state, tls) = (Arc::clone(&shared), tls.clone());
+                state.connections.fetch_add(1, Ordering::Relaxed);
                 // A client that goes away is no error of the registry.
                 std::thread::spawn(move || match tls {
                     Some(tls) => drop(serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &state)),
@@ -148,6 +156,11 @@ impl Registry {
     /// Everything that was asked so far.
     pub fn log(&self) -> Vec<Asked> {
         self.state.log.lock().unwrap().clone()
+    }
+
+    /// How many connections it took.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
     }
 
     pub fn put(&self, path: &str, kind: &str, body: &[u8]) {
@@ -284,7 +297,8 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
         let start: usize = range.filter(|_| ranges).map_or(0, |start| start.parse().unwrap());
         let (status, total) = (if start > 0 { 206 } else { 200 }, body.len());
-        let mut headers = format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total - 1);
+        let mut headers =
+            format!("Content-Type: {kind}\r\nContent-Range: bytes {start}-{}/{total}\r\n", total.saturating_sub(1));
         if asked.path.contains("/manifests/") {
             headers.push_str(&content_digest(Digest::of(&body)));
         }

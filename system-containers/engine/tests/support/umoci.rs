@@ -24,6 +24,8 @@ pub fn bench() -> Option<Machine> {
     run("umoci", &["init", "--layout", &layout]);
     run("umoci", &["new", "--image", &format!("{layout}:base")]);
     run("umoci", &["unpack", "--image", &format!("{layout}:base"), &machine.path("bundle").display().to_string()]);
+    // Without a layer it is no image.
+    run("umoci", &["rm", "--image", &format!("{layout}:base")]);
     Some(machine)
 }
 

@@ -107,6 +107,25 @@ fn names_are_removed_only_if_all_are_wanted() {
 }
 
 #[test]
+fn an_image_that_has_come_is_held_until_it_is_named() {
+    let bench = Bench::new();
+    bench.declare(&["c"]);
+    let held = [bench.store.hold(digest("c")), bench.store.hold(digest("c"))];
+    let chain = vec![Digest::of(b"c")];
+    bench.store.publish(bench.store.draft().unwrap(), chain[0], chain[0], Summary::default()).unwrap();
+    bench.store.add_image(digest("c"), image(chain), None, b"{}").unwrap();
+    let [first, second] = held;
+    drop(first);
+    assert_eq!(bench.store.prune(ALL).unwrap().len(), 2, "all but that one");
+    assert!(!bench.store.give_up_one().unwrap() && bench.has("c"));
+    bench.store.name(&reference("c"), digest("c"));
+    drop(second);
+    assert!(bench.store.prune(ALL).unwrap().is_empty(), "a container needs it by its name");
+    bench.declare(&[]);
+    assert_eq!(bench.store.prune(ALL).unwrap().len(), 1);
+}
+
+#[test]
 fn age_is_counted_from_the_last_use() {
     let bench = Bench::new();
     bench.declare(&[]);
