@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use self::asking::{Asking, Pending};
 use self::kernel::read_links;
 use self::sources::Happening;
-use crate::containers::{Answers, AttachError, Attached, Awaited, Containers};
+use crate::containers::{Answers, AttachError, Attached, Awaited, Containers, Lookouts};
 use crate::dhcp::client::Event;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
@@ -107,8 +107,10 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let netlink = Netlink::new(handle);
     let (asking, answered) = Asking::new();
     let (endpoints, found) = Endpoints::new();
-    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state), (answered, found))?;
-    let mut service = Service::take_up(init, paths, means, (asking, endpoints, time_servers)).await?;
+    let (lookouts, taken) = Lookouts::new();
+    let (mut sources, means, time_servers) =
+        sources::open(netlink, LeaseStore::new(&paths.state), (answered, found, taken))?;
+    let mut service = Service::take_up(init, paths, means, (asking, endpoints, lookouts, time_servers)).await?;
     service.early = early;
     match networking {
         Some(networking) => service.configure(networking).await,
@@ -163,11 +165,11 @@ impl Service {
         init: Init,
         paths: Paths,
         means: Means,
-        (asking, endpoints, time_servers): (Asking, Endpoints, watch::Sender<Vec<String>>),
+        (asking, endpoints, lookouts, time_servers): (Asking, Endpoints, Lookouts, watch::Sender<Vec<String>>),
     ) -> Result<Self, ServiceError> {
         let mut table = LinkTable::default();
         read_links(&means.netlink, &mut table).await?;
-        let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
+        let containers = Containers::take_up(means.netlink.clone(), &paths, &table, lookouts).await;
         let containers = containers.map_err(ServiceError::Kernel)?;
         Ok(Self {
             init,
@@ -225,6 +227,7 @@ impl Service {
                 }
             }
             Happening::Found(found) => self.endpoints.take(found, now),
+            Happening::Taken(taken) => self.containers.note_taken(taken),
             Happening::Advertised(advertised) => {
                 for each in advertised {
                     if let Some(link) = self.links.get_mut(&each.link) {

@@ -81,6 +81,7 @@ impl Service {
         let host_link = self.links.get(&link.index);
         let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
         missing.extend(self.containers.overlaps(link));
+        missing.extend(self.containers.taken(link));
         missing.extend(self.endpoints.missing(link.index));
         missing.extend(self.troubles.get(&link.index).into_iter().flatten().cloned());
         let is_unknown = self.network.is_some() && !self.entries.contains_key(&link.index) && link.controller.is_none();
