@@ -77,16 +77,10 @@ impl HostLink {
         self.dhcp6_event(Event::Conflict(address), means, now).await;
     }
 
-    /// What the kernel said of addresses was lost. One that it does not have any more may be another machine's: it is given to the
-    /// link again, and the kernel looks again.
-    pub async fn look_again6(&mut self, link: &Link, means: &Means, now: Duration) {
-        let lease = self.dhcp6.as_ref().and_then(|port| port.client().lease_at(now));
-        let Some(lease) = lease.filter(|_| link.carrier) else { return };
-        if lease
-            .addresses
-            .iter()
-            .any(|granted| granted.valid > 0 && !link.addresses.contains_key(&granted.address.into()))
-        {
+    /// Gives the link again what servers have given, as the kernel may have taken it away. What another machine turned out to have
+    /// is looked for again then, which is missed where what the kernel said of addresses was lost.
+    pub(super) async fn give_again6(&mut self, means: &Means, now: Duration) {
+        if let Some(lease) = self.dhcp6.as_ref().and_then(|port| port.client().lease_at(now)) {
             self.configure6(lease, means).await;
         }
     }
