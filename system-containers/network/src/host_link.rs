@@ -18,7 +18,7 @@ use crate::dhcp::message::Mac;
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
 use crate::leases::{LeaseStore, Owner};
-use crate::link::{Address, Link};
+use crate::link::{Address, Link, Routers};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
 use crate::{arp, report, router_advertisement, sysctl};
@@ -65,6 +65,8 @@ pub struct HostLink {
     dhcp6: Option<dhcp6::port::Port>,
     /// What DHCPv6 servers have given.
     given6: dhcp6::lease::Lease,
+    /// The most that routers have said of DHCPv6.
+    said: Routers,
     /// What routers have said of names.
     advertised: router_advertisement::Kept,
     /// Which routers there are behind the cable.
@@ -99,6 +101,7 @@ impl HostLink {
             link_local_attempt: 0,
             dhcp6: None,
             given6: dhcp6::lease::Lease::default(),
+            said: Routers::Nothing,
             advertised: router_advertisement::Kept::default(),
             search: None,
             lost_carrier: link.up && !link.carrier,
@@ -170,6 +173,9 @@ impl HostLink {
         if self.settings.accepts_router_advertisements() {
             let metric = self.settings.metric.unwrap_or(IPV6_METRIC).to_string();
             if let Err(error) = sysctl::set_link("ipv6", &self.name, "ra_defrtr_metric", &metric) {
+                report::failure(&error);
+            }
+            if let Err(error) = sysctl::accept_routes(&self.name) {
                 report::failure(&error);
             }
         }

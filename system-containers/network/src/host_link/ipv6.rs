@@ -16,19 +16,29 @@ const LENGTH: u8 = 128;
 
 impl HostLink {
     /// What is asked of DHCPv6 servers: what the configuration says, else what routers do.
-    fn wanted6(&self, link: &Link) -> Wanted {
+    fn wanted6(&self) -> Wanted {
         if !self.settings.accepts_router_advertisements() {
             return Wanted::Nothing;
         }
-        match (self.settings.dhcp6, link.routers) {
+        match (self.settings.dhcp6, self.said) {
             (Some(false), _) | (None, Routers::Nothing) => Wanted::Nothing,
             (Some(true), _) | (None, Routers::Managed) => Wanted::Addresses,
             (None, Routers::Other) => Wanted::Information,
         }
     }
 
+    /// The kernel has what was said last, of whichever router. One that says nothing of DHCPv6, such as that of a network of small
+    /// devices, must not take away what another one has sent for: what was given lasts until its servers or its end say
+    /// otherwise, or until there may be other routers.
+    fn note_said(&mut self, link: &Link) {
+        let holds = self.dhcp6.as_ref().is_some_and(|port| port.client().lease().is_some());
+        let lasts = holds && link.carrier && !self.is_searching();
+        self.said = if lasts { self.said.max(link.routers) } else { link.routers };
+    }
+
     pub(super) async fn follow_routers(&mut self, link: &Link, means: &Means, now: Duration) {
-        let wanted = self.wanted6(link);
+        self.note_said(link);
+        let wanted = self.wanted6();
         let Some(mac) = link.mac else { return };
         if self.dhcp6.as_ref().is_some_and(|port| port.client().mac() != mac) {
             self.dhcp6_event(Event::Want(Wanted::Nothing), means, now).await;
