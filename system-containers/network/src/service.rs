@@ -32,7 +32,7 @@ use crate::leases::LeaseStore;
 use crate::link::LinkTable;
 use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
-use crate::made::{self, Missing};
+use crate::made::{self, Misnamed, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::time::Correction;
 use crate::{clock, dhcp6, report, rules};
@@ -78,6 +78,7 @@ pub struct Service {
     network: Option<Network>,
     table: LinkTable,
     missing: Missing,
+    misnamed: Misnamed,
     /// Of links that are made, and when they are looked at again.
     troubles: Troubles,
     look_at: Option<Duration>,
@@ -179,6 +180,7 @@ impl Service {
             network: None,
             table,
             missing: Missing::new(),
+            misnamed: Misnamed::new(),
             troubles: Troubles::new(),
             look_at: None,
             endpoints,
@@ -261,7 +263,12 @@ impl Service {
     async fn arrange(&mut self) {
         let Some(network) = &self.network else { return };
         let keys = self.paths.state.join("wireguard");
-        let missing = made::arrange(network, &mut self.table, &self.means.netlink, &keys).await;
+        let (missing, misnamed) = made::arrange(network, &mut self.table, &self.means.netlink, &keys).await;
+        for (index, text) in misnamed.iter().filter(|(index, text)| self.misnamed.get(*index) != Some(text)) {
+            let name = self.table.find(*index).map_or("", |link| link.name.as_str());
+            report::say(format_args!("{name}: {text}"));
+        }
+        self.misnamed = misnamed;
         for (name, reason) in missing.iter().filter(|(name, reason)| self.missing.get(*name) != Some(reason)) {
             report::say(format_args!("{name}: not made yet: {reason}"));
         }

@@ -80,6 +80,7 @@ impl Service {
     fn missing_of(&self, link: &Link) -> Vec<String> {
         let host_link = self.links.get(&link.index);
         let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
+        missing.extend(self.misnamed.get(&link.index).cloned());
         missing.extend(self.containers.overlaps(link));
         missing.extend(self.containers.taken(link));
         missing.extend(self.endpoints.missing(link.index));
