@@ -186,9 +186,8 @@ impl HostLink {
         if self.dhcp.is_some() || !self.settings.uses_dhcp() || self.settings.mtu.is_some() {
             self.arrange_mtu(means).await;
         }
-        if !link.up {
-            self.say(means.netlink.set_up(self.index, &self.name).await);
-        }
+        // Although it was up a moment ago: a bond that is removed sets its ports down when it has let them go.
+        self.say(means.netlink.set_up(self.index, &self.name).await);
         self.give_fixed(means).await;
         self.begin_dhcp(link, means);
     }
