@@ -18,7 +18,7 @@ use crate::dhcp::message::Mac;
 use crate::dhcp::port::{Heard, Port};
 use crate::dhcp6;
 use crate::leases::{LeaseStore, Owner};
-use crate::link::{Address, Link};
+use crate::link::{Address, Link, Routers};
 use crate::netlink::{IPV6_METRIC, Lifetime, Netlink, NetlinkError, Route};
 use crate::resolver::{Names, server_text};
 use crate::{arp, report, router_advertisement, sysctl};
@@ -65,6 +65,8 @@ pub struct HostLink {
     dhcp6: Option<dhcp6::port::Port>,
     /// What DHCPv6 servers have given.
     given6: dhcp6::lease::Lease,
+    /// The most that routers have said of DHCPv6.
+    said: Routers,
     /// What routers have said of names.
     advertised: router_advertisement::Kept,
     /// Which routers there are behind the cable.
@@ -72,6 +74,8 @@ pub struct HostLink {
     /// Whether the next cable may be another one.
     lost_carrier: bool,
     carrier: bool,
+    /// Whether it is set up, once it was.
+    up: Option<bool>,
     /// The largest packet now, and that of before anybody gave it another one.
     mtu: u32,
     own_mtu: Option<u32>,
@@ -97,10 +101,12 @@ impl HostLink {
             link_local_attempt: 0,
             dhcp6: None,
             given6: dhcp6::lease::Lease::default(),
+            said: Routers::Nothing,
             advertised: router_advertisement::Kept::default(),
             search: None,
             lost_carrier: link.up && !link.carrier,
             carrier: false,
+            up: None,
             mtu: link.mtu,
             taken_up: false,
             refused: None,
@@ -169,6 +175,9 @@ impl HostLink {
             if let Err(error) = sysctl::set_link("ipv6", &self.name, "ra_defrtr_metric", &metric) {
                 report::failure(&error);
             }
+            if let Err(error) = sysctl::accept_routes(&self.name) {
+                report::failure(&error);
+            }
         }
         if let Some(mac) = self.settings.mac.map(|mac| mac.bytes()).filter(|mac| link.mac != Some(*mac)) {
             self.say(means.netlink.set_mac(self.index, &self.name, mac).await);
@@ -177,9 +186,13 @@ impl HostLink {
         if self.dhcp.is_some() || !self.settings.uses_dhcp() || self.settings.mtu.is_some() {
             self.arrange_mtu(means).await;
         }
-        if !link.up {
-            self.say(means.netlink.set_up(self.index, &self.name).await);
-        }
+        // Although it was up a moment ago: a bond that is removed sets its ports down when it has let them go.
+        self.say(means.netlink.set_up(self.index, &self.name).await);
+        self.give_fixed(means).await;
+        self.begin_dhcp(link, means);
+    }
+
+    async fn give_fixed(&mut self, means: &Means) {
         for address in self.settings.addresses.clone() {
             let (address, length) = (address.address(), address.length());
             self.say(means.netlink.add_address(self.index, address, length, Lifetime::FOR_EVER, false).await);
@@ -187,7 +200,17 @@ impl HostLink {
         for route in self.static_routes() {
             self.say(means.netlink.add_route(&route).await);
         }
-        self.begin_dhcp(link, means);
+    }
+
+    /// Gives the link what the kernel takes away when somebody sets it down, if only for a moment, as some drivers do and as it
+    /// does to what stands on such a link: routes, and addresses of IPv6.
+    pub async fn give_again(&mut self, means: &Means, now: Duration) {
+        self.refused = None;
+        self.give_fixed(means).await;
+        if let Some(lease) = self.lease().cloned() {
+            self.configure(&lease, means).await;
+        }
+        self.give_again6(means, now).await;
     }
 
     /// Gives the link the MTU of the configuration, else that of the lease, else the one that it had before either.
@@ -210,6 +233,11 @@ impl HostLink {
     pub async fn follow(&mut self, link: &Link, means: &Means, now: Duration) {
         self.name.clone_from(&link.name);
         self.mtu = link.mtu;
+        if link.up && self.up == Some(false) {
+            self.give_again(means, now).await;
+        }
+        // A link that was never up was given everything when it was set up.
+        self.up = if link.up { Some(true) } else { self.up.map(|_| false) };
         // A bond has the address of its first port from then on. Servers know clients by it.
         if self.dhcp.as_ref().is_some_and(|port| link.mac.is_some_and(|mac| mac != port.client().mac())) {
             self.end_dhcp(means).await;

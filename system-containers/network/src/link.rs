@@ -15,7 +15,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 
 pub use self::routers::Routers;
 use self::routers::{described_flags, notified_flags};
-pub use self::taken::taken_address;
+pub use self::taken::{note as note_taken, taken_address};
 use crate::dhcp::message::Mac;
 use crate::netlink::OWN_PROTOCOL;
 

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use self::asking::{Asking, Pending};
 use self::kernel::read_links;
 use self::sources::Happening;
-use crate::containers::{Answers, AttachError, Attached, Awaited, Containers};
+use crate::containers::{Answers, AttachError, Attached, Awaited, Containers, Lookouts};
 use crate::dhcp::client::Event;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
@@ -32,7 +32,7 @@ use crate::leases::LeaseStore;
 use crate::link::LinkTable;
 use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
-use crate::made::{self, Missing};
+use crate::made::{self, Misnamed, Missing};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::time::Correction;
 use crate::{clock, dhcp6, report, rules};
@@ -78,6 +78,7 @@ pub struct Service {
     network: Option<Network>,
     table: LinkTable,
     missing: Missing,
+    misnamed: Misnamed,
     /// Of links that are made, and when they are looked at again.
     troubles: Troubles,
     look_at: Option<Duration>,
@@ -107,8 +108,10 @@ pub async fn run(channel: Channel, paths: Paths) -> Result<(), ServiceError> {
     let netlink = Netlink::new(handle);
     let (asking, answered) = Asking::new();
     let (endpoints, found) = Endpoints::new();
-    let (mut sources, means, time_servers) = sources::open(netlink, LeaseStore::new(&paths.state), (answered, found))?;
-    let mut service = Service::take_up(init, paths, means, (asking, endpoints, time_servers)).await?;
+    let (lookouts, taken) = Lookouts::new();
+    let (mut sources, means, time_servers) =
+        sources::open(netlink, LeaseStore::new(&paths.state), (answered, found, taken))?;
+    let mut service = Service::take_up(init, paths, means, (asking, endpoints, lookouts, time_servers)).await?;
     service.early = early;
     match networking {
         Some(networking) => service.configure(networking).await,
@@ -163,11 +166,11 @@ impl Service {
         init: Init,
         paths: Paths,
         means: Means,
-        (asking, endpoints, time_servers): (Asking, Endpoints, watch::Sender<Vec<String>>),
+        (asking, endpoints, lookouts, time_servers): (Asking, Endpoints, Lookouts, watch::Sender<Vec<String>>),
     ) -> Result<Self, ServiceError> {
         let mut table = LinkTable::default();
         read_links(&means.netlink, &mut table).await?;
-        let containers = Containers::take_up(means.netlink.clone(), &paths, &table).await;
+        let containers = Containers::take_up(means.netlink.clone(), &paths, &table, lookouts).await;
         let containers = containers.map_err(ServiceError::Kernel)?;
         Ok(Self {
             init,
@@ -177,6 +180,7 @@ impl Service {
             network: None,
             table,
             missing: Missing::new(),
+            misnamed: Misnamed::new(),
             troubles: Troubles::new(),
             look_at: None,
             endpoints,
@@ -225,6 +229,7 @@ impl Service {
                 }
             }
             Happening::Found(found) => self.endpoints.take(found, now),
+            Happening::Taken(taken) => self.containers.note_taken(taken),
             Happening::Advertised(advertised) => {
                 for each in advertised {
                     if let Some(link) = self.links.get_mut(&each.link) {
@@ -258,7 +263,12 @@ impl Service {
     async fn arrange(&mut self) {
         let Some(network) = &self.network else { return };
         let keys = self.paths.state.join("wireguard");
-        let missing = made::arrange(network, &mut self.table, &self.means.netlink, &keys).await;
+        let (missing, misnamed) = made::arrange(network, &mut self.table, &self.means.netlink, &keys).await;
+        for (index, text) in misnamed.iter().filter(|(index, text)| self.misnamed.get(*index) != Some(text)) {
+            let name = self.table.find(*index).map_or("", |link| link.name.as_str());
+            report::say(format_args!("{name}: {text}"));
+        }
+        self.misnamed = misnamed;
         for (name, reason) in missing.iter().filter(|(name, reason)| self.missing.get(*name) != Some(reason)) {
             report::say(format_args!("{name}: not made yet: {reason}"));
         }

@@ -58,6 +58,15 @@ pub fn disable_ipv6(link: &str) -> Result<(), SysctlError> {
     }
 }
 
+/// Lets a link take further routes from routers (RFC 4191), of whichever length: by itself the kernel takes none. One that cannot
+/// is fine.
+pub fn accept_routes(link: &str) -> Result<(), SysctlError> {
+    match set_link("ipv6", link, "accept_ra_rt_info_max_plen", "128") {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// Keeps what crosses a bridge out of the IP layer's packet filter. With the kernel's default a packet's address is
 /// changed back before IPv6 looks at it, which then drops what goes to ::1. A kernel without the switches is fine.
 pub fn disable_bridge_filter() -> Result<(), SysctlError> {

@@ -125,7 +125,16 @@ fn nobody_outside_reaches_a_container_or_the_hosts_loopback_directly() {
     web.ip("address del 127.0.0.1/8 dev lo");
     web.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
     web.ip("route add 127.0.0.1/32 via 172.30.0.1 dev eth0");
-    assert!(is_shut(&web, "127.0.0.1", 9000));
+    // Neither what listens on a port that is open to all, nor what is published there.
+    let other = container();
+    service.attach("other", &other, &[port("127.0.0.1", 9090, 80, "tcp")]).unwrap();
+    let _published = serve(&other, "TCP", 80, "other");
+    let _open = site.machine.namespace.start(&["socat", "TCP4-LISTEN:9001,fork", "SYSTEM:echo host"]);
+    service.apply(&site.configuration("[network]\ninbound = ['9000-9001']\n"));
+    eventually("the ports are open", || (ask(&web, "TCP", "172.30.0.1", 9001) == "host").then_some(()));
+    assert!(ask(&site.machine.namespace, "TCP", "127.0.0.1", 9090).starts_with("other sees"));
+    let open: Vec<u16> = [9000, 9001, 9090].into_iter().filter(|port| !is_shut(&web, "127.0.0.1", *port)).collect();
+    assert_eq!(open, [0; 0]);
 }
 
 #[test]

@@ -199,6 +199,23 @@ fn an_address_that_a_machine_outside_has_is_not_given() {
         (!shown.contains("tentative") || shown.contains("dadfailed")).then_some(shown)
     });
     assert!(shown.contains("dadfailed"), "{shown}");
+    // Which the kernel tells only in there.
+    let parts = ["container web ", "2001:db8::77", "network lan"];
+    service.wait_lack("eth0", &parts);
+    drop(service);
+    let mut service = site.start();
+    service.attach_as(on(wanted("web", &[]), &[("lan", "ipv6_address = '2001:db8::77'")]), &web).unwrap();
+    service.wait_lack("eth0", &parts);
+    web.ip("address del 2001:db8::77/64 dev eth0");
+    service.wait("nobody lacks it any more", |request| match request {
+        Request::Links { links } => links.iter().all(|link| link.missing.is_empty()).then_some(()),
+        _ => None,
+    });
+    // RTMGRP_IPV6_IFADDR
+    let listens = || web.run("cat /proc/net/netlink").lines().any(|line| line.contains(" 00000100 "));
+    assert!(listens(), "{}", web.run("cat /proc/net/netlink"));
+    service.notify(Notice::DetachNetwork { name: "web".into() }, &[]);
+    eventually("nobody listens any more, which would keep the namespace", || (!listens()).then_some(()));
 }
 
 #[test]

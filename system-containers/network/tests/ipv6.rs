@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use berth_control::message::Request;
+
 use crate::support::router::Router;
-use crate::support::{Machine, Program, chrony, eventually, name_server, possible};
+use crate::support::{Machine, Namespace, Program, chrony, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
 
@@ -48,6 +50,46 @@ fn where_routers_say_so_addresses_come_from_dhcpv6() {
     service.wait_no_address("eth0", "fd77::5");
     service.apply("[network.links.eth0]\ndhcp6 = true\n");
     service.wait_address("eth0", "fd77::5");
+}
+
+/// As in a network with a router of small devices beside that to the internet. The kernel keeps what either said last.
+#[test]
+fn a_router_that_says_nothing_of_dhcpv6_takes_no_lease_away() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new("");
+    let switch = Namespace::new();
+    switch.ip("link add switch type bridge mcast_snooping 0");
+    switch.ip("link set switch up");
+    machine.namespace.connect("eth0", &switch, "machine");
+    switch.ip("link set machine master switch up");
+    let router = Router::behind(&switch, "first", "fd77::1/64");
+    let devices = Router::behind(&switch, "second", "fd78::1/64");
+    let _server = router.serve(LONG);
+    let mut service = machine.start();
+    service.wait_ready();
+    let _advertising = advertise(&router, "AdvManagedFlag on;");
+    let address = service.wait_address("eth0", "fd77::5");
+    // A route is all that it offers.
+    let _of_devices = devices.advertise(
+        "AdvDefaultLifetime 0; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd78::/64 { }; route fd79::/64 { };",
+    );
+    // Told of when the kernel has looked for a second whether anybody else has it: long after what the message itself says.
+    service.wait("an address of its network", |request| match request {
+        Request::Links { links } => {
+            let of_eth0 = links.iter().filter(|link| link.name == "eth0").flat_map(|link| &link.addresses);
+            let addresses: Vec<&String> = of_eth0.collect();
+            assert!(addresses.contains(&&address), "it was taken away: {addresses:?}");
+            addresses.iter().any(|address| address.starts_with("fd78:")).then_some(())
+        }
+        _ => None,
+    });
+    assert!(service.file("resolv.upstream.conf").contains("nameserver fd77::53"));
+    if std::path::Path::new("/proc/sys/net/ipv6/conf/lo/accept_ra_rt_info_max_plen").exists() {
+        let routes = machine.namespace.ip("-6 route show fd79::/64");
+        assert!(routes.contains("via fe80::"), "{}", machine.namespace.ip("-6 route"));
+    }
 }
 
 #[test]
@@ -97,7 +139,7 @@ fn a_lease_of_dhcpv6_is_renewed_and_what_there_is_to_know_comes_without_an_addre
     drop(server);
     service.wait_no_address("eth0", "fd77::5");
     service.wait("what is missing", |request| match request {
-        berth_control::message::Request::Links { links } => {
+        Request::Links { links } => {
             let lacks = |link: &berth_control::message::Link| link.missing.iter().any(|text| text.contains("DHCPv6"));
             links.iter().any(lacks).then_some(())
         }

@@ -7,11 +7,13 @@ use crate::support::{self, Machine, Namespace, Running, eventually, possible, sk
 /// Whether this kernel has these kinds of links; says so if not.
 fn has(kinds: &[&str]) -> bool {
     let namespace = Namespace::new();
+    // The loopback takes no VLANs.
+    namespace.ip("link add below type bridge");
     let missing: Vec<_> = kinds
         .iter()
         .filter(|kind| {
             let line = match **kind {
-                "vlan" => "link add link lo name probe type vlan id 7".to_owned(),
+                "vlan" => "link add link below name probe type vlan id 7".to_owned(),
                 "vrf" => "link add probe type vrf table 7".to_owned(),
                 kind => format!("link add probe type {kind}"),
             };

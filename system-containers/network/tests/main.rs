@@ -3,6 +3,7 @@
 
 mod cables;
 mod containers;
+mod down_and_up;
 mod drivers;
 mod firewall;
 mod flows;

@@ -54,7 +54,7 @@ fn a_name_that_leads_nowhere_is_said_and_looked_up_again() {
 
 #[test]
 fn a_peer_is_found_by_its_name_and_found_again_when_it_does_not_answer() {
-    if !possible(&["ip", "wg", "dnsmasq", "dig"]) {
+    if !possible(&["ip", "wg", "dnsmasq", "dig", "ping"]) {
         return;
     }
     if !Namespace::new().try_run("ip link add wg0 type wireguard").status.success() {
@@ -96,5 +96,9 @@ fn a_peer_is_found_by_its_name_and_found_again_when_it_does_not_answer() {
     eventually("the peer answers at its new address", || {
         let (endpoints, handshakes) = (shown("endpoints"), shown("latest-handshakes"));
         (endpoints.contains("192.0.2.1:51820") && !handshakes.trim().ends_with("\t0")).then_some(())
+    });
+    other.ip("address add 10.9.0.2/24 dev wg0");
+    eventually("an answer through the tunnel", || {
+        machine.namespace.try_run("ping -c 1 -W 1 10.9.0.2").status.success().then_some(())
     });
 }

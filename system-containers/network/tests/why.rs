@@ -74,3 +74,23 @@ fn wait_whole(service: &mut Running) {
         _ => None,
     });
 }
+
+#[test]
+fn a_name_that_another_link_has_is_said_and_taken_when_that_one_goes() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let machine = Machine::new(
+        "[network.links.near]\nmatch = { mac = '02:00:00:00:66:*' }\nrename = 'lan0'\naddresses = ['192.0.2.7/24']\n",
+    );
+    let other = Namespace::new();
+    machine.namespace.connect("eth0", &other, "far0");
+    machine.namespace.ip("link set eth0 address 02:00:00:00:66:01");
+    machine.namespace.ip("link add lan0 type bridge");
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_lack("eth0", &["its name is not lan0", "another link has it"]);
+    service.wait_address("eth0", "192.0.2.7");
+    machine.namespace.ip("link del lan0");
+    service.wait_address("lan0", "192.0.2.7");
+}

@@ -23,6 +23,7 @@ impl Containers {
         let Some(attachment) = self.attachments.remove(name) else { return };
         self.resolvers.directory().remove(name);
         self.resolvers.leave(name);
+        self.lookouts.leave(name);
         let bridged = || attachment.cables.iter().filter(|cable| cable.bridged);
         // Before its rules go: nobody is to reach it without them.
         for cable in bridged() {

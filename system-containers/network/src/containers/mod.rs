@@ -13,6 +13,7 @@ mod filter;
 mod guard;
 mod left;
 mod listeners;
+mod lookout;
 mod namespace;
 mod networks;
 mod outside;
@@ -36,6 +37,7 @@ pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
 use self::conflicts::{PortError, check_ports};
 pub use self::listeners::Awaited;
+pub use self::lookout::{Lookouts, Taken};
 use self::namespace::{Inside, NamespaceError};
 use self::networks::{NetworkError, Networks};
 pub use self::outside::{Answers, Question};
@@ -117,6 +119,7 @@ pub struct Containers {
     /// Tunnels of the machine, by their ports.
     tunnels: BTreeMap<u16, LinkName>,
     resolvers: Resolvers,
+    lookouts: Lookouts,
     search: Vec<String>,
     /// The host's name servers, for who is on no bridge.
     servers: Vec<IpAddr>,
@@ -126,7 +129,7 @@ pub struct Containers {
 
 impl Containers {
     /// Takes up what an earlier run of this program left: what is whole stays, the rest is removed.
-    pub async fn take_up(netlink: Netlink, paths: &Paths, table: &LinkTable) -> io::Result<Self> {
+    pub async fn take_up(netlink: Netlink, paths: &Paths, table: &LinkTable, lookouts: Lookouts) -> io::Result<Self> {
         let store = AttachmentStore::new(&paths.run);
         let attachments = store.load().into_values().collect();
         let networks = Networks::take_up(netlink.clone(), paths.state.join("networks.json"), table).await;
@@ -141,6 +144,7 @@ impl Containers {
             inbound: None,
             tunnels: BTreeMap::new(),
             resolvers,
+            lookouts,
             search: Vec::new(),
             servers: Vec::new(),
             answers_host: false,
@@ -215,7 +219,9 @@ impl Containers {
             let as_before = message::Attachment { serving, access, ..wanted.clone() };
             if present.namespace == inode && present.wanted == as_before {
                 let present = present.clone();
+                let looks_within = namespace.try_clone().map_err(AttachError::Keep)?;
                 self.answer_within(&present, namespace).await;
+                self.look_out(&present, looks_within).await;
                 let attached = self.attached(&present);
                 self.serve(&name, wanted.serving);
                 self.rule(&name, wanted.access);
@@ -280,13 +286,16 @@ impl Containers {
         // Before it has a way to others, and they to it.
         self.guard_or_refill().map_err(AttachError::Filter)?;
         let inside = self.connect(&attachment, &namespace).await?;
-        let asks_within = namespace.try_clone().map_err(NamespaceError::Enter)?;
+        let [asks_within, looks_within] = [namespace.try_clone(), namespace.try_clone()];
+        let (asks_within, looks_within) =
+            (asks_within.map_err(AttachError::Keep)?, looks_within.map_err(AttachError::Keep)?);
         namespace::set_up(namespace, inside).await?;
         self.publish_or_refill(&attachment.wanted.service).map_err(AttachError::Filter)?;
         attachment.whole = true;
         self.store.save(&attachment).map_err(AttachError::Store)?;
         attachment.enter(&mut self.resolvers.directory());
         self.answer_within(&attachment, asks_within).await;
+        self.look_out(&attachment, looks_within).await;
         let attached = self.attached(&attachment);
         self.attachments.insert(attachment);
         Ok(attached)

@@ -53,6 +53,9 @@ pub enum NamespaceError {
     /// The container's resolver.
     #[error("listen for questions about names in the container's network namespace")]
     Resolver(#[source] io::Error),
+    /// Of what becomes of its addresses.
+    #[error("listen for what becomes of addresses in the container's network namespace")]
+    Lookout(#[source] io::Error),
     /// The cable's end is not there.
     #[error("the container's end of the cable is missing")]
     Missing,

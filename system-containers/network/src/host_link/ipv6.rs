@@ -16,19 +16,29 @@ const LENGTH: u8 = 128;
 
 impl HostLink {
     /// What is asked of DHCPv6 servers: what the configuration says, else what routers do.
-    fn wanted6(&self, link: &Link) -> Wanted {
+    fn wanted6(&self) -> Wanted {
         if !self.settings.accepts_router_advertisements() {
             return Wanted::Nothing;
         }
-        match (self.settings.dhcp6, link.routers) {
+        match (self.settings.dhcp6, self.said) {
             (Some(false), _) | (None, Routers::Nothing) => Wanted::Nothing,
             (Some(true), _) | (None, Routers::Managed) => Wanted::Addresses,
             (None, Routers::Other) => Wanted::Information,
         }
     }
 
+    /// The kernel has what was said last, of whichever router. One that says nothing of DHCPv6, such as that of a network of small
+    /// devices, must not take away what another one has sent for: what was given lasts until its servers or its end say
+    /// otherwise, or until there may be other routers.
+    fn note_said(&mut self, link: &Link) {
+        let holds = self.dhcp6.as_ref().is_some_and(|port| port.client().lease().is_some());
+        let lasts = holds && link.carrier && !self.is_searching();
+        self.said = if lasts { self.said.max(link.routers) } else { link.routers };
+    }
+
     pub(super) async fn follow_routers(&mut self, link: &Link, means: &Means, now: Duration) {
-        let wanted = self.wanted6(link);
+        self.note_said(link);
+        let wanted = self.wanted6();
         let Some(mac) = link.mac else { return };
         if self.dhcp6.as_ref().is_some_and(|port| port.client().mac() != mac) {
             self.dhcp6_event(Event::Want(Wanted::Nothing), means, now).await;
@@ -77,16 +87,10 @@ impl HostLink {
         self.dhcp6_event(Event::Conflict(address), means, now).await;
     }
 
-    /// What the kernel said of addresses was lost. One that it does not have any more may be another machine's: it is given to the
-    /// link again, and the kernel looks again.
-    pub async fn look_again6(&mut self, link: &Link, means: &Means, now: Duration) {
-        let lease = self.dhcp6.as_ref().and_then(|port| port.client().lease_at(now));
-        let Some(lease) = lease.filter(|_| link.carrier) else { return };
-        if lease
-            .addresses
-            .iter()
-            .any(|granted| granted.valid > 0 && !link.addresses.contains_key(&granted.address.into()))
-        {
+    /// Gives the link again what servers have given, as the kernel may have taken it away. What another machine turned out to have
+    /// is looked for again then, which is missed where what the kernel said of addresses was lost.
+    pub(super) async fn give_again6(&mut self, means: &Means, now: Duration) {
+        if let Some(lease) = self.dhcp6.as_ref().and_then(|port| port.client().lease_at(now)) {
             self.configure6(lease, means).await;
         }
     }

@@ -10,7 +10,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 
 use super::{HostLink, Means};
-use crate::link::{self, Address, Link};
+use crate::link::{self, Address, Link, Routers};
 use crate::netlink::{self, NetlinkError};
 use crate::report;
 use crate::router_advertisement::Advertised;
@@ -40,6 +40,11 @@ impl HostLink {
         }
     }
 
+    /// Whether it is not known yet which routers there are.
+    pub(super) fn is_searching(&self) -> bool {
+        self.search.is_some()
+    }
+
     /// A router has said something, whatever it is.
     pub fn hear_router(&mut self, advertisement: Advertisement, now: Duration) {
         if let Some(port) = &mut self.search {
@@ -66,6 +71,7 @@ impl HostLink {
     /// Takes away what routers have brought: nobody listens to them any more, and the kernel would keep it for days.
     pub(super) async fn forget_routers(&mut self, means: &Means) {
         self.search = None;
+        self.said = Routers::Nothing;
         self.advertised.clear();
         self.keep_of_routers(&Found::default(), means).await;
     }

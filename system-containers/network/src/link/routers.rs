@@ -5,8 +5,8 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::packet_core::Nla;
 
-/// What routers say of DHCPv6 (the flags M and O of their advertisements).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What routers say of DHCPv6 (the flags M and O of their advertisements), the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Routers {
     /// Nothing.
     #[default]

@@ -14,7 +14,7 @@ pub fn taken_address(message: &AddressMessage) -> Option<Ipv6Addr> {
 }
 
 /// Follows what the kernel says of an address that is `there`, or has gone.
-pub(super) fn note(taken: &mut BTreeSet<Ipv6Addr>, message: &AddressMessage, there: bool) {
+pub fn note(taken: &mut BTreeSet<Ipv6Addr>, message: &AddressMessage, there: bool) {
     let Some(address) = ipv6_of(message) else { return };
     // Routers still want it used. Of temporary ones the kernel makes others, of those of DHCPv6 the server is told.
     let is_missed = || {

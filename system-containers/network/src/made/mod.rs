@@ -29,6 +29,9 @@ const ASIDE: &str = "aside";
 /// Why an entry's link is not there, by the entry's name.
 pub type Missing = BTreeMap<LinkName, String>;
 
+/// Why a link does not have the name that its entry gives it, by its number.
+pub type Misnamed = BTreeMap<u32, String>;
+
 fn kind_of(made: &Made<'_>) -> InfoKind {
     match made {
         Made::Bond(_) => InfoKind::Bond,
@@ -41,13 +44,14 @@ fn kind_of(made: &Made<'_>) -> InfoKind {
 }
 
 /// Makes, changes and removes links until everything is as the configuration says. `keys`: where keys are kept.
-pub async fn arrange(network: &Network, table: &mut LinkTable, netlink: &Netlink, keys: &Path) -> Missing {
-    let mut arrangement = Arrangement { network, table, netlink, keys, missing: Missing::new() };
+pub async fn arrange(network: &Network, table: &mut LinkTable, netlink: &Netlink, keys: &Path) -> (Missing, Misnamed) {
+    let (missing, misnamed) = (Missing::new(), Misnamed::new());
+    let mut arrangement = Arrangement { network, table, netlink, keys, missing, misnamed };
     arrangement.rename().await;
     arrangement.remove().await;
     arrangement.make_all().await;
     arrangement.attach_all().await;
-    arrangement.missing
+    (arrangement.missing, arrangement.misnamed)
 }
 
 /// Asks about a link as the configuration knows links.
@@ -88,6 +92,7 @@ struct Arrangement<'a> {
     netlink: &'a Netlink,
     keys: &'a Path,
     missing: Missing,
+    misnamed: Misnamed,
 }
 
 impl Arrangement<'_> {
@@ -117,7 +122,13 @@ impl Arrangement<'_> {
                 report::say(format_args!("{name}: its name is {new} now"));
                 self.look_again(new).await;
             }
-            Err(error) => report::failure(&error),
+            Err(error) => {
+                let reason = match error.number() {
+                    libc::EEXIST => "another link has it: give that one or this one another".to_owned(),
+                    _ => report::chain(&error),
+                };
+                self.misnamed.insert(index, format!("its name is not {new}, as its entry says: {reason}"));
+            }
         }
     }
 

@@ -19,13 +19,15 @@ impl Netlink {
         self.change_link(LinkUnspec::new_with_index(index).down().build(), name).await
     }
 
-    /// Gives a link another name; it is down for a moment where the kernel wants that.
+    /// Gives a link another name; it is down for a moment where the kernel wants that, which Linux before 6.2 does.
     pub async fn rename_link(&self, index: u32, name: &str, new: &str) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).name(new).build();
         match self.change_link(message.clone(), name).await {
             Err(error) if error.number() == libc::EBUSY => {
                 self.set_down(index, name).await?;
-                self.change_link(message, name).await
+                let done = self.change_link(message, name).await;
+                self.set_up(index, name).await?;
+                done
             }
             done => done,
         }

@@ -88,10 +88,9 @@ impl Service {
         self.entries.retain(|index, _| table.find(*index).is_some());
         self.arrange().await;
         self.adopt_all().await;
-        for (index, host_link) in &mut self.links {
-            if let Some(link) = self.table.find(*index) {
-                host_link.look_again6(link, &self.means, clock::now()).await;
-            }
+        // Each may have been down, or another machine may have an address of it.
+        for host_link in self.links.values_mut() {
+            host_link.give_again(&self.means, clock::now()).await;
         }
         Ok(())
     }

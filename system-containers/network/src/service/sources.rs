@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::ServiceError;
 use super::asking::Answered;
+use crate::containers::Taken;
 use crate::dhcp::port::Heard;
 use crate::host_link::Means;
 use crate::init::{Init, Message};
@@ -44,6 +45,7 @@ pub enum Happening {
     HeardRouter(router_advertisement::port::Heard),
     Answered(Answered),
     Found(Found),
+    Taken(Taken),
     Advertised(Vec<Advertised>),
     Corrected(Correction),
     Tick,
@@ -58,6 +60,7 @@ pub struct Sources<K> {
     heard_routers: mpsc::Receiver<router_advertisement::port::Heard>,
     answered: mpsc::Receiver<Answered>,
     found: mpsc::Receiver<Found>,
+    taken: mpsc::Receiver<Taken>,
     advertisements: Listener,
     corrections: mpsc::Receiver<Correction>,
 }
@@ -67,7 +70,7 @@ pub struct Sources<K> {
 pub fn open(
     netlink: Netlink,
     leases: LeaseStore,
-    (answered, found): (mpsc::Receiver<Answered>, mpsc::Receiver<Found>),
+    (answered, found, taken): (mpsc::Receiver<Answered>, mpsc::Receiver<Found>, mpsc::Receiver<Taken>),
 ) -> Result<
     (
         Sources<impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin>,
@@ -93,8 +96,18 @@ pub fn open(
         heard_routers: heard_routers_sender,
         seed: random::number(),
     };
-    let sources =
-        Sources { kernel, heard, heard6, heard_arp, heard_routers, answered, found, advertisements, corrections };
+    let sources = Sources {
+        kernel,
+        heard,
+        heard6,
+        heard_arp,
+        heard_routers,
+        answered,
+        found,
+        taken,
+        advertisements,
+        corrections,
+    };
     Ok((sources, means, time_servers))
 }
 
@@ -113,6 +126,7 @@ where
             Some(heard) = self.heard_routers.recv() => Happening::HeardRouter(heard),
             Some(answered) = self.answered.recv() => Happening::Answered(answered),
             Some(found) = self.found.recv() => Happening::Found(found),
+            Some(taken) = self.taken.recv() => Happening::Taken(taken),
             advertised = self.advertisements.receive() => Happening::Advertised(advertised.map_err(ServiceError::Kernel)?),
             Some(correction) = self.corrections.recv() => Happening::Corrected(correction),
             () = until(deadline) => Happening::Tick,

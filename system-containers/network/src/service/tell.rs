@@ -80,7 +80,9 @@ impl Service {
     fn missing_of(&self, link: &Link) -> Vec<String> {
         let host_link = self.links.get(&link.index);
         let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
+        missing.extend(self.misnamed.get(&link.index).cloned());
         missing.extend(self.containers.overlaps(link));
+        missing.extend(self.containers.taken(link));
         missing.extend(self.endpoints.missing(link.index));
         missing.extend(self.troubles.get(&link.index).into_iter().flatten().cloned());
         let is_unknown = self.network.is_some() && !self.entries.contains_key(&link.index) && link.controller.is_none();
