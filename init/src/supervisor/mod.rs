@@ -38,6 +38,7 @@ mod resume;
 mod services;
 mod session;
 mod sheets;
+mod starting;
 mod statistics;
 mod stop;
 pub mod system_spec;

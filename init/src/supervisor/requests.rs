@@ -215,6 +215,7 @@ impl Supervisor {
             }
             Request::Restart { name, ending } => {
                 let id = self.id_of(&name)?;
+                self.may_begin(&name)?;
                 self.stop_with(id, Goal::Restart, ending)?;
                 self.containers.get_mut(id).into_iter().for_each(|container| container.failures = 0);
                 self.keep_stopped(&name, false);
@@ -245,11 +246,9 @@ impl Supervisor {
     }
 
     pub(super) fn start_by_name(&mut self, name: &str) -> Result<(), String> {
+        self.may_start(name)?;
         self.keep_stopped(name, false);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
-        if container.goal == Goal::Remove {
-            return Err(unknown(name));
-        }
         if matches!(container.state, State::Stopping { .. }) {
             container.goal = Goal::Restart;
             container.failures = 0;
