@@ -31,7 +31,7 @@ impl Supervisor {
             None => return,
         };
         let Some(container) = self.containers.get_mut(id) else { return };
-        (container.completed, container.held) = (false, false);
+        (container.completed, container.held, container.overdue) = (false, false, false);
         container.reason.clear();
         (container.shared, container.pod) = (shared, pod);
         match (self.launcher)(container, self.facts.output_to_kernel) {

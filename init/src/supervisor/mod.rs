@@ -250,6 +250,10 @@ impl Supervisor {
                 self.quiet(id);
                 true
             }
+            State::Running(_) if !container.frozen && container.overdue_at().is_some_and(|at| at <= now) => {
+                self.is_overdue(id);
+                true
+            }
             State::Running(_) if !container.frozen && container.has_client_to_look_after(now) => {
                 self.look_after_client(id);
                 true

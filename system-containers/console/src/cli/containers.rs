@@ -225,7 +225,8 @@ async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> R
 
 /// What a container that is to run waits for, if that is known.
 fn obstacle(action: &Action, container: &Container) -> Option<String> {
-    let waits = matches!(container.state, ContainerState::Waiting | ContainerState::Preparing);
+    let waits =
+        matches!(container.state, ContainerState::Waiting | ContainerState::Preparing | ContainerState::Starting);
     let starts = matches!(action, Action::Start | Action::Restart(_));
     let Container { name, reason, state, .. } = container;
     (waits && starts && !reason.is_empty()).then(|| {

@@ -58,6 +58,10 @@ fn a_start_says_what_it_waits_for() {
     let text = obstacle(&Action::Start, &waiting).unwrap();
     assert!(text.starts_with("web is waiting: waits for db, which failed ("), "{text}");
     assert_eq!(obstacle(&Action::Stop(Ending::default()), &waiting), None);
+    let reason = "has not said READY=1 on its NOTIFY_SOCKET yet".to_owned();
+    let starting = Container { reason, ..container(ContainerState::Starting, 6) };
+    let text = obstacle(&Action::Start, &starting).unwrap();
+    assert!(text.starts_with("web is starting: has not said READY=1"), "{text}");
     let running = Container { state: ContainerState::Running, ..waiting };
     assert_eq!(obstacle(&Action::Start, &running), None);
 }
