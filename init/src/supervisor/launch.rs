@@ -34,6 +34,8 @@ impl Supervisor {
         (container.completed, container.held, container.overdue) = (false, false, false);
         container.reason.clear();
         (container.shared, container.pod) = (shared, pod);
+        // Also of a run that does not come about: whoever has asked for one sees by it that it was tried.
+        container.started_us = clock::in_microseconds(self.now);
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };
