@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use berth_config::{RestartPolicy, Role};
+use berth_config::{Ended, RestartPolicy, Role};
 use berth_control::message::Notice;
 use berth_runtime::cgroup::Removal;
 use nix::sys::signal::{Signal, kill};
@@ -184,6 +184,14 @@ impl Supervisor {
     }
 }
 
+impl Container {
+    /// How it ended, if it has ended by itself and nothing starts it again.
+    pub(super) fn how_it_ended(&self) -> Option<Ended> {
+        let rests = self.goal == Goal::Run && self.is_at_rest() && self.user().is_some();
+        rests.then_some(Ended { succeeded: matches!(self.state, State::Stopped), failures: self.failures })
+    }
+}
+
 /// Where a container goes from the end of a run.
 fn next_state(container: &Container, success: bool, shutting_down: bool, (now, wall): (Duration, Duration)) -> State {
     match container.goal {
@@ -196,13 +204,10 @@ fn next_state(container: &Container, success: bool, shutting_down: bool, (now, w
         let failure = (!success).then(|| container.reason.clone());
         Timer::set(user, failure, now, wall)
     });
-    let again = match container.user().map(|user| user.restart) {
-        None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => timer.is_none(),
-        Some(RestartPolicy::No) => false,
-        Some(RestartPolicy::OnFailure { attempts }) => {
-            !success && attempts.is_none_or(|most| container.failures <= most.get())
-        }
-    };
+    let policy = container.user().map(|user| user.restart);
+    // Only what has failed is repeated before its time.
+    let may = timer.is_none() || matches!(policy, Some(RestartPolicy::OnFailure { .. }));
+    let again = may && policy.is_none_or(|policy| policy.goes_on(success, container.failures));
     match (again, timer, success) {
         (true, _, _) => State::Backoff { until: now + pause(container.attempt) },
         (false, Some(timer), _) => State::Scheduled(timer),
