@@ -102,6 +102,9 @@ pub struct Facts {
     /// Whether it has told, and there was no network card among them.
     #[serde(default)]
     no_card: bool,
+    /// Whether this boot is in the list of boots, or on its way there.
+    #[serde(default)]
+    boot_recorded: bool,
     /// Whether the state partition was full when that was last looked at.
     #[serde(default)]
     state_full: bool,
@@ -155,6 +158,7 @@ impl Machine {
                 problems: Vec::new(),
                 links: Vec::new(),
                 no_card: false,
+                boot_recorded: false,
                 state_full: false,
                 networks: Vec::new(),
                 dhcp_hostname: None,
@@ -250,6 +254,7 @@ impl Machine {
             Token::Clock => {
                 let armed = self.clock_settings.acknowledge();
                 armed.unwrap_or_else(|error| log::error!("watch the wall clock: {error}"));
+                self.clock_was_set();
             }
             Token::PowerButton => {
                 // Every button is asked: each must be read, or it stays readable.
