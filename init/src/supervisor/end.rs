@@ -124,6 +124,7 @@ impl Supervisor {
             self.reactor.remove(creating);
         }
         container.health = None;
+        container.addresses.clear();
         // Of this run alone.
         container.out_of_memory = None;
         container.give_up_waiting(&self.reactor);
@@ -276,6 +277,19 @@ mod tests {
         world.run("a");
         world.end("a", 128 + 9);
         assert_eq!(world.reason("a"), "exited with code 137");
+    }
+
+    #[test]
+    fn what_has_ended_has_no_addresses_and_gets_none_that_come_late() {
+        let mut world = World::new("[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n");
+        world.prepare("a");
+        world.run("a");
+        let addresses = || vec!["172.16.0.2".to_owned()];
+        world.supervisor.attached("a", addresses(), String::new());
+        assert_eq!(world.supervisor.find("a").unwrap().addresses, addresses());
+        world.end("a", 0);
+        world.supervisor.attached("a", addresses(), String::new());
+        assert_eq!(world.supervisor.find("a").unwrap().addresses, [""; 0]);
     }
 
     #[test]
