@@ -4,6 +4,7 @@ mod apply;
 mod condition;
 mod faults;
 mod keep;
+mod power;
 mod program;
 mod rest;
 mod watchdog;
@@ -339,7 +340,7 @@ impl Machine {
                 let text = self.supervisor.configuration.to_toml().map_err(|error| error.to_string());
                 self.supervisor.answer_with(applicant, text);
             }
-            Outcome::Power(action) => self.go_down(action, "a client of the control API"),
+            Outcome::Power { applicant, action } => self.power(applicant, action),
             Outcome::Boots(applicant) => self.read_boots(applicant),
             Outcome::Alive => self.api_answers(),
             Outcome::Reexecute { applicant, program: None } => self.facts.reexecution.push(applicant),
