@@ -45,7 +45,7 @@ pub fn read(path: &Path) -> Result<Vec<Boot>, String> {
     }
 }
 
-/// Adds this boot, and to the one before what is known of its end. A list that cannot be read is begun anew.
+/// Adds this boot, or when it began if it is there and somebody has set the clock; and to the one before what is known of its end. A list that cannot be read is begun anew.
 pub fn begin(path: &Path, slot: &str, watchdog_has_reset: bool) -> Result<(), String> {
     let mut boots = read(path).unwrap_or_default();
     add(&mut boots, this_boot(slot), watchdog_has_reset);
@@ -67,8 +67,9 @@ pub fn foresee(path: &Path, slot: &str, reason: &str) -> Result<(), String> {
 }
 
 fn add(boots: &mut Vec<Boot>, boot: Boot, watchdog_has_reset: bool) {
-    // After a short boot this one may be there already, with its end.
-    if boots.last().is_some_and(|last| last.id == boot.id) {
+    // After a short boot this one may be there already, with its end. The clock may have been set since.
+    if let Some(this) = boots.last_mut().filter(|last| last.id == boot.id) {
+        this.began = boot.began;
         return;
     }
     if let Some(last) = boots.last_mut().filter(|last| last.reason.is_empty()) {
@@ -127,6 +128,18 @@ mod tests {
         add(&mut boots, boot(1), false);
         assert_eq!(boots.len(), 1);
         assert_eq!(boots[0].reason, "the power button");
+    }
+
+    #[test]
+    fn a_boot_began_when_the_clock_that_was_set_later_says() {
+        let mut boots = Vec::new();
+        add(&mut boots, boot(1), false);
+        let with_clock = || Boot { began: 1_795_000_000, ..boot(1) };
+        add(&mut boots, with_clock(), true);
+        assert_eq!((boots.len(), boots[0].began, boots[0].reason.as_str()), (1, 1_795_000_000, ""));
+        finish(&mut boots, with_clock(), "berth reboot");
+        add(&mut boots, boot(2), false);
+        assert_eq!((boots[0].began, boots[0].reason.as_str()), (1_795_000_000, "berth reboot"));
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::printable::printable;
 /// syslog's facility `daemon`, for /dev/kmsg's `<facility*8+level>` prefix (kernel Documentation/ABI/testing/dev-kmsg).
 const FACILITY_DAEMON: u8 = 3 << 3;
 
+/// So much of a line goes into one record, in bytes: what is longer than 1,024 with its beginning is refused as a whole
+/// (devkmsg_write and PRINTKRB_RECORD_MAX in the kernel's kernel/printk).
+const PIECE: usize = 900;
+
 static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
 struct Journal {
@@ -89,6 +93,33 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).custom_flags(O_NONBLOCK | O_NOCTTY | O_CLOEXEC).open(path)
 }
 
+impl Journal {
+    /// Tells what fits a record.
+    fn tell(&self, text: &str, priority: u8) {
+        // One write is one record.
+        let kept = self.kernel_log.as_ref().is_some_and(|mut kernel_log| {
+            let record = format!("<{}>berth: {text}\n", FACILITY_DAEMON | priority);
+            kernel_log.write_all(record.as_bytes()).is_ok()
+        });
+        if kept && priority < self.console_level {
+            return; // the kernel has just printed it
+        }
+        let seconds = crate::clock::since_boot();
+        let text = format!("[{:>5}.{:06}] berth: {text}\r\n", seconds.as_secs(), seconds.subsec_micros());
+        self.consoles.iter().for_each(|console| console.write(text.as_bytes()));
+    }
+}
+
+/// The parts of a line that fit a record each, between characters.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let (piece, others) = rest?.split_at_checked(rest?.floor_char_boundary(PIECE))?;
+        rest = Some(others).filter(|others| !others.is_empty());
+        Some(piece)
+    })
+}
+
 impl Log for Journal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Info
@@ -98,19 +129,9 @@ impl Log for Journal {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let priority = priority(record.level());
-        let seconds = crate::clock::since_boot();
         for line in record.args().to_string().lines() {
             let line = printable(line);
-            if let Some(mut kernel_log) = self.kernel_log.as_ref() {
-                // One write is one record. A log that does not take it drops it: nothing better can be done here.
-                let _ = kernel_log.write_all(format!("<{}>berth: {line}\n", FACILITY_DAEMON | priority).as_bytes());
-            }
-            if priority < self.console_level {
-                continue; // the kernel has just printed it
-            }
-            let text = format!("[{:>5}.{:06}] berth: {line}\r\n", seconds.as_secs(), seconds.subsec_micros());
-            self.consoles.iter().for_each(|console| console.write(text.as_bytes()));
+            pieces(&line).for_each(|piece| self.tell(piece, priority(record.level())));
         }
     }
 
@@ -150,6 +171,35 @@ mod tests {
         console.write(b"first\n");
         console.write(b"second\n");
         assert_eq!(fs::read_to_string(file.path()).unwrap(), "first\nsecond\n");
+    }
+
+    #[test]
+    fn a_long_line_comes_in_pieces_that_the_kernel_takes() {
+        for line in ["", "short", &"x".repeat(PIECE), &"x".repeat(2 * PIECE + 1), &"ä€".repeat(1000)] {
+            let all: Vec<&str> = pieces(line).collect();
+            assert_eq!((all.concat().as_str(), all.len()), (line, line.len().div_ceil(PIECE).max(1)));
+            assert!(all.iter().all(|piece| piece.len() <= PIECE));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_comes_to_the_consoles_however_urgent_it_is() {
+        let (log, console) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let journal = |kernel_log: &Path| {
+            let consoles = vec![Console::open(console.path().to_owned()).unwrap()];
+            Journal { kernel_log: open(kernel_log).ok(), consoles, console_level: 5 }
+        };
+        let warn = |journal: &Journal, text: &str| {
+            journal.log(&Record::builder().level(Level::Warn).args(format_args!("{text}")).build());
+        };
+        let text = "x".repeat(PIECE) + "y";
+        warn(&journal(log.path()), &text);
+        let expected = format!("<28>berth: {}\n<28>berth: y\n", "x".repeat(PIECE));
+        assert_eq!(fs::read_to_string(log.path()).unwrap(), expected);
+        assert_eq!(fs::read_to_string(console.path()).unwrap(), "", "the kernel prints it");
+        // Every write to it fails.
+        warn(&journal(Path::new("/dev/full")), "lost");
+        assert!(fs::read_to_string(console.path()).unwrap().ends_with("berth: lost\r\n"));
     }
 
     #[test]

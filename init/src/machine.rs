@@ -6,6 +6,7 @@ mod down;
 mod faults;
 mod keep;
 mod kept;
+mod power;
 mod program;
 mod recording;
 mod rest;
@@ -110,6 +111,9 @@ pub struct Facts {
     /// Whether it has told, and there was no network card among them.
     #[serde(default)]
     no_card: bool,
+    /// Whether this boot is in the list of boots, or on its way there.
+    #[serde(default)]
+    boot_recorded: bool,
     /// Whether the state partition was full when that was last looked at.
     #[serde(default)]
     state_full: bool,
@@ -170,6 +174,7 @@ impl Machine {
                 problems: Vec::new(),
                 links: Vec::new(),
                 no_card: false,
+                boot_recorded: false,
                 state_full: false,
                 networks: Vec::new(),
                 dhcp_hostname: None,
@@ -268,6 +273,7 @@ impl Machine {
             Token::Clock => {
                 let armed = self.clock_settings.acknowledge();
                 armed.unwrap_or_else(|error| log::error!("watch the wall clock: {error}"));
+                self.clock_was_set();
             }
             Token::PowerButton => {
                 // Every button is asked: each must be read, or it stays readable.
@@ -352,7 +358,7 @@ impl Machine {
                 let text = self.supervisor.configuration.to_toml().map_err(|error| error.to_string());
                 self.supervisor.answer_with(applicant, text);
             }
-            Outcome::Power(action) => self.go_down(action, "a client of the control API"),
+            Outcome::Power { applicant, action } => self.power(applicant, action),
             Outcome::Boots(applicant) => self.read_boots(applicant),
             Outcome::Alive => self.api_answers(),
             Outcome::Reexecute { applicant, program: None } => self.facts.reexecution.push(applicant),

@@ -57,6 +57,11 @@ impl Shutdown {
         Self { action, reason, phase: Phase::UserContainers, deadline: clock::since_boot() + USER_TIME }
     }
 
+    /// What is to come of it.
+    pub fn action(&self) -> PowerAction {
+        self.action
+    }
+
     /// What the list of boots is to say of it.
     pub fn reason(&self) -> String {
         format!("{}, by {}", self.action.name(), self.reason)

@@ -56,7 +56,7 @@ pub use network::{
 };
 pub use networks::{ContainerNetwork, NetworkDriver, NetworkName, ParentMode};
 pub use peers::{Access, Peers};
-pub use plan::{Action, Change, ContainerPlan, Instances, Plan, Present};
+pub use plan::{Action, Change, ContainerPlan, Ended, Instances, Plan, Present};
 pub use quantities::{Cpus, QuantityError, Size, TimeSpan};
 pub use registries::{DataFile, MirrorName, Proxy, ProxyAddress, Registry, RegistryName, Unproxied, UnproxiedError};
 pub use source::{SIZE_LIMIT, Source};

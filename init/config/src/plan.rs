@@ -22,6 +22,8 @@ pub enum Action {
     Update,
     /// It runs, ends, and begins again as it is, for its network or a container that it shares namespaces with is another one.
     Restart,
+    /// It has ended and would have gone on with its new restart policy, so it begins again.
+    Start,
     /// It ends and is forgotten. Its volumes stay.
     Remove,
 }
@@ -85,6 +87,24 @@ pub struct Present {
     pub made: Instances,
     /// The names of all containers that run and are to go on.
     pub running: BTreeSet<String>,
+    /// Those that have ended by themselves, and that their policy does not start again.
+    pub ended: BTreeMap<String, Ended>,
+}
+
+/// How the last run of a container ended that is not started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether it ended as intended.
+    pub succeeded: bool,
+    /// How many runs have failed in a row.
+    pub failures: u32,
+}
+
+impl Ended {
+    /// Whether another definition starts it again: its policy is another one, by which it would have gone on.
+    pub fn is_started_by(&self, old: &Container, new: &Container) -> bool {
+        old.restart != new.restart && !new.has_timer() && new.restart.goes_on(self.succeeded, self.failures)
+    }
 }
 
 impl Plan {
@@ -159,6 +179,9 @@ fn actions<'a>(
         (_, None) => Some(Action::Remove),
         (Some(old), Some(new)) => match Action::between(old, new) {
             None | Some(Action::Update) if runs(name) && is_on_changed(new) => Some(Action::Restart),
+            Some(Action::Update) if present.ended.get(name).is_some_and(|ended| ended.is_started_by(old, new)) => {
+                Some(Action::Start)
+            }
             action => action,
         },
     };
@@ -315,6 +338,26 @@ mod tests {
     }
 
     #[test]
+    fn what_has_given_up_begins_again_if_another_policy_would_have_gone_on() {
+        let text = |policy: &str| format!("[containers.db]\nimage = 'a'\nrestart = '{policy}'\n");
+        let plan = |succeeded, failures, old: &str, new: &str| {
+            let ended = [("db".to_owned(), Ended { succeeded, failures })].into();
+            let present = Present { ended, ..Present::default() };
+            Plan::between(&load(&text(old)), &load(&text(new)), &present).unwrap().containers[0].action
+        };
+        for (succeeded, failures, old, new, action) in [
+            (false, 1, "no", "always", Action::Start),
+            (true, 0, "no", "unless-stopped", Action::Start),
+            (false, 3, "on-failure:2", "on-failure:5", Action::Start),
+            (false, 3, "on-failure:2", "on-failure:1", Action::Update),
+            (true, 0, "no", "on-failure", Action::Update),
+            (true, 0, "on-failure", "no", Action::Update),
+        ] {
+            assert_eq!(plan(succeeded, failures, old, new), action, "{old} {new}");
+        }
+    }
+
+    #[test]
     fn what_was_made_by_hand_is_named_if_it_starts_anew() {
         let networks = |mtu: u32| format!("[networks.back]\nmtu = {mtu}\n");
         let container = |name: &str, keys: &str| format!("[containers.{name}]\nimage = 'a'\n{keys}\n");
@@ -326,7 +369,7 @@ mod tests {
         let made = load(&made).instances();
         let all = made.keys().cloned().collect::<BTreeSet<_>>();
         let while_running = |running: &BTreeSet<String>, new: &str| {
-            let present = Present { made: made.clone(), running: running.clone() };
+            let present = Present { made: made.clone(), running: running.clone(), ..Present::default() };
             Plan::between(&load(&networks(1500)), &load(new), &present).unwrap()
         };
         let plan = |new: &str| while_running(&all, new);

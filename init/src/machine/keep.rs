@@ -132,3 +132,58 @@ fn read<T: DeserializeOwned>(key: Key, json: &[u8]) -> Option<T> {
     let read = serde_json::from_slice(json);
     read.inspect_err(|error| log::error!("take over {key:?} from the last program: {error}")).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use berth_config::{Locations, Source};
+
+    use super::super::apply::Purpose;
+    use super::super::work::Work;
+    use super::*;
+    use crate::configuration::Report;
+
+    fn wanted(name: &str) -> berth_config::Configuration {
+        let hostname = nix::unistd::gethostname().unwrap();
+        let text = format!("hostname = {hostname:?}\n[containers.{name}]\nimage = 'a'\n");
+        berth_config::load(&[Source::new("berth.toml", text)]).unwrap().configuration
+    }
+
+    /// What the next program reads.
+    fn entries(machine: &Machine) -> BTreeMap<Key, Vec<u8>> {
+        let supervisor = &machine.supervisor;
+        let single = Single {
+            machine: &machine.facts,
+            supervisor: &supervisor.facts,
+            next_container: supervisor.containers.next(),
+            next_execution: 0,
+            next_task: 0,
+        };
+        let configuration = serde_json::to_vec(&(&machine.configuration, &supervisor.configuration)).unwrap();
+        [(Key::Machine, serde_json::to_vec(&single).unwrap()), (Key::Configuration, configuration)].into()
+    }
+
+    #[test]
+    fn a_configuration_on_trial_is_taken_back_by_the_next_program_and_recorded_by_none() {
+        let mut machine = Machine::new().unwrap();
+        machine.supervisor.configuration = wanted("before");
+        machine.configuration = Some(Report { sources: vec!["berth.toml".into()], ..Report::default() });
+        let applicant = machine.supervisor.applicant(0, 1);
+        let trial = Ok(Box::new((wanted("tried"), Locations::default())));
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), trial);
+        let recorded = machine.tasks.values().any(|work| matches!(work, Work::Record { .. }));
+        assert!(!recorded, "the next boot has the one before");
+
+        let mut next = Machine::new().unwrap();
+        next.take_over(entries(&machine)).unwrap();
+        next.take_back();
+        assert_eq!(next.supervisor.configuration, wanted("tried"), "its time is not up");
+        assert!(next.patience().is_some_and(|patience| patience <= Duration::from_secs(60)));
+        next.facts.unconfirmed.as_mut().unwrap().deadline = Duration::ZERO;
+        next.take_back();
+        assert_eq!(next.supervisor.configuration, wanted("before"));
+        assert_eq!(next.describe().configuration_sources, ["berth.toml"]);
+        assert!(next.facts.unconfirmed.is_none());
+    }
+}

@@ -78,11 +78,20 @@ impl Machine {
 
     /// Adds this boot to the list.
     pub fn record_boot(&mut self) {
+        self.facts.boot_recorded = true;
         let slot = self.command_line.slot.clone();
         let reset = self.facts.watchdog.as_ref().is_some_and(|watchdog| watchdog.has_reset);
         let begin = move || boots::begin(Path::new(boots::PATH), &slot, reset).err();
         if let Err(error) = self.start_task(|| Task::start(begin).map(Work::Note)) {
             log::warn!("add this boot to the list: {}", crate::chain(&error));
+        }
+    }
+
+    /// Somebody has set the clock: the list says when this boot began by the one that is right now. Before the storage is there
+    /// is no list.
+    pub(super) fn clock_was_set(&mut self) {
+        if self.facts.boot_recorded && self.facts.shutdown.is_none() {
+            self.record_boot();
         }
     }
 

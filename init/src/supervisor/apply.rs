@@ -127,6 +127,8 @@ impl Supervisor {
         let times_change = old.is_some_and(|old| (&old.schedule, old.every) != (&wanted.schedule, wanted.every));
         let rules_change = old.is_some_and(|old| old.access() != wanted.access());
         let has_network = container.network.is_some();
+        // What has given up, or is done, may not be with its new policy.
+        let goes_on = container.how_it_ended().zip(old).is_some_and(|(ended, old)| ended.is_started_by(old, wanted));
         container.definition = Definition::User(Box::new(wanted.clone()));
         if rules_change && has_network {
             self.attach(id);
@@ -136,6 +138,9 @@ impl Supervisor {
         }
         if times_change {
             self.find_time(id);
+        }
+        if goes_on {
+            self.begin_anew(id);
         }
         self.changed(id);
     }
@@ -168,5 +173,45 @@ impl Supervisor {
             place.into_iter().for_each(|used| *used = true);
         }
         used.iter().position(|used| !used).and_then(|slot| u32::try_from(slot).ok()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_control::message::ContainerState::{Failed, Starting, Stopped};
+    use berth_control::message::{Ending, Request};
+
+    use super::super::world::World;
+
+    fn with(policy: &str) -> String {
+        format!("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = '{policy}'\n")
+    }
+
+    #[test]
+    fn what_has_given_up_begins_again_if_another_policy_would_have_gone_on() {
+        for (old, code, new, state) in [
+            ("no", 1, "always", Starting),
+            ("no", 0, "always", Starting),
+            ("no", 1, "on-failure:1", Starting),
+            ("no", 0, "on-failure", Stopped),
+            ("no", 1, "no", Failed),
+        ] {
+            let mut world = World::new(&with(old));
+            world.complete("web", code);
+            assert_eq!(world.supervisor.present().ended.len(), 1, "the plan knows of it");
+            world.apply(&with(new));
+            assert_eq!(world.state("web"), state, "{old} {code} {new}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_stopped_is_not_started_by_another_policy() {
+        let mut world = World::new(&with("always"));
+        world.prepare("web");
+        world.run("web");
+        world.ask(Request::Stop { name: "web".into(), ending: Ending::default() });
+        world.end("web", 1);
+        world.apply(&with("unless-stopped"));
+        assert_eq!(world.state("web"), Stopped);
     }
 }

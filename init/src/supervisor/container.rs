@@ -181,6 +181,9 @@ pub struct Container {
     pub slot: u32,
     /// A system container that said so, or a user container that runs.
     pub ready: bool,
+    /// Whether it runs and has not become ready in the time that is given for that: see [`super::readiness`].
+    #[serde(default)]
+    pub overdue: bool,
     /// Whether its last run ended by itself, as intended, and no other one is to follow.
     #[serde(default)]
     pub completed: bool,
@@ -254,6 +257,7 @@ impl Container {
             health: None,
             slot,
             ready: false,
+            overdue: false,
             completed: false,
             tried: false,
             troubled: false,
@@ -384,7 +388,8 @@ impl Container {
                 let look = self.awaited.as_ref().and_then(Awaited::deadline);
                 let client = self.session.as_ref().and_then(Session::deadline);
                 let check = self.health.as_ref().map(Health::deadline);
-                look.into_iter().chain(check).chain(client).chain(self.quiet_at()).min()
+                let times = [look, check, client, self.quiet_at(), self.overdue_at()];
+                times.into_iter().flatten().min()
             }
             _ => None,
         }

@@ -81,7 +81,7 @@ impl Supervisor {
                 (", for which neither its configuration nor its image has a health check", true)
             }
             _ if dependency.ready => (", which is not healthy yet", false),
-            State::Running(_) if dependency.is_getting_ready() => (", which is not ready yet", false),
+            State::Running(_) if dependency.is_getting_ready() => (", which is not ready yet", dependency.overdue),
             _ => ("", false),
         };
         // What is about to be replaced or forgotten is not what the others wait for.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use berth_config::{RestartPolicy, Role};
+use berth_config::{Ended, RestartPolicy, Role};
 use berth_control::message::Notice;
 use berth_runtime::cgroup::Removal;
 use nix::sys::signal::{Signal, kill};
@@ -124,6 +124,7 @@ impl Supervisor {
             self.reactor.remove(creating);
         }
         container.health = None;
+        container.addresses.clear();
         // Of this run alone.
         container.out_of_memory = None;
         container.give_up_waiting(&self.reactor);
@@ -184,6 +185,14 @@ impl Supervisor {
     }
 }
 
+impl Container {
+    /// How it ended, if it has ended by itself and nothing starts it again.
+    pub(super) fn how_it_ended(&self) -> Option<Ended> {
+        let rests = self.goal == Goal::Run && self.is_at_rest() && self.user().is_some();
+        rests.then_some(Ended { succeeded: matches!(self.state, State::Stopped), failures: self.failures })
+    }
+}
+
 /// Where a container goes from the end of a run.
 fn next_state(container: &Container, success: bool, shutting_down: bool, (now, wall): (Duration, Duration)) -> State {
     match container.goal {
@@ -196,13 +205,10 @@ fn next_state(container: &Container, success: bool, shutting_down: bool, (now, w
         let failure = (!success).then(|| container.reason.clone());
         Timer::set(user, failure, now, wall)
     });
-    let again = match container.user().map(|user| user.restart) {
-        None | Some(RestartPolicy::Always | RestartPolicy::UnlessStopped) => timer.is_none(),
-        Some(RestartPolicy::No) => false,
-        Some(RestartPolicy::OnFailure { attempts }) => {
-            !success && attempts.is_none_or(|most| container.failures <= most.get())
-        }
-    };
+    let policy = container.user().map(|user| user.restart);
+    // Only what has failed is repeated before its time.
+    let may = timer.is_none() || matches!(policy, Some(RestartPolicy::OnFailure { .. }));
+    let again = may && policy.is_none_or(|policy| policy.goes_on(success, container.failures));
     match (again, timer, success) {
         (true, _, _) => State::Backoff { until: now + pause(container.attempt) },
         (false, Some(timer), _) => State::Scheduled(timer),
@@ -271,6 +277,19 @@ mod tests {
         world.run("a");
         world.end("a", 128 + 9);
         assert_eq!(world.reason("a"), "exited with code 137");
+    }
+
+    #[test]
+    fn what_has_ended_has_no_addresses_and_gets_none_that_come_late() {
+        let mut world = World::new("[containers.a]\nimage = 'a'\nnetwork_mode = 'none'\nrestart = 'no'\n");
+        world.prepare("a");
+        world.run("a");
+        let addresses = || vec!["172.16.0.2".to_owned()];
+        world.supervisor.attached("a", addresses(), String::new());
+        assert_eq!(world.supervisor.find("a").unwrap().addresses, addresses());
+        world.end("a", 0);
+        world.supervisor.attached("a", addresses(), String::new());
+        assert_eq!(world.supervisor.find("a").unwrap().addresses, [""; 0]);
     }
 
     #[test]

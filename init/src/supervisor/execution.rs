@@ -3,6 +3,8 @@
 //! An execution belongs to nobody but PID 1: it goes on when `control` is killed, and ends with its container, in whose
 //! cgroup it is.
 
+mod limit;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_config::Account;
@@ -22,9 +24,6 @@ use super::session::NOT_SET_UP;
 use super::{Supervisor, account, system_spec, user_spec};
 use crate::reactor::Token;
 use crate::task::Task;
-
-/// The most at one time: a client that starts and forgets them must not use up PID 1's descriptors.
-const MAXIMUM: usize = 1024;
 
 /// A program that was started in a container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,9 +108,7 @@ impl Supervisor {
     }
 
     fn add_execution(&mut self, stage: Stage, result: Option<Descriptor>) -> Result<u32, String> {
-        if self.executions.count() >= MAXIMUM {
-            return Err(format!("{MAXIMUM} programs are being executed in containers already; wait until some end"));
-        }
+        self.has_room_for_execution(result.is_some())?;
         let execution = Execution { stage, result };
         let number = self.executions.next();
         let watched = execution.report().map(|report| self.reactor.add(report, Token::Execution(number)));

@@ -31,9 +31,11 @@ impl Supervisor {
             None => return,
         };
         let Some(container) = self.containers.get_mut(id) else { return };
-        (container.completed, container.held) = (false, false);
+        (container.completed, container.held, container.overdue) = (false, false, false);
         container.reason.clear();
         (container.shared, container.pod) = (shared, pod);
+        // Also of a run that does not come about: whoever has asked for one sees by it that it was tried.
+        container.started_us = clock::in_microseconds(self.now);
         match (self.launcher)(container, self.facts.output_to_kernel) {
             Ok(creating) => {
                 container.state = State::Creating { creating, deadline: self.now + SET_UP_TIME };

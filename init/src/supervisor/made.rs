@@ -212,12 +212,15 @@ impl Supervisor {
         leaves || has_session
     }
 
-    /// What another configuration may end beside what it does not declare any more: those made by hand, and those that run.
+    /// What another configuration may end or start beside what it does not declare any more or anew: those made by hand, those
+    /// that run, and those that have ended.
     pub fn present(&self) -> Present {
         let there = || self.containers.values().filter(|container| container.goal != Goal::Remove);
         let made = there().filter(|container| container.made.is_some());
         let running = there().filter(|container| container.may_have_processes() && container.goal.goes_on());
+        let ended = there().filter_map(|container| Some((container.name.clone(), container.how_it_ended()?)));
         Present {
+            ended: ended.collect(),
             made: made.filter_map(|container| Some((container.name.clone(), container.user()?.clone()))).collect(),
             running: running.map(|container| container.name.clone()).collect(),
         }

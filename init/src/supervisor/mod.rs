@@ -39,6 +39,7 @@ mod resume;
 mod services;
 mod session;
 mod sheets;
+mod starting;
 mod statistics;
 mod stop;
 pub mod system_spec;
@@ -260,6 +261,10 @@ impl Supervisor {
             }
             State::Running(_) if container.quiet_at().is_some_and(|at| at <= now) => {
                 self.quiet(id);
+                true
+            }
+            State::Running(_) if !container.frozen && container.overdue_at().is_some_and(|at| at <= now) => {
+                self.is_overdue(id);
                 true
             }
             State::Running(_) if !container.frozen && container.has_client_to_look_after(now) => {

@@ -99,7 +99,8 @@ impl Supervisor {
 
     /// `network` has given a container its addresses.
     pub(super) fn attached(&mut self, name: &str, addresses: Vec<String>, resolv_conf: String) {
-        let Some(container) = self.find_mut(name) else { return };
+        // Of one that has ended meanwhile they are nobody's.
+        let Some(container) = self.find_mut(name).filter(|container| container.may_have_processes()) else { return };
         let Taken { moved, renamed } = container.take_addresses(addresses, resolv_conf);
         let id = container.id;
         let found = container.reason.starts_with(LOST);

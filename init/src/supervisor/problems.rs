@@ -34,6 +34,9 @@ impl Supervisor {
             let separator = if container.reason.is_empty() { "" } else { ": " };
             return Some(format!("has not become ready since the boot{separator}{}", container.reason));
         }
+        if container.is_late_for_work() {
+            return Some(container.what_is_overdue());
+        }
         let wrong = match &container.state {
             State::Failed => true,
             State::Scheduled(timer) => timer.failure().is_some(),

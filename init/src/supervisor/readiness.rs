@@ -30,6 +30,9 @@ const MESSAGES: u32 = 256;
 /// So much of a message is read, in bytes; systemd's limit.
 const MESSAGE: usize = 4096;
 
+/// How long a container may take to become ready before that is a problem: as long as a whole boot.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The first pause between two looks at a port; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -132,8 +135,7 @@ impl Supervisor {
         if *left == 0 && !ready {
             self.reactor.remove(&*socket);
             container.reason = format!("has sent {MESSAGES} messages to its NOTIFY_SOCKET, and READY=1 in none");
-            log::warn!("container {} {}", container.name, container.reason);
-            return self.changed(id);
+            return self.is_overdue(id);
         }
         if ready {
             self.is_ready(id);
@@ -153,6 +155,14 @@ impl Supervisor {
         *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 
+    /// A container is not going to become ready, or not as soon as it should.
+    pub(super) fn is_overdue(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.overdue = true;
+        log::warn!("container {} {}", container.name, container.what_is_overdue());
+        self.changed(id);
+    }
+
     pub(super) fn is_ready(&mut self, id: u32) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.give_up_waiting(&self.reactor);
@@ -169,6 +179,23 @@ impl Container {
     /// Whether it runs and has not come so far that others may count on it.
     pub(super) fn is_getting_ready(&self) -> bool {
         matches!(self.state, State::Running(_)) && self.awaited.is_some() && !self.ready
+    }
+
+    /// When it has taken too long to become ready, unless that is known; on [`crate::clock`].
+    pub(super) fn overdue_at(&self) -> Option<Duration> {
+        let is_awaited = matches!(self.state, State::Running(_)) && !self.ready && !self.overdue;
+        is_awaited.then(|| Duration::from_micros(self.started_us).saturating_add(PATIENCE))
+    }
+
+    /// Whether it still runs without being ready, though it has had the time for that.
+    pub(super) fn is_late_for_work(&self) -> bool {
+        self.overdue && !self.ready && matches!(self.state, State::Running(_))
+    }
+
+    /// What is wrong with one that is overdue.
+    pub(super) fn what_is_overdue(&self) -> String {
+        let separator = if self.reason.is_empty() { "" } else { ": " };
+        format!("runs and has not become ready{separator}{}", self.reason)
     }
 
     /// Whether its port is to be looked at now.
@@ -258,8 +285,42 @@ mod tests {
             assert!(sent < 10 * MESSAGES, "{}", world.reason("db"));
         }
         assert!(world.reason("db").contains("READY=1 in none"), "{}", world.reason("db"));
+        let problems = world.supervisor.problems();
+        assert!(problems[0].starts_with("container db: runs and has not become ready: has sent 256"), "{problems:?}");
         assert_eq!((world.state("db"), world.state("web")), (Starting, Waiting));
         assert_eq!(world.supervisor.reactor.wait(Some(Duration::ZERO)).unwrap(), []);
+    }
+
+    #[test]
+    fn who_does_not_become_ready_in_time_is_a_problem_and_so_is_who_waits_for_it() {
+        let (mut world, socket, id) = with_socket();
+        let late = world.supervisor.deadline().unwrap();
+        assert_eq!(late - world.supervisor.now, PATIENCE);
+        world.pass(PATIENCE - Duration::from_secs(1));
+        assert_eq!(world.supervisor.problems(), [""; 0]);
+        world.pass(Duration::from_secs(1));
+        let expected = [
+            "container db: runs and has not become ready: has not said READY=1 on its NOTIFY_SOCKET yet",
+            "container web: waits for db, which is not ready yet",
+        ];
+        assert_eq!((world.supervisor.problems(), world.state("db")), (expected.map(str::to_owned).to_vec(), Starting));
+        assert_eq!(world.supervisor.deadline(), None, "it is told once");
+        socket.send(b"READY=1").unwrap();
+        world.supervisor.readiness(id);
+        world.supervisor.settle();
+        assert_eq!((world.supervisor.problems(), world.state("web")), (Vec::new(), Starting));
+    }
+
+    #[test]
+    fn each_run_has_its_own_time_to_become_ready() {
+        let (mut world, _socket, _) = with_socket();
+        world.pass(PATIENCE);
+        world.end("db", 1);
+        let after_end = world.supervisor.problems();
+        assert!(!after_end.iter().any(|problem| problem.contains("has not become ready")), "{after_end:?}");
+        world.pass(Duration::from_secs(1));
+        let container = world.supervisor.find_mut("db").unwrap();
+        assert!(!container.overdue && matches!(container.state, State::Creating { .. }));
     }
 
     #[test]

@@ -56,7 +56,12 @@ pub enum Outcome {
     /// See [`Request::Confirm`].
     Confirm(Applicant),
     /// Leave this boot.
-    Power(PowerAction),
+    Power {
+        /// Who is told whether it is done.
+        applicant: Applicant,
+        /// How.
+        action: PowerAction,
+    },
     /// Become the next program, which answers.
     Reexecute {
         /// Who answers is the next program.
@@ -153,10 +158,7 @@ impl Supervisor {
             request => match for_the_machine(applicant, request, descriptors) {
                 Ok(outcome) => {
                     // The others are answered when it is done.
-                    let at_once = matches!(
-                        outcome,
-                        Outcome::Power(_) | Outcome::Links(_) | Outcome::Networks(_) | Outcome::HostName(_)
-                    );
+                    let at_once = matches!(outcome, Outcome::Links(_) | Outcome::Networks(_) | Outcome::HostName(_));
                     if at_once {
                         self.reply_to(applicant, Reply::Done);
                     }
@@ -215,6 +217,7 @@ impl Supervisor {
             }
             Request::Restart { name, ending } => {
                 let id = self.id_of(&name)?;
+                self.may_begin(&name)?;
                 self.stop_with(id, Goal::Restart, ending)?;
                 if let Some(container) = self.containers.get_mut(id) {
                     container.failures = 0;
@@ -248,11 +251,9 @@ impl Supervisor {
     }
 
     pub(super) fn start_by_name(&mut self, name: &str) -> Result<(), String> {
+        self.may_start(name)?;
         self.keep_stopped(name, false);
         let container = self.find_mut(name).ok_or_else(|| unknown(name))?;
-        if container.goal == Goal::Remove {
-            return Err(unknown(name));
-        }
         if matches!(container.state, State::Stopping { .. }) {
             container.goal = Goal::Restart;
             container.failures = 0;
@@ -313,7 +314,7 @@ fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<Owne
             Outcome::Apply { applicant, sheet, confirm: confirm_ms.map(Duration::from_millis) }
         }
         (Request::Confirm, _) => Outcome::Confirm(applicant),
-        (Request::Power(action), _) => Outcome::Power(action),
+        (Request::Power(action), _) => Outcome::Power { applicant, action },
         (Request::Reexecute, program) => Outcome::Reexecute { applicant, program },
         (Request::Links { links }, _) => Outcome::Links(links),
         (Request::Networks { networks }, _) => Outcome::Networks(networks),

@@ -19,7 +19,7 @@ use berth_runtime::handover::Handed;
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::container::{Container, Goal, State};
+use super::container::{Container, State};
 use super::output::Output;
 use super::requests::MESSAGES_AT_ONCE;
 use crate::printable::printable;
@@ -116,11 +116,9 @@ impl Supervisor {
 
     /// Starts a container that does not run, with a session from before its first word.
     pub(super) fn start_attached(&mut self, name: &str) -> Result<OwnedFd, String> {
-        let container = self.partner(name)?;
-        if container.goal == Goal::Remove {
-            return Err(super::requests::unknown(name));
-        }
-        let id = container.id;
+        let id = self.partner(name)?.id;
+        // Before another client loses its session for nothing.
+        self.may_start(name)?;
         let end = self.begin_session(id)?;
         self.start_by_name(name)?;
         Ok(end)

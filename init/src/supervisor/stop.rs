@@ -15,6 +15,9 @@ use super::container::{Container, Goal, State};
 /// Docker's 10 s, because the whole machine is to be off within that.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
+/// Why a container does not run that somebody has stopped before it did.
+const TOLD: &str = "was told to stop";
+
 impl Supervisor {
     /// Lets a container end as it is declared, for the given goal.
     pub(super) fn stop(&mut self, id: u32, goal: Goal) {
@@ -47,7 +50,7 @@ impl Supervisor {
             State::Running(_) => {}
             // Nothing has run yet, so there is nobody to ask.
             State::Creating { .. } | State::Attaching { .. } | State::Executing { .. } => {
-                return self.set_up_failed(id, "was told to stop".to_owned());
+                return self.set_up_failed(id, TOLD.to_owned());
             }
             State::Stopping { deadline, .. } => {
                 // Who is in more of a hurry than whoever asked first.
@@ -55,8 +58,13 @@ impl Supervisor {
                 *deadline = deadline.map(|deadline| sooner.map_or(deadline, |sooner| sooner.min(deadline)));
                 return;
             }
-            _ => {
+            state => {
+                let waits = !matches!(state, State::Stopped | State::Failed);
                 container.reason.clear();
+                if waits && !container.goal.goes_on() {
+                    // Whoever waits for it to run is told so.
+                    TOLD.clone_into(&mut container.reason);
+                }
                 container.tried = true;
                 container.attempt = 0;
                 container.state = State::Stopped;
@@ -67,6 +75,9 @@ impl Supervisor {
                 return self.changed(id);
             }
         }
+        // Its check would only find what the end takes away.
+        self.put_check_off(id);
+        let Some(container) = self.containers.get_mut(id) else { return };
         let signal = ending.signal.unwrap_or_else(|| container.stop_signal());
         let State::Running(running) = std::mem::replace(&mut container.state, State::Stopped) else { return };
         if container.frozen
@@ -93,6 +104,15 @@ impl Supervisor {
         };
         running.signal(signal).map_err(|error| format!("send signal {signal} to {name}: {error}"))?;
         let ends = signal == SIGKILL || signal == container.stop_signal();
+        if ends && container.frozen {
+            // As docker has it: one that stands still never hears of it.
+            if let Err(reason) = container.set_frozen(false) {
+                log::warn!("container {name}: {reason}");
+            }
+            self.put_check_off(id);
+            self.changed(id);
+        }
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
         if ends && container.user().is_some() && container.goal == Goal::Run {
             container.goal = Goal::Stop;
             self.keep_stopped(&name, true);
@@ -257,8 +277,9 @@ fn would_ignore(pid: i32, signal: i32) -> bool {
 mod tests {
     use std::process::{Child, Command};
 
+    use berth_control::channel::Channel;
     use berth_control::message::ContainerState::{Backoff, Running, Stopped};
-    use berth_control::message::Request;
+    use berth_control::message::{ExecutionEnd, Request, ToClient};
     use nix::libc::SIGUSR1;
 
     use super::super::world::World;
@@ -293,6 +314,41 @@ mod tests {
         let mut child = killable(&mut world);
         kill(&mut world, &mut child, SIGUSR1);
         assert_eq!(world.state("web"), Backoff, "another signal is between the two of them");
+    }
+
+    #[test]
+    fn a_paused_container_that_is_killed_goes_on_to_its_end() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        world.prepare("web");
+        for (signal, thaws) in [(SIGTERM, true), (SIGKILL, true), (SIGUSR1, false)] {
+            let mut child = killable(&mut world);
+            let folder = tempfile::tempdir().unwrap();
+            let cgroup =
+                std::mem::replace(&mut world.supervisor.find_mut("web").unwrap().cgroup, folder.path().to_owned());
+            world.ask(Request::Pause { name: "web".into() });
+            world.ask(Request::Kill { name: "web".into(), signal });
+            child.wait().unwrap();
+            let freezer = fs::read_to_string(folder.path().join("cgroup.freeze")).unwrap();
+            assert_eq!((freezer == "0", world.state("web") == Running), (thaws, thaws), "signal {signal}");
+            world.supervisor.find_mut("web").unwrap().cgroup = cgroup;
+            world.end("web", 128 + signal);
+            world.ask(Request::Start { name: "web".into() });
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_run_that_somebody_stops_before_it_began_is_told() {
+        let text = "[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n";
+        let mut world = World::new(text);
+        let (_, client) = world.ask_for(Request::Attach { name: "web".into(), start: true });
+        let client = Channel::from(client.into_iter().next().unwrap());
+        world.ask(Request::Restart { name: "web".into(), ending: Ending::default() });
+        assert_eq!(world.reason("web"), "");
+        world.ask(Request::Stop { name: "web".into(), ending: Ending::default() });
+        assert_eq!((world.state("web"), world.reason("web")), (Stopped, TOLD));
+        let told = std::iter::from_fn(|| client.receive::<ToClient>().ok().map(|(told, _)| told)).last();
+        let end = ExecutionEnd { exit_code: 125, reason: TOLD.to_owned() };
+        assert_eq!(told, Some(ToClient::Ended(end)));
     }
 
     #[test]

@@ -294,6 +294,17 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_comes_to_nothing_can_be_told_from_waiting() {
+        let mut world = world("schedule = 'daily'");
+        let began = |world: &World| world.supervisor.find("job").unwrap().describe().started_us;
+        assert_eq!((began(&world), world.state("job")), (0, Waiting));
+        world.ask(Request::Start { name: "job".into() });
+        world.fail("job");
+        assert!(began(&world) > 0 && world.state("job") == Waiting);
+        assert!(world.reason("job").starts_with("a test says so; next at"), "{}", world.reason("job"));
+    }
+
+    #[test]
     fn start_begins_a_run_at_once_and_stop_ends_the_waiting() {
         let mut world = world("schedule = 'daily'");
         world.ask(Request::Start { name: "job".into() });

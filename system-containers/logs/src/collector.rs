@@ -2,6 +2,7 @@
 
 mod ending;
 mod pipes;
+mod removal;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -172,11 +173,7 @@ impl Collector {
                 }
                 Ok((FromInit::Notice(Notice::LogRelease { container }), _)) => self.release(&container),
                 Ok((FromInit::Notice(Notice::LogRunEnded { container }), _)) => self.end_run(&container),
-                Ok((FromInit::Notice(Notice::LogForget { container }), _)) => {
-                    self.release(&container);
-                    let is_followed = self.follows(&container);
-                    self.store.forget(&container, is_followed);
-                }
+                Ok((FromInit::Notice(Notice::LogForget { container }), _)) => self.forget(&container),
                 Ok((FromInit::Notice(Notice::LogLimits(limits)), _)) => self.store.set_limits(&limits, now()),
                 Ok((FromInit::Reply { reply: Reply::Refused { reason }, .. }, _)) => {
                     eprintln!("berth-logs: PID 1 refused a message: {reason}");
@@ -281,15 +278,8 @@ impl Collector {
         }
     }
 
-    /// Whether somebody follows a container.
-    fn follows(&self, container: &str) -> bool {
-        self.sources
-            .values()
-            .any(|source| matches!(source, Source::Follower(follower) if follower.container == container))
-    }
-
     fn pump(&mut self, number: u64, mut follower: Box<Follower>) -> Option<Box<Follower>> {
-        let log = self.store.log(&follower.container);
+        let log = (!follower.is_bereft()).then(|| &*self.store.log(&follower.container));
         // Without flags epoll still tells when the reader has gone.
         let flags = match follower.pump(log) {
             Waits::Nothing => return None,

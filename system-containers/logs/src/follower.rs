@@ -39,6 +39,10 @@ pub struct Follower {
     written: usize,
     /// Whether everything has been made ready, the mark of the end too.
     ended: bool,
+    /// Whether its log is no more.
+    bereft: bool,
+    /// When what was told last was printed, in microseconds since 1970.
+    time_us: u64,
 }
 
 /// What a follower waits for.
@@ -70,11 +74,28 @@ impl Follower {
             records: Vec::new(),
             written: 0,
             ended: false,
+            bereft: false,
+            time_us: 0,
         }
     }
 
-    /// Passes on what there is.
-    pub fn pump(&mut self, log: &Log) -> Waits {
+    /// Nothing comes after this place.
+    pub fn stop_at(&mut self, end: u64) {
+        self.until.get_or_insert((end, end));
+    }
+
+    /// Its log is about to be no more: what it has not read by now it will not.
+    pub fn bereave(&mut self) {
+        self.bereft = true;
+    }
+
+    /// Whether it is to go on without a log.
+    pub fn is_bereft(&self) -> bool {
+        self.bereft
+    }
+
+    /// Passes on what there is. Without a log that is what was read of it already.
+    pub fn pump(&mut self, log: Option<&Log>) -> Waits {
         for _ in 0..CHUNKS {
             while let Some(rest) = self.records.get(self.written..).filter(|rest| !rest.is_empty()) {
                 match self.pipe.write(rest) {
@@ -97,6 +118,9 @@ impl Follower {
             if self.ended {
                 return Waits::Nothing;
             }
+            if self.bereft && !self.is_at_end() {
+                self.lines.gap(self.time_us, &mut self.records);
+            }
             self.lines.finish_all(&mut self.records);
             self.records.extend_from_slice(ANSWER_END);
             self.ended = true;
@@ -105,7 +129,7 @@ impl Follower {
     }
 
     /// Makes records ready. Whether there was anything to tell of.
-    fn tell(&mut self, log: &Log) -> bool {
+    fn tell(&mut self, log: Option<&Log>) -> bool {
         let mut any = false;
         while self.records.len() < CHUNK && !self.is_at_end() {
             let at = self.piece.as_ref().and_then(|piece| Some((piece, self.position.checked_sub(piece.at)?)));
@@ -121,6 +145,7 @@ impl Follower {
                 continue;
             };
             any = true;
+            self.time_us = frame.header.time_us;
             match self.lines.push(&frame, self.told, CHUNK, &mut self.records) {
                 Some(told) => self.told = told,
                 None => {
@@ -138,8 +163,8 @@ impl Follower {
     }
 
     /// Goes on in the log. Whether there is anything.
-    fn next_piece(&mut self, log: &Log) -> bool {
-        self.piece = log.piece(self.position, &mut self.opened);
+    fn next_piece(&mut self, log: Option<&Log>) -> bool {
+        self.piece = log.and_then(|log| log.piece(self.position, &mut self.opened));
         let Some(piece) = &self.piece else { return false };
         if piece.at > self.position {
             let time_us = Header::decode(&piece.bytes).map_or(0, |header| header.time_us);

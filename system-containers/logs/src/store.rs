@@ -139,13 +139,13 @@ impl Store {
         self.write(name, now, |log, size| log.append(kind, payload, size, now))
     }
 
-    /// Removes the log of a container that is gone; one that is followed stays empty.
-    pub fn forget(&mut self, name: &str, is_followed: bool) {
+    /// Removes the log of a container that is gone.
+    pub fn forget(&mut self, name: &str) {
         let log = self.log(name);
         log.close();
         log.take_full();
         while log.remove_oldest().is_some() {}
-        if is_followed || !log.segments().is_empty() {
+        if !log.segments().is_empty() {
             return;
         }
         // ENOENT: it has never printed anything.

@@ -99,6 +99,38 @@ fn the_last_words_of_a_run_are_a_line_of_their_own() {
 }
 
 #[test]
+fn a_follower_ends_when_its_container_is_removed_and_the_next_of_the_name_is_another_one() {
+    let machine = Machine::start();
+    let (mut followed, mut stuck) = (machine.follow("job"), machine.follow("job"));
+    let mut output = machine.pipe("job", Stream::Stdout);
+    output.write_all(b"last words\n").unwrap();
+    assert_eq!(next(&mut followed).1, "last words");
+    // More than the pipe of one who does not read takes.
+    let text = "x".repeat(1_000);
+    for number in 0..1_000 {
+        writeln!(output, "{number} {text}").unwrap();
+        assert_eq!(next(&mut followed).1, format!("{number} {text}"));
+    }
+    machine.init.end_run("job");
+    machine.init.forget("job");
+    assert!(has_ended(&mut followed));
+    // Who is answered after that finds nothing.
+    assert!(has_ended(&mut machine.ask(&all("job", false))));
+    assert!(!machine.directory.path().join("logs/job").exists());
+
+    let mut output = machine.pipe("job", Stream::Stdout);
+    output.write_all(b"first words\n").unwrap();
+    let mut followed = machine.follow("job");
+    assert_eq!(next(&mut followed).1, "first words");
+    let mut lines = Vec::new();
+    while let Some((_, _, text)) = support::next(&mut stuck) {
+        lines.push(text);
+    }
+    assert_eq!(lines.first().map(String::as_str), Some("last words"));
+    assert!(lines.last().unwrap().contains("lines are missing here"), "{:?}", lines.last());
+}
+
+#[test]
 fn a_tail_has_the_last_lines() {
     let machine = Machine::start();
     let mut followed = machine.follow("web");

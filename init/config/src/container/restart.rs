@@ -37,6 +37,17 @@ pub enum RestartPolicy {
     UnlessStopped,
 }
 
+impl RestartPolicy {
+    /// Whether another run follows one that ended like this by itself. `failures` is how many have failed in a row by then.
+    pub fn goes_on(self, succeeded: bool, failures: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure { attempts } => !succeeded && attempts.is_none_or(|most| failures <= most.get()),
+            Self::Always | Self::UnlessStopped => true,
+        }
+    }
+}
+
 text_value!(RestartPolicy, "\"no\", \"on-failure\", \"on-failure:5\", \"always\" or \"unless-stopped\"");
 
 impl FromStr for RestartPolicy {

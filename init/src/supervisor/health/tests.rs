@@ -73,6 +73,23 @@ fn a_pause_during_a_check_is_no_failure() {
 }
 
 #[test]
+fn a_check_that_the_end_of_its_container_comes_upon_says_nothing() {
+    let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+    world.prepare("web");
+    world.run("web");
+    let id = world.supervisor.id_of("web").unwrap();
+    let output = tempfile::tempfile().unwrap().into();
+    let stage = Stage::Program { number: 7, output, deadline: world.supervisor.now + Duration::from_secs(5) };
+    let web = world.supervisor.containers.get_mut(id).unwrap();
+    web.health = Some(Health { stage, ..health("retries = 1\n") });
+    world.ask(message::Request::Stop { name: "web".into(), ending: message::Ending::default() });
+    world.supervisor.check_ended(7, &ExecutionEnd { exit_code: 1, reason: String::new() });
+    assert_eq!(world.state("web"), message::ContainerState::Stopping);
+    let web = world.supervisor.find("web").unwrap();
+    assert!(!web.is_unhealthy() && web.reason.is_empty(), "{}", web.reason);
+}
+
+#[test]
 fn what_a_check_prints_commands_no_terminal() {
     let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
     world.prepare("web");

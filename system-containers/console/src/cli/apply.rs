@@ -134,6 +134,7 @@ fn render(plan: &Plan) -> String {
             Action::Recreate => ('~', "is made anew"),
             Action::Update => ('=', "runs on with another definition"),
             Action::Restart => ('~', "is started anew"),
+            Action::Start => ('~', "is started again, as its new restart policy has it"),
             Action::Remove => ('-', "ends and is forgotten"),
         };
         let _ = writeln!(text, "{mark} container {} {what}", container.name);

@@ -225,7 +225,8 @@ async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> R
 
 /// What a container that is to run waits for, if that is known.
 fn obstacle(action: &Action, container: &Container) -> Option<String> {
-    let waits = matches!(container.state, ContainerState::Waiting | ContainerState::Preparing);
+    let waits =
+        matches!(container.state, ContainerState::Waiting | ContainerState::Preparing | ContainerState::Starting);
     let starts = matches!(action, Action::Start | Action::Restart(_));
     let Container { name, reason, state, .. } = container;
     (waits && starts && !reason.is_empty()).then(|| {
@@ -242,12 +243,20 @@ fn end(action: &Action, before: &Container, now: &Container) -> Option<Result<()
         Some(Err(Error::Refused(format!("{}: {state}: {reason}\n{advice}", now.name))))
     };
     let look = format!("`berth logs {}` shows what it has printed.", now.name);
-    let anew = *action == Action::Start || now.started_us != before.started_us;
+    let has_begun = now.started_us != before.started_us;
+    let anew = *action == Action::Start || has_begun;
     match (action, now.state) {
         (Action::Pause | Action::Unpause, _) => Some(Ok(())),
         (Action::Stop(_), ContainerState::Stopped | ContainerState::Failed) => Some(Ok(())),
         (Action::Stop(_), _) => None,
-        (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Stopped) if anew => Some(Ok(())),
+        (_, ContainerState::Running | ContainerState::Unhealthy | ContainerState::Paused | ContainerState::Stopped)
+            if anew =>
+        {
+            Some(Ok(()))
+        }
+        // What has a timer waits for its next time when it has ended.
+        (_, ContainerState::Waiting) if has_begun && now.exit_code == 0 => Some(Ok(())),
+        (_, ContainerState::Waiting) if has_begun => failed(&look),
         (_, ContainerState::Failed) => failed(&look),
         (_, ContainerState::Backoff) => failed(&format!("It will be tried again. {look}")),
         _ => None,

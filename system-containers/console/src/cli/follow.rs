@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 
 use berth_control::dbus::{ContainerChanged, ContainerRemoved};
-use berth_control::message::{Container, Run};
+use berth_control::message::{Container, ContainerState, Run};
 use futures_util::stream::select;
 use futures_util::{Stream, StreamExt};
 
+use super::USAGE;
 use super::api::Api;
 use super::containers::Names;
 use super::error::Error;
@@ -121,7 +122,15 @@ pub async fn wait(api: &Api, names: &Names, json: bool) -> Result<String, Error>
     if json {
         return super::json_text(&containers);
     }
-    Ok(containers.iter().map(|container| format!("{}\n", container.exit_code)).collect())
+    Ok(containers.iter().map(|container| format!("{}\n", exit_code(container))).collect())
+}
+
+/// The exit code of its last run. Of what has never run it is docker's 0, unless it could not.
+fn exit_code(container: &Container) -> i32 {
+    match (container.exit_code, container.state) {
+        (-1, ContainerState::Failed) => i32::from(USAGE),
+        (code, _) => code.max(0),
+    }
 }
 
 /// The run that is waited for, and whether it is over already.
@@ -134,8 +143,6 @@ fn begun(container: &Container) -> (bool, Run) {
 mod tests {
     use std::time::Duration;
 
-    use berth_control::message::ContainerState;
-
     use super::super::api::peer::{self, container};
     use super::*;
 
@@ -145,6 +152,14 @@ mod tests {
 
     fn dictionary(container: &Container) -> berth_control::dbus::Container {
         container.clone().into()
+    }
+
+    #[test]
+    fn what_has_never_run_has_docker_s_code() {
+        let code = |exit_code, state| super::exit_code(&Container { exit_code, ..container("job", state) });
+        assert_eq!(code(-1, ContainerState::Stopped), 0);
+        assert_eq!(code(-1, ContainerState::Failed), 125);
+        assert_eq!((code(3, ContainerState::Failed), code(137, ContainerState::Backoff)), (3, 137));
     }
 
     #[tokio::test]
@@ -204,7 +219,7 @@ mod tests {
         peer.tell_removed(&Container { state: ContainerState::Stopped, ..waiting }).await;
         let call = peer.call("Inspect").await;
         peer.refuse(&call, "there is no such container").await;
-        assert_eq!(waited.await.unwrap().unwrap(), "-1\n");
+        assert_eq!(waited.await.unwrap().unwrap(), "0\n");
     }
 
     #[tokio::test]

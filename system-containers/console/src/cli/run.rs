@@ -15,6 +15,9 @@ use super::error::Error;
 use super::session::{self, Left, Manner};
 use super::{USAGE, session::Session};
 
+/// The exit code of who gave a program up that did not end of its signals: docker's client's.
+const INTERRUPTED: u8 = 1;
+
 /// What runs, and how this command stands to it.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -43,7 +46,7 @@ pub struct Attach {
 /// What is started, and how this command stands to it.
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Show what it prints, pass signals on and return its exit code; of one container
+    /// Show what it prints, pass signals on and return its exit code; of one container, of several replicas the first
     #[arg(short, long)]
     attach: bool,
     /// The same, and pass standard input on
@@ -123,6 +126,7 @@ pub async fn start(api: &Api, arguments: Start, json: bool) -> Result<String, Er
             "only one container at a time can be attached to; start the others without -a and -i".into(),
         ));
     };
+    let name = &api.first_instance(name).await?;
     let session = Session::of_a_start(api.containers.start_attached(name).await?.into(), name);
     outcome(name, session.attend(leaving.manner(interactive))?)
 }
@@ -135,6 +139,10 @@ fn outcome(name: &str, left: Left) -> Result<String, Error> {
         Left::Detached => {
             eprintln!("{name} runs on; `berth attach {name}` comes back to it");
             Ok(String::new())
+        }
+        Left::Interrupted => {
+            eprintln!("{name} runs on; `berth attach {name}` comes back to it, and `berth kill {name}` ends it");
+            Err(Error::Ended(INTERRUPTED))
         }
         Left::Replaced => Err(Error::Refused(format!(
             "another client has attached to {name}, or this one did not read for too long; the container runs on, and `berth \
@@ -156,6 +164,29 @@ mod tests {
     use berth_control::message::ToClient;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_of_several_replicas_is_started() {
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let leaving = Leaving { detach_keys: Keys::default(), sig_proxy: false };
+        let names = Names { names: vec!["web".into()] };
+        let (init, client) = Channel::pair().unwrap();
+        init.send(&ToClient::Ended(ExecutionEnd { exit_code: 3, reason: String::new() }), &[]).unwrap();
+        let answers = async {
+            peer.answer("Instances", &vec!["web-1", "web-2"]).await;
+            let call = peer.call("StartAttached").await;
+            assert_eq!(call.body().deserialize::<String>().unwrap(), "web-1");
+            peer.reply(&call, &zbus::wire::OwnedFd::from(OwnedFd::from(client))).await;
+        };
+        let started = start(&api, Start { attach: true, interactive: false, leaving, names }, false);
+        assert!(matches!(tokio::join!(started, answers).0, Err(Error::Ended(3))));
+    }
+
+    #[test]
+    fn who_gives_a_program_up_has_no_success() {
+        assert!(matches!(outcome("web", Left::Interrupted), Err(Error::Ended(1))));
+        assert!(outcome("web", Left::Detached).is_ok());
+    }
 
     #[tokio::test]
     async fn the_first_of_several_replicas_is_attached_to() {

@@ -58,6 +58,8 @@ pub enum Left {
     Ended(ExecutionEnd),
     /// The person has left.
     Detached,
+    /// The person wants it to end, again and again, and it does not.
+    Interrupted,
     /// Somebody else has come.
     Replaced,
 }
@@ -155,7 +157,7 @@ impl Session {
                 }
                 interrupted += u32::from(matches!(Signal::try_from(number), Ok(Signal::SIGINT | Signal::SIGTERM)));
                 if interrupted >= PATIENCE {
-                    return Ok(Left::Detached);
+                    return Ok(Left::Interrupted);
                 }
             }
             if ready[0] {

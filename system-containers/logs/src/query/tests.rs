@@ -27,7 +27,7 @@ fn told(log: &mut Log, query: &Query) -> Vec<Told> {
     let (part, end) = (find(log, query), log.end());
     let mut file = tempfile::tempfile().unwrap();
     let mut follower = Follower::new(query.clone(), file.try_clone().unwrap(), part, end);
-    while follower.pump(log) == Waits::Room {}
+    while follower.pump(Some(log)) == Waits::Room {}
     let mut text = String::new();
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();

@@ -52,6 +52,11 @@ impl Init {
         self.send(Notice::LogRunEnded { container: container.into() }, &[]);
     }
 
+    /// Tells that a container is gone.
+    pub fn forget(&self, container: &str) {
+        self.send(Notice::LogForget { container: container.into() }, &[]);
+    }
+
     /// Tells what to keep.
     pub fn limit(&self, logs: Logs) {
         self.send(Notice::LogLimits(logs), &[]);

@@ -45,6 +45,25 @@ fn a_start_that_fails_says_where_to_look() {
 }
 
 #[test]
+fn a_start_of_what_has_a_timer_waits_for_no_later_time() {
+    let before = container(ContainerState::Waiting, 5);
+    let ends = |now: Container| end(&Action::Start, &before, &now);
+    assert!(ends(before.clone()).is_none(), "it waits for its dependencies");
+    let reason = "no such program; next at 2026-11-22 00:00:00 UTC".to_owned();
+    let failed = Container { reason, ..container(ContainerState::Waiting, 6) };
+    let Some(Err(error)) = ends(failed) else { panic!("not an error") };
+    assert!(error.to_string().starts_with("web: waiting: no such program; next at"), "{error}");
+    let done = Container { exit_code: 0, ..container(ContainerState::Waiting, 6) };
+    assert!(matches!(ends(done), Some(Ok(()))), "it was faster than this command");
+}
+
+#[test]
+fn a_start_of_what_stands_still_meanwhile_has_ended() {
+    let before = container(ContainerState::Stopped, 5);
+    assert!(matches!(end(&Action::Start, &before, &container(ContainerState::Paused, 6)), Some(Ok(()))));
+}
+
+#[test]
 fn a_stop_waits_for_the_end_and_takes_a_failed_container_for_one() {
     let before = container(ContainerState::Running, 5);
     let ends = |state| end(&Action::Stop(Ending::default()), &before, &container(state, 5));
@@ -58,6 +77,10 @@ fn a_start_says_what_it_waits_for() {
     let text = obstacle(&Action::Start, &waiting).unwrap();
     assert!(text.starts_with("web is waiting: waits for db, which failed ("), "{text}");
     assert_eq!(obstacle(&Action::Stop(Ending::default()), &waiting), None);
+    let reason = "has not said READY=1 on its NOTIFY_SOCKET yet".to_owned();
+    let starting = Container { reason, ..container(ContainerState::Starting, 6) };
+    let text = obstacle(&Action::Start, &starting).unwrap();
+    assert!(text.starts_with("web is starting: has not said READY=1"), "{text}");
     let running = Container { state: ContainerState::Running, ..waiting };
     assert_eq!(obstacle(&Action::Start, &running), None);
 }

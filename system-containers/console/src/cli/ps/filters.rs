@@ -2,6 +2,8 @@
 //!
 //! Filters of one kind are alternatives, but labels, of which a container must have each, as with docker's.
 
+mod name;
+
 use std::mem::discriminant;
 use std::str::FromStr;
 
@@ -9,6 +11,7 @@ use berth_config::Protocol;
 use berth_control::dbus::ApiError;
 use berth_control::message::{Container, ContainerState, Health};
 
+use self::name::Name;
 use super::super::api::Api;
 use super::super::definition::Details;
 use super::super::error::Error;
@@ -24,7 +27,7 @@ pub enum Filter {
     Health(Health),
     Id(String),
     Label(Label),
-    Name(String),
+    Name(Name),
     Network(String),
     Publish(Ports),
     Status(String),
@@ -40,7 +43,7 @@ const KEYS: [(&str, Read); 11] = [
     ("health", health),
     ("id", |text| Ok(Filter::Id(text.to_owned()))),
     ("label", |text| Ok(Filter::Label(Label::new(text)))),
-    ("name", |text| Ok(Filter::Name(text.to_owned()))),
+    ("name", |text| text.parse().map(Filter::Name)),
     ("network", |text| Ok(Filter::Network(text.to_owned()))),
     ("publish", |text| Ports::from_str(text).map(Filter::Publish)),
     ("status", status),
@@ -141,7 +144,7 @@ impl Filter {
             Self::Health(health) => container.health == *health,
             Self::Id(begin) => name.starts_with(begin),
             Self::Label(label) => details.is_none_or(|details| label.is_among(&details.labels)),
-            Self::Name(part) => name.contains(part),
+            Self::Name(wanted) => wanted.is_met_by(name),
             Self::Network(name) => details.is_none_or(|details| details.networks.contains(name)),
             Self::Publish(wanted) => ports.iter().any(|it| wanted.meet(it.host_port, it.further_ports, &it.protocol)),
             Self::Status(word) => word == format::container_state(*state) || word == dockers(*state),
