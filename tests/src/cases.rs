@@ -13,6 +13,7 @@ mod containers;
 mod exec;
 mod handover;
 mod health;
+mod init;
 mod isolation;
 mod layers;
 mod links;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Case> {
         quota::CASES,
         pods::CASES,
         run::CASES,
+        init::CASES,
         runtime::CASES,
     ]
     .concat()
