@@ -1,5 +1,7 @@
 //! Links of the machine: bonds, VLANs and bridges from the configuration, what is missing, and a change that nobody confirms.
 
+mod moved;
+
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -16,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case { name: "links/nested-and-taken-back", memory: 256, run: nested_and_taken_back },
     Case { name: "links/every-kind-and-every-mode", memory: 256, run: every_kind },
     Case { name: "links/to-a-second-host", memory: 512, run: to_a_second_host },
+    Case { name: "links/a-peer-that-moves", memory: 512, run: moved::run },
     Case { name: "links/cards-known-by-driver-and-path", memory: 256, run: by_driver_and_path },
     Case { name: "links/a-card-comes-and-goes", memory: 256, run: comes_and_goes },
 ];
