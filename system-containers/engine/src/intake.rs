@@ -156,7 +156,7 @@ fn unpack<R: BufRead + Send>(
     let source = Source { inner: Cursor::new(start).chain(stream), hasher: hashed.then(Hasher::default) };
     let unwritten = |error| file_error("write a layer in", store.path())(error);
     let gate = Box::new(|window| memory.window(window).map_err(io::Error::other));
-    let decoder = Decoder::new(compression, source, gate).map_err(decompress)?;
+    let decoder = Decoder::new(compression, source, gate).and_then(Decoder::without_checksums).map_err(decompress)?;
     let (summary, decoder, diff_id) = std::thread::scope(|scope| {
         let work = || -> Result<_, IntakeError> {
             let pipeline = Pipeline::start(scope, decoder, compression == Compression::Plain).map_err(decompress)?;

@@ -1,7 +1,7 @@
 //! A file that grows at its end, through a buffer, and in which what was written can be changed and read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 
 use super::BLOCK;
@@ -57,9 +57,16 @@ impl Log {
         let missing = self.end().next_multiple_of(BLOCK as u64) - self.end();
         let (begin, bytes) = bytes.split_at(bytes.len().min(usize::try_from(missing).unwrap_or_default()));
         self.buffer.extend_from_slice(begin);
-        self.write_out(self.buffer.len())?;
         let (blocks, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
-        self.file.write_all_at(blocks, self.start)?;
+        let parts = [IoSlice::new(&self.buffer), IoSlice::new(blocks)];
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.file, &parts, self.start))?;
+        // All of it, but where the disk is full or a limit is reached: the rest is then an error of its own.
+        let of_blocks = written.saturating_sub(self.buffer.len());
+        let of_buffer = written.min(self.buffer.len());
+        self.start += of_buffer as u64;
+        self.buffer.drain(..of_buffer);
+        self.write_out(self.buffer.len())?;
+        self.file.write_all_at(&blocks[of_blocks..], self.start + of_blocks as u64)?;
         self.start += blocks.len() as u64;
         Ok(rest)
     }

@@ -18,8 +18,8 @@ use super::settings::{Settings, Through};
 use super::tls;
 use super::url::Url;
 
-/// How much of an answer is buffered at once, in bytes; its head must fit.
-const BUFFER_BYTES: usize = 64 << 10;
+/// How much of an answer is buffered at once, in bytes; its head must fit. From 64 KiB on musl maps each buffer anew.
+const BUFFER_BYTES: usize = 60 << 10;
 
 /// The longest answer of a proxy to `CONNECT`, in bytes.
 const PROXY_ANSWER_BYTES: usize = 8 << 10;
