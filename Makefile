@@ -34,12 +34,15 @@ unit-tests: deps
 check: deps
 	@image-build/check.sh
 
+# All are measured, also after one that misses its bar.
 bench: image
-	@$(tests) --bin berth-bench
-	@$(bench_runtime)
-	@$(bench_engine)
-	@cargo bench --quiet --package berth-logs
-	@cargo bench --quiet --package berth-network --bench attach --bench dhcp --bench traffic
+	@missed=0; \
+	$(tests) --bin berth-bench || missed=1; \
+	$(bench_runtime) || missed=1; \
+	$(bench_engine) || missed=1; \
+	cargo bench --quiet --package berth-logs || missed=1; \
+	cargo bench --quiet --package berth-network --bench attach --bench dhcp --bench traffic || missed=1; \
+	exit $$missed
 
 clean:
 	@rm -rf out target

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::job;
 use crate::made::{self, Content, Method};
-use crate::measure::{ROUNDS, figure, fresh, median, run, seconds};
+use crate::measure::{Bar, ROUNDS, fresh, median, ratio, run, seconds};
 
 /// Layers, and the bytes of each: 1 GB in all.
 const LAYERS: usize = 4;
@@ -46,7 +46,7 @@ pub fn measure(folder: &Path) -> Result<()> {
         println!("import of an archive of {:.2} GB, its layers compressed by {name}:", bytes as f64 / 1e9);
         seconds("  import", ours);
         if let (Some(ours), Some(plain)) = (ours, plain) {
-            figure("  rate of plain decompression and copy", &format!("{:.2}", plain / ours), "at least 0.8");
+            ratio("  rate of plain decompression and copy", Some(plain), Some(ours), Bar::AtLeast(0.8));
         }
     }
     Ok(())

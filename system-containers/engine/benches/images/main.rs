@@ -1,8 +1,8 @@
 //! How fast images come: pulls and imports beside podman, skopeo with umoci, and plain decompression.
 //!
 //! `cargo bench -p berth-engine` prints a table. Everything is measured in turns, in one folder, against one
-//! docker-registry; a figure is the median of its runs. The engine is a process of its own each time: this binary,
-//! started as a job ([`job`]).
+//! docker-registry; a figure is the median of its runs, and one that misses its bar is named and fails the whole. The
+//! engine is a process of its own each time: this binary, started as a job ([`job`]).
 
 mod import;
 mod job;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         _ => measure(&arguments),
     };
     match result {
+        Ok(()) if measure::has_missed() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -84,20 +85,49 @@ pub fn median(times: &[Duration]) -> Option<f64> {
     sorted.get(sorted.len() / 2).map(Duration::as_secs_f64)
 }
 
-/// One line of the table.
-pub fn figure(name: &str, value: &str, bar: &str) {
-    let line = format!("{name:<58} {value:>12}");
-    if bar.is_empty() { println!("{line}") } else { println!("{line}   bar: {bar}") }
+/// What a figure must be.
+#[derive(Clone, Copy)]
+pub enum Bar {
+    /// Nothing.
+    None,
+    AtMost(f64),
+    Below(f64),
+    AtLeast(f64),
+}
+
+/// Whether a figure has missed its bar.
+static MISSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether any figure has, of those that were printed.
+pub fn has_missed() -> bool {
+    MISSED.load(Ordering::Relaxed)
+}
+
+/// One line of the table, without a bar.
+pub fn figure(name: &str, value: &str) {
+    println!("{name:<58} {value:>12}");
+}
+
+/// One line of the table. What is rounded for people's eyes is judged as it is.
+pub fn judged(name: &str, value: f64, text: &str, bar: Bar) {
+    let (is_met, words) = match bar {
+        Bar::None => return figure(name, text),
+        Bar::AtMost(most) => (value <= most, format!("at most {most}")),
+        Bar::Below(limit) => (value < limit, format!("below {limit}")),
+        Bar::AtLeast(least) => (value >= least, format!("at least {least}")),
+    };
+    MISSED.fetch_or(!is_met, Ordering::Relaxed);
+    println!("{name:<58} {text:>12}   bar: {words}{}", if is_met { "" } else { ", MISSED" });
 }
 
 /// A time in the table.
 pub fn seconds(name: &str, value: Option<f64>) {
-    figure(name, &value.map_or_else(|| "skipped".to_owned(), |value| format!("{value:.3} s")), "");
+    figure(name, &value.map_or_else(|| "skipped".to_owned(), |value| format!("{value:.3} s")));
 }
 
 /// One time of another.
-pub fn ratio(name: &str, of: Option<f64>, to: Option<f64>, bar: &str) {
+pub fn ratio(name: &str, of: Option<f64>, to: Option<f64>, bar: Bar) {
     if let (Some(of), Some(to)) = (of, to) {
-        figure(name, &format!("{:.2}", of / to), bar);
+        judged(name, of / to, &format!("{:.2}", of / to), bar);
     }
 }

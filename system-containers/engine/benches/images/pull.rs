@@ -14,10 +14,10 @@ use berth_tests::registry::Registry;
 
 use crate::job;
 use crate::made::{self, Content, Made, Method};
-use crate::measure::{Cost, ROUNDS, cost, figure, fresh, is_installed, median, on, ratio, run, seconds, settle};
+use crate::measure::{Bar, Cost, ROUNDS, cost, fresh, is_installed, judged, median, on, ratio, run, seconds, settle};
 
 /// The most memory that the engine may have, in MiB.
-const MEMORY: u64 = 64;
+const MEMORY: f64 = 64.0;
 
 /// What the times of one image are of.
 #[derive(Default)]
@@ -161,23 +161,23 @@ fn report(name: &str, times: &Times) {
     let of = |costs: &[Cost], part: fn(&Cost) -> Duration| median(&costs.iter().map(part).collect::<Vec<_>>());
     let [ours, floor] = [&times.ours_on_one, &times.floor_on_one].map(|costs| of(costs, |cost| cost.time));
     seconds("  pull and unpack, one core", ours);
-    ratio("    of decompressing into tar x", ours, floor, "at most 1.3");
+    ratio("    of decompressing into tar x", ours, floor, Bar::AtMost(1.3));
     let [ours, floor] = [&times.ours_on_one, &times.floor_on_one].map(|costs| of(costs, |cost| cost.processor));
-    ratio("    the same in processor time", ours, floor, "");
+    ratio("    the same in processor time", ours, floor, Bar::None);
     let [ours, floor] = [median(&times.ours_on_two), median(&times.floor_on_two)];
     seconds("  pull and unpack, two cores", ours);
-    ratio("    of decompressing into tar x", ours, floor, "below 1");
+    ratio("    of decompressing into tar x", ours, floor, Bar::Below(1.0));
     match median(&times.podman) {
         None => println!("    podman is not installed"),
-        podman => ratio("    of podman pull (overlay)", ours, podman, "at most 0.5"),
+        podman => ratio("    of podman pull (overlay)", ours, podman, Bar::AtMost(0.5)),
     }
     match median(&times.umoci) {
         None => println!("    skopeo or umoci is not installed, or cannot unpack such layers"),
-        umoci => ratio("    of skopeo copy and umoci unpack", ours, umoci, "at most 0.5"),
+        umoci => ratio("    of skopeo copy and umoci unpack", ours, umoci, Bar::AtMost(0.5)),
     }
     let [ours, floor] = [median(&times.synced), median(&times.floor_synced)];
     seconds("  pull, unpack and sync, two cores", ours);
-    ratio("    of decompressing into tar x, and a sync", ours, floor, "");
-    let memory = times.memory / 1024;
-    figure("  memory at its most", &format!("{memory} MiB"), &format!("at most {MEMORY} MiB"));
+    ratio("    of decompressing into tar x, and a sync", ours, floor, Bar::None);
+    let memory = u32::try_from(times.memory / 1024).map_or(f64::INFINITY, f64::from);
+    judged("  memory at its most", memory, &format!("{memory} MiB"), Bar::AtMost(MEMORY));
 }
