@@ -56,7 +56,7 @@ fn interrupted(machine: &mut Machine, before: Mark, flag: &str, first: &str) -> 
 /// A shell as the program has the terminal and gives it to its jobs: Ctrl-C and Ctrl-Z are for those.
 fn has_job_control(machine: &mut Machine, before: Mark, flag: &str) -> Result<Mark> {
     let mut mark = at_prompt(machine, before, &format!("berth run --rm -it {flag} localhost/a:1 sh; echo code $?"))?;
-    let is_inner_prompt = |line: &str| line.contains("/ # ");
+    let is_inner_prompt = |line: &str| line.contains("~ # ");
     for (job, key) in [("interrupted", "\u{3}"), ("stopped", "\u{1a}")] {
         machine.console.wait_for_line(mark, wait::ANSWER, is_inner_prompt)?;
         mark = machine.console.mark();
@@ -68,7 +68,7 @@ fn has_job_control(machine: &mut Machine, before: Mark, flag: &str) -> Result<Ma
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.contains("[1]+") && line.contains("Stopped"))?;
     machine.console.wait_for_line(mark, wait::ANSWER, is_inner_prompt)?;
     mark = machine.console.mark();
-    machine.console.type_text("kill -9 %1; wait; exit 6\r")?;
+    machine.console.type_text("kill -9 %1; fg; exit 6\r")?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.ends_with("code 6"))?;
     Ok(mark)
 }
