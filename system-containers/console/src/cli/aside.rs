@@ -36,8 +36,9 @@ impl Aside {
     fn create(target: &Path) -> std::io::Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        // One that is left of a process of this number is nobody's any more.
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        // What is left of a process of this number is nobody's any more. In a folder for all it may be a link, so it is not opened.
+        let _ = std::fs::remove_file(&path);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         Ok(Self { file, path: Some(path) })
     }
 
@@ -88,6 +89,13 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+        let left = folder.path().join(format!(".file.{}.part", std::process::id()));
+        symlink("/dev/full", &left).unwrap();
+        write(&file, fill).await.unwrap();
+        assert!(
+            !left.exists() && std::fs::symlink_metadata(&file).unwrap().is_file(),
+            "a link in its way is not followed"
+        );
         let nowhere = write(&folder.path().join("none/file"), fill).await.unwrap_err();
         assert!(nowhere.to_string().contains("none/file"), "{nowhere}");
     }
