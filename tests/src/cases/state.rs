@@ -262,9 +262,10 @@ fn full(bench: &Bench) -> Result<()> {
 
 /// The kernel finds an error in the file system and lets nobody write any more.
 fn breaks(bench: &Bench) -> Result<()> {
-    // Answers without a file that would have to be opened on the disk.
+    // Answers without a file that would have to be opened on the disk. Who opens the question again before the one who
+    // asked has closed it reads its end, which is no question.
     let script = "mkfifo /dev/shm/question; echo done > /dev/shm/done; \
-                  while true; do read word < /dev/shm/question; echo $word again > /dev/shm/answer; done";
+                  while true; do if read word < /dev/shm/question; then echo $word again > /dev/shm/answer; fi; done";
     let archive = bench.shell_image("localhost/a:1", script)?.docker_archive();
     let files =
         Files::new().with("berth.toml", "[containers.a]\nimage = \"localhost/a:1\"\n").with("images/a.tar", archive);
