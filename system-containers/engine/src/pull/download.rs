@@ -108,7 +108,11 @@ impl Fetch<'_> {
         let mut blob = self.client.blob(self.digest, *have).await?;
         let patience = self.client.patience();
         let mut pace = Pace::new(patience, *have);
-        while let Some(bytes) = blob.answer.chunk().await? {
+        loop {
+            if *have < self.size {
+                self.spool.ready().await;
+            }
+            let Some(bytes) = blob.answer.chunk().await? else { break };
             let skipped = bytes.len().min(usize::try_from(blob.skip).unwrap_or(usize::MAX));
             blob.skip -= skipped as u64;
             let bytes = &bytes[skipped..];

@@ -86,6 +86,17 @@ impl State {
         self.written - self.read - self.window.len() as u64
     }
 
+    /// Where so many bytes go.
+    fn place(&self, length: usize) -> Place {
+        let has_room = self.filed() == 0 && self.window.len() + length <= WINDOW_BYTES;
+        match (self.followed, has_room) {
+            (false, _) => Place::File,
+            (true, true) => Place::Window,
+            (true, false) if self.outrun => Place::File,
+            (true, false) => Place::Full,
+        }
+    }
+
     /// Whether there is something to read: a whole buffer, for what comes from the network in small parts is not worth
     /// waking for each; or all that comes that way, or that anybody waits for.
     fn is_ready(&self) -> bool {
@@ -95,14 +106,15 @@ impl State {
     }
 }
 
-/// What became of bytes for the window.
-enum Window {
-    /// They are in it.
-    Taken,
-    /// There is room for them soon.
+/// Where bytes go.
+#[derive(PartialEq, Eq)]
+enum Place {
+    /// Into the window.
+    Window,
+    /// Into the window, when the reader has made room.
     Full,
-    /// Nobody reads it, or not soon.
-    Closed,
+    /// Into the file: nobody reads, or not soon.
+    File,
 }
 
 impl Spool {
@@ -118,10 +130,36 @@ impl Spool {
     pub async fn append(&self, bytes: &[u8]) -> io::Result<()> {
         // No larger, so that a window without room for one is enough for the reader to take.
         for part in bytes.chunks(BUFFER_BYTES) {
-            self.hold().await;
-            self.append_part(part).await?;
+            self.wait_for_room(part.len()).await;
+            if !self.to_window(part) {
+                self.to_file(part)?;
+            }
         }
         Ok(())
+    }
+
+    /// Waits as [`Self::append`] does, before there are any bytes: who holds bytes that came keeps a connection from
+    /// reading the next ones into the same memory.
+    pub async fn ready(&self) {
+        self.wait_for_room(BUFFER_BYTES).await;
+    }
+
+    async fn wait_for_room(&self, length: usize) {
+        self.hold().await;
+        if !self.is_full(length) {
+            return;
+        }
+        let following = async {
+            loop {
+                self.taken.notified().await;
+                if !self.is_full(length) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, following).await.is_err() {
+            self.give_up();
+        }
     }
 
     /// Waits while nobody waits for more.
@@ -135,52 +173,33 @@ impl Spool {
         }
     }
 
-    async fn append_part(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.to_window(bytes) {
-            Window::Taken => return Ok(()),
-            Window::Closed => {}
-            Window::Full => {
-                let following = async {
-                    loop {
-                        self.taken.notified().await;
-                        match self.to_window(bytes) {
-                            Window::Full => {}
-                            done => return done,
-                        }
-                    }
-                };
-                match tokio::time::timeout(PATIENCE, following).await {
-                    Ok(Window::Taken) => return Ok(()),
-                    Ok(_) => {}
-                    Err(_) => self.give_up(),
-                }
-            }
-        }
-        self.to_file(bytes)
-    }
-
-    fn to_window(&self, bytes: &[u8]) -> Window {
+    /// Whether so many bytes must wait for the reader.
+    fn is_full(&self, length: usize) -> bool {
         let mut state = self.lock();
-        let filed = state.filed();
-        if !state.followed || (filed > 0 && state.outrun) {
-            return Window::Closed;
-        }
-        state.outrun = false;
-        state.awaited = filed > 0;
-        let next = state.window.len() + bytes.len();
-        if filed > 0 || next > WINDOW_BYTES {
+        let is_full = state.place(length) == Place::Full;
+        if is_full {
+            state.awaited = state.filed() > 0;
             if state.waiting && state.is_ready() {
                 self.changed.notify_all();
             }
             self.demand.meet();
-            return Window::Full;
         }
+        is_full
+    }
+
+    /// False if they belong into the file.
+    fn to_window(&self, bytes: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.place(bytes.len()) != Place::Window {
+            return false;
+        }
+        (state.outrun, state.awaited) = (false, false);
         if state.window.capacity() == 0 {
             state.window.reserve_exact(WINDOW_BYTES);
         }
         state.window.extend_from_slice(bytes);
         self.came(state, bytes.len());
-        Window::Taken
+        true
     }
 
     /// The reader is not waited for any more.
