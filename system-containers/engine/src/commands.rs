@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use berth_control::images::Query;
 
 use crate::archive::{Archive, ArchiveError};
+use crate::attended::Attended;
 use crate::export::{ExportError, archive};
 use crate::import::{self, ImportError};
 use crate::reference::{Reference, ReferenceError};
@@ -109,16 +110,28 @@ impl Command {
         })
     }
 
+    /// Whether it takes as long as a client takes to give or to take an archive.
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::Save(..) | Self::Import(..))
+    }
+
     /// Does it. May take as long as there is to read or write.
     pub fn run(self, store: &Store) -> Result<Outcome, CommandError> {
+        self.run_for(store, None)
+    }
+
+    /// The same for a client who reads the answer from this pipe: what is long ends when the client has gone.
+    pub fn run_for(self, store: &Store, client: Option<OwnedFd>) -> Result<Outcome, CommandError> {
         match self {
             Self::Save(images, target) => {
-                let images = images.iter().map(|image| store.find(image)).collect::<Result<_, _>>()?;
-                let mut target = BufWriter::with_capacity(BUFFER_BYTES, target);
+                let images: Vec<Found> = images.iter().map(|image| store.find(image)).collect::<Result<_, _>>()?;
+                // Nobody gives up their layers meanwhile.
+                let _held: Vec<_> = images.iter().map(|image| store.hold(image.digest)).collect();
+                let mut target = BufWriter::with_capacity(BUFFER_BYTES, Attended::new(target, client));
                 archive::write(store, images, &mut target)?;
                 Ok(Outcome::default())
             }
-            Self::Import(name, source) => receive(store, &name, source),
+            Self::Import(name, source) => receive(store, &name, source, client),
             Self::Tag(source, target) => {
                 let Found { digest, .. } = store.find(&source)?;
                 store.name(&target, digest);
@@ -141,7 +154,7 @@ impl Command {
     }
 }
 
-fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, CommandError> {
+fn receive(store: &Store, name: &str, source: OwnedFd, client: Option<OwnedFd>) -> Result<Outcome, CommandError> {
     let spool = store.spool()?;
     let source = File::from(source);
     // What can be read again, from its beginning.
@@ -152,7 +165,7 @@ fn receive(store: &Store, name: &str, source: OwnedFd) -> Result<Outcome, Comman
     } else {
         // What has come through a pipe does not come again: there is no second try.
         store.make_room()?;
-        let stream = BufReader::with_capacity(BUFFER_BYTES, source);
+        let stream = BufReader::with_capacity(BUFFER_BYTES, Attended::new(source, client));
         Archive::receive(stream, name, spool.as_fd(), store.room())
     };
     let read = archive.and_then(|archive| Ok((archive.contents()?, archive)));

@@ -89,15 +89,6 @@ impl Compression {
             method => Ok(method),
         }
     }
-
-    /// Whether the decompressor of what begins like this takes much memory at once.
-    pub fn is_large(self, start: &[u8]) -> bool {
-        match self {
-            Self::Xz => true,
-            Self::Zstd => frames::window(start).is_some_and(|window| window > limits::SMALL_WINDOW),
-            Self::Plain | Self::Gzip | Self::Bzip2 => false,
-        }
-    }
 }
 
 /// Decompresses a stream.

@@ -17,6 +17,7 @@
 pub mod accounts;
 mod answers;
 pub mod archive;
+mod attended;
 mod buffered;
 pub mod clients;
 pub mod commands;

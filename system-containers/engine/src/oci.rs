@@ -4,11 +4,22 @@
 //! specification asks.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::digest::Digest;
+
+/// containerd's annotation: always a whole name.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The image specification's: a whole name or a part of it.
+pub const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
+/// cosign's: a signature of the layer.
+pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// What kind of statement a bundle of cosign's has, where the registry repeats annotations.
+pub const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 
 /// A pointer to a blob.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,8 +35,8 @@ pub struct Descriptor {
     /// What it is for, in an index.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// Names among them.
-    #[serde(default)]
+    /// Those of the ones above that it has.
+    #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -81,21 +92,69 @@ pub struct Entries {
 }
 
 impl<'de> Deserialize<'de> for Entries {
+    /// From bytes only, not from a stream.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Entry {
-            Known(Descriptor),
-            Odd(IgnoredAny),
-        }
-        let mut entries = Self::default();
-        for entry in Vec::<Entry>::deserialize(deserializer)? {
-            match entry {
-                Entry::Known(descriptor) => entries.known.push(descriptor),
-                Entry::Odd(IgnoredAny) => entries.odd += 1,
+        deserializer.deserialize_seq(ReadEntries)
+    }
+}
+
+struct ReadEntries;
+
+impl<'de> Visitor<'de> for ReadEntries {
+    type Value = Entries;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    /// One after the other: a few bytes of an entry that is none must not become many in memory.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+        let mut entries = Entries::default();
+        while let Some(entry) = list.next_element::<&RawValue>()? {
+            match serde_json::from_str(entry.get()) {
+                Ok(descriptor) => entries.known.push(descriptor),
+                Err(_) => entries.odd += 1,
             }
         }
         Ok(entries)
+    }
+}
+
+fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    deserializer.deserialize_option(ReadAnnotations)
+}
+
+struct ReadAnnotations;
+
+impl<'de> Visitor<'de> for ReadAnnotations {
+    type Value = Option<BTreeMap<String, String>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("annotations")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut annotations = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if [CONTAINERD_NAME, REFERENCE_NAME, SIGNATURE, PREDICATE].contains(&key.as_str()) {
+                annotations.insert(key, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Some(annotations))
     }
 }
 

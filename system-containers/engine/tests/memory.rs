@@ -43,6 +43,32 @@ fn peak(program: &PathBuf, arguments: &[&str]) -> u64 {
     }
 }
 
+/// The most resident memory of a pull of demo:1, in KiB.
+fn pull(machine: &Machine, program: &PathBuf, registry: &Registry) -> u64 {
+    let configuration = machine.path("berth.toml");
+    std::fs::write(&configuration, format!("[registries.'{}']\nplain_http = true\n", registry.name())).unwrap();
+    let (state, name) = (machine.path(""), format!("{}/demo:1", registry.name()));
+    peak(program, &["pull", state.to_str().unwrap(), &name, configuration.to_str().unwrap()])
+}
+
+#[test]
+fn an_index_of_nothing_much_takes_what_its_text_takes() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(program) = program() else { return skip("the example berth-engine is not built") };
+    let registry = Registry::good();
+    let image = support::Image::new("demo", vec![Tar::default().finish()]);
+    let (manifest, bytes) = registry.push("demo", "2", &image);
+    let entry = descriptor("manifest.v1+json", &bytes, "");
+    let nothing = "0,".repeat(900_000);
+    let annotations = (0..150_000).map(|number| format!(r#""{number}":"","#)).collect::<String>();
+    let other =
+        format!(r#"{{"digest":"{manifest}","size":1,"platform":{{"os":"x"}},"annotations":{{{annotations}"":""}}}}"#);
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{nothing}{other},{entry}]}}"#);
+    registry.put_manifest("demo", "1", index.as_bytes());
+    let peak = pull(&machine, &program, &registry);
+    assert!(peak < 32 << 10, "{peak} KiB");
+}
+
 #[test]
 fn layers_with_large_windows_come_one_after_the_other() {
     let Some(machine) = Machine::new() else { return };
@@ -61,10 +87,7 @@ fn layers_with_large_windows_come_one_after_the_other() {
     let config = descriptor("config.v1+json", &config, "");
     let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{descriptors}]}}"#);
     registry.put_manifest("demo", "1", manifest.as_bytes());
-    let configuration = machine.path("berth.toml");
-    std::fs::write(&configuration, format!("[registries.'{}']\nplain_http = true\n", registry.name())).unwrap();
-    let (state, name) = (machine.path(""), format!("{}/demo:1", registry.name()));
-    let peak = peak(&program, &["pull", state.to_str().unwrap(), &name, configuration.to_str().unwrap()]);
+    let peak = pull(&machine, &program, &registry);
     assert!(peak > 32 << 10, "{peak} KiB are no window");
     assert!(peak < 64 << 10, "{peak} KiB");
 }

@@ -79,6 +79,22 @@ fn a_registry_without_ranges_is_resumed_from_the_beginning() {
 }
 
 #[test]
+fn what_is_skipped_of_a_blob_comes_too() {
+    // Longer than the time in which some of it must come.
+    let act = |asked: &Asked| match asked.is_blob() && asked.before == 1 {
+        true => Act::Trickle(12, Duration::from_millis(250)),
+        false if asked.is_blob() && asked.before == 0 => Act::CutAfter(110_000),
+        false => Act::Serve,
+    };
+    let registry = Registry::start(act);
+    registry.push("demo", "1", &image());
+    let Some(mut client) = Client::new(&[&registry]) else { return };
+    client.patience.idle = Duration::from_secs(2);
+    client.pull(&format!("{}/demo:1", registry.name())).unwrap();
+    assert!(registry.log().iter().all(|asked| asked.before < 2), "{:?}", registry.log());
+}
+
+#[test]
 fn layers_come_side_by_side() {
     let blobs: Vec<String> =
         image().layers.iter().map(|(method, tar)| Digest::of(&compress(*method, tar)).to_string()).collect();

@@ -83,6 +83,9 @@ pub struct Import {
     /// An archive, compressed or not, or the folder of an OCI layout; standard input if absent or `-`
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The same, as docker has it
+    #[arg(short, long, value_name = "FILE", hide = true, conflicts_with = "file")]
+    input: Option<PathBuf>,
 }
 
 /// Two names.
@@ -126,7 +129,7 @@ pub async fn save(api: &Api, arguments: &Save, json: bool) -> Result<String, Err
 
 /// Prints the names and digests of what came in.
 pub async fn import(api: &Api, arguments: &Import, json: bool) -> Result<String, Error> {
-    let file = arguments.file.as_ref().filter(|file| file.as_os_str() != "-");
+    let file = arguments.file.as_ref().or(arguments.input.as_ref()).filter(|file| file.as_os_str() != "-");
     let (source, name) = match file {
         Some(path) => {
             let file = File::open(path).map_err(|source| Error::Read { path: path.clone(), source })?;
@@ -249,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn an_archive_that_was_taken_in_part_is_an_error_with_what_was_taken() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let arguments = Import { file: Some(file.path().to_owned()) };
+        let arguments = Import { file: None, input: Some(file.path().to_owned()) };
         let (api, mut peer) = peer::pair().await;
         let done = vec!["a:1 sha256:0".to_owned(), "sha256:1".to_owned()];
         let whole = peer::of_engine(&End::Done(done.clone()));

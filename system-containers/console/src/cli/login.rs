@@ -1,7 +1,7 @@
 //! `berth login` and `logout`: who pulls and pushes, kept on the state partition.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
 use clap::Args;
@@ -54,7 +54,7 @@ pub async fn login(api: &Api, arguments: &Login, json: bool) -> Result<String, E
         }
         None => ask("Username: ", true)?,
     };
-    let password = if *password_stdin { line(io::stdin().lock())? } else { ask("Password: ", false)? };
+    let password = if *password_stdin { whole(io::stdin().lock())? } else { ask("Password: ", false)? };
     end(api.images.login(registry, &username, &password).await?)?;
     let done = serde_json::json!({ "username": username, "registry": registry });
     told(json, done, format!("{username} is logged in to {registry}\n"))
@@ -64,6 +64,14 @@ pub async fn login(api: &Api, arguments: &Login, json: bool) -> Result<String, E
 pub async fn logout(api: &Api, arguments: &Logout, json: bool) -> Result<String, Error> {
     end(api.images.logout(&arguments.registry).await?)?;
     told(json, serde_json::json!({ "registry": arguments.registry }), String::new())
+}
+
+/// All there is, without one line end behind it, as docker has it: the key files that some registries take have many lines.
+fn whole(mut input: impl Read) -> Result<String, Error> {
+    let mut text = String::new();
+    input.read_to_string(&mut text).map_err(Error::Output)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
 fn line(mut input: impl BufRead) -> Result<String, Error> {
@@ -127,6 +135,10 @@ mod tests {
     fn a_password_is_one_line_without_its_end() {
         assert_eq!(line(&b"a b \r\nnext"[..]).unwrap(), "a b ");
         assert_eq!(line(&b"secret"[..]).unwrap(), "secret");
+        for (given, meant) in [("a b \r\n", "a b "), ("secret", "secret"), ("{\n \"key\": 1\n}\n", "{\n \"key\": 1\n}")]
+        {
+            assert_eq!(whole(given.as_bytes()).unwrap(), meant);
+        }
     }
 
     #[test]

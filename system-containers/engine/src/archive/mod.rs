@@ -202,8 +202,9 @@ impl Archive {
         (&mut stream).take(MAGIC_BYTES as u64).read_to_end(&mut start).map_err(ArchiveError::Read)?;
         let stream = io::Cursor::new(start.as_slice()).chain(stream);
         let file = match Compression::detect(&start)? {
-            // Another one waits meanwhile, and whoever writes the pipe may take their time.
-            method if method.is_large(&start) => {
+            // Others may have to wait for the memory that it takes, and whoever writes the pipe may take their time. That of
+            // zstd is known with its last frame only.
+            method @ (Compression::Xz | Compression::Zstd) => {
                 let received = decompress(stream, Compression::Plain, spool, room)?;
                 let source = Section::whole(&received).map_err(ArchiveError::Read)?;
                 decompress(source, method, spool, room)?

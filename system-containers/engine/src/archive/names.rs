@@ -4,13 +4,8 @@
 //! asked for, often a bare tag; the archive's file name then gives the rest: `images/web.tar` with the tag `1.2` is
 //! `web:1.2`.
 
-use crate::oci::Descriptor;
+use crate::oci::{CONTAINERD_NAME, Descriptor, REFERENCE_NAME};
 use crate::reference::Reference;
-
-/// containerd's annotation: always a whole name.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// The image specification's: a whole name or a part of it.
-const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The names that a descriptor of index.json gives its image.
 pub fn of_descriptor(descriptor: &Descriptor, stem: &str) -> Vec<Reference> {

@@ -115,14 +115,6 @@ impl Walk<'_> {
     }
 }
 
-/// The window of the first frame of what begins like this.
-pub fn window(start: &[u8]) -> Option<u64> {
-    match header(start) {
-        Header::Frame { window, .. } => Some(window),
-        _ => None,
-    }
-}
-
 /// What a frame begins with.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {

@@ -71,6 +71,8 @@ pub async fn push(
     let client = &client.writing();
     progress.ask(&client.place());
     let sources = store.repositories(name);
+    // Nobody gives up its layers meanwhile.
+    let _held = store.hold(store.find_named(name).map_err(ExportError::from)?.digest);
     let original = original(store, name)?;
     let mut there = Vec::new();
     for layer in original.iter().flat_map(|original| &original.layers) {

@@ -107,12 +107,15 @@ impl Fetch<'_> {
     async fn attempt(&self, have: &mut u64, hasher: &mut Hasher) -> Result<(), RegistryError> {
         let mut blob = self.client.blob(self.digest, *have).await?;
         let patience = self.client.patience();
-        let mut pace = Pace::new(patience, *have);
+        let mut pace = Pace::new(patience, 0);
+        // With what is skipped: that comes, too.
+        let mut received = 0;
         loop {
             if *have < self.size {
                 self.spool.ready().await;
             }
             let Some(bytes) = blob.answer.chunk().await? else { break };
+            received += bytes.len() as u64;
             let skipped = bytes.len().min(usize::try_from(blob.skip).unwrap_or(usize::MAX));
             blob.skip -= skipped as u64;
             let bytes = &bytes[skipped..];
@@ -124,7 +127,7 @@ impl Fetch<'_> {
             *have += bytes.len() as u64;
             self.progress.received(*have);
             if *have < self.size
-                && let Some(within) = pace.is_too_slow(*have)
+                && let Some(within) = pace.is_too_slow(received)
             {
                 return Err(RegistryError::Slow { to: self.client.place(), what: Pace::COMPLAINT, within });
             }

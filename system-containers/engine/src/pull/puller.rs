@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use berth_control::images::{End as Ended, PullEvent, Pulled};
 use berth_control::message::Registries;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::Pulling;
 use super::progress::Progress;
-use crate::commands::Command;
+use crate::commands::{Command, CommandError, Outcome};
 use crate::export::push::{self, PushError, Pushed};
 use crate::import::describe;
 use crate::reference::Reference;
@@ -27,6 +27,9 @@ use crate::store::Store;
 
 /// How often a client hears how far a pull has come.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How many archives come and go at once; another one waits.
+const ARCHIVES: usize = 8;
 
 /// What the engine's loop tells the puller.
 #[derive(Debug)]
@@ -85,6 +88,7 @@ pub struct Puller {
     shared: Shared,
     registries: Mutex<Registries>,
     jobs: Mutex<HashMap<String, Job>>,
+    archives: Arc<Semaphore>,
     report: Box<dyn Fn(Event) + Send + Sync>,
 }
 
@@ -97,7 +101,8 @@ pub fn start(place: Place, report: impl Fn(Event) + Send + Sync + 'static) -> io
             let shared = Shared { pool: Arc::default(), tokens: Arc::default(), patience: place.patience };
             let pulling = Pulling::new(Arc::clone(&place.store), shared.clone());
             let (registries, jobs) = (Mutex::default(), Mutex::default());
-            let puller = Arc::new(Puller { place, pulling, shared, registries, jobs, report: Box::new(report) });
+            let (archives, report) = (Arc::new(Semaphore::new(ARCHIVES)), Box::new(report));
+            let puller = Arc::new(Puller { place, pulling, shared, registries, jobs, archives, report });
             while let Some(task) = tasks.recv().await {
                 puller.task(task);
             }
@@ -197,8 +202,7 @@ impl Puller {
 
     /// Lets a thread do it, and tells the client how it ended.
     async fn command(self: Arc<Self>, command: Command, mut pipe: Sender) {
-        let store = Arc::clone(&self.place.store);
-        let end = match tokio::task::spawn_blocking(move || command.run(&store)).await {
+        let end = match self.run(command, &pipe).await {
             Ok(Ok(outcome)) => {
                 for name in outcome.named {
                     (self.report)(Event::Pulled(name));
@@ -212,6 +216,25 @@ impl Puller {
             Err(_) => Ended::Failed("the engine ends".to_owned()),
         };
         send(&mut pipe, end).await;
+    }
+
+    /// An error without a reason if the engine ends.
+    async fn run(&self, command: Command, pipe: &Sender) -> Result<Result<Outcome, CommandError>, ()> {
+        let store = Arc::clone(&self.place.store);
+        if !command.is_long() {
+            return tokio::task::spawn_blocking(move || command.run(&store)).await.map_err(drop);
+        }
+        let place = Arc::clone(&self.archives).acquire_owned().await.map_err(drop)?;
+        let client = pipe.as_fd().try_clone_to_owned().ok();
+        let (sender, end) = oneshot::channel();
+        // Not one of the threads that pulls need, too: a client takes as long as it likes.
+        let work = move || {
+            // Nobody may be waiting.
+            let _ = sender.send(command.run_for(&store, client));
+            drop(place);
+        };
+        std::thread::Builder::new().name("archive".to_owned()).spawn(work).map_err(drop)?;
+        end.await.map_err(drop)
     }
 
     /// The pull of an image: the one that is under way, or a new one.

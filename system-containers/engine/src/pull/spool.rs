@@ -38,8 +38,6 @@ const AHEAD_BYTES: u64 = 1 << 20;
 const HUNGER: Duration = Duration::from_millis(5);
 /// How much is given back at once, in bytes.
 const PUNCH_BYTES: u64 = 4 << 20;
-/// How much is written between two looks at the free space, in bytes.
-const SPACE_INTERVAL: u64 = 16 << 20;
 
 /// The window and the file, for the one who writes them.
 #[derive(Debug)]
@@ -213,11 +211,8 @@ impl Spool {
         use std::os::fd::AsFd as _;
         // Nobody else writes.
         let written = self.lock().written;
-        let next = written + bytes.len() as u64;
-        if written / SPACE_INTERVAL != next / SPACE_INTERVAL {
-            let checked = self.room.check(self.file.as_fd(), 0);
-            checked.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
-        }
+        let checked = self.room.check(self.file.as_fd(), bytes.len() as u64);
+        checked.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         self.file.write_all_at(bytes, written)?;
         self.came(self.lock(), bytes.len());
         Ok(())

@@ -5,11 +5,11 @@ use std::error::Error as _;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::body::{Content, Gauge, Outgoing};
@@ -24,6 +24,8 @@ use super::url::Url;
 const REDIRECTS: usize = 5;
 /// How many idle connections are kept to one server.
 const IDLE: usize = 4;
+/// How long a connection lies idle before another one is opened: many a router forgets it then, and tells nobody.
+const FRESH: Duration = Duration::from_mins(1);
 /// How long the end of an answer that says nothing is waited for: longer than another connection takes is for nothing.
 const PASSING: Duration = Duration::from_secs(1);
 /// How much of the text of an error is read, in bytes, and how much of it is told.
@@ -34,26 +36,22 @@ const AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 /// Idle connections, by where they lead.
 #[derive(Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<Server, Vec<Connection>>>,
+    idle: Mutex<HashMap<Server, Vec<(Instant, Connection)>>>,
 }
 
 impl Pool {
     fn take(&self, server: &Server) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.get_mut(server)?;
-        while let Some(connection) = connections.pop() {
-            if !connection.sender.is_closed() {
-                return Some(connection);
-            }
-        }
-        None
+        connections.retain(|(since, connection)| since.elapsed() < FRESH && !connection.sender.is_closed());
+        connections.pop().map(|(_, connection)| connection)
     }
 
     fn put(&self, server: Server, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.entry(server).or_default();
         if connections.len() < IDLE {
-            connections.push(connection);
+            connections.push((Instant::now(), connection));
         }
     }
 
@@ -231,6 +229,11 @@ fn request(
     }
     let malformed =
         |error: hyper::http::Error| RegistryError::Malformed { to: url.authority(), what: error.to_string() };
+    // There are front ends that want the length of nothing, too (RFC 9110, section 8.6), and hyper does not tell it.
+    let carries = [Method::POST, Method::PUT, Method::PATCH].contains(&question.method);
+    if carries && body.is_end_stream() {
+        builder = builder.header(CONTENT_LENGTH, 0);
+    }
     let mut request = builder.body(body).map_err(malformed)?;
     request.headers_mut().extend(question.headers.clone());
     Ok(request)

@@ -95,8 +95,8 @@ pub async fn answer(exchange: &Exchange, challenge: &Challenge, repository: &str
             // GitHub's challenge for no repository names one that nobody has, and gives no token for it.
             let scope = match (repository.is_empty(), scope) {
                 (true, _) => String::new(),
-                (false, Some(scope)) => scope.clone(),
-                (false, None) => format!("repository:{repository}:pull"),
+                (false, Some(scope)) if !scope.is_empty() => scope.clone(),
+                (false, _) => format!("repository:{repository}:pull"),
             };
             fetch(exchange, url, service.as_deref(), &scope, (repository, credentials)).await
         }

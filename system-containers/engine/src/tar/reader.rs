@@ -246,14 +246,18 @@ impl<R: Input> Reader<R> {
 
     /// The next header; none at the end mark.
     fn header(&mut self) -> Result<Option<Header>, TarError> {
-        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave. An input without
-        // a byte is an archive without an entry.
+        // The mark is two zero blocks; one, or none with the input at its end, is what some writers leave. One with something
+        // behind it is no end: who reads on there has another tree than who does not. An input without a byte is an archive
+        // without an entry.
         let Some(block) = read_block(&mut self.input)? else { return Ok(None) };
         let offset = self.position;
         self.position += BLOCK as u64;
         let header = Header(block);
         if header.is_zero() {
-            return Ok(None);
+            let next = read_block(&mut self.input)?;
+            self.position += next.map_or(0, |_| BLOCK as u64);
+            let is_end = next.is_none_or(|block| Header(block).is_zero());
+            return if is_end { Ok(None) } else { Err(TarError::Header { offset }) };
         }
         if header.checksum_matches() { Ok(Some(header)) } else { Err(TarError::Header { offset }) }
     }

@@ -9,13 +9,11 @@ use serde::Deserialize;
 
 use super::key::Key;
 use crate::digest::Digest;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, PREDICATE};
 
 /// What it is called, as a layer and among the referrers (cosign's BUNDLE_SPEC).
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// What kind of statement is in it, where the registry repeats annotations.
-const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// The statement that cosign makes for `sign`; others tell of the image, and take it for nothing.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 const STATEMENT: &str = "application/vnd.in-toto+json";

@@ -14,11 +14,10 @@ use serde::Deserialize;
 use super::key::Key;
 use super::{Policy, TrustError, bundle};
 use crate::digest::Digest;
-use crate::oci::{Descriptor, Manifest};
+use crate::oci::{Descriptor, Manifest, SIGNATURE};
 use crate::registry::{Client, RegistryError};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const TYPE: &str = "cosign container image signature";
 /// What cosign calls the manifest of a signature among the referrers.
 const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";

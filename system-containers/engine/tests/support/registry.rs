@@ -57,6 +57,8 @@ pub enum Act {
     PauseAfter(usize, Receiver<()>),
     /// What it should, without looking at `Range`.
     Whole,
+    /// The same in so many parts, with this long between them.
+    Trickle(usize, Duration),
     /// Something else: status, more header lines, body.
     Say(u16, String, Vec<u8>),
     /// The connection ends without an answer.
@@ -260,6 +262,11 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
                 return Ok(());
             }
         }
+        // As Google's front ends do (RFC 9110, section 15.5.12).
+        if ["POST", "PUT", "PATCH"].contains(&asked.method.as_str()) && asked.header("content-length").is_empty() {
+            respond(reader.get_mut(), 411, "", b"", 0)?;
+            return Ok(());
+        }
         read_body(&mut reader, &mut asked)?;
         {
             let mut log = state.log.lock().unwrap();
@@ -268,7 +275,7 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
         }
         let act = (*state.script.lock().unwrap())(&asked);
         let found = state.content.lock().unwrap().get(&asked.path).cloned();
-        let mut pause = None;
+        let (mut pause, mut trickle) = (None, None);
         let (limit, stall, ranges) = match act {
             Act::HangUp => return Ok(()),
             Act::Say(status, headers, body) => {
@@ -277,6 +284,10 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
             }
             Act::Serve => (usize::MAX, false, true),
             Act::Whole => (usize::MAX, false, false),
+            Act::Trickle(parts, between) => {
+                trickle = Some((parts, between));
+                (0, false, false)
+            }
             Act::CutAfter(limit) => (limit, false, true),
             Act::StallAfter(limit) => (limit, true, true),
             Act::PauseAfter(limit, until) => {
@@ -308,6 +319,12 @@ fn serve<S: Read + Write>(stream: S, state: &State) -> std::io::Result<()> {
             let _ = until.recv();
             reader.get_mut().write_all(&body[start + limit..])?;
             reader.get_mut().flush()?;
+        } else if let Some((parts, between)) = trickle {
+            for part in body.chunks(body.len().div_ceil(parts).max(1)) {
+                std::thread::sleep(between);
+                reader.get_mut().write_all(part)?;
+                reader.get_mut().flush()?;
+            }
         } else if limit < body.len() - start {
             if stall {
                 // Until the client closes the connection.

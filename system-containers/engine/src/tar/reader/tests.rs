@@ -62,3 +62,16 @@ fn a_directory_of_before_posix_is_told_by_its_whole_name() {
     let expected = [(Kind::Directory, path), (Kind::Directory, "old/".to_owned()), (Kind::File, "next".to_owned())];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn an_end_has_nothing_but_zeros_or_nothing_behind_it() {
+    let file = || entry(b'0', b"file", b"content");
+    for zeros in 0..4 {
+        assert_eq!(read(&[file(), vec![0; zeros * BLOCK]].concat()).len(), 1);
+    }
+    // Others read on there, or refuse it: one digest must not mean two trees.
+    let two = [file(), vec![0; BLOCK], file(), vec![0; 2 * BLOCK]].concat();
+    let mut reader = Reader::new(two.as_slice());
+    reader.next_entry().unwrap().unwrap();
+    assert!(matches!(reader.next_entry(), Err(TarError::Header { offset: 1024 })));
+}
