@@ -19,6 +19,9 @@ pub const KERNEL: &str = "kernel";
 /// The name of PID 1's.
 pub const INIT: &str = "init";
 
+/// The most readers at once. Each costs `logs` two descriptors and some 200 KiB; `control` alone can ask.
+pub const READERS: usize = 128;
+
 /// Which lines are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::listener::listen_on;
-use berth_control::logs::{Answer, INIT, KERNEL, Query};
+use berth_control::logs::{Answer, INIT, KERNEL, Query, READERS};
 use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -35,10 +35,7 @@ const BUSY_ROUNDS: u32 = 16;
 /// How many records of the kernel's log are read before it is the pipes' turn.
 const KERNEL_RECORDS: usize = 64;
 
-/// The most readers at once. Each costs two descriptors and some 200 KiB; `control` alone can ask.
-const FOLLOWERS: usize = 128;
-
-/// How many of them are left to the machine's own clients, whatever containers ask for.
+/// How many of the [`READERS`] are left to the machine's own clients, whatever containers ask for.
 const OWN_FOLLOWERS: usize = 32;
 
 /// The most that the clients in one container have.
@@ -328,11 +325,11 @@ impl Collector {
     fn is_crowded(&self, asked_by: Option<&str>) -> Option<String> {
         let crowded =
             |most: usize, whose: &str| format!("{most} readers of logs{whose} are there already; end one of them");
-        if self.followers.len() >= FOLLOWERS {
-            return Some(crowded(FOLLOWERS, ""));
+        if self.followers.len() >= READERS {
+            return Some(crowded(READERS, ""));
         }
         let container = asked_by?;
-        let most = FOLLOWERS - OWN_FOLLOWERS;
+        let most = READERS - OWN_FOLLOWERS;
         if self.readers(|by| by.is_some()) >= most {
             return Some(crowded(most, " of containers"));
         }
