@@ -3,6 +3,7 @@
 mod ending;
 mod pipes;
 mod removal;
+mod until;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -141,15 +142,20 @@ impl Collector {
                 self.store.compress(now());
             }
             self.store.work(now());
+            self.end_those_due(now().wall_us);
         }
     }
 
     /// Until when there is nothing to do but what the descriptors ask for.
     fn timeout(&self) -> EpollTimeout {
-        let now = Instant::now();
-        let Some(deadline) = self.store.deadline(now) else { return EpollTimeout::NONE };
+        let now = now();
+        let store = self.store.deadline(now.monotonic);
+        let left = store.map(|deadline| deadline.saturating_duration_since(now.monotonic));
+        let Some(left) = left.into_iter().chain(self.readers_end_in(now.wall_us)).min() else {
+            return EpollTimeout::NONE;
+        };
         // A millisecond more than less, or it would wake too early and go around for nothing.
-        let left = deadline.saturating_duration_since(now).min(LONGEST_SLEEP);
+        let left = left.min(LONGEST_SLEEP);
         let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
     }
@@ -314,7 +320,7 @@ impl Collector {
                 let _ = channel.send(&Answer::Coming, &[]);
                 let log = self.store.log(&query.container);
                 let (part, end) = (find(log, &query), log.end());
-                let follower = Follower::new(query, File::from(pipe), part, end);
+                let follower = Follower::new(query, File::from(pipe), part, end, now().wall_us);
                 return self.add(Source::Follower(Box::new(follower)), EpollFlags::EPOLLOUT);
             }
         };

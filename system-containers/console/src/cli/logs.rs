@@ -33,8 +33,8 @@ pub struct Arguments {
     /// seconds since 1970), or within a time (90s, 1h30m, 1d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<u64>,
-    /// Only what was printed until a moment, or until so long ago
-    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    /// Only what was printed until a moment, or until so long ago; with -f, which ends then, it may be still to come
+    #[arg(long, value_name = "TIME", value_parser = since)]
     until: Option<u64>,
     /// Only standard output or only standard error
     #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr"])]
@@ -269,6 +269,13 @@ mod tests {
         let refused = tokio::time::timeout(std::time::Duration::from_secs(10), asked).await.expect("one is opened");
         let text = refused.unwrap_err().to_string();
         assert!(text.starts_with("129 logs at once are more than the 128"), "{text}");
+    }
+
+    #[test]
+    fn who_follows_may_say_until_when() {
+        let words = ["logs", "-f", "--until", "2099-01-01", "web"];
+        let arguments = <Command as clap::Parser>::try_parse_from(words).unwrap().arguments;
+        assert!(arguments.follow && arguments.until.is_some());
     }
 
     const PLAIN: Form = Form { json: false, names: false, timestamps: false };
