@@ -2,7 +2,8 @@
 //!
 //! `control` connects to [`SOCKET_PATH`] (SOCK_SEQPACKET, mode 0600), sends one [`Query`] with the write end of a pipe,
 //! and gets one [`Answer`]; the lines then come through the pipe, each in the form of [`Line`], and behind the last one
-//! [`crate::ANSWER_END`]. Who follows gets that when the container is removed.
+//! [`crate::ANSWER_END`]. Who follows gets that when the container is removed, or nothing
+//! that is wanted comes any more.
 
 use std::fmt;
 
@@ -19,6 +20,9 @@ pub const KERNEL: &str = "kernel";
 /// The name of PID 1's.
 pub const INIT: &str = "init";
 
+/// The most readers at once. Each costs `logs` two descriptors and some 200 KiB; `control` alone can ask.
+pub const READERS: usize = 128;
+
 /// Which lines are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
@@ -32,7 +36,7 @@ pub struct Query {
     pub until_us: Option<u64>,
     /// Only what went to this output.
     pub stream: Option<Stream>,
-    /// Go on with new lines until the reader closes the pipe or the container is removed. Not with `until_us`.
+    /// Go on with new lines until the reader closes the pipe, the container is removed or `until_us` has come.
     pub follow: bool,
     /// The container whose client asks; `None` for the machine's own.
     #[serde(default)]

@@ -195,6 +195,9 @@ pub struct Container {
     /// Whether it had not when the time for the boot was up: a problem until it has.
     #[serde(default)]
     pub late: bool,
+    /// The calendar's time of its last run that the calendar began.
+    #[serde(default)]
+    pub due: Option<Duration>,
     /// Somebody has started it by hand before its image was there: it does not wait for its time then.
     #[serde(default)]
     pub at_once: bool,
@@ -262,6 +265,7 @@ impl Container {
             tried: false,
             troubled: false,
             late: false,
+            due: None,
             at_once: false,
             held: false,
             ends_after: Vec::new(),

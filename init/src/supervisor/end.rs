@@ -201,10 +201,8 @@ fn next_state(container: &Container, success: bool, shutting_down: bool, (now, w
         Goal::Restart => return State::Waiting,
         Goal::Run => {}
     }
-    let timer = container.user().and_then(|user| {
-        let failure = (!success).then(|| container.reason.clone());
-        Timer::set(user, failure, now, wall)
-    });
+    let failure = (!success).then(|| container.reason.clone());
+    let timer = Timer::set(container, failure, now, wall);
     let policy = container.user().map(|user| user.restart);
     // Only what has failed is repeated before its time.
     let may = timer.is_none() || matches!(policy, Some(RestartPolicy::OnFailure { .. }));

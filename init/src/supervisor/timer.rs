@@ -34,9 +34,12 @@ enum Next {
 }
 
 impl Timer {
-    /// From the end of a run, or before the first one; `None` if this container has no timer, or is to run at once.
-    pub fn set(user: &berth_config::Container, failure: Option<String>, now: Duration, wall: Duration) -> Option<Self> {
-        Some(Self { next: Self::find(user, now, wall)?, found: now, found_wall: wall, failure })
+    /// From the end of a run, or before the first one; `None` if this container has no timer, or is to run at once. What the
+    /// calendar was due for last is not due again when the clock has been set back a little since.
+    pub fn set(container: &Container, failure: Option<String>, now: Duration, wall: Duration) -> Option<Self> {
+        let is_behind = |due: &Duration| due.saturating_sub(wall) < CORRECTION;
+        let from = container.due.filter(is_behind).map_or(wall, |due| due.max(wall));
+        Some(Self { next: Self::find(container.user()?, now, from)?, found: now, found_wall: wall, failure })
     }
 
     fn find(user: &berth_config::Container, now: Duration, wall: Duration) -> Option<Next> {
@@ -89,8 +92,8 @@ impl Supervisor {
         container.reason.clear();
         // What has no calendar begins with a run, and so does what somebody has started, whether he waits for it or not.
         let started = std::mem::take(&mut container.at_once) || container.session.is_some();
-        let user = container.user().filter(|user| user.schedule.is_some() && !started);
-        match user.and_then(|user| Timer::set(user, None, now, wall)) {
+        let waits = !started && container.user().is_some_and(|user| user.schedule.is_some());
+        match waits.then(|| Timer::set(container, None, now, wall)).flatten() {
             Some(timer) => {
                 container.rest_until(timer, now, wall);
                 self.changed(id);
@@ -108,9 +111,13 @@ impl Supervisor {
         if !outdated && timer.deadline(now, wall) > now {
             return false;
         }
-        let waits = matches!(timer.next, Next::Interval(at) if at > now);
-        if !outdated || matches!(timer.next, Next::Interval(_)) && !waits {
+        let next = timer.next;
+        let waits = matches!(next, Next::Interval(at) if at > now);
+        if !outdated || matches!(next, Next::Interval(_)) && !waits {
             let Some(container) = self.containers.get_mut(id) else { return false };
+            if let Next::Calendar(at) = next {
+                container.due = Some(at);
+            }
             (container.attempt, container.failures) = (0, 0);
             container.reason.clear();
             self.begin_anew(id);
@@ -124,8 +131,8 @@ impl Supervisor {
     pub(super) fn find_time(&mut self, id: u32) {
         let (now, wall) = (self.now, self.wall);
         let Some(container) = self.containers.get_mut(id) else { return };
-        let (State::Scheduled(old), Some(user)) = (&container.state, container.user()) else { return };
-        let Some(mut timer) = Timer::set(user, old.failure.clone(), now, wall) else { return };
+        let State::Scheduled(old) = &container.state else { return };
+        let Some(mut timer) = Timer::set(container, old.failure.clone(), now, wall) else { return };
         if let (Next::Interval(at), Next::Interval(new)) = (old.next, timer.next) {
             // The wall clock is not an interval's business; only its reason is told in the calendar's words.
             timer.next = Next::Interval(at.min(new));
@@ -250,6 +257,22 @@ mod tests {
         world.supervisor.wall -= HOUR;
         world.pass(HOUR / 12);
         assert_eq!(world.state("job"), Waiting);
+    }
+
+    #[test]
+    fn a_run_in_which_the_clock_is_set_back_is_not_repeated() {
+        let ended_after = |back: Duration| {
+            let mut world = world("schedule = '0 3 * * *'");
+            world.pass(HOUR * 3);
+            world.run("job");
+            world.supervisor.wall -= back;
+            world.pass(HOUR / 60);
+            world.end("job", 0);
+            world.reason("job").to_owned()
+        };
+        assert_eq!(ended_after(HOUR), "next at 2026-11-23 03:00:00 UTC");
+        // That was a correction.
+        assert_eq!(ended_after(HOUR * 4), "next at 2026-11-22 03:00:00 UTC");
     }
 
     #[test]

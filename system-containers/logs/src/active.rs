@@ -54,6 +54,13 @@ impl Active {
         &self.file
     }
 
+    /// When what is first in it came, in microseconds since 1970; 0 if nothing is.
+    pub fn first_us(&self) -> u64 {
+        let mut bytes = [0; HEADER];
+        let read = self.file.read_exact_at(&mut bytes, 0).ok();
+        read.and_then(|()| Header::decode(&bytes)).map_or(0, |header| header.time_us)
+    }
+
     /// How many bytes of whole frames it has.
     pub fn length(&self) -> u64 {
         self.length

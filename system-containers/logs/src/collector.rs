@@ -3,6 +3,7 @@
 mod ending;
 mod pipes;
 mod removal;
+mod until;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::listener::listen_on;
-use berth_control::logs::{Answer, INIT, KERNEL, Query};
+use berth_control::logs::{Answer, INIT, KERNEL, Query, READERS};
 use berth_control::message::{FromInit, Notice, Reply, Request, ToInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -35,10 +36,7 @@ const BUSY_ROUNDS: u32 = 16;
 /// How many records of the kernel's log are read before it is the pipes' turn.
 const KERNEL_RECORDS: usize = 64;
 
-/// The most readers at once. Each costs two descriptors and some 200 KiB; `control` alone can ask.
-const FOLLOWERS: usize = 128;
-
-/// How many of them are left to the machine's own clients, whatever containers ask for.
+/// How many of the [`READERS`] are left to the machine's own clients, whatever containers ask for.
 const OWN_FOLLOWERS: usize = 32;
 
 /// The most that the clients in one container have.
@@ -144,15 +142,20 @@ impl Collector {
                 self.store.compress(now());
             }
             self.store.work(now());
+            self.end_those_due(now().wall_us);
         }
     }
 
     /// Until when there is nothing to do but what the descriptors ask for.
     fn timeout(&self) -> EpollTimeout {
-        let now = Instant::now();
-        let Some(deadline) = self.store.deadline(now) else { return EpollTimeout::NONE };
+        let now = now();
+        let store = self.store.deadline(now.monotonic);
+        let left = store.map(|deadline| deadline.saturating_duration_since(now.monotonic));
+        let Some(left) = left.into_iter().chain(self.readers_end_in(now.wall_us)).min() else {
+            return EpollTimeout::NONE;
+        };
         // A millisecond more than less, or it would wake too early and go around for nothing.
-        let left = deadline.saturating_duration_since(now).min(LONGEST_SLEEP);
+        let left = left.min(LONGEST_SLEEP);
         let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
     }
@@ -317,7 +320,7 @@ impl Collector {
                 let _ = channel.send(&Answer::Coming, &[]);
                 let log = self.store.log(&query.container);
                 let (part, end) = (find(log, &query), log.end());
-                let follower = Follower::new(query, File::from(pipe), part, end);
+                let follower = Follower::new(query, File::from(pipe), part, end, now().wall_us);
                 return self.add(Source::Follower(Box::new(follower)), EpollFlags::EPOLLOUT);
             }
         };
@@ -328,11 +331,11 @@ impl Collector {
     fn is_crowded(&self, asked_by: Option<&str>) -> Option<String> {
         let crowded =
             |most: usize, whose: &str| format!("{most} readers of logs{whose} are there already; end one of them");
-        if self.followers.len() >= FOLLOWERS {
-            return Some(crowded(FOLLOWERS, ""));
+        if self.followers.len() >= READERS {
+            return Some(crowded(READERS, ""));
         }
         let container = asked_by?;
-        let most = FOLLOWERS - OWN_FOLLOWERS;
+        let most = READERS - OWN_FOLLOWERS;
         if self.readers(|by| by.is_some()) >= most {
             return Some(crowded(most, " of containers"));
         }

@@ -30,6 +30,8 @@ pub struct Follower {
     position: u64,
     /// Where to stop, and where even for the end of a line; `None` to go on.
     until: Option<(u64, u64)>,
+    /// When to stop, in microseconds since 1970; `None` to go on.
+    until_us: Option<u64>,
     lines: Lines,
     opened: Opened,
     piece: Option<Piece>,
@@ -59,14 +61,15 @@ pub enum Waits {
 impl Follower {
     /// Passes on to whoever asks a part of a log whose end is now at `end`; what comes after it too if it is to follow. The pipe
     /// must not block.
-    pub fn new(query: Query, pipe: File, part: Part, end: u64) -> Self {
-        let follow = query.follow && query.until_us.is_none();
+    pub fn new(query: Query, pipe: File, part: Part, end: u64, now_us: u64) -> Self {
+        let follow = query.follow && query.until_us.is_none_or(|until_us| until_us > now_us);
         Self {
             container: query.container,
             asked_by: query.asked_by,
             pipe,
             position: part.start,
             until: (!follow).then_some((part.end, end)),
+            until_us: query.until_us,
             lines: Lines::new(part.wanted, part.open),
             opened: Opened::default(),
             piece: None,
@@ -77,6 +80,11 @@ impl Follower {
             bereft: false,
             time_us: 0,
         }
+    }
+
+    /// When nothing that is wanted comes any more, in microseconds since 1970, if that is to be waited for.
+    pub fn until_us(&self) -> Option<u64> {
+        self.until_us.filter(|_| self.until.is_none())
     }
 
     /// Nothing comes after this place.

@@ -162,9 +162,7 @@ impl Log {
         }
         let written = told.and_then(|()| write(&mut active));
         if let Some(segment) = self.segments.back_mut().filter(|_| active.length() > before) {
-            segment.stored = active.length();
-            segment.last_us = now.wall_us;
-            segment.touched = Some(now.monotonic);
+            segment.grow(active.length(), now.wall_us, now.monotonic);
             segment.unsynced.get_or_insert_with(|| Arc::clone(active.file()));
             self.end = Some(segment.start + active.length());
         }
@@ -180,6 +178,16 @@ impl Log {
         {
             self.active = None;
             self.full.push(segment.start);
+        }
+    }
+
+    /// Does so if what came first into the last file is older than this: a file goes as a whole when the last that came
+    /// into it is too old, and one that grows slowly would keep the first for as long as it takes to become full.
+    pub fn close_older(&mut self, age_us: u64, now: Moment) {
+        if self.open().is_ok()
+            && self.segments.back().is_some_and(|last| last.first_age_us(now.wall_us, now.monotonic) > age_us)
+        {
+            self.close();
         }
     }
 
@@ -203,6 +211,7 @@ impl Log {
             let found = match segment.form {
                 Form::Frames => Active::recover(&path).map(|active| {
                     segment.stored = active.length();
+                    segment.first_us = active.first_us();
                     self.active.insert(active).length()
                 }),
                 Form::Sealed => File::open(&path).and_then(Sealed::open).map(|sealed| sealed.table().length()),

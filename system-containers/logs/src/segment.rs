@@ -34,6 +34,10 @@ pub struct Segment {
     pub start: u64,
     /// How many bytes its file has.
     pub stored: u64,
+    /// When something was first added to it, in microseconds since 1970; 0 if that is not known.
+    pub first_us: u64,
+    /// The same, as far as this program has seen it: not put off by a step of the machine's clock.
+    pub begun: Option<Instant>,
     /// When something was last added to it, in microseconds since 1970.
     pub last_us: u64,
     /// The same, if it was this program that added it: not put off by a step of the machine's clock.
@@ -49,7 +53,17 @@ pub struct Segment {
 impl Segment {
     /// A file that has just been made.
     pub fn new(start: u64) -> Self {
-        Self { start, stored: 0, last_us: 0, touched: None, form: Form::Frames, unsynced: None, synced: false }
+        Self {
+            start,
+            stored: 0,
+            first_us: 0,
+            begun: None,
+            last_us: 0,
+            touched: None,
+            form: Form::Frames,
+            unsynced: None,
+            synced: false,
+        }
     }
 
     /// Its file.
@@ -59,11 +73,32 @@ impl Segment {
 
     /// How long ago something was last added, in microseconds. By a clock that is wrong, or was wrong then, nothing is old.
     pub fn age_us(&self, now_us: u64, now: Instant) -> u64 {
-        let is_known = [now_us, self.last_us].iter().all(|time_us| is_plausible(time_us / 1_000_000));
-        let age_us = if is_known { now_us.saturating_sub(self.last_us) } else { 0 };
-        let known = self.touched.map(|touched| now.saturating_duration_since(touched).as_micros());
-        known.and_then(|known| u64::try_from(known).ok()).map_or(age_us, |known| known.min(age_us))
+        let age_us = passed_us(self.last_us, now_us);
+        self.touched.map_or(age_us, |touched| since_us(touched, now).min(age_us))
     }
+
+    /// How long ago something was first added, in microseconds, as far as that is known.
+    pub fn first_age_us(&self, now_us: u64, now: Instant) -> u64 {
+        self.begun.map_or_else(|| passed_us(self.first_us, now_us), |begun| since_us(begun, now))
+    }
+
+    /// Something was added.
+    pub fn grow(&mut self, stored: u64, now_us: u64, now: Instant) {
+        if self.stored == 0 {
+            (self.first_us, self.begun) = (now_us, Some(now));
+        }
+        (self.stored, self.last_us, self.touched) = (stored, now_us, Some(now));
+    }
+}
+
+/// Between two times by the machine's clock.
+fn passed_us(then_us: u64, now_us: u64) -> u64 {
+    let is_known = [now_us, then_us].iter().all(|time_us| is_plausible(time_us / 1_000_000));
+    if is_known { now_us.saturating_sub(then_us) } else { 0 }
+}
+
+fn since_us(then: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The file into which a segment is compressed.

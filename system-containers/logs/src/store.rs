@@ -63,6 +63,11 @@ impl Limits {
         }
     }
 
+    /// How long a segment gets more: a line stays for so much longer than it should.
+    fn segment_age_us(self) -> u64 {
+        self.age_us / 8
+    }
+
     fn segment_size(self) -> u64 {
         (self.size / 8).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT)
     }
@@ -160,7 +165,10 @@ impl Store {
 
     fn write(&mut self, name: &str, now: Moment, write: impl Fn(&mut Log, u64) -> io::Result<()>) -> io::Result<()> {
         let size = self.limits.map_or(LARGEST_SEGMENT, Limits::segment_size);
-        let mut written = write(self.log(name), size);
+        let age_us = self.limits.map_or(u64::MAX, Limits::segment_age_us);
+        let log = self.log(name);
+        log.close_older(age_us, now);
+        let mut written = write(log, size);
         // Once only: whoever fills the disk may take what becomes free.
         let is_no_room = |written: &io::Result<()>| written.as_ref().is_err_and(is_full);
         if is_no_room(&written) && self.remove_oldest() {

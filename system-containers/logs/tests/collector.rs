@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use berth_config::{Logs, Size};
 use berth_control::channel::Channel;
@@ -128,6 +129,27 @@ fn a_follower_ends_when_its_container_is_removed_and_the_next_of_the_name_is_ano
     }
     assert_eq!(lines.first().map(String::as_str), Some("last words"));
     assert!(lines.last().unwrap().contains("lines are missing here"), "{:?}", lines.last());
+}
+
+#[test]
+fn who_follows_until_a_moment_gets_what_comes_before_it_and_then_the_end() {
+    let now = || u64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
+    let machine = Machine::start();
+    let query = Query { until_us: Some(now() + 5_000_000), ..all("web", true) };
+    let mut followed = machine.ask(&query);
+    let mut output = machine.pipe("web", Stream::Stdout);
+    output.write_all(b"before\n").unwrap();
+    assert_eq!(next(&mut followed).1, "before");
+    // Also if nothing is printed then.
+    assert!(has_ended(&mut followed));
+    assert!(query.until_us.is_some_and(|until_us| until_us < now()));
+    // What is printed later is for others.
+    let mut everything = machine.follow("web");
+    output.write_all(b"behind\n").unwrap();
+    assert_eq!((next(&mut everything).1, next(&mut everything).1), ("before".into(), "behind".into()));
+    let mut until_then = machine.ask(&query);
+    assert_eq!(next(&mut until_then).1, "before");
+    assert!(has_ended(&mut until_then));
 }
 
 #[test]

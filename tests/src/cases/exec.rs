@@ -44,6 +44,11 @@ fn program(bench: &Bench) -> Result<()> {
         ("berth exec -d a touch /tmp/detached && until berth exec a sh -c 'test -e /tmp/detached'; do :; done", 0, ""),
         ("echo FILE=read > /tmp/e; berth exec --env-file /tmp/e a sh -c 'echo $FILE'", 0, "read\n"),
         ("berth exec a hostname", 0, "a\n"),
+        // A file does not go over itself, and yet all of it arrives, whoever else keeps the pipe.
+        ("berth exec a readlink /proc/self/fd/1 > /tmp/o; cut -c 1-5 /tmp/o", 0, "pipe:\n"),
+        ("berth exec a sh -c 'sleep 1000 & echo ended' > /tmp/o; cat /tmp/o", 0, "ended\n"),
+        ("head -c 3000000 /dev/urandom > /tmp/i; berth exec -i a cat < /tmp/i > /tmp/o; cmp /tmp/i /tmp/o", 0, ""),
+        ("berth exec a cat /etc/passwd 2>&1 > /dev/full | grep -o 'write the output'", 0, "write the output\n"),
         ("berth exec a /no/such/program 2>/dev/null", 127, ""),
         ("berth exec a /etc 2>/dev/null", 126, ""),
         ("berth exec nobody true 2>/dev/null", 1, ""),
@@ -90,6 +95,13 @@ fn terminal(bench: &Bench) -> Result<()> {
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "waits")?;
     machine.console.type_text("\u{3}")?;
     machine.console.wait_for_line(mark, wait::ANSWER, |line| line.ends_with("code 130"))?;
+    // Without -t the program has no part of this terminal, only what is typed for it.
+    let mark = machine.console.mark();
+    machine.console.type_text("berth exec -i a sh -c 'tty; sed s/^/got./'; echo code $?\r")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "not a tty")?;
+    machine.console.type_text("something\r\u{4}")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "got.something")?;
+    machine.console.wait_for_line(mark, wait::ANSWER, |line| line == "code 0")?;
     // Another size of the terminal is the program's too.
     let mark = machine.console.mark();
     machine.console.type_text("berth exec -it a sh -c 'trap \"stty size; exit 4\" WINCH; echo waits; while :; do usleep 100000; done'; echo code $?\r")?;

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
-use super::follow::Changes;
+use super::follow::{Change, Changes};
 use super::{format, json_text};
 
 /// Which containers.
@@ -130,28 +130,48 @@ async fn send(api: &Api, signal: i32, name: &str) -> Result<Container, Error> {
     }
 }
 
-/// Does it to each and prints the names as they are done, like docker. One failure does not keep the others.
+/// Does it to each and prints the names of those that are done, like docker. One failure does not keep the others. All of
+/// them are asked before any is waited for: one may wait for another, and none has to wait for the end of another.
 pub async fn each(api: &Api, action: Action, names: &Names, json: bool) -> Result<String, Error> {
-    let mut done = Vec::new();
     let mut failed = false;
+    let mut tell = |error: Error| {
+        eprintln!("Error: {error}");
+        failed = true;
+    };
     let mut changes = Changes::begin(api).await?;
+    let mut asked = Vec::new();
     for name in &names.names {
-        let instances = match changes.during(api.containers.instances(name)).await {
-            Ok(instances) => instances,
-            Err(error) => {
-                eprintln!("Error: {}", Error::from(error));
-                failed = true;
-                continue;
-            }
-        };
-        for name in &instances {
-            match one(api, &mut changes, &action, name).await {
-                Ok(container) => done.push(container),
-                Err(error) => {
-                    eprintln!("Error: {error}");
-                    failed = true;
+        match changes.during(api.containers.instances(name)).await {
+            Ok(instances) => {
+                for name in &instances {
+                    match Asked::ask(api, &mut changes, &action, name).await {
+                        Ok(one) => asked.push(one),
+                        Err(error) => tell(error),
+                    }
                 }
             }
+            Err(error) => tell(error.into()),
+        }
+    }
+    asked.iter_mut().for_each(|one| one.look(&action));
+    while asked.iter().any(Asked::is_awaited) {
+        let change = match changes.next().await {
+            Ok(change) => change,
+            Err(error) => {
+                tell(error);
+                break;
+            }
+        };
+        for one in asked.iter_mut().filter(|one| one.is_awaited()) {
+            one.hear(api, &mut changes, &change, &action).await;
+        }
+    }
+    let mut done = Vec::new();
+    for one in asked {
+        match one.outcome {
+            Some(Ok(())) => done.push(one.now),
+            Some(Err(error)) => tell(error),
+            None => {}
         }
     }
     end_with(told(&done, json)?, failed)
@@ -189,37 +209,69 @@ fn told(containers: &[Container], json: bool) -> Result<String, Error> {
     Ok(containers.iter().map(|container| format!("{}\n", container.name)).collect())
 }
 
-/// Asks, and waits until it has come to an end, one or the other. What holds it up is told as soon as it is known.
-async fn one(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> Result<Container, Error> {
-    let before = changes.during(api.inspect(name)).await?;
-    let asking = async {
-        match action {
-            Action::Start => api.containers.start(name).await,
-            Action::Stop(ending) => api.containers.stop_with(name, ending.clone()).await,
-            Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await,
-            Action::Pause => api.containers.pause(name).await,
-            Action::Unpause => api.containers.unpause(name).await,
-        }
-    };
-    changes.during(asking).await?;
-    let mut container = match changes.during(api.inspect(name)).await {
-        Err(Error::Refused(_)) if action.may_be_the_last() => return Ok(before),
-        now => now?,
-    };
-    let mut told = None;
-    loop {
-        if let Some(end) = end(action, &before, &container) {
-            return end.map(|()| container);
-        }
-        let obstacle = obstacle(action, &container);
-        if obstacle.is_some() && obstacle != told {
-            obstacle.iter().for_each(|text| eprintln!("{text}"));
-            told = obstacle;
-        }
-        container = match changes.next_of(api, name).await {
-            Err(Error::Refused(_)) if action.may_be_the_last() => return Ok(container),
-            next => next?,
+/// A container that something was asked of.
+#[derive(Debug)]
+struct Asked {
+    /// As it was.
+    before: Container,
+    now: Container,
+    /// What holds it up, as it was told last.
+    obstacle: Option<String>,
+    /// Whether it has come to an end, one or the other.
+    outcome: Option<Result<(), Error>>,
+}
+
+impl Asked {
+    async fn ask(api: &Api, changes: &mut Changes, action: &Action, name: &str) -> Result<Self, Error> {
+        let before = changes.during(api.inspect(name)).await?;
+        let asking = async {
+            match action {
+                Action::Start => api.containers.start(name).await,
+                Action::Stop(ending) => api.containers.stop_with(name, ending.clone()).await,
+                Action::Restart(ending) => api.containers.restart_with(name, ending.clone()).await,
+                Action::Pause => api.containers.pause(name).await,
+                Action::Unpause => api.containers.unpause(name).await,
+            }
         };
+        changes.during(asking).await?;
+        let now = changes.during(api.inspect(name)).await;
+        let mut asked = Self { now: before.clone(), before, obstacle: None, outcome: None };
+        asked.take(now, action);
+        Ok(asked)
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// What was found.
+    fn take(&mut self, found: Result<Container, Error>, action: &Action) {
+        match found {
+            Ok(now) => self.now = now,
+            Err(Error::Refused(_)) if action.may_be_the_last() => self.outcome = Some(Ok(())),
+            Err(error) => self.outcome = Some(Err(error)),
+        }
+    }
+
+    /// Whether this is its end. What holds it up is told as soon as it is known.
+    fn look(&mut self, action: &Action) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.outcome = end(action, &self.before, &self.now);
+        let obstacle = obstacle(action, &self.now).filter(|_| self.outcome.is_none());
+        if obstacle.is_some() && obstacle != self.obstacle {
+            obstacle.iter().for_each(|text| eprintln!("{text}"));
+            self.obstacle = obstacle;
+        }
+    }
+
+    /// Something has changed, here or elsewhere.
+    async fn hear(&mut self, api: &Api, changes: &mut Changes, change: &Change, action: &Action) {
+        if let Some(found) = changes.after(change, api, &self.now.name).await {
+            self.take(found, action);
+            self.look(action);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! `berth exec`: a further program in a running container, on this command's own streams.
 //!
-//! Detached, it returns at once, and nobody learns how the program ends. Otherwise PID 1 gives the streams to the program
-//! itself, so this command only waits. With a terminal it gets the master and stands between it and the terminal it was
-//! typed on.
+//! Detached, it returns at once, and nobody learns how the program ends. Otherwise this command stands between the program
+//! and its own streams, as [`streams`] has it. With a terminal it gets the master and stands between it and the terminal it
+//! was typed on.
+
+mod streams;
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +15,7 @@ use berth_control::dbus::Execution;
 use berth_control::message::ExecutionEnd;
 use clap::Args;
 
+use self::streams::Streams;
 use super::api::Api;
 use super::error::Error;
 use super::{session, terminal};
@@ -78,15 +81,22 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
         }
         end
     } else {
-        let stdin = if arguments.interactive { copy(io::stdin())? } else { null()? };
-        let streams = vec![stdin.into(), copy(io::stdout())?.into(), copy(io::stderr())?.into()];
-        api.containers.execute(name, execution, streams).await?.into()
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let stdin = arguments.interactive.then(|| stdin.as_fd());
+        let (streams, theirs) = Streams::new(stdin, stdout.as_fd(), stderr.as_fd()).map_err(Error::Output)?;
+        let end = api.containers.execute(name, execution, theirs.map(Into::into).into()).await?;
+        let end = OwnedFd::from(end);
+        let copied = streams.copy_until(end.as_fd());
+        // How the program ended is the command's own end in any case.
+        return match (outcome(end), copied) {
+            (Err(ended), Err(error)) => {
+                eprintln!("Error: {error}");
+                Err(ended)
+            }
+            (ended, copied) => ended.and(copied),
+        };
     };
     outcome(end)
-}
-
-fn copy(stream: impl AsFd) -> Result<OwnedFd, Error> {
-    stream.as_fd().try_clone_to_owned().map_err(Error::Output)
 }
 
 fn null() -> Result<OwnedFd, Error> {

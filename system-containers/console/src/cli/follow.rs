@@ -68,21 +68,19 @@ impl Changes {
         }
     }
 
-    /// The container, as it is after the next change that may be one of it. What was told may be older than what is known;
+    /// The container, as it is after this change, if that may be one of it. What was told may be older than what is known;
     /// asking again is always right, as long as it is there: one that was made to be removed is gone with its end.
-    pub async fn next_of(&mut self, api: &Api, name: &str) -> Result<Container, Error> {
-        loop {
-            let told = match self.next().await? {
-                Change::Container(told) if told.name == name => Some(*told),
-                Change::Removed(told) if told.name == name => None,
-                Change::Container(_) | Change::Removed(_) => continue,
-                Change::Missed(_) => None,
-            };
-            return match (self.during(api.inspect(name)).await, told) {
-                (Err(Error::Refused(_)), Some(told)) => Ok(told),
-                (container, _) => container,
-            };
-        }
+    pub async fn after(&mut self, change: &Change, api: &Api, name: &str) -> Option<Result<Container, Error>> {
+        let told = match change {
+            Change::Container(told) if told.name == name => Some(told),
+            Change::Removed(told) if told.name == name => None,
+            Change::Container(_) | Change::Removed(_) => return None,
+            Change::Missed(_) => None,
+        };
+        Some(match (self.during(api.inspect(name)).await, told) {
+            (Err(Error::Refused(_)), Some(told)) => Ok((**told).clone()),
+            (container, _) => container,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
 use berth_control::dbus::LogQuery;
-use berth_control::logs::{INIT, KERNEL, Line};
+use berth_control::logs::{INIT, KERNEL, Line, READERS};
 use berth_control::message::Stream;
 use clap::Args;
 
@@ -33,8 +33,8 @@ pub struct Arguments {
     /// seconds since 1970), or within a time (90s, 1h30m, 1d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<u64>,
-    /// Only what was printed until a moment, or until so long ago
-    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    /// Only what was printed until a moment, or until so long ago; with -f, which ends then, it may be still to come
+    #[arg(long, value_name = "TIME", value_parser = since)]
     until: Option<u64>,
     /// Only standard output or only standard error
     #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr"])]
@@ -93,6 +93,13 @@ pub async fn run(api: &Api, arguments: &Arguments, json: bool) -> Result<(), Err
             true => names.push(name.clone()),
             false => names.extend(api.instances(std::slice::from_ref(name)).await?),
         }
+    }
+    if names.len() > READERS {
+        return Err(Error::Refused(format!(
+            "{} logs at once are more than the {READERS} that the system container `logs` reads for everybody; name fewer \
+             containers, or single replicas, at a time",
+            names.len()
+        )));
     }
     for name in names {
         let pipe = api.containers.logs(&name, query.clone()).await?;
@@ -251,6 +258,24 @@ mod tests {
             }
         };
         tokio::join!(run(&api, &arguments, false), answers).0.unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_logs_than_can_be_read_at_once_are_refused_before_one_is_opened() {
+        let (api, mut peer) = crate::cli::api::peer::pair().await;
+        let arguments = <Command as clap::Parser>::try_parse_from(["logs", "web"]).unwrap().arguments;
+        let replicas: Vec<String> = (1..=READERS + 1).map(|number| format!("web-{number}")).collect();
+        let asked = async { tokio::join!(run(&api, &arguments, false), peer.answer("Instances", &replicas)).0 };
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(10), asked).await.expect("one is opened");
+        let text = refused.unwrap_err().to_string();
+        assert!(text.starts_with("129 logs at once are more than the 128"), "{text}");
+    }
+
+    #[test]
+    fn who_follows_may_say_until_when() {
+        let words = ["logs", "-f", "--until", "2099-01-01", "web"];
+        let arguments = <Command as clap::Parser>::try_parse_from(words).unwrap().arguments;
+        assert!(arguments.follow && arguments.until.is_some());
     }
 
     const PLAIN: Form = Form { json: false, names: false, timestamps: false };

@@ -26,7 +26,7 @@ type Told = (u64, Stream, String);
 fn told(log: &mut Log, query: &Query) -> Vec<Told> {
     let (part, end) = (find(log, query), log.end());
     let mut file = tempfile::tempfile().unwrap();
-    let mut follower = Follower::new(query.clone(), file.try_clone().unwrap(), part, end);
+    let mut follower = Follower::new(query.clone(), file.try_clone().unwrap(), part, end, 0);
     while follower.pump(Some(log)) == Waits::Room {}
     let mut text = String::new();
     file.rewind().unwrap();

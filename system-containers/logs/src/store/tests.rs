@@ -4,6 +4,9 @@ use super::*;
 use berth_config::TimeSpan;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
+use std::time::UNIX_EPOCH;
+
+use crate::frame::HEADER;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -56,6 +59,19 @@ impl Machine {
         for _ in 0..bytes / text.len() {
             self.store.append(name, Kind::Output(Stream::Stdout), text.as_bytes(), self.now()).unwrap();
         }
+    }
+
+    /// Another program finds what this one has left.
+    fn restart(&mut self, limits: &Logs) {
+        let directory = self.directory.path().join("logs");
+        let last = UNIX_EPOCH + Duration::from_micros(self.now().wall_us) - DAY;
+        let folders = std::fs::read_dir(&directory).unwrap();
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        for path in files.map(|file| file.unwrap().path()).filter(|path| path.extension() == Some("frames".as_ref())) {
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(last).unwrap();
+        }
+        self.store = Store::open(directory).unwrap();
+        self.store.set_limits(limits, self.now());
     }
 
     /// Compresses everything that is full.
@@ -133,6 +149,26 @@ fn lines_go_when_they_are_too_old_and_the_wait_for_it_is_one_sleep() {
     machine.pass(Duration::from_secs(10));
     assert_eq!(machine.stored("web"), 0);
     assert_eq!(machine.store.deadline(machine.now().monotonic), None);
+}
+
+#[test]
+fn a_line_a_day_goes_after_its_age_like_any_other() {
+    let limits = || Logs { age: TimeSpan::from_seconds(8 * 86_400).unwrap(), ..Logs::default() };
+    for is_restarted in [false, true] {
+        let mut machine = Machine::new(limits());
+        for _ in 0..40 {
+            machine.store.append("web", Kind::Output(Stream::Stdout), b"line\n", machine.now()).unwrap();
+            machine.compress();
+            machine.pass(DAY);
+            if is_restarted {
+                machine.restart(&limits());
+            }
+        }
+        let frame = (HEADER + b"line\n".len()) as u64;
+        let kept = (machine.store.log("web").end() - machine.beginning("web")) / frame;
+        // Those of eight days, and at most of an eighth more.
+        assert!((8..=10).contains(&kept), "{kept} lines of 40 days are kept, restarted: {is_restarted}");
+    }
 }
 
 #[test]

@@ -117,6 +117,51 @@ async fn a_container_that_is_gone_with_its_end_was_stopped() {
     assert_eq!(stopped.await.unwrap().unwrap(), "job\n");
 }
 
+async fn is_asked(peer: &mut peer::Peer, method: &str, name: &str, state: ContainerState) {
+    let container = berth_control::dbus::Container::from(peer::container(name, state));
+    let asked = async {
+        peer.answer("Instances", &vec![name]).await;
+        peer.answer("Inspect", &container).await;
+        peer.answer(method, &()).await;
+        peer.answer("Inspect", &container).await;
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), asked)
+        .await
+        .expect("it is not asked before another's end");
+}
+
+async fn comes_to(peer: &mut peer::Peer, name: &str, state: ContainerState) {
+    let container = peer::container(name, state);
+    peer.tell(&container).await;
+    peer.answer("Inspect", &berth_control::dbus::Container::from(container)).await;
+}
+
+#[tokio::test]
+async fn all_are_asked_before_one_is_waited_for_that_may_wait_for_another() {
+    use ContainerState::{Running, Stopped, Waiting};
+    let (api, mut peer) = peer::pair().await;
+    let names = Names { names: vec!["web".into(), "db".into(), "no".into()] };
+    let started = tokio::spawn(async move { each(&api, Action::Start, &names, false).await });
+    peer.answer("Subscribe", &()).await;
+    is_asked(&mut peer, "Start", "web", Waiting).await;
+    is_asked(&mut peer, "Start", "db", Waiting).await;
+    let call = peer.call("Instances").await;
+    peer.refuse(&call, "there is no such container").await;
+    comes_to(&mut peer, "db", Running).await;
+    comes_to(&mut peer, "web", Running).await;
+    assert!(matches!(started.await.unwrap(), Err(Error::Told)));
+    let (api, mut peer) = peer::pair().await;
+    let names = Names { names: vec!["web".into(), "db".into()] };
+    let ending = Ending::default();
+    let stopped = tokio::spawn(async move { each(&api, Action::Stop(ending), &names, false).await });
+    peer.answer("Subscribe", &()).await;
+    is_asked(&mut peer, "StopWith", "web", Running).await;
+    is_asked(&mut peer, "StopWith", "db", Running).await;
+    comes_to(&mut peer, "db", Stopped).await;
+    comes_to(&mut peer, "web", Stopped).await;
+    assert_eq!(stopped.await.unwrap().unwrap(), "web\ndb\n");
+}
+
 fn kill_each(api: Api, names: [&str; 2]) -> tokio::task::JoinHandle<Result<String, Error>> {
     let names = Names { names: names.map(str::to_owned).to_vec() };
     tokio::spawn(async move { kill(&api, &Kill { signal: 9, names }, false).await })
