@@ -116,6 +116,7 @@ impl Machine {
             Purpose::Try(time) => {
                 unconfirmed.deadline = clock::since_boot() + time;
                 self.facts.unconfirmed = Some(unconfirmed);
+                self.supervisor.on_trial = true;
                 self.supervisor.reply_to(applicant, Reply::Done);
             }
             _ => self.record(applicant),
@@ -130,6 +131,7 @@ impl Machine {
         let Some(waiting) = self.facts.unconfirmed.take() else { return };
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
+        self.supervisor.on_trial = false;
         match (self.put_in_force(*waiting.previous, waiting.locations), self.configuration.as_mut()) {
             (Ok(_), report) => {
                 // An older program noted none.
@@ -151,6 +153,7 @@ impl Machine {
         let Some(trial) = self.facts.unconfirmed.take() else { return };
         if report.configuration.as_ref().is_some_and(|read| *read != *trial.previous) {
             log::warn!("the configuration on trial gives way to one that was read: {}", report.outcome);
+            self.supervisor.on_trial = false;
             return configuration::put_kernel_parameters_back(&trial.kernel);
         }
         report.configuration = None;

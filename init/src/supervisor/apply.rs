@@ -46,6 +46,13 @@ impl Supervisor {
         }
     }
 
+    /// What is in force is no longer on trial: what the engine has kept of before may go.
+    pub fn end_trial(&mut self) {
+        if std::mem::take(&mut self.on_trial) {
+            self.notify(Role::Engine, Notice::DeclaredChanged);
+        }
+    }
+
     /// Declares what the configuration names and the last program's record has lost.
     pub fn declare_missing(&mut self) {
         if self.facts.shutting_down {

@@ -4,7 +4,7 @@ use super::*;
 use crate::reactor::Token;
 use crate::supervisor::world::{self, service};
 use berth_control::channel::Channel;
-use berth_control::message::{ContainerState, Ending, FromInit, Request};
+use berth_control::message::{ContainerState, Ending, FromInit, Notice, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The answers to these requests of a machine that can open nothing more, so that no task starts.
@@ -178,6 +178,45 @@ fn what_nobody_confirms_leaves_who_was_stopped_by_hand_stopped() {
     machine.take_back();
     assert_eq!(state(&machine), ContainerState::Stopped);
     assert!(machine.supervisor.facts.stopped.contains("web"), "and the next boot leaves it so");
+}
+
+#[test]
+fn the_engine_keeps_what_was_before_a_trial_until_the_next_boot_has_the_trial_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = machine();
+    machine.folder = folder.path().to_owned();
+    let engine = service(&mut machine.supervisor, "engine");
+    assert_eq!(world::ask(&mut machine.supervisor, &engine, Request::Ready), Reply::Done);
+    let on_trial = |machine: &mut Machine| {
+        let reply = world::ask(&mut machine.supervisor, &engine, Request::Declared { after: String::new() });
+        let Reply::Declared { declarations, .. } = reply else { panic!("{reply:?}") };
+        declarations[0].trial
+    };
+    let web = |image: &str| wanted("a", &format!("[containers.web]\nimage = '{image}'\n"));
+    let (before, locations) = web("a");
+    machine.put_in_force(before, locations).unwrap();
+    assert!(!on_trial(&mut machine));
+    let (control, _channel): (u32, Channel) = service(&mut machine.supervisor, "control");
+    let applicant = machine.supervisor.applicant(control, 1);
+    let try_another = |machine: &mut Machine| {
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(web("b").into()))
+    };
+    try_another(&mut machine);
+    assert!(on_trial(&mut machine));
+    machine.facts.unconfirmed.as_mut().unwrap().deadline = Duration::ZERO;
+    machine.take_back();
+    assert!(!on_trial(&mut machine));
+
+    try_another(&mut machine);
+    // Of something that was applied before.
+    machine.recorded(&[], None);
+    assert!(on_trial(&mut machine));
+    machine.confirm(applicant);
+    assert!(on_trial(&mut machine), "a reset finds the one before");
+    end_records(&mut machine);
+    let notice = engine.1.receive::<FromInit>().unwrap().0;
+    assert!(matches!(notice, FromInit::Notice(Notice::DeclaredChanged)), "{notice:?}");
+    assert!(!on_trial(&mut machine));
 }
 
 #[test]
