@@ -66,6 +66,14 @@ pub struct Unconfirmed {
 const UNREAD: &str =
     "the configuration has not been read yet; try again in a moment, `berth why boot` says what it waits for";
 
+/// Why something is not put in force on trial.
+fn irretrievable(name: &str) -> String {
+    format!(
+        "container {name} was made by hand and would give way to the one in this configuration; it could not come back when that \
+         is taken back: `berth rm {name}` first, or `berth apply` without `--confirm`"
+    )
+}
+
 impl Machine {
     /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
     pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
@@ -100,6 +108,11 @@ impl Machine {
                 return self.record(applicant);
             }
             return self.supervisor.reply_to(applicant, Reply::Done);
+        }
+        if matches!(purpose, Purpose::Try(_))
+            && let Some(name) = self.supervisor.made_by_hand_in_the_way(&wanted)
+        {
+            return self.supervisor.refuse(applicant, irretrievable(name));
         }
         let mut unconfirmed = Unconfirmed {
             deadline: Duration::ZERO,

@@ -4,7 +4,7 @@ use super::*;
 use crate::reactor::Token;
 use crate::supervisor::world::{self, service};
 use berth_control::channel::Channel;
-use berth_control::message::{ContainerState, Ending, FromInit, Notice, Request};
+use berth_control::message::{ContainerState, Creation, Ending, FromInit, Notice, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The answers to these requests of a machine that can open nothing more, so that no task starts.
@@ -159,6 +159,36 @@ fn what_is_in_force_again_stands_where_it_stood() {
     machine.take_back();
     assert_eq!(stands(&machine), ("berth.toml:3".to_owned(), vec!["berth.toml".to_owned()]));
     assert_eq!(machine.configuration.unwrap().locations, machine.supervisor.locations, "and for the next program");
+}
+
+#[test]
+fn a_trial_that_would_destroy_what_was_made_by_hand_is_refused() {
+    let mut machine = machine();
+    machine.supervisor.restore_made(Vec::new());
+    let control = service(&mut machine.supervisor, "control");
+    let declared = wanted("a", "[containers.web]\nimage = 'a'\n").0;
+    let creation = Box::new(Creation::plain("web".into(), declared.containers.into_values().next().unwrap()));
+    assert_eq!(world::ask(&mut machine.supervisor, &control, Request::Create { creation, session: None }), Reply::Done);
+    let other = || wanted("b", "[containers.web]\nimage = 'b'\n");
+    let answer = |machine: &mut Machine, purpose: Purpose| {
+        let applicant = machine.supervisor.applicant(control.0, 1);
+        machine.looked_at(applicant, purpose, Ok(other().into()));
+        let replies = std::iter::from_fn(|| control.1.receive::<FromInit>().ok());
+        replies
+            .filter_map(|(message, _)| match message {
+                FromInit::Reply { reply, .. } => Some(reply),
+                FromInit::Notice(_) => None,
+            })
+            .next()
+    };
+    let is_there = |machine: &Machine| !machine.supervisor.present().made.is_empty();
+    let Some(Reply::Refused { reason }) = answer(&mut machine, Purpose::Try(Duration::from_secs(60))) else { panic!() };
+    assert!(reason.contains("`berth rm web` first"), "{reason}");
+    assert!(is_there(&machine) && machine.facts.unconfirmed.is_none());
+    assert_eq!(machine.supervisor.configuration, configuration(""));
+    assert_eq!(answer(&mut machine, Purpose::Plan), Some(Reply::Done));
+    answer(&mut machine, Purpose::Apply);
+    assert!(!is_there(&machine), "it gives way to what stays");
 }
 
 #[test]
