@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Message};
@@ -302,6 +302,16 @@ impl Running {
     /// Sends a signal to the first process; one that has ended is fine.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         send_signal(self.pidfd.as_fd(), signal)
+    }
+
+    /// Kills the process, which must not have been reaped, and what it has started and left in its process group: it leads
+    /// one, as it begins with setsid(2).
+    pub fn kill_group(&self) {
+        // Whoever is gone already needs no signal.
+        let _ = self.signal(Signal::KILL.as_raw());
+        if let Some(leader) = Pid::from_raw(self.pid).filter(|leader| *leader != Pid::INIT) {
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 

@@ -66,6 +66,14 @@ pub struct Unconfirmed {
 const UNREAD: &str =
     "the configuration has not been read yet; try again in a moment, `berth why boot` says what it waits for";
 
+/// Why something is not put in force on trial.
+fn irretrievable(name: &str) -> String {
+    format!(
+        "container {name} was made by hand and would give way to the one in this configuration; it could not come back when that \
+         is taken back: `berth rm {name}` first, or `berth apply` without `--confirm`"
+    )
+}
+
 impl Machine {
     /// Begins to look at the configuration on a sheet; the plan is going to be written on it.
     pub(super) fn look_at(&mut self, applicant: Applicant, sheet: OwnedFd, purpose: Purpose) {
@@ -101,6 +109,11 @@ impl Machine {
             }
             return self.supervisor.reply_to(applicant, Reply::Done);
         }
+        if matches!(purpose, Purpose::Try(_))
+            && let Some(name) = self.supervisor.made_by_hand_in_the_way(&wanted)
+        {
+            return self.supervisor.refuse(applicant, irretrievable(name));
+        }
         let mut unconfirmed = Unconfirmed {
             deadline: Duration::ZERO,
             previous: Box::new(self.supervisor.configuration.clone()),
@@ -116,6 +129,7 @@ impl Machine {
             Purpose::Try(time) => {
                 unconfirmed.deadline = clock::since_boot() + time;
                 self.facts.unconfirmed = Some(unconfirmed);
+                self.supervisor.on_trial = true;
                 self.supervisor.reply_to(applicant, Reply::Done);
             }
             _ => self.record(applicant),
@@ -130,6 +144,7 @@ impl Machine {
         let Some(waiting) = self.facts.unconfirmed.take() else { return };
         log::warn!("nobody has confirmed the configuration: the one before is in force again");
         configuration::put_kernel_parameters_back(&waiting.kernel);
+        self.supervisor.on_trial = false;
         match (self.put_in_force(*waiting.previous, waiting.locations), self.configuration.as_mut()) {
             (Ok(_), report) => {
                 // An older program noted none.
@@ -151,6 +166,7 @@ impl Machine {
         let Some(trial) = self.facts.unconfirmed.take() else { return };
         if report.configuration.as_ref().is_some_and(|read| *read != *trial.previous) {
             log::warn!("the configuration on trial gives way to one that was read: {}", report.outcome);
+            self.supervisor.on_trial = false;
             return configuration::put_kernel_parameters_back(&trial.kernel);
         }
         report.configuration = None;

@@ -95,6 +95,7 @@ impl Machine {
             }
         }
         self.facts = single.machine;
+        self.supervisor.on_trial = self.facts.unconfirmed.is_some() || self.facts.unrecorded;
         self.configuration_changed = true;
         self.tasks = Registry::restore(tasks, single.next_task);
         self.supervisor.facts = single.supervisor;

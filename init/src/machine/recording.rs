@@ -59,8 +59,9 @@ impl Machine {
     pub(super) fn recorded(&mut self, applicants: &[Applicant], problem: Option<String>) {
         self.facts.unrecorded = problem.is_some();
         problem.iter().for_each(|reason| log::warn!("{reason}"));
-        if problem.is_none() && self.facts.to_record.is_none() {
+        if problem.is_none() && self.facts.to_record.is_none() && self.facts.unconfirmed.is_none() {
             self.supervisor.forget_stopped();
+            self.supervisor.end_trial();
         }
         for applicant in applicants {
             match &problem {

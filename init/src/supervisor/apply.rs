@@ -46,6 +46,21 @@ impl Supervisor {
         }
     }
 
+    /// A container that was made by hand and would give way to one that this configuration declares.
+    pub fn made_by_hand_in_the_way(&self, wanted: &Configuration) -> Option<&str> {
+        let instances = wanted.instances();
+        let made =
+            self.containers.values().filter(|container| container.made.is_some() && container.goal != Goal::Remove);
+        made.map(|container| container.name.as_str()).find(|name| instances.contains_key(*name))
+    }
+
+    /// What is in force is no longer on trial: what the engine has kept of before may go.
+    pub fn end_trial(&mut self) {
+        if std::mem::take(&mut self.on_trial) {
+            self.notify(Role::Engine, Notice::DeclaredChanged);
+        }
+    }
+
     /// Declares what the configuration names and the last program's record has lost.
     pub fn declare_missing(&mut self) {
         if self.facts.shutting_down {

@@ -110,6 +110,7 @@ impl Supervisor {
 
     /// Clears up after a run and decides what comes next.
     fn after_end(&mut self, id: u32, success: bool) {
+        self.give_up_check(id);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.remember_end(self.now);
         let ran_for = self.now.saturating_sub(Duration::from_micros(container.started_us));

@@ -103,7 +103,7 @@ impl Supervisor {
         let Some(execution) = self.executions.remove(number) else { return };
         if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
-            let _ = running.signal(nix::libc::SIGKILL);
+            running.kill_group();
         }
     }
 

@@ -10,26 +10,24 @@
 //! A program runs as an execution in the container. A page or a port is looked at by PID 1's own loop, over a socket in
 //! the container's network: see [`probe`].
 
+mod printed;
 mod probe;
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use berth_control::message::{self, Execution, ExecutionEnd};
 use berth_runtime::handover::Handed;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use self::printed::Found;
 use self::probe::Probe;
 use super::Supervisor;
 use super::container::{Container, State};
 use crate::reactor::{Reactor, Token};
 
-/// How much of what a check's program has printed is told, in bytes.
-const OUTPUT: usize = 512;
 /// So many failures in a row are told.
 const REMEMBERED: usize = 3;
 /// How the reason of an unhealthy container begins.
@@ -55,7 +53,17 @@ enum Stage {
     /// Between two checks.
     Pause { until: Duration },
     /// A program runs in the container.
-    Program { number: u32, output: Handed<File>, deadline: Duration },
+    Program {
+        number: u32,
+        output: Handed<File>,
+        deadline: Duration,
+        /// What it has printed, as far as that is told.
+        #[serde(default)]
+        beginning: Vec<u8>,
+        /// When it is looked again what it prints; none as long as that is waited for, and after its end.
+        #[serde(default)]
+        look: Option<Duration>,
+    },
     /// The container's network is looked at.
     Network { probe: Probe, deadline: Duration },
 }
@@ -119,11 +127,20 @@ impl Health {
         }
     }
 
+    /// What its program prints, if that is waited for.
+    pub fn output(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Program { output, look: None, .. } => Some(output.as_fd()),
+            _ => None,
+        }
+    }
+
     /// When something has to be done.
     pub fn deadline(&self) -> Duration {
         match &self.stage {
             Stage::Pause { until } => *until,
-            Stage::Program { deadline, .. } | Stage::Network { deadline, .. } => *deadline,
+            Stage::Program { deadline, look, .. } => look.map_or(*deadline, |look| look.min(*deadline)),
+            Stage::Network { deadline, .. } => *deadline,
         }
     }
 
@@ -175,9 +192,12 @@ impl Supervisor {
     }
 
     /// Ends a check that is under way.
-    fn give_up_check(&mut self, id: u32) {
+    pub(super) fn give_up_check(&mut self, id: u32) {
         match self.containers.get(id).and_then(|container| Some(&container.health.as_ref()?.stage)) {
-            Some(Stage::Program { number, .. }) => self.give_up_execution(*number),
+            Some(Stage::Program { number, output, .. }) => {
+                self.reactor.remove(output);
+                self.give_up_execution(*number);
+            }
             Some(Stage::Network { probe, .. }) => self.reactor.remove(probe),
             _ => {}
         }
@@ -192,6 +212,7 @@ impl Supervisor {
                     self.checked(id, Err(reason));
                 }
             }
+            Stage::Program { deadline, .. } if *deadline > self.now => self.look_at_output(id),
             Stage::Program { .. } | Stage::Network { .. } => {
                 let reason = format!("it took longer than {}", health.settings.timeout());
                 self.give_up_check(id);
@@ -207,8 +228,8 @@ impl Supervisor {
         let deadline = self.now + settings.timeout().duration();
         let stage = if let Some(command) = &settings.exec {
             let name = container.name.clone();
-            let (number, output) = self.execute_check(&name, command.words())?;
-            Stage::Program { number, output: output.into(), deadline }
+            let (number, output) = self.execute_check(id, &name, command.words())?;
+            Stage::Program { number, output: output.into(), deadline, beginning: Vec::new(), look: None }
         } else {
             let target = probe::Target::of(&settings).ok_or("it says nothing to look at")?;
             let probe = Probe::begin(target, pid)?;
@@ -221,14 +242,30 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Runs the program of a check, with what it prints in a file in memory, which counts as the container's.
-    fn execute_check(&mut self, name: &str, arguments: &[String]) -> Result<(u32, File), String> {
-        let failed = |error: nix::Error| format!("make a file for its output: {error}");
-        let output = memfd_create("health", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+    /// Runs the program of a check, and waits for what it prints.
+    fn execute_check(&mut self, id: u32, name: &str, arguments: &[String]) -> Result<(u32, File), String> {
+        let failed = |error: nix::Error| format!("make a pipe for its output: {error}");
+        let (reader, output) = printed::pipe().map_err(failed)?;
         let wanted = Execution { container: name.to_owned(), arguments: arguments.to_vec(), ..Execution::default() };
         let streams: [Option<BorrowedFd<'_>>; 3] = [None, Some(output.as_fd()), Some(output.as_fd())];
         let number = self.execute_for_check(&wanted, streams)?;
-        Ok((number, File::from(output)))
+        if let Err(error) = self.reactor.add(&reader, Token::Health(id)) {
+            self.give_up_execution(number);
+            return Err(format!("watch it: {error}"));
+        }
+        Ok((number, reader))
+    }
+
+    /// The program of a check has printed something, or it is time to look whether it has.
+    fn look_at_output(&mut self, id: u32) {
+        let now = self.now;
+        let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) else { return };
+        let Stage::Program { output, beginning, look, .. } = &mut health.stage else { return };
+        let found = printed::take(output, beginning);
+        *look = (found == Found::Enough).then(|| now + printed::PAUSE);
+        if found != Found::Some {
+            self.reactor.remove(&*output);
+        }
     }
 
     /// The program of a check has ended.
@@ -239,19 +276,22 @@ impl Supervisor {
         };
         let Some(container) = self.containers.values().find(|container| is_waited_for(container)) else { return };
         let id = container.id;
-        let Some(Stage::Program { output, .. }) = container.health.as_ref().map(|health| &health.stage) else { return };
+        let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) else { return };
+        let Stage::Program { output, beginning, .. } = &mut health.stage else { return };
+        printed::take(output, beginning);
+        self.reactor.remove(&*output);
         let result = match (end.exit_code, end.reason.as_str()) {
             (0, _) => Ok(()),
-            (code, "") => Err(format!("its program exited with code {code}{}", told(output))),
+            (code, "") => Err(format!("its program exited with code {code}{}", printed::told(beginning))),
             (_, reason) => Err(reason.to_owned()),
         };
         self.checked(id, result);
     }
 
-    /// The connection of a check can be read or written.
+    /// The connection of a check can be read or written, or its program has printed something.
     pub fn health_connection(&mut self, id: u32) {
         let Some(health) = self.containers.get_mut(id).and_then(|container| container.health.as_mut()) else { return };
-        let Stage::Network { probe, .. } = &mut health.stage else { return };
+        let Stage::Network { probe, .. } = &mut health.stage else { return self.look_at_output(id) };
         let result = probe.advance().or_else(|| {
             let watched = self.reactor.watch_room(&*probe, Token::Health(id), probe.waits_for_room());
             watched.err().map(|error| Err(format!("watch it: {error}")))
@@ -289,15 +329,6 @@ impl Supervisor {
 pub(super) fn watch(reactor: &Reactor, probe: &Probe, id: u32) -> nix::Result<()> {
     reactor.add(probe, Token::Health(id))?;
     reactor.watch_room(probe, Token::Health(id), probe.waits_for_room())
-}
-
-/// The beginning of what a program has printed, for a sentence.
-fn told(output: &File) -> String {
-    let mut bytes = [0; OUTPUT];
-    let length = output.read_at(&mut bytes, 0).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-    let words: Vec<&str> = text.split_whitespace().collect();
-    if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
 }
 
 #[cfg(test)]

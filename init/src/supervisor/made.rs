@@ -151,7 +151,7 @@ impl Supervisor {
     pub(super) fn prepare(&mut self, id: u32) {
         let Some(container) = self.containers.get(id) else { return };
         let Some(user) = container.user() else { return };
-        let declaration = container.declaration(user);
+        let declaration = container.declaration(user, self.on_trial);
         // One that is not ready asks for all of them when it is.
         if self.service(Role::Engine).is_some() {
             self.notify(Role::Engine, Notice::Prepare(Box::new(declaration)));

@@ -102,6 +102,8 @@ pub struct Supervisor {
     replacing: bool,
     /// How many user containers are being set up.
     beginning: usize,
+    /// Whether the next boot may have another configuration than the one in force.
+    pub on_trial: bool,
     /// What begins to set a container up.
     launcher: launch::Launcher,
     /// How many containers there may be for one more to be made by hand.
@@ -159,6 +161,7 @@ impl Supervisor {
             now: clock::since_boot(),
             wall: clock::wall(),
             replacing: false,
+            on_trial: false,
             beginning: 0,
             launcher: launch::launch_one,
             most: made::MOST,

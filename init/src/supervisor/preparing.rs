@@ -30,7 +30,7 @@ impl Supervisor {
         let (mut page, mut bytes): (Vec<Declaration>, usize) = (Vec::new(), 0);
         for container in rest {
             let Some(user) = container.user() else { continue };
-            let declaration = container.declaration(user);
+            let declaration = container.declaration(user, self.on_trial);
             bytes += serde_json::to_vec(&declaration).map_or(0, |json| json.len());
             if bytes > PAGE && !page.is_empty() {
                 let last = page.last().map(|last| last.name.clone());
@@ -100,10 +100,10 @@ impl Supervisor {
 }
 
 impl super::Container {
-    /// What the engine has to know of it. `user` is its definition.
-    pub(super) fn declaration(&self, user: &berth_config::Container) -> Declaration {
+    /// What the engine has to know of it. `user` is its definition, which may be on `trial`.
+    pub(super) fn declaration(&self, user: &berth_config::Container, trial: bool) -> Declaration {
         let digest = self.image.as_ref().map(|image| image.digest.clone());
-        Declaration { name: self.name.clone(), container: user.clone(), digest }
+        Declaration { digest, trial, ..Declaration::new(&self.name, user.clone()) }
     }
 }
 

@@ -37,6 +37,10 @@ impl Supervisor {
             if let Some(awaited) = &container.awaited {
                 watched(awaited.watch(&self.reactor, *id));
             }
+            if let Some(output) = container.health.as_ref().and_then(super::health::Health::output) {
+                // One that has ended is looked at once more. The file of an earlier program cannot be waited for.
+                let _ = self.reactor.add(output, Token::Health(*id));
+            }
             if let Some(connection) = container.health.as_ref().and_then(super::health::Health::connection) {
                 watched(super::health::watch(&self.reactor, connection, *id));
             }

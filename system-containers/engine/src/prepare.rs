@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_config::{Container, Size};
-use berth_control::message::PreparedImage;
+use berth_control::message::{Declaration, PreparedImage};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
@@ -62,29 +62,28 @@ pub fn forget(folders: &Folders, name: &str, volumes: bool) -> Result<(), Prepar
 pub fn container(
     store: &Store,
     folders: &Folders,
-    name: &str,
-    container: &Container,
+    declaration: &Declaration,
     digest: Digest,
     image: &ImageRecord,
 ) -> Result<PreparedImage, PrepareError> {
-    with_room(store, PrepareError::is_for_want_of_room, || prepare(store, folders, name, container, digest, image))
+    with_room(store, PrepareError::is_for_want_of_room, || prepare(store, folders, declaration, digest, image))
 }
 
 fn prepare(
     store: &Store,
     folders: &Folders,
-    name: &str,
-    container: &Container,
+    declaration: &Declaration,
     digest: Digest,
     image: &ImageRecord,
 ) -> Result<PreparedImage, PrepareError> {
+    let Declaration { name, container, trial, .. } = declaration;
     let merged = store.merged(&image.chain)?;
     let wishes = image.config.config.clone().unwrap_or_default();
     let process = process::build(name, container, &wishes, &merged)?;
     let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged, store.room())?;
     let definition = format!("{digest} {}", definition(container));
     let limit = container.storage.map(Size::bytes);
-    let snapshot = snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged, limit)
+    let snapshot = snapshot::prepare(&folders.containers, name, definition.as_bytes(), &merged, limit, *trial)
         .map_err(PrepareError::Snapshot)?;
     let unlimited = (limit.is_some() && !snapshot.limited).then(|| {
         "its `storage` has no effect: the file system of the state has no project quotas, which one made by Berth on a \

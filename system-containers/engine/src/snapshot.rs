@@ -4,6 +4,9 @@
 //! digest, the highest number is the one in use. A restart keeps it; a changed definition or image gets a new one, as
 //! with Docker, and the one before stays until the next change, because its container may still be on its way down.
 //! Everything that matters is in directory names, so no file has to be synced for it.
+//!
+//! A configuration on trial may be taken back, or end with a reset that knows nothing of it. So a new layer on trial is made
+//! beside a directory `trial`; as long as that is there nothing is removed, and whoever needs a layer from before finds it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,9 @@ use crate::removal;
 /// How many digits of the hash are kept: enough to tell a container's definitions apart.
 const HASH_DIGITS: usize = 16;
 
+/// Beside layers of which the newest was made on trial.
+const TRIAL: &str = "trial";
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directories of a writable layer.
@@ -35,32 +41,49 @@ pub struct Snapshot {
 
 /// The writable layer of a container, made if it has none for this definition. `definition` is everything that a new
 /// layer is due to when it changes; `image` gives the root directory its metadata; `limit` is the most bytes it may
-/// hold.
+/// hold; what is prepared on `trial` may be taken back.
 pub fn prepare(
     containers: &Path,
     name: &str,
     definition: &[u8],
     image: &Merged,
     limit: Option<u64>,
+    trial: bool,
 ) -> Result<Snapshot, LayerError> {
     let folder = containers.join(name);
     crate::store::make_directories(&folder)?;
     let subject = EntryPath::ROOT.join(name.as_bytes());
     let directory = rustix::fs::open(&folder, DIRECTORY, Mode::empty()).map_err(failed("open", &subject))?;
-    let generations = generations(&directory).map_err(failed("list", &subject))?;
+    let Layers { mut generations, mut tried, .. } = whole(&directory).map_err(failed("list", &subject))?;
     let hash: String = Digest::of(definition).hex().chars().take(HASH_DIGITS).collect();
-    let (current, keep) = match generations.last() {
-        Some(last) if last.hash == hash => (last.clone(), 1),
-        last => {
-            let new = Generation { hash, number: last.map_or(0, |last| last.number).saturating_add(1) };
+    let last = generations.last().cloned();
+    let new = Generation { hash, number: last.as_ref().map_or(0, |last| last.number).saturating_add(1) };
+    // What was there before a trial that was not confirmed.
+    let before = generations.iter().rposition(|generation| tried && !trial && generation.hash == new.hash);
+    let (current, keep) = match (last, before) {
+        (Some(last), _) if last.hash == new.hash => (last, 1),
+        (_, Some(before)) => {
+            let before = generations.remove(before);
+            rustix::fs::renameat(&directory, before.to_string(), &directory, new.to_string())
+                .map_err(failed("rename", &subject))?;
+            generations.push(new.clone());
+            (new, 2)
+        }
+        (last, None) => {
+            if trial && !tried && last.is_some() {
+                rustix::fs::mkdirat(&directory, TRIAL, Mode::from_raw_mode(0o700)).map_err(failed("make", &subject))?;
+                tried = true;
+            }
             make(directory.as_fd(), &new, image, &subject, limit)?;
+            generations.push(new.clone());
             (new, 2)
         }
     };
-    let newest = generations.len() + usize::from(keep == 2);
-    for old in generations.iter().take(newest.saturating_sub(keep)) {
+    let stay = if trial && tried { generations.len() } else { keep };
+    let old = generations.iter().take(generations.len().saturating_sub(stay)).map(Generation::to_string);
+    for old in (tried && !trial).then(|| TRIAL.to_owned()).into_iter().chain(old) {
         // It takes space and harms nobody; the next change tries again.
-        if let Err(error) = removal::remove(directory.as_fd(), old.to_string().as_bytes()) {
+        if let Err(error) = removal::remove(directory.as_fd(), old.as_bytes()) {
             eprintln!("engine: remove the old layer {old} of {name}: {error}");
         }
     }
@@ -74,8 +97,9 @@ pub fn prepare(
 /// has no project quotas, or the layer was made before they were used for this.
 pub fn written(containers: &Path, name: &str) -> Option<u64> {
     let directory = rustix::fs::open(containers.join(name), DIRECTORY, Mode::empty()).ok()?;
-    let (generations, _) = look(&directory).ok()?;
-    let current = rustix::fs::openat(&directory, generations.last()?.to_string(), DIRECTORY, Mode::empty()).ok()?;
+    let layers = look(&directory).ok()?;
+    let current =
+        rustix::fs::openat(&directory, layers.generations.last()?.to_string(), DIRECTORY, Mode::empty()).ok()?;
     quota::counted(current.as_fd())
 }
 
@@ -101,30 +125,42 @@ impl std::fmt::Display for Generation {
     }
 }
 
-/// The layers there are, the newest last. Half-made ones are removed.
-fn generations(directory: &OwnedFd) -> Result<Vec<Generation>, Errno> {
-    let (found, broken) = look(directory)?;
-    for name in broken {
+/// What a container's directory holds.
+#[derive(Debug, Default)]
+struct Layers {
+    /// The newest last.
+    generations: Vec<Generation>,
+    /// Whether the newest was made on trial, as far as it is known.
+    tried: bool,
+    /// What has no number: half-made ones.
+    broken: Vec<String>,
+}
+
+/// The layers there are. Half-made ones are removed.
+fn whole(directory: &OwnedFd) -> Result<Layers, Errno> {
+    let found = look(directory)?;
+    for name in &found.broken {
         removal::remove(directory.as_fd(), name.as_bytes())?;
     }
     Ok(found)
 }
 
-/// The layers there are, the newest last, and what has no number: half-made ones.
-fn look(directory: &OwnedFd) -> Result<(Vec<Generation>, Vec<String>), Errno> {
-    let mut found = Vec::new();
-    let mut broken = Vec::new();
+fn look(directory: &OwnedFd) -> Result<Layers, Errno> {
+    let mut found = Layers::default();
     for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         match name.rsplit_once('.').map(|(hash, number)| (hash, number.parse())) {
-            Some((hash, Ok(number))) if !hash.is_empty() => found.push(Generation { hash: hash.to_owned(), number }),
+            Some((hash, Ok(number))) if !hash.is_empty() => {
+                found.generations.push(Generation { hash: hash.to_owned(), number });
+            }
             _ if name == "." || name == ".." => {}
-            _ => broken.push(name),
+            _ if name == TRIAL => found.tried = true,
+            _ => found.broken.push(name),
         }
     }
-    found.sort_by_key(|generation| generation.number);
-    Ok((found, broken))
+    found.generations.sort_by_key(|generation| generation.number);
+    Ok(found)
 }
 
 fn make(
@@ -165,8 +201,20 @@ mod tests {
     use super::*;
 
     fn prepared(containers: &Path, definition: &str) -> PathBuf {
+        prepared_as(containers, definition, false)
+    }
+
+    fn prepared_as(containers: &Path, definition: &str, trial: bool) -> PathBuf {
         let image = Merged::new(Vec::new()).unwrap();
-        prepare(containers, "web", definition.as_bytes(), &image, None).unwrap().upper
+        prepare(containers, "web", definition.as_bytes(), &image, None, trial).unwrap().upper
+    }
+
+    /// The letters that the layers were written with, the oldest first.
+    fn written_in(containers: &Path) -> String {
+        let directory = rustix::fs::open(containers.join("web"), DIRECTORY, Mode::empty()).unwrap();
+        let layers = look(&directory).unwrap().generations;
+        let read = |layer: &Generation| std::fs::read_to_string(containers.join(format!("web/{layer}/upper/file")));
+        layers.iter().map(|layer| read(layer).unwrap()).collect()
     }
 
     #[test]
@@ -186,6 +234,56 @@ mod tests {
         assert!(!first.exists() && second.exists());
         prepared(containers, "a");
         assert!(!second.exists() && third.exists());
+    }
+
+    #[test]
+    fn what_was_written_before_a_trial_is_there_when_it_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let containers = directory.path();
+        std::fs::write(prepared(containers, "a").join("file"), "a").unwrap();
+        let tried = prepared_as(containers, "b", true);
+        assert!(!tried.join("file").exists());
+        std::fs::write(tried.join("file"), "b").unwrap();
+        // Whatever else is applied or restarted meanwhile, and an image that is pulled anew.
+        assert_eq!(prepared_as(containers, "b", true), tried);
+        std::fs::write(prepared_as(containers, "c", true).join("file"), "c").unwrap();
+        assert_eq!(written_in(containers), "abc");
+        let after = prepared(containers, "a");
+        assert_eq!(std::fs::read_to_string(after.join("file")).unwrap(), "a");
+        assert_eq!(written_in(containers), "ca", "the one on trial may still be on its way down");
+        assert_eq!(prepared(containers, "a"), after);
+        assert_eq!(written_in(containers), "a");
+        // The next trial is as the first.
+        std::fs::write(prepared_as(containers, "c", true).join("file"), "c").unwrap();
+        assert_eq!(std::fs::read_to_string(prepared(containers, "a").join("file")).unwrap(), "a");
+    }
+
+    #[test]
+    fn a_trial_that_is_confirmed_leaves_nothing_of_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let containers = directory.path();
+        std::fs::write(prepared(containers, "a").join("file"), "a").unwrap();
+        let tried = prepared_as(containers, "b", true);
+        std::fs::write(tried.join("file"), "b").unwrap();
+        assert_eq!(prepared(containers, "b"), tried);
+        assert_eq!(written_in(containers), "b");
+        assert!(!containers.join("web/trial").exists());
+        assert!(!prepared(containers, "a").join("file").exists(), "an old layer does not come back");
+    }
+
+    #[test]
+    fn a_trial_leaves_what_it_does_not_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let containers = directory.path();
+        let first = prepared_as(containers, "a", true);
+        std::fs::write(first.join("file"), "a").unwrap();
+        assert_eq!(prepared_as(containers, "a", true), first);
+        assert!(!containers.join("web/trial").exists());
+        // What is tried after a trial whose end nobody has heard of goes back to that one.
+        std::fs::write(prepared_as(containers, "b", true).join("file"), "b").unwrap();
+        std::fs::write(prepared_as(containers, "a", true).join("file"), "new").unwrap();
+        assert_eq!(std::fs::read_to_string(prepared(containers, "b").join("file")).unwrap(), "b");
+        assert_eq!(written_in(containers), "newb");
     }
 
     #[test]

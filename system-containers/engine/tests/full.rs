@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_control::images::VolumeQuery;
+use berth_control::message::Declaration;
 use berth_engine::commands::Command;
 use berth_engine::digest::Digest;
 use berth_engine::import::describe;
@@ -145,8 +146,8 @@ impl Disk {
         let (digest, record) = store.resolve_for("web", &reference).expect("it was brought");
         let places = Places { volumes: self.0.join("volumes"), user_data: self.0.join("user-data") };
         let folders = Folders { containers: self.0.join("containers"), places };
-        let container = serde_json::from_str(r#"{"image":"demo"}"#).unwrap();
-        match prepare::container(&store, &folders, "web", &container, digest, &record) {
+        let declaration = Declaration::new("web", serde_json::from_str(r#"{"image":"demo"}"#).unwrap());
+        match prepare::container(&store, &folders, &declaration, digest, &record) {
             Ok(prepared) => {
                 assert!(prepared.upper.is_dir() && prepared.mounts[0].source.is_dir());
                 Stage::Done
@@ -323,8 +324,8 @@ fn images_that_nothing_needs_make_room_for_what_is_copied_into_a_volume() {
     let (digest, record) = store.resolve_for("web", &"web".parse().unwrap()).unwrap();
     let prepare = |volume: &str| {
         let container = format!(r#"{{"image":"web","volumes":["{volume}:/data"]}}"#);
-        let container = serde_json::from_str(&container).unwrap();
-        prepare::container(&store, &folders, "web", &container, digest, &record).map_err(|error| describe(&error))
+        let declaration = Declaration::new("web", serde_json::from_str(&container).unwrap());
+        prepare::container(&store, &folders, &declaration, digest, &record).map_err(|error| describe(&error))
     };
     // Half of what is copied has room.
     disk.shrink_to(Left::Pages(20));

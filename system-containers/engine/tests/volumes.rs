@@ -18,7 +18,7 @@ fn places(machine: &Machine) -> Places {
 }
 
 fn declaration(name: &str, container: &str) -> Declaration {
-    Declaration { name: name.to_owned(), container: serde_json::from_str(container).unwrap(), digest: None }
+    Declaration::new(name, serde_json::from_str(container).unwrap())
 }
 
 fn users() -> Users {

@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[
     Case { name: "apply/only-what-differs", memory: 256, run: only_what_differs },
     Case { name: "apply/mistakes-change-nothing", memory: 256, run: mistakes },
     Case { name: "apply/unconfirmed-is-taken-back", memory: 256, run: unconfirmed },
+    Case { name: "apply/a-trial-loses-nothing", memory: 256, run: trial },
     Case { name: "apply/survives-a-reboot", memory: 256, run: survives },
 ];
 
@@ -108,6 +109,36 @@ fn unconfirmed(bench: &Bench) -> Result<()> {
     let nothing = machine.guest.run(&["/usr/bin/berth", "confirm"])?;
     ensure!(nothing.code == 1 && nothing.stderr.contains("nothing to confirm"), "{nothing:?}");
     Ok(())
+}
+
+/// What a container has written before a configuration is tried is there when that is taken back, and after a reset.
+fn trial(bench: &Bench) -> Result<()> {
+    let before = configuration(&[("a", "")]);
+    let mut machine = start(bench, &before)?;
+    machine.guest.shell("berth exec a sh -c 'echo precious > /data; sync'")?;
+    let other = configuration(&[("a", "environment = { TRIED = \"1\" }\n")]);
+    let is_tried =
+        "until berth exec a sh -c '[ \"$TRIED\" = 1 ]' 2> /dev/null; do :; done; berth exec a test ! -e /data";
+    apply(&mut machine, &other, "apply --confirm 600s")?;
+    machine.guest.shell(is_tried)?;
+    // Everything is prepared again for the next program of PID 1, and once more for another container.
+    let again = "berth reexec; berth create --name b localhost/a:1; berth start b; berth restart a";
+    machine.guest.shell(&format!("{again}; {is_tried}; sync"))?;
+    let mark = machine.console.mark();
+    machine.qmp.reset()?;
+    machine.wait_until_settled_after(mark)?;
+    machine.guest.wait()?;
+    ensure!(machine.guest.read_in("a", "/data")?.trim() == "precious", "the reset has found another file");
+
+    apply(&mut machine, &other, "apply --confirm 20s")?;
+    machine.guest.shell(is_tried)?;
+    machine.guest.shell("until berth exec a sh -c '[ -z \"$TRIED\" ]' 2> /dev/null; do :; done")?;
+    ensure!(machine.guest.read_in("a", "/data")?.trim() == "precious", "what is taken back has found another file");
+
+    apply(&mut machine, &other, "apply --confirm 600s")?;
+    machine.guest.shell(is_tried)?;
+    let one = "until [ $(ls /var/lib/berth/containers/a | wc -l) = 1 ]; do usleep 100000; done";
+    machine.guest.shell(&format!("berth confirm; {one}; {is_tried}")).map(drop)
 }
 
 fn survives(bench: &Bench) -> Result<()> {

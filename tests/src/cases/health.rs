@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case { name: "health/program", memory: 256, run: program },
     Case { name: "health/page-and-port", memory: 256, run: page_and_port },
     Case { name: "health/program-that-hangs", memory: 256, run: hangs },
+    Case { name: "health/program-that-floods", memory: 256, run: floods },
     Case { name: "health/readiness", memory: 256, run: readiness },
     Case { name: "health/of-the-image", memory: 256, run: of_the_image },
 ];
@@ -127,7 +128,7 @@ fn readiness(bench: &Bench) -> Result<()> {
 fn hangs(bench: &Bench) -> Result<()> {
     let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.docker_archive();
     let configuration = "[containers.a]\nimage = \"localhost/a:1\"\n\
-        [containers.a.health]\nexec = [\"sleep\", \"54321\"]\ninterval = \"200ms\"\ntimeout = \"500ms\"\nretries = 2\n";
+        [containers.a.health]\nexec = [\"sh\", \"-c\", \"sleep 54321 | cat\"]\ninterval = \"200ms\"\ntimeout = \"500ms\"\nretries = 6\n";
     let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
     let mut machine = bench.machine().user_data(&files)?.start()?;
     machine.guest.wait()?;
@@ -137,6 +138,25 @@ fn hangs(bench: &Bench) -> Result<()> {
     // At most the one that is being given up and the present one.
     let left = machine.guest.count_processes("sleep 54321")?;
     ensure!(left <= 2, "{left} checks are there");
+    Ok(())
+}
+
+/// One that prints more than its container has memory ends as it wants, and its container does not.
+fn floods(bench: &Bench) -> Result<()> {
+    let archive = bench.shell_image("localhost/a:1", "exec sleep 100000")?.docker_archive();
+    let configuration = "[containers.a]\nimage = \"localhost/a:1\"\nmemory = \"16M\"\nuser = \"1000\"\n\
+        [containers.a.health]\ninterval = \"200ms\"\ntimeout = \"5m\"\nretries = 1\n\
+        exec = [\"sh\", \"-c\", \"echo it begins > /dev/stdout; head -c 24000000 /dev/zero || exit 3; exit 42\"]\n";
+    let files = Files::new().with("berth.toml", configuration).with("images/a.tar", archive);
+    let mut machine = bench.machine().user_data(&files)?.start()?;
+    machine.guest.wait()?;
+    machine.guest.shell("until berth exec a true 2> /dev/null; do :; done")?;
+    let pid = machine.guest.container("a")?["pid"].clone();
+    wait_for_health(&mut machine, "a", "unhealthy")?;
+    let a = machine.guest.container("a")?;
+    let reason = a["reason"].to_string();
+    ensure!(reason.contains("with code 42: it begins"), "{a}");
+    ensure!(a["pid"] == pid && a["restarts"] == 0, "its health check has ended it: {a}");
     Ok(())
 }
 

@@ -101,6 +101,16 @@ pub struct Declaration {
     /// The digest of the image that it was last prepared from, if that is known.
     #[serde(default)]
     pub digest: Option<String>,
+    /// Whether the next boot may have another definition of it: the configuration in force is on trial.
+    #[serde(default)]
+    pub trial: bool,
+}
+
+impl Declaration {
+    /// Of one that was never prepared.
+    pub fn new(name: &str, container: berth_config::Container) -> Self {
+        Self { name: name.to_owned(), container, digest: None, trial: false }
+    }
 }
 
 /// How registries are reached and images kept, for the engine.

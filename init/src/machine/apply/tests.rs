@@ -4,7 +4,7 @@ use super::*;
 use crate::reactor::Token;
 use crate::supervisor::world::{self, service};
 use berth_control::channel::Channel;
-use berth_control::message::{ContainerState, Ending, FromInit, Request};
+use berth_control::message::{ContainerState, Creation, Ending, FromInit, Notice, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The answers to these requests of a machine that can open nothing more, so that no task starts.
@@ -162,6 +162,36 @@ fn what_is_in_force_again_stands_where_it_stood() {
 }
 
 #[test]
+fn a_trial_that_would_destroy_what_was_made_by_hand_is_refused() {
+    let mut machine = machine();
+    machine.supervisor.restore_made(Vec::new());
+    let control = service(&mut machine.supervisor, "control");
+    let declared = wanted("a", "[containers.web]\nimage = 'a'\n").0;
+    let creation = Box::new(Creation::plain("web".into(), declared.containers.into_values().next().unwrap()));
+    assert_eq!(world::ask(&mut machine.supervisor, &control, Request::Create { creation, session: None }), Reply::Done);
+    let other = || wanted("b", "[containers.web]\nimage = 'b'\n");
+    let answer = |machine: &mut Machine, purpose: Purpose| {
+        let applicant = machine.supervisor.applicant(control.0, 1);
+        machine.looked_at(applicant, purpose, Ok(other().into()));
+        let replies = std::iter::from_fn(|| control.1.receive::<FromInit>().ok());
+        replies
+            .filter_map(|(message, _)| match message {
+                FromInit::Reply { reply, .. } => Some(reply),
+                FromInit::Notice(_) => None,
+            })
+            .next()
+    };
+    let is_there = |machine: &Machine| !machine.supervisor.present().made.is_empty();
+    let Some(Reply::Refused { reason }) = answer(&mut machine, Purpose::Try(Duration::from_secs(60))) else { panic!() };
+    assert!(reason.contains("`berth rm web` first"), "{reason}");
+    assert!(is_there(&machine) && machine.facts.unconfirmed.is_none());
+    assert_eq!(machine.supervisor.configuration, configuration(""));
+    assert_eq!(answer(&mut machine, Purpose::Plan), Some(Reply::Done));
+    answer(&mut machine, Purpose::Apply);
+    assert!(!is_there(&machine), "it gives way to what stays");
+}
+
+#[test]
 fn what_nobody_confirms_leaves_who_was_stopped_by_hand_stopped() {
     let mut machine = machine();
     let web = |image: &str| wanted("a", &format!("[containers.web]\nimage = '{image}'\nrestart = 'unless-stopped'\n"));
@@ -178,6 +208,45 @@ fn what_nobody_confirms_leaves_who_was_stopped_by_hand_stopped() {
     machine.take_back();
     assert_eq!(state(&machine), ContainerState::Stopped);
     assert!(machine.supervisor.facts.stopped.contains("web"), "and the next boot leaves it so");
+}
+
+#[test]
+fn the_engine_keeps_what_was_before_a_trial_until_the_next_boot_has_the_trial_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = machine();
+    machine.folder = folder.path().to_owned();
+    let engine = service(&mut machine.supervisor, "engine");
+    assert_eq!(world::ask(&mut machine.supervisor, &engine, Request::Ready), Reply::Done);
+    let on_trial = |machine: &mut Machine| {
+        let reply = world::ask(&mut machine.supervisor, &engine, Request::Declared { after: String::new() });
+        let Reply::Declared { declarations, .. } = reply else { panic!("{reply:?}") };
+        declarations[0].trial
+    };
+    let web = |image: &str| wanted("a", &format!("[containers.web]\nimage = '{image}'\n"));
+    let (before, locations) = web("a");
+    machine.put_in_force(before, locations).unwrap();
+    assert!(!on_trial(&mut machine));
+    let (control, _channel): (u32, Channel) = service(&mut machine.supervisor, "control");
+    let applicant = machine.supervisor.applicant(control, 1);
+    let try_another = |machine: &mut Machine| {
+        machine.looked_at(applicant, Purpose::Try(Duration::from_secs(60)), Ok(web("b").into()))
+    };
+    try_another(&mut machine);
+    assert!(on_trial(&mut machine));
+    machine.facts.unconfirmed.as_mut().unwrap().deadline = Duration::ZERO;
+    machine.take_back();
+    assert!(!on_trial(&mut machine));
+
+    try_another(&mut machine);
+    // Of something that was applied before.
+    machine.recorded(&[], None);
+    assert!(on_trial(&mut machine));
+    machine.confirm(applicant);
+    assert!(on_trial(&mut machine), "a reset finds the one before");
+    end_records(&mut machine);
+    let notice = engine.1.receive::<FromInit>().unwrap().0;
+    assert!(matches!(notice, FromInit::Notice(Notice::DeclaredChanged)), "{notice:?}");
+    assert!(!on_trial(&mut machine));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 use super::*;
 use crate::supervisor::world::World;
-use std::io::Write;
 
 fn health(text: &str) -> Health {
     let configuration = format!("[containers.a]\nimage = 'x'\n[containers.a.health]\ntcp = 80\n{text}");
@@ -62,7 +61,8 @@ fn a_pause_during_a_check_is_no_failure() {
     web.cgroup = folder.path().to_owned();
     // A program that runs in the container and does not end.
     let output = tempfile::tempfile().unwrap().into();
-    let stage = Stage::Program { number: 7, output, deadline: now + Duration::from_secs(5) };
+    let deadline = now + Duration::from_secs(5);
+    let stage = Stage::Program { number: 7, output, deadline, beginning: Vec::new(), look: None };
     web.health = Some(Health { stage, ..health("retries = 1\ninterval = '30s'\n") });
     world.ask(message::Request::Pause { name: "web".into() });
     world.pass(Duration::from_secs(3600));
@@ -79,7 +79,8 @@ fn a_check_that_the_end_of_its_container_comes_upon_says_nothing() {
     world.run("web");
     let id = world.supervisor.id_of("web").unwrap();
     let output = tempfile::tempfile().unwrap().into();
-    let stage = Stage::Program { number: 7, output, deadline: world.supervisor.now + Duration::from_secs(5) };
+    let deadline = world.supervisor.now + Duration::from_secs(5);
+    let stage = Stage::Program { number: 7, output, deadline, beginning: Vec::new(), look: None };
     let web = world.supervisor.containers.get_mut(id).unwrap();
     web.health = Some(Health { stage, ..health("retries = 1\n") });
     world.ask(message::Request::Stop { name: "web".into(), ending: message::Ending::default() });
@@ -102,12 +103,4 @@ fn what_a_check_prints_commands_no_terminal() {
     let reason = world.supervisor.find("web").unwrap().describe().reason;
     let causes = world.supervisor.why("web").unwrap();
     assert!(!causes.iter().map(|cause| &cause.text).chain([&reason]).any(|text| text.contains(char::is_control)));
-}
-
-#[test]
-fn what_was_printed_becomes_part_of_a_sentence() {
-    let mut file = tempfile::tempfile().unwrap();
-    assert_eq!(told(&file), "");
-    file.write_all(b"no\n  database\n").unwrap();
-    assert_eq!(told(&file), ": no database");
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use berth_config::Source;
+use berth_control::message::Declaration;
 use berth_engine::prepare::{self, Folders};
 use berth_engine::store::Store;
 use berth_engine::volumes::Places;
@@ -92,12 +93,13 @@ pub fn job(state: &Path, image: &str, times: usize) -> Result<()> {
     let read = berth_config::load(&[Source::new("bench", text)]);
     let read = read.map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))?;
     let container = read.configuration.containers.values().next().context("the container")?.clone();
+    let declaration = Declaration::new("web", container);
     let places = Places { volumes: state.join("volumes"), user_data: state.to_owned() };
     let folders = Folders { containers: state.join("containers"), places };
     let mut taken = Vec::new();
     for _ in 0..times {
         let begin = Instant::now();
-        prepare::container(&store, &folders, "web", &container, digest, &record)?;
+        prepare::container(&store, &folders, &declaration, digest, &record)?;
         taken.push(begin.elapsed());
     }
     let median = median(&taken).context("no time")?;

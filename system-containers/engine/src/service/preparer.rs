@@ -41,9 +41,9 @@ pub(super) fn start(
         for job in receiver {
             match job {
                 Job::Prepare(preparation) => {
-                    let Preparation { declaration: Declaration { name, container, .. }, round, digest, image } =
-                        *preparation;
-                    let prepared = prepare::container(&store, &folders, &name, &container, digest, &image);
+                    let Preparation { declaration, round, digest, image } = *preparation;
+                    let prepared = prepare::container(&store, &folders, &declaration, digest, &image);
+                    let name = declaration.name;
                     let result = Box::new(prepared.map_err(|error| describe(&error)));
                     report(Message::Prepared { name, round, result });
                 }

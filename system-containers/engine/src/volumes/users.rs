@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn declaration(name: &str, container: &str) -> Declaration {
-        Declaration { name: name.to_owned(), container: serde_json::from_str(container).unwrap(), digest: None }
+        Declaration::new(name, serde_json::from_str(container).unwrap())
     }
 
     #[test]

@@ -72,11 +72,8 @@ impl Init {
     }
 
     pub fn declare(&mut self, declared: &[(&str, &str)]) {
-        let declaration = |(name, container): &(&str, &str)| Declaration {
-            name: (*name).to_owned(),
-            container: serde_json::from_str(container).unwrap(),
-            digest: None,
-        };
+        let declaration =
+            |(name, container): &(&str, &str)| Declaration::new(name, serde_json::from_str(container).unwrap());
         self.declared = declared.iter().map(declaration).collect();
     }
 
