@@ -46,6 +46,8 @@ fn program(bench: &Bench) -> Result<()> {
         ("berth exec a hostname", 0, "a\n"),
         ("berth exec a /no/such/program 2>/dev/null", 127, ""),
         ("berth exec a /etc 2>/dev/null", 126, ""),
+        ("berth exec -d a /no/such/program 2>/dev/null", 127, ""),
+        ("berth exec -d -u 1000 a /etc 2>/dev/null", 126, ""),
         ("berth exec nobody true 2>/dev/null", 1, ""),
     ];
     for (script, code, expected) in cases {
