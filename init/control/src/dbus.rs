@@ -151,7 +151,8 @@ pub trait Containers1 {
 
     /// Runs a further program in a running container, on the caller's own descriptors: standard input, output and
     /// error, or, with a terminal, one end of a stream socket pair that the terminal's master is sent to. Returns a
-    /// pipe that brings one line of JSON, a [`crate::message::ExecutionEnd`], when the program has ended.
+    /// pipe that brings one line of JSON, a [`crate::message::ExecutionEnd`], when the program has ended, or, detached, when it
+    /// has begun.
     fn execute(&self, name: &str, execution: Execution, descriptors: Vec<OwnedFd>) -> Result<OwnedFd, ApiError>;
 
     /// The state of a container has changed.

@@ -29,8 +29,11 @@ use crate::task::Task;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Execution {
     stage: Stage,
-    /// A client's pipe for the [`ExecutionEnd`]; a health check has none.
+    /// A client's pipe for the [`ExecutionEnd`], until that is told; a health check has none.
     result: Option<Descriptor>,
+    /// Its client is told when it has begun and not how it ends.
+    #[serde(default)]
+    detached: bool,
 }
 
 /// How far it is.
@@ -69,6 +72,21 @@ impl Execution {
             Stage::Started(running) => Some(running.pid),
         }
     }
+
+    fn tell(&mut self, end: &ExecutionEnd) {
+        let Some(result) = self.result.take() else { return };
+        let mut line = serde_json::to_vec(end).unwrap_or_default();
+        line.push(b'\n');
+        // A client that has gone does not want to know.
+        let _ = nix::unistd::write(&result, &line);
+    }
+
+    /// Tells a client that waits for no more than that.
+    fn has_begun(&mut self) {
+        if self.detached {
+            self.tell(&ExecutionEnd { exit_code: 0, reason: String::new() });
+        }
+    }
 }
 
 impl Supervisor {
@@ -84,7 +102,7 @@ impl Supervisor {
             }
             None => self.create_on(wanted, None, &streams)?,
         };
-        self.add_execution(stage, Some(result)).map(drop)
+        self.add_execution(Execution { stage, result: Some(result), detached: wanted.detached }).map(drop)
     }
 
     /// Starts the program of a health check, whose end is told to [`Supervisor::check_ended`] under the number.
@@ -94,7 +112,7 @@ impl Supervisor {
         [stdin, stdout, stderr]: [Option<BorrowedFd<'_>>; 3],
     ) -> Result<u32, String> {
         let creating = self.create_execution(wanted, None, Stdio { stdin, stdout, stderr }, None)?;
-        self.add_execution(Stage::Creating(Some(creating)), None)
+        self.add_execution(Execution { stage: Stage::Creating(Some(creating)), result: None, detached: false })
     }
 
     /// Ends the program of a health check; nobody waits for it any more.
@@ -107,9 +125,8 @@ impl Supervisor {
         }
     }
 
-    fn add_execution(&mut self, stage: Stage, result: Option<Descriptor>) -> Result<u32, String> {
-        self.has_room_for_execution(result.is_some())?;
-        let execution = Execution { stage, result };
+    fn add_execution(&mut self, execution: Execution) -> Result<u32, String> {
+        self.has_room_for_execution(execution.is_client_s())?;
         let number = self.executions.next();
         let watched = execution.report().map(|report| self.reactor.add(report, Token::Execution(number)));
         watched.transpose().map_err(|error| format!("watch it: {error}"))?;
@@ -178,7 +195,7 @@ impl Supervisor {
         let account = found.unwrap_or_else(|error| Err(crate::chain(&error)));
         let stage = account.and_then(|account| self.create_on(&wanted, Some(&account), &streams));
         let stage = stage.and_then(|stage| {
-            let next = Execution { stage, result: None };
+            let next = Execution { stage, result: None, detached: false };
             let watched = next.report().map(|report| self.reactor.add(report, Token::Execution(number)));
             watched.transpose().map_err(|error| format!("watch it: {error}"))?;
             Ok(next.stage)
@@ -213,7 +230,10 @@ impl Supervisor {
             }
             Stage::Started(running) => match running.executed() {
                 Executed::Pending => {}
-                Executed::Yes => self.reactor.remove(running.report()),
+                Executed::Yes => {
+                    self.reactor.remove(running.report());
+                    execution.has_begun();
+                }
                 Executed::No(error) => self.finish_execution(number, could_not_run(&error)),
             },
         }
@@ -235,11 +255,12 @@ impl Supervisor {
         if let Stage::Started(running) = &execution.stage {
             self.reactor.remove(running.report());
         }
-        let Some(result) = execution.result.take() else { return self.check_ended(number, &end) };
-        let mut line = serde_json::to_vec(&end).unwrap_or_default();
-        line.push(b'\n');
-        // A client that has gone does not want to know.
-        let _ = nix::unistd::write(&result, &line);
+        match end.reason.is_empty() {
+            _ if !execution.is_client_s() => self.check_ended(number, &end),
+            // It may end before its launcher has run, and with that the report.
+            true if execution.detached => execution.has_begun(),
+            _ => execution.tell(&end),
+        }
     }
 }
 
@@ -317,8 +338,10 @@ pub(super) fn could_not_run(error: &berth_runtime::Error) -> ExecutionEnd {
 mod tests {
     use super::*;
     use berth_runtime::spec::{Capabilities, ConsoleSize, IdMapping, Linux};
-    use nix::unistd::pipe;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use nix::unistd::{dup, pipe};
     use std::fs::File;
+    use std::os::fd::IntoRawFd;
 
     fn spec() -> Spec {
         let all = vec!["CAP_CHOWN".to_owned(), "CAP_KILL".to_owned()];
@@ -384,6 +407,38 @@ mod tests {
         assert!(flags.contains(OFlag::O_NONBLOCK));
         assert!(take_apart(vec![file(), file(), file(), file()], false).unwrap_err().contains("a pipe"));
         assert!(take_apart(vec![file()], false).unwrap_err().contains("4 descriptors, not 1"));
+    }
+
+    /// A detached program whose report and result are these.
+    fn detached(report: OwnedFd, result: OwnedFd) -> Execution {
+        // As they come from the last program: not closed on exec.
+        let [pidfd, report] =
+            [File::open("/dev/null").unwrap().into(), report].map(|it: OwnedFd| dup(it).unwrap().into_raw_fd());
+        let running = format!("{{\"pid\":77,\"pidfd\":{pidfd},\"report\":{report}}}");
+        let stage = Stage::Started(serde_json::from_str(&running).unwrap());
+        Execution { stage, result: Some(result.into()), detached: true }
+    }
+
+    #[test]
+    fn the_client_of_a_detached_program_hears_when_it_has_begun() {
+        let mut supervisor = super::super::world::supervisor();
+        for ends_first in [false, true] {
+            let (told, result) = std::io::pipe().unwrap();
+            fcntl(&told, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            let flags = SockFlag::SOCK_NONBLOCK;
+            let (report, launcher) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+            let number = supervisor.executions.add(detached(report, result.into()));
+            supervisor.execution_reports(number);
+            if ends_first {
+                supervisor.execution_ended(77, 7);
+            }
+            drop(launcher);
+            supervisor.execution_reports(number);
+            assert_eq!(std::io::read_to_string(told).unwrap(), "{\"exit_code\":0,\"reason\":\"\"}\n");
+            assert_eq!(supervisor.executions.count(), usize::from(!ends_first), "it still counts for its client");
+            supervisor.execution_ended(77, 7);
+            assert_eq!(supervisor.executions.count(), 0);
+        }
     }
 
     #[test]

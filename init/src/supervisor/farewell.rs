@@ -97,9 +97,10 @@ impl Supervisor {
 mod tests {
     use std::process::Command;
 
-    use berth_control::message::{Interest, Request};
+    use berth_control::message::{FromInit, Interest, Request};
 
     use super::super::made_tests::{WEB, creation, ended, make, once, run, told, world};
+    use super::super::world::service;
     use super::*;
 
     #[test]
@@ -133,6 +134,31 @@ mod tests {
         assert_eq!(world.removals(), [], "there is one by that name");
         world.apply("");
         assert_eq!(world.removals(), [("web".to_owned(), -1)], "no configuration declares it any more");
+    }
+
+    #[test]
+    fn the_log_of_a_container_that_is_gone_ends_for_those_who_follow_it() {
+        let mut world = world(WEB);
+        let logs = service(&mut world.supervisor, "logs");
+        world.supervisor.find_mut("logs").unwrap().ready = true;
+        let ends = || -> Vec<Notice> {
+            let received = std::iter::from_fn(|| logs.1.receive::<FromInit>().ok());
+            let notices = received.filter_map(|(message, _)| match message {
+                FromInit::Notice(notice) => Some(notice),
+                FromInit::Reply { .. } => None,
+            });
+            notices.filter(|it| matches!(it, Notice::LogEnded { .. } | Notice::LogForget { .. })).collect()
+        };
+        world.prepare("web");
+        world.run("web");
+        world.apply(&WEB.replace("'a'", "'b'"));
+        world.end("web", 0);
+        assert_eq!(ends(), [], "its successor goes on in it");
+        world.apply("");
+        assert_eq!(ends(), [Notice::LogEnded { container: "web".into() }]);
+        make(&mut world, creation("tool", ""));
+        world.send(Request::Remove { name: "tool".into(), force: false, volumes: false });
+        assert_eq!(ends(), [Notice::LogForget { container: "tool".into() }]);
     }
 
     #[test]

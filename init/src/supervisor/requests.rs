@@ -284,6 +284,10 @@ impl Supervisor {
     pub(super) fn tell_of_removal(&mut self, container: &super::Container) {
         if self.find(&container.name).is_none() {
             self.notify(Role::Control, Notice::ContainerRemoved(Box::new(container.describe())));
+            // That of one that was made goes with it.
+            if container.made.is_none() {
+                self.notify(Role::Logs, Notice::LogEnded { container: container.name.clone() });
+            }
         }
     }
 

@@ -176,6 +176,7 @@ impl Collector {
                 }
                 Ok((FromInit::Notice(Notice::LogRelease { container }), _)) => self.release(&container),
                 Ok((FromInit::Notice(Notice::LogRunEnded { container }), _)) => self.end_run(&container),
+                Ok((FromInit::Notice(Notice::LogEnded { container }), _)) => self.end_log(&container),
                 Ok((FromInit::Notice(Notice::LogForget { container }), _)) => self.forget(&container),
                 Ok((FromInit::Notice(Notice::LogLimits(limits)), _)) => self.store.set_limits(&limits, now()),
                 Ok((FromInit::Reply { reply: Reply::Refused { reason }, .. }, _)) => {

@@ -153,6 +153,22 @@ fn who_follows_until_a_moment_gets_what_comes_before_it_and_then_the_end() {
 }
 
 #[test]
+fn who_follows_a_container_that_is_no_longer_declared_gets_all_and_the_end() {
+    let machine = Machine::start();
+    let mut followed = machine.follow("web");
+    let mut output = machine.pipe("web", Stream::Stdout);
+    output.write_all(b"last words\n").unwrap();
+    machine.init.end_run("web");
+    machine.init.end("web");
+    assert_eq!(next(&mut followed).1, "last words");
+    assert!(has_ended(&mut followed));
+    // The log stays, and another container of that name goes on in it.
+    machine.pipe("web", Stream::Stdout).write_all(b"first words\n").unwrap();
+    let mut followed = machine.follow("web");
+    assert_eq!([next(&mut followed).1, next(&mut followed).1], ["last words", "first words"]);
+}
+
+#[test]
 fn a_tail_has_the_last_lines() {
     let machine = Machine::start();
     let mut followed = machine.follow("web");

@@ -51,6 +51,8 @@ fn program(bench: &Bench) -> Result<()> {
         ("berth exec a cat /etc/passwd 2>&1 > /dev/full | grep -o 'write the output'", 0, "write the output\n"),
         ("berth exec a /no/such/program 2>/dev/null", 127, ""),
         ("berth exec a /etc 2>/dev/null", 126, ""),
+        ("berth exec -d a /no/such/program 2>/dev/null", 127, ""),
+        ("berth exec -d -u 1000 a /etc 2>/dev/null", 126, ""),
         ("berth exec nobody true 2>/dev/null", 1, ""),
     ];
     for (script, code, expected) in cases {

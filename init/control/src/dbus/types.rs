@@ -221,6 +221,8 @@ pub struct Execution {
     pub rows: Option<u16>,
     /// Characters in a line of the terminal.
     pub columns: Option<u16>,
+    /// Whether the pipe's line comes when the program has begun, with exit code 0, instead of when it has ended.
+    pub detached: Option<bool>,
 }
 
 impl Execution {
@@ -237,6 +239,7 @@ impl Execution {
             working_directory: self.working_directory,
             user: user.map_err(|error| ApiError::Refused(error.to_string()))?,
             terminal: terminal_size(self.rows, self.columns),
+            detached: self.detached.unwrap_or_default(),
         })
     }
 }

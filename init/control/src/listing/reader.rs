@@ -8,9 +8,12 @@ use crate::message::{Container, Port};
 #[must_use]
 pub fn read(bytes: &[u8]) -> Option<Vec<Container>> {
     let mut reader = Reader { bytes, at: 0 };
-    let containers = reader.list(Reader::container)?;
+    let containers = reader.list(bytes.len() / LEAST_LENGTH, Reader::container)?;
     (reader.at == bytes.len()).then_some(containers)
 }
+
+/// What a container takes at least: there are not more in as many bytes.
+const LEAST_LENGTH: usize = 288;
 
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -33,11 +36,11 @@ impl<'a> Reader<'a> {
             exit_code: i32::from_ne_bytes(self.number_of(EXIT_CODE)?),
             addresses: {
                 self.begin(ADDRESSES)?;
-                self.list(|reader| reader.text().map(str::to_owned))?
+                self.list(0, |reader| reader.text().map(str::to_owned))?
             },
             ports: {
                 self.begin(PORTS)?;
-                self.list(Self::port)?
+                self.list(0, Self::port)?
             },
         };
         (self.at == end).then_some(container)
@@ -55,9 +58,10 @@ impl<'a> Reader<'a> {
         (self.at == end).then_some(port)
     }
 
-    fn list<T>(&mut self, mut element: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    /// Room for so many is asked for at once.
+    fn list<T>(&mut self, usual: usize, mut element: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let end = self.array(ARRAY)?;
-        let mut elements = Vec::new();
+        let mut elements = Vec::with_capacity(usual);
         while self.at < end {
             elements.push(element(self)?);
         }

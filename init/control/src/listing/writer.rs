@@ -111,9 +111,7 @@ impl Writer {
     }
 
     fn pad(&mut self, alignment: usize) {
-        while !self.0.len().is_multiple_of(alignment) {
-            self.0.push(0);
-        }
+        self.0.resize(self.0.len().next_multiple_of(alignment), 0);
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Execution {
     pub user: Option<User>,
     /// A terminal of this size for it.
     pub terminal: Option<TerminalSize>,
+    /// Its end is told to nobody: the pipe says that it has begun, by exit code 0, or why it could not.
+    #[serde(default)]
+    pub detached: bool,
 }
 
 /// Of a terminal, in characters.

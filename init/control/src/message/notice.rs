@@ -82,6 +82,11 @@ pub enum Notice {
         /// The container.
         container: String,
     },
+    /// [logs] No container of this name is left, and its log stays: who follows it has heard all.
+    LogEnded {
+        /// The container.
+        container: String,
+    },
     /// [logs] The container is gone: remove its log.
     LogForget {
         /// The container.

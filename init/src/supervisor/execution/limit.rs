@@ -19,8 +19,8 @@ impl Supervisor {
 }
 
 impl Execution {
-    fn is_client_s(&self) -> bool {
-        self.result.is_some()
+    pub(super) fn is_client_s(&self) -> bool {
+        self.result.is_some() || self.detached
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     fn what_health_checks_execute_is_not_the_clients() {
         let mut supervisor = supervisor();
         for _ in 0..OF_CLIENTS {
-            supervisor.executions.add(Execution { stage: Stage::Creating(None), result: None });
+            supervisor.executions.add(Execution { stage: Stage::Creating(None), result: None, detached: false });
         }
         assert!(supervisor.has_room_for_execution(true).is_ok());
     }

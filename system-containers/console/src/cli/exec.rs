@@ -1,8 +1,8 @@
 //! `berth exec`: a further program in a running container, on this command's own streams.
 //!
-//! Detached, it returns at once, and nobody learns how the program ends. Otherwise this command stands between the program
-//! and its own streams, as [`streams`] has it. With a terminal it gets the master and stands between it and the terminal it
-//! was typed on.
+//! Detached, it returns when the program has begun, and nobody learns how it ends. Otherwise this command stands between the
+//! program and its own streams, as [`streams`] has it. With a terminal it gets the master and stands between it and the
+//! terminal it was typed on.
 
 mod streams;
 
@@ -23,7 +23,7 @@ use super::{session, terminal};
 /// What runs, where and how.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Return at once; what the program prints is lost, and -i and -t, which docker takes beside it, change nothing
+    /// Return when it has begun; what the program prints is lost, and -i and -t, which docker takes beside it, change nothing
     #[arg(short, long)]
     detach: bool,
     /// Pass standard input on
@@ -52,7 +52,7 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-/// Runs it and returns when it has ended; a code other than 0 is an error.
+/// Runs it and returns when it has ended, or begun if it is detached; a code other than 0 is an error.
 pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
     if arguments.tty && arguments.interactive && !arguments.detach {
         session::require_terminal()?;
@@ -65,12 +65,12 @@ pub async fn run(api: &Api, arguments: Arguments) -> Result<(), Error> {
         user: arguments.user.map(|user| user.to_string()),
         rows: size.map(|size| size.rows),
         columns: size.map(|size| size.columns),
+        detached: arguments.detach.then_some(true),
     };
     let name = &api.first_instance(&arguments.name).await?;
     let end = if arguments.detach {
         let streams = vec![null()?.into(), null()?.into(), null()?.into()];
-        api.containers.execute(name, execution, streams).await?;
-        return Ok(());
+        api.containers.execute(name, execution, streams).await?.into()
     } else if arguments.tty {
         let (ours, theirs) = berth_terminal::pair().map_err(|error| Error::Output(error.into()))?;
         let end = api.containers.execute(name, execution, vec![theirs.into()]).await?;
@@ -154,20 +154,34 @@ mod tests {
         arguments: Arguments,
     }
 
-    #[tokio::test]
-    async fn a_program_runs_in_the_first_of_several_replicas() {
+    /// `berth exec` with these arguments, and what PID 1 says of the program.
+    async fn executed(line: &str, end: &str) -> Result<(), Error> {
         let (api, mut peer) = crate::cli::api::peer::pair().await;
-        // A terminal that nobody sees is none.
-        let arguments = Line::try_parse_from(["exec", "-dit", "web", "true"]).unwrap().arguments;
+        let arguments = Line::try_parse_from(line.split(' ')).unwrap().arguments;
         let answers = async {
             peer.answer("Instances", &vec!["web-1", "web-2"]).await;
             let call = peer.call("Execute").await;
             let (name, execution, streams): (String, Execution, Vec<zbus::wire::OwnedFd>) =
                 call.body().deserialize().unwrap();
             assert_eq!((name.as_str(), streams.len(), execution.rows), ("web-1", 3, None));
-            peer.reply(&call, &zbus::wire::OwnedFd::from(null().unwrap())).await;
+            assert_eq!(execution.detached, Some(true));
+            let (pipe, mut writer) = io::pipe().unwrap();
+            io::Write::write_all(&mut writer, end.as_bytes()).unwrap();
+            peer.reply(&call, &zbus::wire::OwnedFd::from(OwnedFd::from(pipe))).await;
         };
-        tokio::join!(run(&api, arguments), answers).0.unwrap();
+        tokio::join!(run(&api, arguments), answers).0
+    }
+
+    #[tokio::test]
+    async fn a_program_runs_in_the_first_of_several_replicas() {
+        // A terminal that nobody sees is none.
+        executed("exec -dit web true", r#"{"exit_code":0,"reason":""}"#).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_detached_program_that_cannot_begin_is_an_error() {
+        let told = executed("exec -d web absent", r#"{"exit_code":127,"reason":"exec absent"}"#).await;
+        assert!(matches!(told, Err(Error::Ended(127))), "{told:?}");
     }
 
     #[test]

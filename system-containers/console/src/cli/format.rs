@@ -1,25 +1,35 @@
 //! Times and states in the words that people read.
 
+use std::fmt::{self, Display, Formatter};
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_config::{Date, Protocol};
 use berth_control::message::{Container, ContainerState, Health, MachineState, Port};
 
-/// A span of time with its two largest units: `3d 4h`, `5m 10s`, `12s`.
-pub fn span(seconds: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let first = UNITS.iter().position(|(_, length)| seconds >= *length).unwrap_or(UNITS.len() - 1);
-    let mut rest = seconds;
-    let mut words = Vec::new();
-    for (name, length) in UNITS.iter().skip(first).take(2) {
-        let count = rest / length;
-        rest %= length;
-        if count > 0 || words.is_empty() {
-            words.push(format!("{count}{name}"));
+/// A span of time in seconds, with its two largest units: `3d 4h`, `5m 10s`, `12s`.
+pub struct Span(pub u64);
+
+impl Display for Span {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+        let first = UNITS.iter().position(|(_, length)| self.0 >= *length).unwrap_or(UNITS.len() - 1);
+        let (mut rest, mut gap) = (self.0, "");
+        for (name, length) in UNITS.iter().skip(first).take(2) {
+            let count = rest / length;
+            rest %= length;
+            if count > 0 || gap.is_empty() {
+                write!(formatter, "{gap}{count}{name}")?;
+                gap = " ";
+            }
         }
+        Ok(())
     }
-    words.join(" ")
+}
+
+/// The same as a text.
+pub fn span(seconds: u64) -> String {
+    Span(seconds).to_string()
 }
 
 /// Microseconds in milliseconds with three digits that count: `0.42 ms`, `17.3 ms`, `1204 ms`.
@@ -59,21 +69,33 @@ pub fn container_state(state: ContainerState) -> &'static str {
     }
 }
 
-/// The state with what there is to say about it: since when, why, how it ended.
-pub fn condition(container: &Container, uptime_ms: u64) -> String {
-    let state = container_state(container.state);
-    match container.state {
-        ContainerState::Running => {
-            let since = (uptime_ms / 1_000).saturating_sub(container.started_us / 1_000_000);
-            match container.health {
-                Health::Starting => format!("{state} {}, starting", span(since)),
-                Health::Healthy => format!("{state} {}, healthy", span(since)),
-                Health::None | Health::Unhealthy => format!("{state} {}", span(since)),
+/// A container's state with what there is to say about it: since when, why, how it ended.
+pub struct Condition<'a> {
+    /// Whose.
+    pub container: &'a Container,
+    /// Of the machine, in milliseconds.
+    pub uptime_ms: u64,
+}
+
+impl Display for Condition<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Self { container, uptime_ms } = self;
+        formatter.write_str(container_state(container.state))?;
+        match container.state {
+            ContainerState::Running => {
+                let since = Span((uptime_ms / 1_000).saturating_sub(container.started_us / 1_000_000));
+                match container.health {
+                    Health::Starting => write!(formatter, " {since}, starting"),
+                    Health::Healthy => write!(formatter, " {since}, healthy"),
+                    Health::None | Health::Unhealthy => write!(formatter, " {since}"),
+                }
             }
+            _ if !container.reason.is_empty() => write!(formatter, ": {}", container.reason),
+            ContainerState::Stopped if container.exit_code >= 0 => {
+                write!(formatter, ", exit code {}", container.exit_code)
+            }
+            _ => Ok(()),
         }
-        _ if !container.reason.is_empty() => format!("{state}: {}", container.reason),
-        ContainerState::Stopped if container.exit_code >= 0 => format!("{state}, exit code {}", container.exit_code),
-        _ => state.to_owned(),
     }
 }
 

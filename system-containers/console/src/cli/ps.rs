@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::api::Api;
 use super::error::Error;
+use super::table::{self, Table};
 use super::template::Template;
-use super::{format, json_text, table};
+use super::{format, json_text};
 use filters::Filter;
 pub use size::Listed;
 use size::{NAMES, Size};
@@ -95,7 +96,7 @@ fn by_template(template: &Template, listed: &[Listed], uptime_ms: u64, width: Op
         let mut dockers = serde_json::json!({
             "ID": container.name,
             "Names": container.name,
-            "Status": format::condition(container, uptime_ms),
+            "Status": format::Condition { container, uptime_ms }.to_string(),
             "Ports": ports(container),
         });
         if let Some(size) = &listed.size {
@@ -126,25 +127,26 @@ pub fn render(listed: &[Listed], uptime_ms: u64, all: bool, width: Option<usize>
     if all {
         heading.insert(1, "KIND");
     }
-    if listed.iter().any(|listed| listed.size.is_some()) {
+    let is_sized = listed.iter().any(|listed| listed.size.is_some());
+    if is_sized {
         heading.push("SIZE");
     }
-    let rows = listed.iter().map(|Listed { container, size }| {
-        let mut row = vec![
-            container.name.clone(),
-            format::condition(container, uptime_ms),
-            container.image.clone(),
-            container.addresses.join(", "),
-            ports(container),
-            container.restarts.to_string(),
-        ];
-        row.extend(size.as_ref().map(Size::text));
+    let mut table = Table::new(&heading);
+    for Listed { container, size } in listed {
+        table.cell(&container.name);
         if all {
-            row.insert(1, if container.kind == Kind::System { "system" } else { "user" }.to_owned());
+            table.cell(if container.kind == Kind::System { "system" } else { "user" });
         }
-        row
-    });
-    table::render(&heading, &rows.collect::<Vec<_>>(), width)
+        table.cell(format::Condition { container, uptime_ms });
+        table.cell(&container.image);
+        table.list(&container.addresses);
+        table.list(container.ports.iter().map(format::port));
+        table.cell(container.restarts);
+        if is_sized {
+            table.cell(size.as_ref().map(Size::text).unwrap_or_default());
+        }
+    }
+    table.render(width)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tables that fit the terminal: columns as wide as they must be, the widest cut where the line is too short.
 
 use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
@@ -38,31 +39,98 @@ fn size(output: &(impl AsFd + IsTerminal), variable: &str, of: impl Fn(Winsize) 
     Some(given.or_else(asked).filter(|count| *count > 0))
 }
 
-/// Rows under a heading. The last column is not padded.
-pub fn render(heading: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
-    let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
-    let length = |cell: &String| cell.chars().count();
-    let mut widths: Vec<usize> = (0..heading.len())
-        .map(|column| {
-            let cells = rows.iter().chain([&heading]).filter_map(|row| row.get(column));
-            cells.map(length).max().unwrap_or(0)
-        })
-        .collect();
-    if let Some(width) = width {
-        fit(&mut widths, width);
+/// Rows under a heading, filled one cell after the other: all of their text is in one piece, however many there are.
+#[derive(Debug)]
+pub struct Table {
+    columns: usize,
+    text: String,
+    /// The heading's, then those of each row.
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    /// Where it ends in the text; it begins where the one before ends.
+    end: usize,
+    /// In characters.
+    width: usize,
+}
+
+impl Table {
+    /// Without rows.
+    pub fn new(heading: &[&str]) -> Self {
+        let mut table = Self { columns: heading.len(), text: String::new(), cells: Vec::new() };
+        heading.iter().for_each(|cell| table.cell(cell));
+        table
     }
-    let mut text = String::new();
-    for row in [&heading].into_iter().chain(rows) {
-        let begin = text.len();
-        for (cell, width) in row.iter().zip(&widths) {
-            let cell = cut(cell, *width);
-            text.push_str(&cell);
-            text.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(cell.chars().count())));
+
+    /// The next cell.
+    pub fn cell(&mut self, cell: impl Display) {
+        self.list([cell]);
+    }
+
+    /// The next cell, of several parts with commas between them.
+    pub fn list(&mut self, parts: impl IntoIterator<Item: Display>) {
+        let begin = self.text.len();
+        for (number, part) in parts.into_iter().enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, "{separator}{part}");
         }
-        text.truncate(begin + text[begin..].trim_end().len());
-        text.push('\n');
+        self.cells.push(Cell { end: self.text.len(), width: self.text[begin..].chars().count() });
     }
-    text
+
+    /// The lines. The last column is not padded.
+    pub fn render(&self, width: Option<usize>) -> String {
+        let rows = || self.cells.chunks(self.columns.max(1));
+        let mut widths = vec![0; self.columns];
+        for row in rows() {
+            widths.iter_mut().zip(row).for_each(|(widest, cell)| *widest = cell.width.max(*widest));
+        }
+        if let Some(width) = width {
+            fit(&mut widths, width);
+        }
+        let line = widths.iter().map(|width| width + GAP).sum::<usize>();
+        let mut text = String::with_capacity(rows().len() * line);
+        let mut at = 0;
+        for row in rows() {
+            let begin = text.len();
+            for (cell, width) in row.iter().zip(&widths) {
+                let whole = &self.text[at..cell.end];
+                if cell.width <= *width {
+                    text.push_str(whole);
+                    pad(&mut text, width - cell.width + GAP);
+                } else {
+                    text.push_str(&cut(whole, *width));
+                    pad(&mut text, GAP);
+                }
+                at = cell.end;
+            }
+            text.truncate(begin + text[begin..].trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The same of rows that are there already; each has as many cells as the heading.
+pub fn render(heading: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let mut table = Table::new(heading);
+    for row in rows {
+        let cells = row.iter().map(String::as_str).chain(std::iter::repeat("")).take(heading.len());
+        cells.for_each(|cell| table.cell(cell));
+    }
+    table.render(width)
+}
+
+/// Many at once.
+fn pad(text: &mut String, mut count: usize) {
+    const SPACES: &str = "                                ";
+    while count > 0 {
+        let some = count.min(SPACES.len());
+        text.push_str(&SPACES[..some]);
+        count -= some;
+    }
 }
 
 /// Takes from the widest column, one character at a time, until all fit.

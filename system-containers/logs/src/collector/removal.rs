@@ -4,13 +4,17 @@ use super::{Collector, Source};
 use crate::follower::Follower;
 
 impl Collector {
-    /// Removes the log of a container that is gone. Who reads it gets what its pipe takes at once, and the end: what comes
-    /// under that name later is of another container.
-    pub(super) fn forget(&mut self, container: &str) {
+    /// Ends the log of a container that is gone for those who follow it: what comes under that name later is of another one.
+    pub(super) fn end_log(&mut self, container: &str) {
         self.release(container);
         let end = self.store.log(container).end();
         self.for_readers_of(container, |follower| follower.stop_at(end));
         self.pass_on(container);
+    }
+
+    /// Removes the log of a container that is gone. Who reads it gets what its pipe takes at once, and the end.
+    pub(super) fn forget(&mut self, container: &str) {
+        self.end_log(container);
         self.for_readers_of(container, Follower::bereave);
         self.store.forget(container);
     }

@@ -52,6 +52,11 @@ impl Init {
         self.send(Notice::LogRunEnded { container: container.into() }, &[]);
     }
 
+    /// Tells that a container is gone whose log stays.
+    pub fn end(&self, container: &str) {
+        self.send(Notice::LogEnded { container: container.into() }, &[]);
+    }
+
     /// Tells that a container is gone.
     pub fn forget(&self, container: &str) {
         self.send(Notice::LogForget { container: container.into() }, &[]);
