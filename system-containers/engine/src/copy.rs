@@ -40,22 +40,33 @@ pub fn directory(
     if path.components().count() > limits::PATH_DEPTH {
         return Err(crate::layer::PathError::TooDeep { start: path.to_string().chars().take(60).collect() }.into());
     }
-    for name in source.names()? {
-        check(0)?;
-        let path = path.join(&name);
-        match source.child(&name)? {
-            None => {}
-            Some(Found::Directory(child)) => {
-                let made = Mode::from_raw_mode(0o700);
-                rustix::fs::mkdirat(target, &*name, made).map_err(failed("make", &path))?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let opened = rustix::fs::openat(target, &*name, flags, Mode::empty()).map_err(failed("open", &path))?;
-                directory(&child, opened.as_fd(), &path, check)?;
+    let mut names = source.names_after(b"")?;
+    while let Some(last) = names.last().cloned() {
+        for name in names {
+            check(0)?;
+            let path = path.join(&name);
+            match source.child(&name)? {
+                None => {}
+                Some(Found::Directory(child)) => subdirectory(&child, &name, target, &path, check)?,
+                Some(Found::Other(item)) => other(&item, &name, target, &path, check)?,
             }
-            Some(Found::Other(item)) => other(&item, &name, target, &path, check)?,
         }
+        names = source.names_after(&last)?;
     }
     metadata(source.top(), target, path)
+}
+
+fn subdirectory(
+    source: &MergedDirectory,
+    name: &[u8],
+    target: BorrowedFd<'_>,
+    path: &EntryPath,
+    check: Check<'_>,
+) -> Result<(), LayerError> {
+    rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700)).map_err(failed("make", path))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(target, name, flags, Mode::empty()).map_err(failed("open", path))?;
+    directory(source, opened.as_fd(), path, check)
 }
 
 fn other(

@@ -10,7 +10,7 @@ use berth_config::Container;
 use berth_control::images::{Query, StoredVolume, VolumeEvent, VolumeQuery};
 use berth_control::message::{Declaration, Notice, Request};
 use berth_engine::layer::LayerError;
-use berth_engine::merged::Merged;
+use berth_engine::merged::{Found, Merged};
 use berth_engine::room::Room;
 use berth_engine::volumes::{self, Leaving, Places, Users, VolumeError, answer};
 use support::init::{Init, ask, layer};
@@ -206,6 +206,41 @@ fn the_first_container_fills_a_volume_and_no_other_does() {
     prepare(&places, &image);
     assert_eq!(std::fs::read_to_string(made.path.join("file")).unwrap(), "changed");
     assert!(made.path.join("own").exists());
+}
+
+#[test]
+fn a_directory_of_many_names_is_copied_a_few_at_a_time() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    let name = |number: u32| format!("{number:0>60}");
+    let files = |numbers: &mut dyn Iterator<Item = u32>, content: &[u8]| {
+        let tar = Tar::default().directory("data", 0o755);
+        numbers.fold(tar, |tar, number| tar.file(&format!("data/{}", name(number)), content))
+    };
+    let lower = files(&mut (0..1500).map(|number| number * 2), b"lower").file("data/!", b"").finish();
+    let upper = files(&mut (0..2000), b"upper").file(&format!("data/.wh.{}", name(2500)), b"").finish();
+    let store = machine.store();
+    let archive = machine.archive("x.tar", &oci_archive(&[Image::new("x", vec![lower, upper])]));
+    assert_eq!(machine.import(&store, &archive), [""; 0]);
+    let (_, record) = store.resolve(&"x".parse().unwrap()).unwrap();
+    let image = store.merged(&record.chain).unwrap();
+    let Some(Found::Directory(data)) = image.find(b"data").unwrap() else { panic!("there is no data") };
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let names = data.names_after(all.last().map_or(&[][..], Vec::as_slice)).unwrap();
+        if names.is_empty() {
+            break;
+        }
+        assert!(names.len() < 100, "{} names at once", names.len());
+        all.extend(names);
+    }
+    let expected = (0..2000).chain((2000..3000).step_by(2)).map(name);
+    let expected: Vec<String> = std::iter::once("!".to_owned()).chain(expected).collect();
+    assert!(all.iter().eq(expected.iter().map(String::as_bytes)), "each once and in order");
+    let volume = filled(&places, &image).unwrap();
+    assert_eq!(std::fs::read_dir(&volume).unwrap().count(), expected.len() - 1, "but what is deleted");
+    let content = |number| std::fs::read_to_string(volume.join(name(number))).unwrap();
+    assert_eq!((content(1000), content(2998)), ("upper".to_owned(), "lower".to_owned()));
 }
 
 #[test]
