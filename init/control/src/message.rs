@@ -37,6 +37,10 @@ pub const NETWORKS_AT_MOST: usize = 256;
 /// The most containers in one answer about what they use, which fits a message ([`crate::channel::MAXIMUM_MESSAGE`]).
 pub const CONTAINERS_AT_ONCE: usize = 64;
 
+/// The longest [`PreparedImage`], in bytes of JSON. The kernel has no more room for environment and arguments by much, and PID 1
+/// keeps all of it.
+pub const LONGEST_SHEET: u64 = 1 << 20;
+
 /// From a system container to PID 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToInit {
@@ -209,6 +213,12 @@ pub enum Request {
         name: String,
         /// What to run and on what.
         image: Box<PreparedImage>,
+    },
+    /// [engine] The same of one that has more to say than a message holds: its [`PreparedImage`] is JSON in a file of memory
+    /// (memfd_create(2)) that comes with it, of at most [`LONGEST_SHEET`].
+    PreparedOnSheet {
+        /// The container.
+        name: String,
     },
     /// [engine] What [`Notice::Forget`] names is gone.
     Forgotten {

@@ -24,14 +24,9 @@ impl Container {
         let mut ports = self.ports();
         let published = ports.len();
         let exposed = self.image.iter().flat_map(|image| &image.exposed);
-        for port in exposed {
-            let same = |other: &Port| {
-                let behind = port.container_port.checked_sub(other.container_port);
-                other.protocol == port.protocol && behind.is_some_and(|behind| behind <= other.further_ports)
-            };
-            if !ports.iter().take(published).any(same) {
-                ports.push(port.clone());
-            }
+        for range in exposed {
+            let left = without(range, ports.get(..published).unwrap_or_default());
+            ports.extend(left);
         }
         ports
     }
@@ -66,4 +61,20 @@ impl Container {
             ports: self.all_ports(),
         }
     }
+}
+
+/// What is left of an exposed range beside these.
+fn without(range: &Port, published: &[Port]) -> Vec<Port> {
+    let ends = |port: &Port| (port.container_port, port.container_port.saturating_add(port.further_ports));
+    let mut left = vec![ends(range)];
+    for (from, to) in published.iter().filter(|other| other.protocol == range.protocol).map(ends) {
+        let beside = |(first, last): (u16, u16)| {
+            let before = (first < from).then(|| (first, last.min(from - 1)));
+            let after = (last > to).then(|| (first.max(to + 1), last));
+            [before, after].into_iter().flatten()
+        };
+        left = left.into_iter().flat_map(beside).collect();
+    }
+    let port = |(first, last): (u16, u16)| Port { container_port: first, further_ports: last - first, ..range.clone() };
+    left.into_iter().map(port).collect()
 }

@@ -216,6 +216,25 @@ fn ports_that_the_image_exposes_are_listed_behind_the_published_ones() {
 }
 
 #[test]
+fn what_is_left_of_an_exposed_range_beside_the_published_ports_is_listed() {
+    let mut world =
+        world("[containers.sip]\nimage = 'a'\nports = ['5000:5000/udp', '5003-5004:5003-5004/udp', '5001:5001/tcp']\n");
+    let exposed = Port {
+        host_address: String::new(),
+        host_port: 0,
+        container_port: 5000,
+        further_ports: 6,
+        protocol: "udp".into(),
+    };
+    let image = Box::new(PreparedImage { exposed: vec![exposed], ..PreparedImage::default() });
+    world.ask_as_engine(Request::Prepared { name: "sip".into(), image });
+    let ports = world.supervisor.find("sip").unwrap().describe().ports;
+    let exposed = ports.iter().filter(|port| port.host_port == 0);
+    let exposed: Vec<_> = exposed.map(|port| (port.container_port, port.further_ports)).collect();
+    assert_eq!(exposed, [(5001, 1), (5005, 1)]);
+}
+
+#[test]
 fn the_audit_has_what_was_made_too() {
     let mut world = world("[containers.web]\nimage = 'a'\nports = ['8080:80']\n");
     make(&mut world, creation("job", "security = { seccomp = 'unconfined' }"));

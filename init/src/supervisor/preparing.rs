@@ -1,11 +1,13 @@
 //! What the engine asks and says: which containers there are, and how their images come along.
 
-use berth_config::Configuration;
-use berth_control::message::{Declaration, PreparedImage, Registries};
+use std::os::fd::OwnedFd;
 
-use super::Supervisor;
+use berth_config::Configuration;
+use berth_control::message::{Declaration, LONGEST_SHEET, PreparedImage, Registries};
+
 use super::container::{Goal, State};
 use super::requests::unknown;
+use super::{Supervisor, sheets};
 
 /// So many bytes of definitions are told at once. One alone has at most 64 KiB, see `berth_config`'s checks.
 const PAGE: usize = 64 * 1024;
@@ -73,6 +75,14 @@ impl Supervisor {
             self.prepared(id);
         }
         Ok(())
+    }
+
+    /// The same, with what the engine has written in memory.
+    pub(super) fn prepared_on_sheet(&mut self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let sheet = descriptors.into_iter().next().ok_or("this request comes with a descriptor")?;
+        let text = sheets::read(sheet, LONGEST_SHEET)?;
+        let image = serde_json::from_slice(&text).map_err(|error| format!("this is no image of a container: {error}"))?;
+        self.image_prepared(name, image)
     }
 
     /// A container cannot start, or not yet.

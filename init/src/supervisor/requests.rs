@@ -144,6 +144,7 @@ impl Supervisor {
             }
             Request::Registries => Reply::Registries(Box::new(self.registries())),
             Request::NetworkConfiguration => Reply::NetworkConfiguration(Box::new(self.configuration.networking())),
+            Request::PreparedOnSheet { name } => done(self.prepared_on_sheet(&name, descriptors)),
             Request::Execute(execution) => done(self.execute(&execution, descriptors)),
             Request::Instances { name } => match self.instances(&name) {
                 Ok(names) => Reply::Names(names),
@@ -373,6 +374,7 @@ fn allowed(role: Option<Role>, request: &Request) -> bool {
         | Request::Registries
         | Request::Forgotten { .. }
         | Request::Prepared { .. }
+        | Request::PreparedOnSheet { .. }
         | Request::PrepareFailed { .. }
         | Request::PrepareDelayed { .. } => Role::Engine,
         Request::Links { .. }

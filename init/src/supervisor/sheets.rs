@@ -1,10 +1,11 @@
-//! Answers in files of memory, which may be longer than a message.
+//! Answers, and what the engine says, in files of memory: they may be longer than a message.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use berth_control::listing;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::Supervisor;
@@ -45,9 +46,26 @@ fn sheet(bytes: &[u8]) -> Result<OwnedFd, String> {
     written.map_err(|error| format!("put an answer into memory: {error}"))
 }
 
+/// What somebody else has written. Only memory, which never keeps a reader waiting, and at most so many bytes.
+pub(super) fn read(sheet: OwnedFd, most: u64) -> Result<Vec<u8>, String> {
+    if fcntl(&sheet, FcntlArg::F_GET_SEALS).is_err() {
+        return Err("it has to be in a file of memory (memfd_create(2))".to_owned());
+    }
+    let sheet = File::from(sheet);
+    let failed = |error: std::io::Error| format!("read what is in memory: {error}");
+    let length = sheet.metadata().map_err(failed)?.len();
+    if length > most {
+        return Err(format!("it is {length} bytes long; at most {most} are possible"));
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    // Who changes its length meanwhile gets an error.
+    sheet.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use berth_control::message::Request;
+    use berth_control::message::{LONGEST_SHEET, PreparedImage, Request};
 
     use super::super::world::World;
     use super::*;
@@ -67,5 +85,23 @@ mod tests {
         assert!(ask(&mut world, "web")["prepared"]["arguments"].is_array());
         assert!(ask(&mut world, "engine")["definition"].is_object(), "system containers have one too");
         assert!(world.supervisor.definition("nobody").unwrap_err().contains("berth ps"));
+    }
+
+    #[test]
+    fn an_image_with_more_to_say_than_a_message_holds_is_taken_from_memory() {
+        let mut world = World::new("[containers.web]\nimage = 'a'\nnetwork_mode = 'none'\n");
+        let image = |length: usize| {
+            let labels = [("text".to_owned(), "x".repeat(length))].into();
+            serde_json::to_vec(&PreparedImage { labels, ..PreparedImage::default() }).unwrap()
+        };
+        let mut tell = |sheet: Vec<OwnedFd>| world.supervisor.prepared_on_sheet("web", sheet);
+        assert!(tell(Vec::new()).is_err());
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        assert!(tell(vec![pipe.into()]).unwrap_err().contains("memory"), "nobody waits for a pipe");
+        let beyond = usize::try_from(LONGEST_SHEET).unwrap();
+        assert!(tell(vec![sheet(&image(beyond)).unwrap()]).unwrap_err().contains("at most"));
+        assert!(tell(vec![sheet(b"{}").unwrap()]).unwrap_err().contains("no image"));
+        tell(vec![sheet(&image(500_000)).unwrap()]).unwrap();
+        assert_eq!(ask(&mut world, "web")["prepared"]["labels"]["text"].as_str().unwrap().len(), 500_000);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Symbolic links are followed by name, as if the image were the root: nothing in an image can lead out of it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,6 +143,9 @@ impl Item {
     }
 }
 
+/// How many bytes of names are known at once, beside the last of them.
+const NAMES_BYTES: usize = 4096;
+
 impl Merged {
     /// Of open layers, the uppermost first.
     pub fn new(files: Vec<(PathBuf, File)>) -> Result<Self, MergedError> {
@@ -278,21 +282,28 @@ impl MergedDirectory {
         Ok(())
     }
 
-    /// The names of its entries, in order.
-    pub fn names(&self) -> Result<Vec<Vec<u8>>, MergedError> {
-        let mut names = std::collections::BTreeSet::new();
-        self.each(|name| {
-            names.insert(name.to_vec());
-            Ok::<_, MergedError>(())
-        })?;
-        // Names that a whiteout hides are left out by looking each one up.
-        let mut present = Vec::new();
-        for name in names {
-            if self.child(&name)?.is_some() {
-                present.push(name);
+    /// The next names that one of the directories has, in order, behind this one; none behind the last. They may be hidden.
+    /// However many names there are, these are few: whoever walks a tree keeps some of every directory on the way.
+    pub fn names_after(&self, after: &[u8]) -> Result<Vec<Vec<u8>>, MergedError> {
+        let mut names = BTreeSet::new();
+        let mut known_to: Option<Vec<u8>> = None;
+        for part in &self.parts {
+            let found =
+                part.image.names_after(part.place, &part.inode, after).map_err(failed("list", b"a directory"))?;
+            // Behind the last of them this one may have more.
+            if let Some(last) = found.last().filter(|last| known_to.as_ref().is_none_or(|known| *last < known)) {
+                known_to = Some(last.clone());
             }
+            names.extend(found);
         }
-        Ok(present)
+        let names = names.into_iter().take_while(|name| known_to.as_ref().is_some_and(|known| name <= known));
+        let mut bytes = 0;
+        let is_within = |name: &Vec<u8>| {
+            let before = bytes;
+            bytes += name.len();
+            before < NAMES_BYTES
+        };
+        Ok(names.take_while(is_within).collect())
     }
 }
 

@@ -121,7 +121,11 @@ pub fn health(wishes: &oci::Process) -> Option<Health> {
     })
 }
 
-/// The ports that an image says its program listens on; what is none is left out, as by Docker.
+/// The most ranges of ports that an image is shown to expose. Every list of containers has them.
+const EXPOSED: usize = 128;
+
+/// The ports that an image says its program listens on, those that follow each other in one piece; what is none is left out,
+/// as by Docker.
 pub fn exposed(wishes: &oci::Process) -> Vec<Port> {
     let port = |text: &String| {
         let (number, protocol) = text.split_once('/').unwrap_or((text, Protocol::Tcp.name()));
@@ -134,12 +138,31 @@ pub fn exposed(wishes: &oci::Process) -> Vec<Port> {
             protocol: protocol.name().to_owned(),
         })
     };
-    let mut ports: Vec<Port> = wishes.exposed_ports.iter().flatten().filter_map(|(text, _)| port(text)).collect();
+    let ports: Vec<Port> = wishes.exposed_ports.iter().flatten().filter_map(|(text, _)| port(text)).collect();
+    joined(ports)
+}
+
+/// Ranges of single ports, in order, the first of them if there are many.
+fn joined(mut ports: Vec<Port>) -> Vec<Port> {
     ports.sort_unstable_by(|left, right| {
-        (left.container_port, &left.protocol).cmp(&(right.container_port, &right.protocol))
+        (&left.protocol, left.container_port).cmp(&(&right.protocol, right.container_port))
     });
     ports.dedup();
-    ports
+    let mut ranges: Vec<Port> = Vec::new();
+    for port in ports {
+        let behind = |last: &&mut Port| {
+            let first = u32::from(last.container_port);
+            last.protocol == port.protocol
+                && first + u32::from(last.further_ports) + 1 == u32::from(port.container_port)
+        };
+        match ranges.last_mut().filter(behind) {
+            Some(last) => last.further_ports += 1,
+            None => ranges.push(port),
+        }
+    }
+    ranges.sort_by_key(|range| range.container_port);
+    ranges.truncate(EXPOSED);
+    ranges
 }
 
 /// Compose's rule: an entry point of the configuration takes the image's command away with the image's entry point.
@@ -257,6 +280,21 @@ mod tests {
         assert_eq!(shown, ["53/udp", "80/tcp", "443/tcp"]);
         assert!(found.iter().all(|port| port.host_port == 0));
         assert_eq!(exposed(&wishes(r#"{"ExposedPorts":null}"#)), []);
+    }
+
+    #[test]
+    fn exposed_ports_that_follow_each_other_are_one_range_and_many_are_left_out() {
+        let shown = |ports: &mut dyn Iterator<Item = String>| {
+            let ports: Vec<String> = ports.map(|port| format!(r#""{port}":{{}}"#)).collect();
+            let found = exposed(&wishes(&format!(r#"{{"ExposedPorts":{{{}}}}}"#, ports.join(","))));
+            found.into_iter().map(|port| (port.container_port, port.further_ports, port.protocol)).collect::<Vec<_>>()
+        };
+        let relay = (49_152..=65_535).map(|port| format!("{port}/udp"));
+        let both = ["3478/udp", "3478/tcp", "3479/udp"].map(str::to_owned);
+        let expected = [(3478, 0, "tcp"), (3478, 1, "udp"), (49_152, 16_383, "udp")];
+        assert_eq!(shown(&mut both.into_iter().chain(relay)), expected.map(|(a, b, c)| (a, b, c.to_owned())));
+        let odd = shown(&mut (0..30_000).map(|port| (2 * port + 1).to_string()));
+        assert_eq!((odd.len(), &odd[127]), (EXPOSED, &(255, 0, "tcp".to_owned())));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Removes directory trees that somebody else made, however deep.
 //!
 //! A container can nest directories deeper than any stack or descriptor limit. So nothing here recurses: a directory
-//! that is not empty is moved up to the top before it is emptied, and only two descriptors are open at any time.
+//! that is not empty is moved up to the top before it is emptied. Nor are names collected, of which there can be more than the
+//! memory holds: each goes as it is read.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,24 +11,7 @@ use rustix::io::Errno;
 
 /// Removes `name` in `parent`, whatever it is; no link is followed. What is not there counts as removed.
 pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error),
-    }
-    let top = open(parent, name)?;
-    let mut moved = 0_u64;
-    loop {
-        let children = entries(top.as_fd())?;
-        if children.is_empty() {
-            break;
-        }
-        for child in children {
-            empty(top.as_fd(), &child, &mut moved)?;
-        }
-    }
-    drop(top);
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+    match remove_present(parent, name) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -35,7 +19,19 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 /// Removes everything in a directory.
 pub fn remove_all_in(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    entries(directory)?.iter().try_for_each(|name| remove(directory, name))
+    each(directory, |name| remove_present(directory, name))
+}
+
+fn remove_present(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    let top = open(parent, name)?;
+    let mut moved = 0_u64;
+    each(top.as_fd(), |child| empty(top.as_fd(), child, &mut moved))?;
+    drop(top);
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 /// Removes one entry of the top directory; directories in it are moved to the top.
@@ -45,17 +41,16 @@ fn empty(top: BorrowedFd<'_>, child: &[u8], moved: &mut u64) -> Result<(), Errno
         other => return other,
     }
     let directory = open(top, child)?;
-    for entry in entries(directory.as_fd())? {
-        let metadata = rustix::fs::statat(&directory, &*entry, AtFlags::SYMLINK_NOFOLLOW)?;
+    each(directory.as_fd(), |entry| {
+        let metadata = rustix::fs::statat(&directory, entry, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(metadata.st_mode) != FileType::Directory {
-            rustix::fs::unlinkat(&directory, &*entry, AtFlags::empty())?;
-            continue;
+            return rustix::fs::unlinkat(&directory, entry, AtFlags::empty());
         }
-        match rustix::fs::unlinkat(&directory, &*entry, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => move_up(&directory, &entry, top, moved)?,
-            other => other?,
+        match rustix::fs::unlinkat(&directory, entry, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => move_up(&directory, entry, top, moved),
+            other => other,
         }
-    }
+    })?;
     drop(directory);
     rustix::fs::unlinkat(top, child, AtFlags::REMOVEDIR)
 }
@@ -77,17 +72,31 @@ fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-/// The names in a directory. All of them at once: removing while listing may miss some.
-fn entries(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
+/// Calls for the names in a directory, each of which is to be gone or moved by that, until there is none. One reading may miss
+/// some, or have one twice, while the directory changes.
+fn each(directory: BorrowedFd<'_>, mut each: impl FnMut(&[u8]) -> Result<(), Errno>) -> Result<(), Errno> {
+    loop {
+        let (mut found, mut gone) = (false, false);
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            found = true;
+            match each(name) {
+                Ok(()) => gone = true,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match (found, gone) {
+            (false, _) => return Ok(()),
+            (true, true) => {}
+            // A file system that names what is not there is damaged.
+            (true, false) => return Err(Errno::UCLEAN),
         }
     }
-    Ok(names)
 }
 
 #[cfg(test)]
@@ -108,7 +117,7 @@ mod tests {
             current = open(current.as_fd(), b"d").unwrap();
         }
         remove(parent.as_fd(), b"tree").unwrap();
-        assert_eq!(entries(parent.as_fd()).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(remove(parent.as_fd(), b"tree"), Ok(()));
     }
 }

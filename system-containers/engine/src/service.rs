@@ -13,6 +13,7 @@
 
 mod asked;
 mod preparer;
+mod telling;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use std::time::Instant;
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::images::Query;
-use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request, ToInit};
+use berth_control::message::{Declaration, FromInit, Notice, PreparedImage, Registries, Reply, Request};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -251,11 +252,6 @@ impl Service {
         }
     }
 
-    fn ask(&mut self, request: Request) -> Result<(), ServiceError> {
-        self.next_id += 1;
-        Ok(self.channel.send(&ToInit { id: self.next_id, request }, &[])?)
-    }
-
     /// Asks for all containers from the beginning; what was asked before is of no interest.
     fn list(&mut self) -> Result<(), ServiceError> {
         self.listed.clear();
@@ -368,7 +364,7 @@ impl Service {
                 self.jobs_open -= 1;
                 match *result {
                     _ if round != self.round => Ok(()),
-                    Ok(image) => self.ask(Request::Prepared { name, image: Box::new(image) }),
+                    Ok(image) => self.tell_prepared(name, Box::new(image)),
                     Err(reason) => self.ask(failed(name, &reason)),
                 }
             }

@@ -40,6 +40,30 @@ fn every_kind_of_archive_and_compression_is_imported() {
 }
 
 #[test]
+fn an_image_may_have_more_to_say_than_a_message_holds() {
+    let Some(machine) = Machine::new() else { return };
+    let image = |name: &str, process: String| Image { process, ..Image::new(name, vec![layer()]) };
+    let label = |length: usize| format!(r#"{{"Cmd":["x"],"Labels":{{"text":"{}"}}}}"#, "x".repeat(length));
+    let ports: Vec<String> = (49_152..=65_535).map(|port| format!(r#""{port}/udp":{{}}"#)).collect();
+    let images = [
+        image("relay", format!(r#"{{"Cmd":["x"],"ExposedPorts":{{{}}}}}"#, ports.join(","))),
+        image("labelled", label(170_000)),
+        image("endless", label(1 << 20)),
+    ];
+    machine.archive("images.tar", &oci_archive(&images));
+    let names = ["endless", "labelled", "relay"];
+    let containers = names.map(|name| format!(r#"{{"image":"{name}"}}"#));
+    let declared: Vec<(&str, &str)> = names.into_iter().zip(containers.iter().map(String::as_str)).collect();
+    let init = Init::start(&machine, &declared);
+    let Request::PrepareFailed { name, reason } = init.next() else { panic!("it is prepared") };
+    assert!(name == "endless" && reason.contains("at most 1048576"), "{name}: {reason}");
+    assert_eq!(init.prepared("labelled").labels["text"].len(), 170_000);
+    let exposed = init.prepared("relay").exposed;
+    assert_eq!((exposed.len(), exposed[0].container_port, exposed[0].further_ports), (1, 49_152, 16_383));
+    init.shut_down(&machine);
+}
+
+#[test]
 fn a_second_start_uses_what_is_there() {
     let Some(machine) = Machine::new() else { return };
     let archive = machine.archive("demo.tar", &oci_archive(&[Image::new("demo", vec![layer()])]));

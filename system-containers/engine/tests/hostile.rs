@@ -211,10 +211,18 @@ fn a_layer_that_claims_too_many_bytes() {
     assert!(matches!(limited(&beyond, Limits::default()), Some(LayerError::Bytes)));
     let within = limited(&claiming(limits::LAYER_BYTES), Limits::default());
     assert!(matches!(within, Some(LayerError::Tar(_) | LayerError::NoSpace { .. })), "{within:?}");
-    let sparse =
-        [("GNU.sparse.major", &b"0"[..]), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"4611686018427387904")];
-    let sparse = Tar::default().pax(&sparse).file("x", b"1").finish();
-    assert!(matches!(limited(&sparse, Limits::default()), Some(LayerError::Bytes)));
+    let sparse = |size: u64, at: u64| {
+        let (size, map) = (size.to_string(), format!("{at},1"));
+        let records =
+            [("GNU.sparse.major", &b"0"[..]), ("GNU.sparse.map", map.as_bytes()), ("GNU.sparse.size", size.as_bytes())];
+        limited(&Tar::default().pax(&records).file("x", b"1").finish(), Limits::default())
+    };
+    assert!(sparse(1 << 40, 1 << 39).is_none());
+    // Beyond the format, then with chunks that are beyond the limit, before and behind the one byte, of the last entry too.
+    for (size, at) in [(1 << 62, 0), (1 << 60, 1 << 59), (1 << 60, (1 << 60) - 1), (1 << 56, 0)] {
+        let error = sparse(size, at);
+        assert!(matches!(error, Some(LayerError::Bytes)), "{size} at {at}: {error:?}");
+    }
 }
 
 #[test]

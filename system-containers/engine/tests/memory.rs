@@ -1,4 +1,4 @@
-//! What the engine takes of the memory while it pulls, whatever the image is.
+//! What the engine takes of the memory, whatever the image is, and whatever a container has left behind.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::registry::Registry;
-use support::{Machine, Tar, descriptor, program, skip};
+use support::{Image, Machine, Tar, descriptor, oci_archive, program, skip};
 
 /// Between two looks at a process: what it had most of is not told when it has ended.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -90,4 +90,22 @@ fn layers_with_large_windows_come_one_after_the_other() {
     let peak = pull(&machine, &program, &registry);
     assert!(peak > 32 << 10, "{peak} KiB are no window");
     assert!(peak < 64 << 10, "{peak} KiB");
+}
+
+#[test]
+fn a_directory_of_many_names_is_removed_without_remembering_them() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(program) = program() else { return skip("the example berth-engine is not built") };
+    let store = machine.store();
+    let left = machine.path("images/tmp/left/deep");
+    std::fs::create_dir_all(&left).unwrap();
+    for number in 0..80_000 {
+        std::fs::File::create(left.join(format!("{number:0>250}"))).unwrap();
+    }
+    drop(store);
+    let archive = machine.archive("x.tar", &oci_archive(&[Image::new("x", vec![Tar::default().finish()])]));
+    let state = machine.path("");
+    let peak = peak(&program, &["import", state.to_str().unwrap(), archive.to_str().unwrap()]);
+    assert_eq!(std::fs::read_dir(machine.path("images/tmp")).unwrap().count(), 0);
+    assert!(peak < 24 << 10, "{peak} KiB");
 }

@@ -3,13 +3,16 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 use berth_config::Container;
 use berth_control::images::{Query, StoredVolume, VolumeEvent, VolumeQuery};
 use berth_control::message::{Declaration, Notice, Request};
+use berth_engine::layer::LayerError;
+use berth_engine::merged::{Found, Merged};
 use berth_engine::room::Room;
-use berth_engine::volumes::{self, Leaving, Places, Users, answer};
+use berth_engine::volumes::{self, Leaving, Places, Users, VolumeError, answer};
 use support::init::{Init, ask, layer};
 use support::{Image, Machine, Tar, oci_archive};
 
@@ -150,11 +153,41 @@ fn those_that_nobody_uses_are_pruned() {
 }
 
 fn prepare(places: &Places, image: &Path) -> std::path::PathBuf {
-    let container: Container = serde_json::from_str(r#"{"image":"x","volumes":["data:/data"]}"#).unwrap();
     let tar = Tar::default().directory("data", 0o755).file("data/file", b"from the image").finish();
-    let image = support::merged(image, &tar);
+    filled(places, &support::merged(image, &tar)).unwrap()
+}
+
+/// The volume that is mounted at /data, with what the image has there.
+fn filled(places: &Places, image: &Merged) -> Result<PathBuf, VolumeError> {
+    let container: Container = serde_json::from_str(r#"{"image":"x","volumes":["data:/data"]}"#).unwrap();
     let room = Room::new(Some(0));
-    volumes::prepare(places, "web", &container, &Default::default(), &image, room).unwrap().remove(0).source
+    let mounts = volumes::prepare(places, "web", &container, &Default::default(), image, room);
+    mounts.map(|mut mounts| mounts.remove(0).source)
+}
+
+#[test]
+fn a_hole_is_not_copied_however_large_it_is() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    let image = |size: u64, end: &[u8]| {
+        let (size, map) = (size.to_string(), format!("{},{}", size - end.len() as u64, end.len()));
+        let records =
+            [("GNU.sparse.major", &b"0"[..]), ("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", map.as_bytes())];
+        let tar = Tar::default().directory("data", 0o755).pax(&records).file("data/x", end).finish();
+        support::merged(&machine.path("image"), &tar)
+    };
+    let volume = filled(&places, &image(1 << 40, &[7; 512])).unwrap();
+    let copy = std::fs::File::open(volume.join("x")).unwrap();
+    let (mut last, metadata) = ([0; 512], copy.metadata().unwrap());
+    copy.read_exact_at(&mut last, (1 << 40) - 512).unwrap();
+    assert_eq!((metadata.len(), last), (1 << 40, [7; 512]));
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+    // One that is longer than files can be here is refused before anything is copied.
+    std::fs::remove_dir_all(volume).unwrap();
+    match filled(&places, &image(1 << 56, b"")) {
+        Ok(volume) => assert_eq!(volume.join("x").metadata().unwrap().len(), 1 << 56),
+        Err(error) => assert!(matches!(error, VolumeError::Make { source: LayerError::System { .. }, .. }), "{error}"),
+    }
 }
 
 #[test]
@@ -173,6 +206,41 @@ fn the_first_container_fills_a_volume_and_no_other_does() {
     prepare(&places, &image);
     assert_eq!(std::fs::read_to_string(made.path.join("file")).unwrap(), "changed");
     assert!(made.path.join("own").exists());
+}
+
+#[test]
+fn a_directory_of_many_names_is_copied_a_few_at_a_time() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    let name = |number: u32| format!("{number:0>60}");
+    let files = |numbers: &mut dyn Iterator<Item = u32>, content: &[u8]| {
+        let tar = Tar::default().directory("data", 0o755);
+        numbers.fold(tar, |tar, number| tar.file(&format!("data/{}", name(number)), content))
+    };
+    let lower = files(&mut (0..1500).map(|number| number * 2), b"lower").file("data/!", b"").finish();
+    let upper = files(&mut (0..2000), b"upper").file(&format!("data/.wh.{}", name(2500)), b"").finish();
+    let store = machine.store();
+    let archive = machine.archive("x.tar", &oci_archive(&[Image::new("x", vec![lower, upper])]));
+    assert_eq!(machine.import(&store, &archive), [""; 0]);
+    let (_, record) = store.resolve(&"x".parse().unwrap()).unwrap();
+    let image = store.merged(&record.chain).unwrap();
+    let Some(Found::Directory(data)) = image.find(b"data").unwrap() else { panic!("there is no data") };
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let names = data.names_after(all.last().map_or(&[][..], Vec::as_slice)).unwrap();
+        if names.is_empty() {
+            break;
+        }
+        assert!(names.len() < 100, "{} names at once", names.len());
+        all.extend(names);
+    }
+    let expected = (0..2000).chain((2000..3000).step_by(2)).map(name);
+    let expected: Vec<String> = std::iter::once("!".to_owned()).chain(expected).collect();
+    assert!(all.iter().eq(expected.iter().map(String::as_bytes)), "each once and in order");
+    let volume = filled(&places, &image).unwrap();
+    assert_eq!(std::fs::read_dir(&volume).unwrap().count(), expected.len() - 1, "but what is deleted");
+    let content = |number| std::fs::read_to_string(volume.join(name(number))).unwrap();
+    assert_eq!((content(1000), content(2998)), ("upper".to_owned(), "lower".to_owned()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! one below it.
 #![no_main]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::sync::LazyLock;
 use berth_engine::erofs::{Image, Kind};
 use berth_engine::layer::{self, LayerError, Limits, Lower, Target};
 use berth_engine::memory::Memory;
-use berth_engine::merged::{Found, Merged, MergedDirectory};
+use berth_engine::merged::{Found, Merged, MergedDirectory, MergedError};
 use berth_engine::room::Room;
 use libfuzzer_sys::fuzz_target;
 
@@ -79,7 +80,23 @@ fn look(file: File) {
 
 /// Every name of a tree of layers.
 fn look_into(directory: &MergedDirectory) {
-    for name in directory.names().expect("they can be read") {
+    let mut names = BTreeSet::new();
+    let note = |name: &[u8]| {
+        names.insert(name.to_vec());
+        Ok::<_, MergedError>(())
+    };
+    directory.each(note).expect("they can be read");
+    let mut in_order: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let last = in_order.last().map_or(&[][..], Vec::as_slice);
+        let next = directory.names_after(last).expect("they can be read");
+        if next.is_empty() {
+            break;
+        }
+        in_order.extend(next);
+    }
+    assert!(in_order.iter().eq(&names), "each once and in order");
+    for name in names {
         if let Some(Found::Directory(child)) = directory.child(&name).expect("it can be read") {
             look_into(&child);
         }

@@ -194,6 +194,38 @@ impl Image {
         Ok(())
     }
 
+    /// Some names of a directory behind this one, in order: those of a block. None behind the last.
+    pub fn names_after(&self, place: Place, inode: &Inode, after: &[u8]) -> Result<Vec<Vec<u8>>, ImageError> {
+        let count = self.blocks(inode)?;
+        // The first block that begins behind the name; the one before may have others behind it.
+        let (mut from, mut to) = (0, count);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let block = self.block(place, inode, middle)?;
+            let entries = directory::parse(&block).ok_or(damaged("a directory"))?;
+            match entries.first() {
+                Some(first) if first.name <= after => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        for number in from.saturating_sub(1)..count {
+            let block = self.block(place, inode, number)?;
+            let mut names = Vec::new();
+            for Entry { name, .. } in directory::parse(&block).ok_or(damaged("a directory"))? {
+                if name.contains(&b'/') {
+                    return Err(damaged("a name"));
+                }
+                if name > after && name != b"." && name != b".." {
+                    names.push(name.to_vec());
+                }
+            }
+            if !names.is_empty() {
+                return Ok(names);
+            }
+        }
+        Ok(Vec::new())
+    }
+
     fn blocks(&self, inode: &Inode) -> Result<u64, ImageError> {
         match (inode.kind, inode.layout) {
             (Kind::Directory, Layout::Plain | Layout::Inline) => Ok(inode.size.div_ceil(BLOCK as u64)),

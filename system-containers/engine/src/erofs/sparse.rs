@@ -69,6 +69,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Where in the image content of a sparse file is going to be.
+    pub fn sparse_place(&self, sparse: &Sparse, offset: u64) -> u64 {
+        let within = offset % sparse.chunk();
+        match sparse.current {
+            Some((current, begin)) if current == offset / sparse.chunk() => begin + within,
+            _ => self.sparse_end(sparse) + within,
+        }
+    }
+
+    /// How long the image is when the chunk that was begun last is at its end.
+    pub fn sparse_end(&self, sparse: &Sparse) -> u64 {
+        sparse.current.map_or(self.log.end(), |(chunk, begin)| begin + sparse.length(chunk))
+    }
+
     fn end_chunk(&mut self, sparse: &mut Sparse) -> io::Result<()> {
         if let Some((chunk, begin)) = sparse.current.take() {
             let end = begin + sparse.length(chunk);

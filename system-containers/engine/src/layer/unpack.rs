@@ -102,6 +102,7 @@ pub fn unpack_within<R: Input>(
         memory.names(unpacker.tree.memory())?;
         unpacker.entry(&entry, &mut reader)?;
     }
+    unpacker.bounds.admit(&unpacker.tree.writer, 0)?;
     room.check(place, unpacker.tree.unwritten())?;
     unpacker.tree.finish(uuid)?;
     Ok((unpacker.summary, reader.into_inner()))
@@ -181,12 +182,13 @@ impl Unpacker<'_> {
                 .and_then(|begin| writer.end(Inode::File, metadata(entry), &attributes, begin).map_err(Broken::File)),
             Some(segments) => {
                 let sparse = Sparse::new(entry.size).ok_or(LayerError::Bytes)?;
-                write_sparse(writer, reader, segments, sparse)
+                write_sparse(writer, reader, segments, sparse, self.bounds.most)
                     .and_then(|sparse| writer.end_sparse(sparse, metadata(entry), &attributes).map_err(Broken::File))
             }
         };
         let place = made.map_err(|error| match error {
             Broken::Archive(error) => LayerError::Tar(error),
+            Broken::TooLarge => LayerError::Bytes,
             Broken::File(source) => file_failed("write", path)(source),
         })?;
         reader.kept(entry, place.number());
@@ -335,6 +337,7 @@ fn encoded(given: &[(Vec<u8>, Vec<u8>)], path: &EntryPath) -> Result<Vec<u8>, La
 enum Broken {
     Archive(TarError),
     File(io::Error),
+    TooLarge,
 }
 
 fn archive_error(error: io::Error) -> Broken {
@@ -359,11 +362,13 @@ fn write_all<R: Input>(writer: &mut Writer, reader: &mut Reader<R>) -> Result<u6
     }
 }
 
+/// The image gets at most so many bytes: what the file has of them is not what it has of content, for a chunk is whole.
 fn write_sparse<R: Input>(
     writer: &mut Writer,
     reader: &mut Reader<R>,
     segments: &[Segment],
     mut sparse: Sparse,
+    most: u64,
 ) -> Result<Sparse, Broken> {
     let mut data = reader.data();
     for segment in segments {
@@ -374,11 +379,14 @@ fn write_sparse<R: Input>(
             if count == 0 {
                 return Err(Broken::Archive(TarError::Truncated { place: "a sparse file" }));
             }
+            if writer.sparse_place(&sparse, offset) > most {
+                return Err(Broken::TooLarge);
+            }
             writer.sparse_content(&mut sparse, offset, &bytes[..count]).map_err(Broken::File)?;
             data.consume(count);
             offset += count as u64;
             left -= count as u64;
         }
     }
-    Ok(sparse)
+    if writer.sparse_end(&sparse) > most { Err(Broken::TooLarge) } else { Ok(sparse) }
 }

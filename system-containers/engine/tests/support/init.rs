@@ -92,7 +92,7 @@ impl Init {
         loop {
             let mut events = [PollFd::new(&self.channel, PollFlags::IN)];
             assert_ne!(rustix::event::poll(&mut events, Some(&minute)).unwrap(), 0, "the engine is silent");
-            let (message, _): (ToInit, Vec<OwnedFd>) = self.channel.receive().unwrap();
+            let (message, descriptors): (ToInit, Vec<OwnedFd>) = self.channel.receive().unwrap();
             let reply = match &message.request {
                 Request::Declared { after } => self.page_after(after),
                 Request::Registries => Reply::Registries(Box::new(self.registries.clone())),
@@ -103,6 +103,10 @@ impl Init {
                 Request::Declared { .. } | Request::Registries | Request::Ready => {}
                 // That it is being pulled.
                 Request::PrepareDelayed { retry_s: None, .. } => {}
+                Request::PreparedOnSheet { name } => {
+                    let sheet = std::fs::File::from(descriptors.into_iter().next().unwrap());
+                    return Request::Prepared { name, image: serde_json::from_reader(sheet).unwrap() };
+                }
                 request => return request,
             }
         }
