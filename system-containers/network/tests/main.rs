@@ -23,6 +23,7 @@ mod quiet;
 mod ranges;
 mod reconciliation;
 mod resolver;
+mod routes_given;
 mod rules;
 mod rules_out;
 mod services;
