@@ -17,6 +17,7 @@ mod many;
 mod names;
 mod networks;
 mod overflow;
+mod packets;
 mod peers;
 mod ports;
 mod quiet;
