@@ -20,6 +20,7 @@ pub fn dhcp(bytes: &[u8]) {
     assert!(message.search.iter().all(|name| is_domain_name(name)));
     if let Ok(lease) = Lease::from_message(&message) {
         assert!((1..=32).contains(&lease.prefix_length) && lease.renewal_time <= lease.rebinding_time);
+        assert!(lease.routes.iter().all(|route| route.prefix_length <= 32));
     }
     let questions = |actions: Vec<Action>| {
         let sent = actions.into_iter().filter_map(|action| match action {

@@ -3,13 +3,16 @@
 mod earlier;
 mod ipv4;
 mod ipv6;
+mod mtu;
 mod routers;
 mod routes;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use berth_config::{Ipv6, LinkSettings, Mtu};
+use berth_config::{Ipv6, LinkSettings};
+
+use self::mtu::{Packets, mtu_before};
 use tokio::sync::mpsc::Sender;
 
 use crate::dhcp::client::Event;
@@ -25,8 +28,6 @@ use crate::{arp, report, router_advertisement, sysctl};
 
 /// Without carrier on a link, packets take another one that leads to the same place.
 const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
-/// IEEE 802.3, in bytes.
-const ETHERNET_MTU: u32 = 1500;
 
 /// What every link works with.
 #[derive(Debug)]
@@ -76,9 +77,7 @@ pub struct HostLink {
     carrier: bool,
     /// Whether it is set up, once it was.
     up: Option<bool>,
-    /// The largest packet now, and that of before anybody gave it another one.
-    mtu: u32,
-    own_mtu: Option<u32>,
+    packets: Packets,
     /// Whether what an earlier run of this program left was looked at.
     taken_up: bool,
     /// What the kernel refused last.
@@ -91,7 +90,7 @@ impl HostLink {
         let mut this = Self {
             index: link.index,
             name: link.name.clone(),
-            own_mtu: mtu_before(link, &settings, means),
+            packets: Packets::new(link, mtu_before(link, &settings, means)),
             settings,
             dhcp: None,
             dhcp_routes: Vec::new(),
@@ -107,7 +106,6 @@ impl HostLink {
             lost_carrier: link.up && !link.carrier,
             carrier: false,
             up: None,
-            mtu: link.mtu,
             taken_up: false,
             refused: None,
         };
@@ -140,7 +138,7 @@ impl HostLink {
             self.say(means.netlink.remove_route(&route).await);
         }
         if !self.taken_up {
-            self.own_mtu = self.own_mtu.or_else(|| mtu_before(link, &settings, means));
+            self.packets.note_before(|| mtu_before(link, &settings, means));
         }
         self.settings = settings;
         self.refused = None;
@@ -213,26 +211,10 @@ impl HostLink {
         self.give_again6(means, now).await;
     }
 
-    /// Gives the link the MTU of the configuration, else that of the lease, else the one that it had before either.
-    async fn arrange_mtu(&mut self, means: &Means) {
-        let of_lease = || self.lease().and_then(|lease| lease.mtu).map(u32::from);
-        let mtu = match self.settings.mtu.map(Mtu::bytes).or_else(of_lease) {
-            Some(wanted) => {
-                self.own_mtu.get_or_insert(self.mtu);
-                wanted
-            }
-            None => self.own_mtu.take().unwrap_or(self.mtu),
-        };
-        if mtu != self.mtu {
-            self.mtu = mtu;
-            self.say(means.netlink.set_mtu(self.index, &self.name, mtu).await);
-        }
-    }
-
     /// The link's name, hardware address or carrier may have changed, or what routers say.
     pub async fn follow(&mut self, link: &Link, means: &Means, now: Duration) {
         self.name.clone_from(&link.name);
-        self.mtu = link.mtu;
+        self.packets.now = link.mtu;
         if link.up && self.up == Some(false) {
             self.give_again(means, now).await;
         }
@@ -334,7 +316,7 @@ impl HostLink {
 
     /// What the link lacks, for people.
     pub fn missing(&self, link: &Link) -> Vec<String> {
-        let mut missing: Vec<String> = self.refused.iter().cloned().collect();
+        let mut missing: Vec<String> = self.refused.iter().chain(self.packets.refused()).cloned().collect();
         if !link.up {
             missing.push("the link is down".to_owned());
         } else if !link.carrier {
@@ -368,13 +350,4 @@ impl HostLink {
 /// Whose leases a link's are.
 fn owner<'a>(mac: Mac, name: &'a str, settings: &LinkSettings) -> Owner<'a> {
     Owner { mac, made: settings.made().is_some().then_some(name) }
-}
-
-/// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
-/// noted it.
-fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
-    let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(owner(mac, &link.name, settings)));
-    let kept = kept.and_then(|lease| lease.mtu).map(u32::from);
-    let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));
-    (is_given && link.ethernet).then_some(ETHERNET_MTU)
 }

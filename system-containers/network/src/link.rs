@@ -43,6 +43,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// The bridge or bond it belongs to.
     pub controller: Option<u32>,
+    /// The link that it stands on, as a VLAN does.
+    pub below: Option<u32>,
     /// Whether it is set up.
     pub up: bool,
     /// Whether frames can pass.
@@ -84,6 +86,7 @@ impl Link {
             carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running),
             ..Self::default()
         };
+        let mut below_is_elsewhere = false;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -92,6 +95,8 @@ impl Link {
                 LinkAttribute::PermAddress(bytes) => link.identity = bytes.as_slice().try_into().ok(),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Link(index) => link.below = Some(*index),
+                LinkAttribute::LinkNetNsId(_) => below_is_elsewhere = true,
                 LinkAttribute::AfSpecUnspec(specification) => {
                     link.routers = described_flags(specification).map_or(Routers::Nothing, Routers::from_flags);
                 }
@@ -105,6 +110,7 @@ impl Link {
             }
         }
         link.identity = link.identity.or(link.mac);
+        link.below = link.below.filter(|below| *below != link.index && !below_is_elsewhere);
         link
     }
 

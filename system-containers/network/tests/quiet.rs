@@ -52,3 +52,24 @@ fn a_new_container_asks_nobody_whether_its_addresses_are_free() {
     assert_eq!(web.ip("-6 address show tentative"), "");
     assert_eq!(web.run("cat /proc/sys/net/ipv6/conf/eth0/accept_dad"), "0\n");
 }
+
+#[test]
+fn a_cable_has_one_queue_an_end_and_one_place_among_the_addresses_of_its_bridge() {
+    if !possible(&["ip", "nft", "bridge"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach("web", &web, &[]).unwrap();
+    let port = site.machine.namespace.ip("-o link show master berth0");
+    let name = port.split([' ', '@']).nth(1).unwrap();
+    for ends in [site.machine.namespace.ip(&format!("-d link show {name}")), web.ip("-d link show eth0")] {
+        assert!(ends.contains("numtxqueues 1 numrxqueues 1 "), "{ends}");
+    }
+    let entries = site.machine.namespace.run(&format!("bridge fdb show dev {name}"));
+    let permanent: Vec<&str> = entries.lines().filter(|line| line.ends_with("permanent")).collect();
+    let of_groups = |line: &&&str| line.starts_with("33:33:") || line.starts_with("01:00:5e:");
+    let own = permanent.iter().filter(|line| !of_groups(line)).count();
+    assert_eq!(own, 1, "{entries}");
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -34,7 +34,7 @@ pub struct Machine {
 impl Machine {
     pub fn new() -> Self {
         let host = Namespace::new();
-        host.ip("link add few0 type bridge mcast_snooping 0");
+        host.ip("link add few0 type bridge mcast_snooping 0 vlan_default_pvid 0");
         host.ip("address add 10.89.0.1/16 dev few0");
         host.ip("address add fd89::1/64 dev few0 nodad");
         host.ip("link set few0 up");
@@ -67,9 +67,13 @@ impl Machine {
             .index(INDEX)
             .name("eth0")
             .address(vec![2, 0xbf, 10, 89, a, b])
+            .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(1))
             .setns_by_fd(namespace.as_raw_fd());
         let cable = LinkVeth::new(&name, "eth0")
             .index(1000 + u32::from(a) * 256 + u32::from(b))
+            .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(1))
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
         make(&self.socket, RouteNetlinkMessage::NewLink(cable.controller(self.bridge).build()));
         change(&self.socket, LinkUnspec::new_with_name(&name).up().build());

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use berth_config::{Mtu, Prefix};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::link::{InfoBridge, InfoData, InfoVeth, LinkAttribute};
 use netlink_packet_route::route::RouteAttribute;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -55,8 +55,14 @@ pub async fn host_networks(netlink: &Netlink, table: &LinkTable) -> Result<Vec<(
 /// Makes the bridge, or makes what is there complete, and returns its number.
 pub async fn ensure(netlink: &Netlink, network: &Network) -> Result<u32, NetlinkError> {
     let (subnets, name) = (&network.subnets, network.bridge_name());
-    // Snooping holds back neighbour discovery while no querier is known, which on this bridge is always.
-    let message = LinkBridge::new(&name).mcast_snooping(false).address(mac_of(subnets.gateway4).to_vec()).build();
+    // Snooping holds back neighbour discovery while no querier is known, which on this bridge is always. Without a VLAN of its own
+    // a port has one entry less among the bridge's addresses: the kernel walks over all of them for each new port
+    // (br_fdb_unsync_static).
+    let message = LinkBridge::new(&name)
+        .mcast_snooping(false)
+        .append_info_data(InfoBridge::VlanDefaultPvid(0))
+        .address(mac_of(subnets.gateway4).to_vec())
+        .build();
     match netlink.add_link(message, &name).await {
         Err(error) if error.number() == libc::EEXIST => {}
         done => done?,
@@ -114,8 +120,8 @@ pub async fn connect(
     if let Some(mtu) = mtu {
         (peer, message) = (peer.mtu(mtu), message.mtu(mtu));
     }
-    let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
-    netlink.add_link(message, &name).await?;
+    let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer).build())));
+    netlink.add_link(one_queue(message).build(), &name).await?;
     // With an address of its own each new port would send packets to all others, and the five-hundredth container wait
     // for five hundred that read them.
     if let Err(error) = sysctl::disable_ipv6(&name) {
@@ -125,6 +131,13 @@ pub async fn connect(
         netlink.isolate_port(&name).await?;
     }
     netlink.set_up_by_name(&name).await
+}
+
+/// Where nobody says how many queues an end has, the kernel makes one for each processor, tells everybody of them, takes all but one
+/// away and waits for the processors (veth_init_queues).
+fn one_queue<T>(message: LinkMessageBuilder<T>) -> LinkMessageBuilder<T> {
+    let message = message.append_extra_attribute(LinkAttribute::NumTxQueues(1));
+    message.append_extra_attribute(LinkAttribute::NumRxQueues(1))
 }
 
 /// Lets the bridge answer for the addresses of a container's service.

@@ -9,7 +9,7 @@ use berth_control::message;
 use super::attachment::Cable;
 use super::networks::NetworkError;
 use super::{AttachError, Containers, bridge, services};
-use crate::dhcp::message::mask_of;
+use crate::dhcp::routes::mask_of;
 
 impl Containers {
     /// Chooses a container's addresses in a network.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use berth_config::{ContainerNetwork, Prefix};
 use serde::{Deserialize, Serialize};
 
-use crate::dhcp::message::mask_of;
+use crate::dhcp::routes::mask_of;
 
 /// Networks of /16 that are tried in turn, the rarest in use elsewhere first.
 const CANDIDATES: [Ipv4Addr; 8] = [

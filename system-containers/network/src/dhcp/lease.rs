@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Route, ServerMessage, is_usable, mask_of};
+use super::message::{ServerMessage, is_usable};
+use super::routes::{Route, mask_of, prefix_length_by_class};
 use crate::leases::Keep;
 use berth_control::clock::is_plausible;
 
@@ -72,6 +73,11 @@ impl Lease {
             prefix_length: 0,
             gateway: *gateway,
         });
+        // The first router for a destination is the preferred one (RFC 2132, section 5.8): the kernel would take the last.
+        let mut led = std::collections::BTreeSet::new();
+        let of_classes =
+            message.static_routes.iter().filter(|route| led.insert((route.destination, route.prefix_length)));
+        let of_classes: Vec<Route> = of_classes.copied().collect();
         let (renewal_time, rebinding_time) = times(lease_time, message.renewal_time, message.rebinding_time);
         let mut search: Vec<String> = message.domain.iter().chain(&message.search).cloned().collect();
         let mut seen = std::collections::BTreeSet::new();
@@ -80,7 +86,7 @@ impl Lease {
             address: message.address,
             prefix_length,
             server,
-            routes: message.routes.clone().unwrap_or_else(|| by_default.into_iter().collect()),
+            routes: message.routes.clone().unwrap_or_else(|| by_default.into_iter().chain(of_classes).collect()),
             dns_servers: message.dns_servers.clone(),
             search,
             host_name: message.host_name.clone(),
@@ -131,15 +137,6 @@ fn prefix_length(mask: Ipv4Addr) -> Option<u8> {
     let mask = u32::from(mask);
     let length = u8::try_from(mask.leading_ones()).ok()?;
     (length > 0 && mask == mask_of(length)).then_some(length)
-}
-
-/// What RFC 950 assumes where a server does not say.
-fn prefix_length_by_class(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..128 => 8,
-        128..192 => 16,
-        _ => 24,
-    }
 }
 
 impl Keep for Lease {
@@ -204,6 +201,22 @@ mod tests {
         let routes: (u8, &[u8]) = (121, &[8, 10, 10, 0, 0, 2]);
         let lease = offer([10, 0, 0, 9], &[SERVER, HOUR, MASK, (3, &[10, 0, 0, 1]), routes]).unwrap();
         assert_eq!(lease.routes.iter().map(|route| route.prefix_length).collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
+    fn static_routes_stand_beside_the_router_and_classless_ones_replace_them() {
+        let router: (u8, &[u8]) = (3, &[10, 0, 0, 1]);
+        let of_classes: (u8, &[u8]) =
+            (33, &[10, 9, 9, 9, 10, 0, 0, 2, 192, 168, 7, 0, 10, 0, 0, 3, 10, 9, 9, 9, 10, 0, 0, 4]);
+        let classless: (u8, &[u8]) = (249, &[8, 44, 10, 0, 0, 5]);
+        let shown = |options: &[(u8, &[u8])]| {
+            let lease = offer([10, 0, 0, 9], &[&[SERVER, HOUR, MASK, router], options].concat()).unwrap();
+            let text = |route: &Route| format!("{}/{} {}", route.destination, route.prefix_length, route.gateway);
+            lease.routes.iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[of_classes]), ["0.0.0.0/0 10.0.0.1", "10.9.9.9/32 10.0.0.2", "192.168.7.0/24 10.0.0.3"]);
+        assert_eq!(shown(&[of_classes, classless]), ["44.0.0.0/8 10.0.0.5"]);
+        assert_eq!(shown(&[of_classes, classless, (121, &[8, 45, 10, 0, 0, 6])]), ["45.0.0.0/8 10.0.0.6"]);
     }
 
     #[test]

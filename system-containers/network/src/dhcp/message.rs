@@ -1,4 +1,4 @@
-//! DHCPv4 messages on the wire (RFC 2131, 2132, 3396, 3397, 3442, 4039).
+//! DHCPv4 messages on the wire (RFC 2131, 2132, 3396, 3397, 3442, 4039), and Microsoft's option 249 (MS-DHCPE, section 2.2.12).
 //!
 //! Reads what a server sends and writes what a client sends; nothing else. A message comes from the network and may
 //! be anything: reading never panics, never loops and takes no more memory than a small multiple of the input.
@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+
+use super::routes::{Route, classless, of_classes};
 
 /// A hardware address of Ethernet.
 pub type Mac = [u8; 6];
@@ -18,7 +20,7 @@ const FIXED: usize = 236;
 /// Old relays drop shorter messages (BOOTP's length: 300 bytes).
 const SHORTEST: usize = 300;
 /// The most domains and routes that are taken from one message, so that a message cannot fill memory or tables.
-const LIST_LIMIT: usize = 64;
+pub const LIST_LIMIT: usize = 64;
 
 const SUBNET_MASK: u8 = 1;
 const ROUTER: u8 = 3;
@@ -26,6 +28,7 @@ const DNS_SERVER: u8 = 6;
 const HOST_NAME: u8 = 12;
 const DOMAIN_NAME: u8 = 15;
 const INTERFACE_MTU: u8 = 26;
+const STATIC_ROUTES: u8 = 33;
 const NTP_SERVER: u8 = 42;
 const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
@@ -41,12 +44,15 @@ const CLIENT_IDENTIFIER: u8 = 61;
 const RAPID_COMMIT: u8 = 80;
 const DOMAIN_SEARCH: u8 = 119;
 const CLASSLESS_ROUTES: u8 = 121;
+const CLASSLESS_ROUTES_OF_MICROSOFT: u8 = 249;
 
-/// What this client asks servers for; 121 comes before 3 (RFC 3442).
-const ASKED_FOR: [u8; 11] = [
+/// What this client asks servers for; 121 comes before 3 and 33 (RFC 3442).
+const ASKED_FOR: [u8; 13] = [
     SUBNET_MASK,
     CLASSLESS_ROUTES,
+    CLASSLESS_ROUTES_OF_MICROSOFT,
     ROUTER,
+    STATIC_ROUTES,
     DNS_SERVER,
     HOST_NAME,
     DOMAIN_NAME,
@@ -85,17 +91,6 @@ impl Kind {
     }
 }
 
-/// A route from option 121.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Route {
-    /// The destination; its host bits are zero.
-    pub destination: Ipv4Addr,
-    /// 0 to 32.
-    pub prefix_length: u8,
-    /// The next hop; 0.0.0.0 means that the destination is on the link.
-    pub gateway: Ipv4Addr,
-}
-
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerMessage {
@@ -113,8 +108,11 @@ pub struct ServerMessage {
     pub subnet_mask: Option<Ipv4Addr>,
     /// Option 3.
     pub routers: Vec<Ipv4Addr>,
-    /// Option 121; where it is given, `routers` does not count.
+    /// Option 121, else 249, which is the same of before there was one; where it is given, `routers` and `static_routes` do not
+    /// count.
     pub routes: Option<Vec<Route>>,
+    /// Option 33: routes to single machines, and to networks of before there were masks.
+    pub static_routes: Vec<Route>,
     /// Option 6.
     pub dns_servers: Vec<Ipv4Addr>,
     /// Option 15, checked to be a domain name.
@@ -224,7 +222,8 @@ impl ServerMessage {
             server: get(SERVER_IDENTIFIER).and_then(address),
             subnet_mask: get(SUBNET_MASK).and_then(address),
             routers: get(ROUTER).map(addresses).unwrap_or_default(),
-            routes: get(CLASSLESS_ROUTES).and_then(routes),
+            routes: get(CLASSLESS_ROUTES).or_else(|| get(CLASSLESS_ROUTES_OF_MICROSOFT)).and_then(classless),
+            static_routes: get(STATIC_ROUTES).map(of_classes).unwrap_or_default(),
             dns_servers: get(DNS_SERVER).map(addresses).unwrap_or_default(),
             domain,
             search: get(DOMAIN_SEARCH).map(search_list).unwrap_or_default(),
@@ -273,7 +272,8 @@ fn array<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
     value.try_into().ok()
 }
 
-fn address(value: &[u8]) -> Option<Ipv4Addr> {
+/// One that stands alone.
+pub fn address(value: &[u8]) -> Option<Ipv4Addr> {
     array::<4>(value).map(Ipv4Addr::from)
 }
 
@@ -310,33 +310,6 @@ pub fn is_domain_name(name: &str) -> bool {
                 && !label.ends_with('-')
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         })
-}
-
-/// Option 121: a prefix length, the significant bytes of the destination, the gateway (RFC 3442). A list with an
-/// impossible entry is dropped whole, because what follows cannot be told apart.
-fn routes(mut value: &[u8]) -> Option<Vec<Route>> {
-    let mut routes = Vec::new();
-    while let [prefix_length, rest @ ..] = value {
-        let prefix_length = *prefix_length;
-        if prefix_length > 32 {
-            return None;
-        }
-        let (significant, rest) = rest.split_at_checked(usize::from(prefix_length.div_ceil(8)))?;
-        let (gateway, rest) = rest.split_at_checked(4)?;
-        let mut destination = [0; 4];
-        destination.iter_mut().zip(significant).for_each(|(to, from)| *to = *from);
-        let mask = mask_of(prefix_length);
-        let destination = Ipv4Addr::from(u32::from_be_bytes(destination) & mask);
-        routes.push(Route { destination, prefix_length, gateway: address(gateway)? });
-        value = rest;
-    }
-    routes.truncate(LIST_LIMIT);
-    (!routes.is_empty()).then_some(routes)
-}
-
-/// The netmask of a prefix length of 0 to 32, as a number.
-pub fn mask_of(prefix_length: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix_length.min(32))).unwrap_or(0)
 }
 
 /// Option 119: names in DNS encoding with compression (RFC 3397). A pointer must point before itself, so reading ends.

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::routes::mask_of;
 use super::*;
 
 /// A server's message with these options, for the tests of the whole folder.
@@ -58,6 +59,44 @@ fn classless_routes_are_read_as_the_rfc_shows() {
 fn impossible_routes_are_as_none() {
     assert_eq!(decode(&[(CLASSLESS_ROUTES, &[33, 10, 0, 0, 1, 25, 10, 17, 0])]).routes, None);
     assert_eq!(decode(&[(CLASSLESS_ROUTES, &[24, 10, 0])]).routes, None);
+}
+
+#[test]
+fn routes_of_microsofts_option_are_read_where_there_are_no_others() {
+    let (own, other): (&[u8], &[u8]) = (&[8, 10, 10, 0, 0, 2], &[16, 10, 9, 10, 0, 0, 3]);
+    let gateway = |options: &[(u8, &[u8])]| decode(options).routes.map(|routes| routes[0].gateway.octets()[3]);
+    assert_eq!(gateway(&[(CLASSLESS_ROUTES_OF_MICROSOFT, own)]), Some(2));
+    assert_eq!(gateway(&[(CLASSLESS_ROUTES_OF_MICROSOFT, own), (CLASSLESS_ROUTES, other)]), Some(3));
+    assert_eq!(gateway(&[(CLASSLESS_ROUTES_OF_MICROSOFT, &[33])]), None);
+}
+
+#[test]
+fn static_routes_lead_to_machines_and_to_networks_of_their_class() {
+    let value = [
+        [10, 1, 2, 3, 10, 0, 0, 1],
+        [10, 0, 0, 0, 10, 0, 0, 2],
+        [172, 16, 0, 0, 10, 0, 0, 3],
+        [192, 168, 7, 0, 10, 0, 0, 4],
+        // Not to be: the default route, and gateways that no machine is.
+        [0, 0, 0, 0, 10, 0, 0, 5],
+        [10, 1, 2, 4, 0, 0, 0, 0],
+        [10, 1, 2, 5, 255, 255, 255, 255],
+    ];
+    let cut: Vec<u8> = value.concat().into_iter().chain([10, 1, 2, 6, 10]).collect();
+    let routes = decode(&[(STATIC_ROUTES, &cut)]).static_routes;
+    let shown: Vec<String> =
+        routes.iter().map(|it| format!("{}/{} {}", it.destination, it.prefix_length, it.gateway)).collect();
+    assert_eq!(
+        shown,
+        ["10.1.2.3/32 10.0.0.1", "10.0.0.0/8 10.0.0.2", "172.16.0.0/16 10.0.0.3", "192.168.7.0/24 10.0.0.4"]
+    );
+}
+
+#[test]
+fn routes_are_asked_for_in_the_order_of_the_rfc() {
+    let place = |code: u8| ASKED_FOR.iter().position(|asked| *asked == code).unwrap();
+    assert!(place(CLASSLESS_ROUTES) < place(ROUTER) && place(CLASSLESS_ROUTES) < place(STATIC_ROUTES));
+    assert!(place(CLASSLESS_ROUTES) < place(CLASSLESS_ROUTES_OF_MICROSOFT));
 }
 
 #[test]
@@ -137,7 +176,8 @@ proptest! {
         if let Some(message) = ServerMessage::decode(&bytes) {
             prop_assert!(message.search.len() <= LIST_LIMIT);
             prop_assert!(message.search.iter().chain(&message.domain).chain(&message.host_name).all(|n| is_domain_name(n)));
-            prop_assert!(message.routes.iter().flatten().all(|route| route.prefix_length <= 32));
+            let routes = message.routes.iter().flatten().chain(&message.static_routes);
+            prop_assert!(routes.clone().all(|route| route.prefix_length <= 32) && routes.count() <= 2 * LIST_LIMIT);
         }
     }
 }

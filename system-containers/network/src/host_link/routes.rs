@@ -6,7 +6,7 @@ use netlink_packet_route::route::RouteProtocol;
 
 use super::HostLink;
 use crate::dhcp::lease::Lease;
-use crate::dhcp::message::mask_of;
+use crate::dhcp::routes::mask_of;
 use crate::netlink::{MAIN_TABLE, Route};
 
 /// Where the configuration gives none. Added to a link's number, so that two links' default routes do not replace each
@@ -18,7 +18,7 @@ impl HostLink {
     pub(super) fn lease_routes(&self, lease: &Lease) -> Vec<Route> {
         let mask = mask_of(lease.prefix_length);
         let on_subnet = |gateway: Ipv4Addr| u32::from(gateway) & mask == u32::from(lease.address) & mask;
-        let route = |route: &crate::dhcp::message::Route| Route {
+        let route = |route: &crate::dhcp::routes::Route| Route {
             link: self.index,
             destination: route.destination.into(),
             prefix_length: route.prefix_length,

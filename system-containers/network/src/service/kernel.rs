@@ -27,6 +27,7 @@ impl Service {
                         self.adopt_all().await;
                     }
                     self.adopt(index).await;
+                    self.follow_below().await;
                 }
                 before.is_some() || self.is_of_machine(index)
             }
@@ -99,6 +100,17 @@ impl Service {
         let indices: Vec<u32> = self.table.iter().map(|link| link.index).collect();
         for index in indices {
             self.adopt(index).await;
+        }
+        self.follow_below().await;
+    }
+
+    /// Links on others may have waited for these to take larger packets.
+    async fn follow_below(&mut self) {
+        for (index, host_link) in &mut self.links {
+            let below = self.table.find(*index).and_then(|link| link.below).and_then(|below| self.table.find(below));
+            if let Some(below) = below {
+                host_link.follow_below(below.mtu, &self.means).await;
+            }
         }
     }
 
