@@ -81,7 +81,8 @@ impl Supervisor {
     pub(super) fn prepared_on_sheet(&mut self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let sheet = descriptors.into_iter().next().ok_or("this request comes with a descriptor")?;
         let text = sheets::read(sheet, LONGEST_SHEET)?;
-        let image = serde_json::from_slice(&text).map_err(|error| format!("this is no image of a container: {error}"))?;
+        let image =
+            serde_json::from_slice(&text).map_err(|error| format!("this is no image of a container: {error}"))?;
         self.image_prepared(name, image)
     }
 
