@@ -173,7 +173,8 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
     // Layers of several would take memory side by side.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let chain = chain_ids(&image.config.rootfs.diff_ids);
+    let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id).collect();
+    let chain = chain_ids(&diff_ids);
     let claim = store.claim(&chain);
     let mut unpacked = 0;
     for (position, (layer, id)) in image.layers.iter().zip(&chain).enumerate() {
@@ -186,8 +187,8 @@ pub fn image(store: &Store, archive: &Archive, image: &ArchivedImage) -> Result<
         intake::layer(store, incoming, chain.get(..=position).unwrap_or_default())?;
         unpacked += 1;
     }
-    let (config_digest, config) = (image.config_digest, image.config.clone());
-    let record = ImageRecord { config_digest, chain, config, unnamed: None, imported: true };
-    store.add_image(image.digest, record, image.manifest.as_deref(), &image.raw_config)?;
+    let record = ImageRecord { config_digest: image.config_digest, chain, unnamed: None, imported: true };
+    let (manifest, config) = (archive.manifest(image)?, archive.config(image)?);
+    store.add_image(image.digest, record, manifest.as_deref(), &config)?;
     Ok(unpacked)
 }

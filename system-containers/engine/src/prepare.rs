@@ -78,7 +78,7 @@ fn prepare(
 ) -> Result<PreparedImage, PrepareError> {
     let Declaration { name, container, trial, .. } = declaration;
     let merged = store.merged(&image.chain)?;
-    let wishes = image.config.config.clone().unwrap_or_default();
+    let wishes = store.wishes(image)?;
     let process = process::build(name, container, &wishes, &merged)?;
     let mounts = volumes::prepare(&folders.places, name, container, &wishes, &merged, store.room())?;
     let definition = format!("{digest} {}", definition(container));

@@ -109,3 +109,21 @@ fn a_directory_of_many_names_is_removed_without_remembering_them() {
     assert_eq!(std::fs::read_dir(machine.path("images/tmp")).unwrap().count(), 0);
     assert!(peak < 24 << 10, "{peak} KiB");
 }
+
+#[test]
+fn what_images_have_to_say_is_not_remembered() {
+    let Some(machine) = Machine::new() else { return };
+    let Some(program) = program() else { return skip("the example berth-engine is not built") };
+    let image = |number: u32| {
+        let ports: Vec<String> = (0..200_000).map(|port| format!(r#""{number}{port}/tcp":{{}}"#)).collect();
+        let process = format!(r#"{{"ExposedPorts":{{{}}}}}"#, ports.join(","));
+        Image { process, ..Image::new(&number.to_string(), vec![Tar::default().finish()]) }
+    };
+    let images: Vec<Image> = (1..=6).map(image).collect();
+    let archive = machine.archive("x.tar", &oci_archive(&images));
+    let state = machine.path("");
+    let imported = peak(&program, &["import", state.to_str().unwrap(), archive.to_str().unwrap()]);
+    let opened = peak(&program, &["images", state.to_str().unwrap()]);
+    assert!(imported < 96 << 10, "{imported} KiB");
+    assert!(opened < 24 << 10, "{opened} KiB");
+}

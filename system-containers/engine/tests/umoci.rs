@@ -195,8 +195,9 @@ fn an_image_that_podman_builds_is_the_same_tree() {
         let seen = tree(&mounted.0);
         assert!(seen.contains_key(Path::new("first/sub/link")), "{seen:?}");
         assert_equal(&seen, &tree(&unpack_by_umoci(&machine, format)));
-        let (_, record) = machine.store().resolve(&name.parse().unwrap()).unwrap();
-        let wishes = record.config.config.unwrap();
+        let store = machine.store();
+        let (_, record) = store.resolve(&name.parse().unwrap()).unwrap();
+        let wishes = store.wishes(&record).unwrap();
         assert_eq!(wishes.user.as_deref(), Some("7:8"));
         assert_eq!(wishes.labels.unwrap().get("made").map(String::as_str), Some("by-podman"));
     }

@@ -56,7 +56,8 @@ fn read(archive: &Archive, image: &SavedImage, names: Vec<Reference>) -> Result<
         Ok(ArchivedLayer { name, blob, diff_id: *diff_id })
     });
     let layers = found.collect::<Result<_, ArchiveError>>()?;
-    Ok(ArchivedImage { names, digest: config_digest, manifest: None, config_digest, raw_config, config, layers })
+    let config_name = image.config.clone();
+    Ok(ArchivedImage { names, digest: config_digest, manifest_name: None, config_digest, config_name, layers })
 }
 
 /// The digest in a path: `<hex>.json` or `blobs/sha256/<hex>`.

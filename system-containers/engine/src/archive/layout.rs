@@ -66,7 +66,8 @@ fn image(
         Kind::Image { config, layers } => (config, layers),
     };
     let raw_config = archive.blob_document(config.digest, Some(config.size))?;
-    let parsed = image_config(&blob_name(config.digest), &config.media_type, &raw_config, layers.len())?;
+    let config_name = blob_name(config.digest);
+    let parsed = image_config(&config_name, &config.media_type, &raw_config, layers.len())?;
     let found = layers.iter().zip(&parsed.rootfs.diff_ids).map(|(layer, diff_id)| {
         let name = blob_name(layer.digest);
         let found = archive.section(&name)?.remaining();
@@ -79,10 +80,9 @@ fn image(
     Ok(ArchivedImage {
         names,
         digest: descriptor.digest,
-        manifest: Some(raw),
+        manifest_name: Some(name),
         config_digest: config.digest,
-        raw_config,
-        config: parsed,
+        config_name,
         layers,
     })
 }

@@ -29,7 +29,6 @@ use crate::digest::Digest;
 use crate::document::DocumentError;
 use crate::limits;
 use crate::memory::Turn;
-use crate::oci::ImageConfig;
 use crate::reference::Reference;
 use crate::room::Room;
 use crate::section::Section;
@@ -134,21 +133,19 @@ pub struct Archive {
     stem: String,
 }
 
-/// An image of an archive, its documents verified.
+/// An image of an archive, its documents verified. They are read again when they are wanted: all at once may be gigabytes.
 #[derive(Debug)]
 pub struct ArchivedImage {
     /// What it is called; may be empty.
     pub names: Vec<Reference>,
     /// Its manifest's digest; its configuration's (Docker's image ID) where the archive has no manifest.
     pub digest: Digest,
-    /// The manifest as it is in the archive.
-    pub manifest: Option<Vec<u8>>,
+    /// The path of the manifest in the archive.
+    pub manifest_name: Option<String>,
     /// The configuration's digest.
     pub config_digest: Digest,
-    /// The configuration as it is in the archive.
-    pub raw_config: Vec<u8>,
-    /// The same, read.
-    pub config: ImageConfig,
+    /// The path of the configuration in the archive.
+    pub config_name: String,
     /// Its layers, the lowest first.
     pub layers: Vec<ArchivedLayer>,
 }
@@ -237,6 +234,22 @@ impl Archive {
     /// A layer's bytes.
     pub fn stream(&self, layer: &ArchivedLayer) -> Result<Section<Arc<File>>, ArchiveError> {
         self.section(&layer.name)
+    }
+
+    /// An image's configuration, as it is in the archive.
+    pub fn config(&self, image: &ArchivedImage) -> Result<Vec<u8>, ArchiveError> {
+        self.verified(&image.config_name, image.config_digest)
+    }
+
+    /// Its manifest, if the archive has one.
+    pub fn manifest(&self, image: &ArchivedImage) -> Result<Option<Vec<u8>>, ArchiveError> {
+        image.manifest_name.as_ref().map(|name| self.verified(name, image.digest)).transpose()
+    }
+
+    fn verified(&self, name: &str, digest: Digest) -> Result<Vec<u8>, ArchiveError> {
+        let bytes = self.document(name)?;
+        verify(name, digest, &bytes)?;
+        Ok(bytes)
     }
 
     fn section(&self, name: &str) -> Result<Section<Arc<File>>, ArchiveError> {

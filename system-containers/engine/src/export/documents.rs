@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{ExportError, layer};
 use crate::digest::Digest;
 use crate::document::{self, Kind};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, ImageConfig};
 use crate::reference::Reference;
 use crate::store::{Found, ImageRecord, Store};
 
@@ -80,7 +80,9 @@ pub fn of(store: &Store, image: Found) -> Result<Outgoing, ExportError> {
     let Found { name, digest, record } = image;
     let config = store.config(&record)?;
     let mut layers = Vec::with_capacity(record.chain.len());
-    for (position, (id, diff_id)) in record.chain.iter().zip(&record.config.rootfs.diff_ids).enumerate() {
+    let parsed: ImageConfig =
+        serde_json::from_slice(&config).map_err(|source| ExportError::Document { what: "configuration", source })?;
+    for (position, (id, diff_id)) in record.chain.iter().zip(&parsed.rootfs.diff_ids).enumerate() {
         let chain = record.chain.iter().take(position + 1).copied().collect();
         layers.push(Layer { chain, diff_id: *diff_id, length: layer::length(store, *id, *diff_id)? });
     }

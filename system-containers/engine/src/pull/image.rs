@@ -18,7 +18,7 @@ use crate::document::{self, DocumentError, Kind};
 use crate::intake::{self, Incoming, IntakeError};
 use crate::layer::LayerError;
 use crate::limits;
-use crate::oci::{Descriptor, ImageConfig};
+use crate::oci::Descriptor;
 use crate::platform;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError};
@@ -38,7 +38,7 @@ pub struct Found {
     manifest: Vec<u8>,
     config_digest: Digest,
     raw_config: Vec<u8>,
-    config: ImageConfig,
+    diff_ids: Vec<Digest>,
     layers: Vec<Descriptor>,
 }
 
@@ -69,7 +69,15 @@ pub async fn find(client: &Client, reference: &Reference) -> Result<Found, PullE
     let raw_config = client.document(&config).await?;
     let name = format!("the configuration {}", config.digest);
     let parsed = document::image_config(&name, &config.media_type, &raw_config, layers.len())?;
-    Ok(Found { named, digest, manifest, config_digest: config.digest, raw_config, config: parsed, layers })
+    Ok(Found {
+        named,
+        digest,
+        manifest,
+        config_digest: config.digest,
+        raw_config,
+        diff_ids: parsed.rootfs.diff_ids,
+        layers,
+    })
 }
 
 /// Brings the layers that are missing, and adds the image. Blocks, and must not run on the runtime's own thread. A second
@@ -82,13 +90,13 @@ pub fn bring(
     progress: &Progress,
     more: Option<&Semaphore>,
 ) -> Result<usize, PullError> {
-    let chain = chain_ids(&found.config.rootfs.diff_ids);
+    let chain = chain_ids(&found.diff_ids);
     let seen = progress.begin(&found.layers);
     let claim = store.claim(&chain);
     let places = Arc::new(Semaphore::new(DOWNLOADS));
     let downloads = Downloads { store, client, runtime, places, demand: Arc::default() };
     let mut layers = Vec::with_capacity(chain.len());
-    for (((blob, seen), id), diff_id) in found.layers.iter().zip(&seen).zip(&chain).zip(&found.config.rootfs.diff_ids) {
+    for (((blob, seen), id), diff_id) in found.layers.iter().zip(&seen).zip(&chain).zip(&found.diff_ids) {
         let download = if claim.is_ours(*id) { Some(Arc::new(downloads.start(blob, seen)?)) } else { None };
         layers.push(Layer { id: *id, diff_id: *diff_id, blob, seen, download: Mutex::new(download) });
     }
@@ -108,8 +116,8 @@ pub fn bring(
     });
     let missing = bringing.missing.into_inner();
     bringing.order.finish()?;
-    let Found { digest, manifest, config_digest, raw_config, config, .. } = found;
-    let record = ImageRecord { config_digest, chain, config, unnamed: None, imported: false };
+    let Found { digest, manifest, config_digest, raw_config, .. } = found;
+    let record = ImageRecord { config_digest, chain, unnamed: None, imported: false };
     store.add_image(digest, record, Some(&manifest), &raw_config)?;
     Ok(missing)
 }

@@ -11,7 +11,6 @@ use super::collection::Policy;
 use super::users::Users;
 use super::{StoreError, file_error};
 use crate::digest::Digest;
-use crate::oci::ImageConfig;
 use crate::reference::Reference;
 
 /// A layer's facts, for humans and for accounting.
@@ -28,15 +27,13 @@ pub struct LayerRecord {
     pub verity: Option<Digest>,
 }
 
-/// An image that is ready to run.
+/// An image that is ready to run. Not what its configuration says: that may be megabytes, and all of this is in memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The digest of its configuration: Docker's image ID.
     pub config_digest: Digest,
     /// The chain IDs of its layers, the lowest first.
     pub chain: Vec<Digest>,
-    /// Its configuration.
-    pub config: ImageConfig,
     /// The boot in which no name led to it any more.
     #[serde(default)]
     pub unnamed: Option<String>,

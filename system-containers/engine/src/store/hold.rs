@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{CONFIGS, ImageRecord, LayerRecord, MANIFESTS, RECORDS, Store, StoreError, file_error};
 use crate::digest::Digest;
 use crate::limits;
+use crate::oci::{ImageConfig, Process};
 use crate::reference::Reference;
 
 /// Why a name is not taken away.
@@ -128,7 +129,17 @@ impl Store {
     /// An image's configuration, as it came.
     pub fn config(&self, image: &ImageRecord) -> Result<Vec<u8>, StoreError> {
         let path = self.path.join(CONFIGS).join(image.config_digest.hex());
-        read(&path).map_err(file_error("read", &path))
+        let config = read(&path).map_err(file_error("read", &path))?;
+        if Digest::of(&config) == image.config_digest { Ok(config) } else { Err(StoreError::Changed { path }) }
+    }
+
+    /// How an image wants to be run.
+    pub fn wishes(&self, image: &ImageRecord) -> Result<Process, StoreError> {
+        let config: ImageConfig = serde_json::from_slice(&self.config(image)?).map_err(|error| {
+            let path = self.path.join(CONFIGS).join(image.config_digest.hex());
+            file_error("read", &path)(error.into())
+        })?;
+        Ok(config.config.unwrap_or_default())
     }
 
     /// An image's manifest, as it came; none if an archive had none.
@@ -183,9 +194,16 @@ fn meant(name: &Reference, names: &BTreeMap<String, Digest>) -> Vec<String> {
     names.iter().filter(is_of_it).map(|(other, _)| other.clone()).collect()
 }
 
+/// Reads a document. One that is as short as most are takes no more than one read, for every start of a container has one.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
-    let mut content = Vec::new();
-    File::open(path)?.take(limits::JSON_BYTES).read_to_end(&mut content)?;
+    let mut file = File::open(path)?;
+    let mut content = vec![0; 16 << 10];
+    let length = file.read(&mut content)?;
+    let is_whole = length < content.len();
+    content.truncate(length);
+    if !is_whole {
+        file.take(limits::JSON_BYTES).read_to_end(&mut content)?;
+    }
     Ok(content)
 }

@@ -89,6 +89,12 @@ pub enum StoreError {
     /// One of them is not as it was written.
     #[error(transparent)]
     Verity(#[from] VerityError),
+    /// A document is not.
+    #[error("{path:?} is not what was written there: pull the image again, or import its archive")]
+    Changed {
+        /// The document.
+        path: PathBuf,
+    },
 }
 
 impl StoreError {
@@ -361,6 +367,9 @@ impl From<StoreError> for LayerError {
                 path: path.display().to_string(),
                 source: Errno::from_io_error(&source).unwrap_or(Errno::IO),
             },
+            StoreError::Changed { path } => {
+                Self::System { operation: "read", path: path.display().to_string(), source: Errno::UCLEAN }
+            }
             StoreError::Locked { path } => {
                 Self::System { operation: "lock", path: path.display().to_string(), source: Errno::BUSY }
             }

@@ -4,7 +4,7 @@ use crate::layer::Summary;
 /// An image of these layers, of which the last one's digest is its configuration's.
 pub(super) fn image(chain: Vec<Digest>) -> ImageRecord {
     let config_digest = chain.last().copied().unwrap();
-    ImageRecord { config_digest, chain, config: Default::default(), unnamed: None, imported: false }
+    ImageRecord { config_digest, chain, unnamed: None, imported: false }
 }
 
 #[test]
@@ -68,6 +68,34 @@ fn a_damaged_catalogue_is_an_empty_one() {
     std::fs::write(directory.path().join("catalogue.json"), b"{\"layers\":").unwrap();
     let store = Store::open(directory.path(), "a").unwrap();
     assert!(store.names().is_empty());
+}
+
+#[test]
+fn what_an_image_says_is_no_part_of_the_catalogue() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), "a").unwrap();
+    let layer = Digest::of(b"layer");
+    store.publish(store.draft().unwrap(), layer, layer, Summary::default()).unwrap();
+    let config = format!(r#"{{"config":{{"User":"web"}},"rootfs":{{"diff_ids":["{layer}"]}}}}"#);
+    let record = ImageRecord { config_digest: Digest::of(config.as_bytes()), ..image(vec![layer]) };
+    let digest = Digest::of(b"image");
+    store.add_image(digest, record.clone(), None, config.as_bytes()).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let path = directory.path().join("catalogue.json");
+    let catalogue = std::fs::read_to_string(&path).unwrap();
+    assert!(!catalogue.contains("web"), "{catalogue}");
+    // An older one has it there.
+    let older = catalogue.replace(r#""chain":"#, &format!(r#""config":{config},"chain":"#));
+    assert_ne!(older, catalogue);
+    std::fs::write(&path, older).unwrap();
+    let store = Store::open(directory.path(), "a").unwrap();
+    let found = store.image(digest).unwrap();
+    assert_eq!(store.wishes(&found).unwrap().user.as_deref(), Some("web"));
+    std::fs::write(directory.path().join(CONFIGS).join(record.config_digest.hex()), "{}").unwrap();
+    assert!(matches!(store.wishes(&found), Err(StoreError::Changed { .. })));
+    store.add_image(digest, record, None, config.as_bytes()).unwrap();
+    assert!(store.wishes(&found).is_ok(), "whoever brings it again has it again");
 }
 
 #[test]
