@@ -14,7 +14,9 @@
 //! | an archive by `xz -9` instead of the layer that has its turn: [`XZ_DICTIONARY_BYTES`] | 20 more | 95 |
 //!
 //! More archives at the same time wait for each other, but for their own compression: each has up to [`SMALL_WINDOW`]. Manifests
-//! and configurations, of [`JSON_BYTES`] at most, are in memory while their images are pulled.
+//! and configurations, of [`JSON_BYTES`] at most, are in memory while their images are pulled. A configuration is read when its image
+//! is taken, when a container is prepared and when images are listed, one after the other in each: one of nothing but short names
+//! takes some ten times its length for that moment.
 
 /// The largest manifest, index or image configuration, in bytes. Registries accept manifests up to 4 MiB (OCI
 /// distribution specification, "Pushing Manifests"), so nothing larger was ever pulled from one.
