@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::apply::{Purpose, Unconfirmed};
 pub(crate) use self::keep::watched;
-use self::kept::Unkept;
+use self::kept::{Held, Unkept};
 use self::recording::ToRecord;
 use self::rest::Rest;
 use self::work::Work;
@@ -133,6 +133,9 @@ pub struct Facts {
     /// That what the next boot is to know of the containers could not be written.
     #[serde(default)]
     unkept: Option<Unkept>,
+    /// The answers that wait until it is.
+    #[serde(default)]
+    held: Held,
     /// Who wants the next program; it is the one that answers.
     reexecution: Vec<Applicant>,
     shutdown: Option<Shutdown>,
@@ -182,6 +185,7 @@ impl Machine {
                 unrecorded: false,
                 to_record: None,
                 unkept: None,
+                held: Held::default(),
                 reexecution: Vec::new(),
                 shutdown: None,
                 watchdog: None,
@@ -259,8 +263,9 @@ impl Machine {
         let configuration = (!self.supervisor.facts.configured).then_some(CONFIGURATION_TIME);
         let unconfirmed = self.facts.unconfirmed.as_ref().map(|waiting| waiting.deadline);
         let watchdog = self.facts.watchdog.as_ref().map(Watchdog::due);
-        let (kept, rest) = (self.kept_due(), self.rest.due());
-        let all = [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog, kept, rest];
+        let (kept, answer, rest) = (self.kept_due(), self.answer_due(), self.rest.due());
+        let all =
+            [self.supervisor.deadline(), boot, configuration, shutdown, unconfirmed, watchdog, kept, answer, rest];
         let earliest = all.into_iter().flatten().min();
         earliest.map(|deadline| deadline.saturating_sub(clock::since_boot()))
     }
@@ -370,6 +375,7 @@ impl Machine {
             }
             Outcome::Why { applicant, name } => self.why(applicant, &name),
             Outcome::Confirm(applicant) => self.confirm(applicant),
+            Outcome::Kept { applicant, descriptor } => self.answer_when_kept(applicant, descriptor),
             Outcome::Links(links) => self.take_links(links),
             Outcome::Networks(networks) => self.facts.networks = networks,
             Outcome::HostName(name) => {

@@ -1,23 +1,53 @@
 //! What the next boot is to know of the containers: who stays stopped, and which were made by hand.
 //!
 //! A task writes it when it has changed, one at a time, so that the last one is the newest. What could not be written is a
-//! problem of the machine and is written again after a pause. The way down kills the tasks that are under way: the last
+//! problem of the machine and is written again after a pause. Who has asked for the change is answered when it is written, or
+//! when that has failed or takes too long: it is done all the same. The way down kills the tasks that are under way: the last
 //! task of all ([`crate::shutdown::unmount`]) begins with what they have not written.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use berth_runtime::handover::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::work::Work;
 use crate::made::{self, Kept};
+use crate::supervisor::Applicant;
 use crate::task::{Task, TaskError};
 use crate::{chain, stopped};
 
 /// Until the next try: a full disk may have room by then, and one that is broken costs little.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// So long an answer waits for the disk; a slow one writes a small file in this time, and one that does not is told of.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most answers that wait, each with a client behind it.
+const MOST_HELD: usize = 128;
+
+/// Answers to what has changed what is to be written.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Held {
+    waiting: Vec<Waiting>,
+    /// Whether the task that is under way has taken too long already.
+    late: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    applicant: Applicant,
+    /// What goes with the answer.
+    #[serde(default, deserialize_with = "crate::handover::if_there")]
+    descriptor: Option<Descriptor>,
+    /// When it is answered at the latest, on [`crate::clock`].
+    due: Duration,
+    /// Whether the task that is under way writes it.
+    written: bool,
+}
 
 /// What is to be written is not.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,11 +79,18 @@ impl Machine {
     /// Begins to write what has changed, if nobody is writing.
     pub(super) fn write_kept(&mut self) {
         let now = self.supervisor.now;
-        let waits = self.facts.unkept.as_ref().is_some_and(|unkept| unkept.again > now);
-        if waits || self.is_keeping() || self.is_unmounting() {
-            return;
+        if self.is_keeping() {
+            return self.answer_overdue(now);
         }
-        let Some(pending) = self.take_pending() else { return self.facts.unkept = None };
+        if self.facts.unkept.as_ref().is_some_and(|unkept| unkept.again > now) || self.is_unmounting() {
+            // The machine's problems say so, or the last task writes it.
+            return self.answer_held(|_| true);
+        }
+        let Some(pending) = self.take_pending() else {
+            self.facts.unkept = None;
+            return self.answer_held(|_| true);
+        };
+        self.facts.held.waiting.iter_mut().for_each(|waiting| waiting.written = true);
         let folder = self.folder.clone();
         if let Err(error) = self.start_task(|| Task::start(move || pending.write(&folder)).map(Work::Kept)) {
             self.kept(Some(not_written(&error)));
@@ -66,6 +103,38 @@ impl Machine {
         unkept.map(|unkept| unkept.again)
     }
 
+    /// Answers somebody as soon as what has changed is written.
+    pub(super) fn answer_when_kept(&mut self, applicant: Applicant, descriptor: Option<OwnedFd>) {
+        let held = &mut self.facts.held;
+        if held.late || held.waiting.len() >= MOST_HELD {
+            return self.supervisor.hand_over(applicant, Ok(descriptor));
+        }
+        let due = self.supervisor.now.saturating_add(PATIENCE);
+        held.waiting.push(Waiting { applicant, descriptor: descriptor.map(Into::into), due, written: false });
+    }
+
+    /// When an answer waits no longer.
+    pub(super) fn answer_due(&self) -> Option<Duration> {
+        self.facts.held.waiting.iter().map(|waiting| waiting.due).min()
+    }
+
+    fn answer_overdue(&mut self, now: Duration) {
+        if self.facts.held.waiting.iter().any(|waiting| waiting.due <= now) {
+            let patience = PATIENCE.as_secs();
+            log::warn!(
+                "what the next boot is to know was not written within {patience} s: it is answered for all the same"
+            );
+            self.facts.held.late = true;
+            self.answer_held(|_| true);
+        }
+    }
+
+    fn answer_held(&mut self, which: impl Fn(&Waiting) -> bool) {
+        for Waiting { applicant, descriptor, .. } in self.facts.held.waiting.extract_if(.., |waiting| which(waiting)) {
+            self.supervisor.hand_over(applicant, Ok(descriptor));
+        }
+    }
+
     /// It is written, or not.
     pub(super) fn kept(&mut self, problem: Option<String>) {
         self.facts.unkept = problem.map(|reason| {
@@ -74,6 +143,8 @@ impl Machine {
             (facts.stopped_changed, facts.made_changed) = (true, true);
             Unkept { reason, again: self.supervisor.now.saturating_add(PAUSE) }
         });
+        self.facts.held.late = false;
+        self.answer_held(|waiting| waiting.written);
     }
 
     /// For the machine's problems.
@@ -121,8 +192,12 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
+    use berth_control::channel::Channel;
+    use berth_control::message::{Creation, Ending, FromInit, Interest, Reply, Request, ToInit};
+
     use super::*;
     use crate::reactor::Token;
+    use crate::supervisor::world;
 
     fn machine(folder: &Path) -> Machine {
         let mut machine = Machine::new().unwrap();
@@ -167,6 +242,107 @@ mod tests {
         assert_eq!(made::read(&later.join(made::NAME)), Ok(Kept::default()));
         machine.write_kept();
         assert!(!machine.is_keeping(), "there is nothing more to write");
+    }
+
+    /// A client of `control`, whose answers come here.
+    struct Client(u32, Channel);
+
+    impl Client {
+        fn new(machine: &mut Machine) -> Self {
+            let (id, channel) = world::service(&mut machine.supervisor, "control");
+            Self(id, channel)
+        }
+
+        /// Asks for something; the answer if it has come.
+        fn ask(&self, machine: &mut Machine, request: Request) -> Option<Reply> {
+            self.1.send(&ToInit { id: 7, request }, &[]).unwrap();
+            machine.supervisor.message(self.0).into_iter().for_each(|outcome| machine.carry_out(outcome));
+            machine.write_kept();
+            self.answer()
+        }
+
+        fn answer(&self) -> Option<Reply> {
+            let mut received = std::iter::from_fn(|| self.1.receive::<FromInit>().ok());
+            received.find_map(|(message, _)| match message {
+                FromInit::Reply { reply, .. } => Some(reply),
+                FromInit::Notice(_) => None,
+            })
+        }
+    }
+
+    fn create(name: &str) -> Request {
+        let text = format!("[containers.{name}]\nimage = 'a'\n");
+        let container = world::configuration(&text).containers.into_values().next().unwrap();
+        Request::Create { creation: Box::new(Creation::plain(name.into(), container)), session: None }
+    }
+
+    #[test]
+    fn who_has_made_a_container_is_answered_when_the_next_boot_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = machine(folder.path());
+        let client = Client::new(&mut machine);
+        assert_eq!(client.ask(&mut machine, create("one")), None);
+        assert!(machine.answer_due().is_some());
+        // In the next task, for the one that is under way does not have it.
+        assert_eq!(client.ask(&mut machine, create("two")), None);
+        let names = |machine: &mut Machine| {
+            end(machine);
+            let kept = made::read(&folder.path().join(made::NAME)).unwrap();
+            (client.answer(), kept.creations.into_iter().map(|creation| creation.name).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(names(&mut machine), (Some(Reply::Done), "one".to_owned()));
+        assert_eq!(client.answer(), None);
+        machine.write_kept();
+        assert_eq!(names(&mut machine), (Some(Reply::Done), "one two".to_owned()));
+        machine.write_kept();
+        // `berth run -d` has a session until the container runs.
+        let Request::Create { creation, .. } = create("three") else { panic!() };
+        let run = Request::Create { creation, session: Some(Interest::State) };
+        assert_eq!(client.ask(&mut machine, run), None);
+        assert_eq!(names(&mut machine), (Some(Reply::Done), "one two three".to_owned()));
+        machine.write_kept();
+        // What changes nothing waits for nothing.
+        let stop = Request::Stop { name: "one".into(), ending: Ending::default() };
+        assert_eq!(client.ask(&mut machine, stop), Some(Reply::Done));
+        assert_eq!(machine.answer_due(), None);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_disk_that_fails_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = machine(&folder.path().join("missing"));
+        let client = Client::new(&mut machine);
+        assert_eq!(client.ask(&mut machine, create("one")), None);
+        end(&mut machine);
+        assert_eq!(client.answer(), Some(Reply::Done));
+        assert!(machine.not_kept().is_some(), "it is told");
+        assert_eq!(client.ask(&mut machine, create("two")), Some(Reply::Done), "it is known by now");
+    }
+
+    #[test]
+    fn whoever_waits_for_a_disk_that_does_not_answer_is_answered_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = machine(folder.path());
+        let client = Client::new(&mut machine);
+        let (disk, theirs) = UnixStream::pair().unwrap();
+        let work = move || (&theirs).read_to_end(&mut Vec::new()).err().map(|error| error.to_string());
+        machine.start_task(|| Task::start(work).map(Work::Kept)).unwrap();
+        let at_once = client.ask(&mut machine, create("one"));
+        let waits = machine.answer_due().map(|due| due - machine.supervisor.now);
+        machine.supervisor.now += PATIENCE;
+        machine.write_kept();
+        let in_time = client.answer();
+        let next = client.ask(&mut machine, create("two"));
+        disk.shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!((at_once, waits), (None, Some(PATIENCE)));
+        assert_eq!(in_time, Some(Reply::Done));
+        assert_eq!(next, Some(Reply::Done), "nobody waits as long again");
+        end(&mut machine);
+        machine.write_kept();
+        end(&mut machine);
+        assert_eq!(made::read(&folder.path().join(made::NAME)).unwrap().creations.len(), 2);
+        assert_eq!(client.ask(&mut machine, create("three")), None, "the disk answers again");
+        end(&mut machine);
     }
 
     #[test]

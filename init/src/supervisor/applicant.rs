@@ -4,7 +4,7 @@
 //! container that was started anew meanwhile counts its requests from the beginning again, so an answer goes only over the
 //! channel that its question came over.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{FromInit, Reply};
@@ -44,17 +44,19 @@ impl Supervisor {
     }
 
     /// Answers with a descriptor, if there is one, or says no.
-    pub(super) fn hand_over(&mut self, applicant: Applicant, descriptor: Result<Option<OwnedFd>, String>) {
+    pub(crate) fn hand_over(&mut self, applicant: Applicant, descriptor: Result<Option<impl AsFd>, String>) {
         match descriptor {
-            Ok(descriptor) => self.answer_over_channel(applicant, Reply::Done, descriptor),
+            Ok(descriptor) => {
+                self.answer_over_channel(applicant, Reply::Done, descriptor.as_ref().map(AsFd::as_fd));
+            }
             Err(reason) => self.refuse(applicant, reason),
         }
     }
 
-    fn answer_over_channel(&mut self, applicant: Applicant, reply: Reply, descriptor: Option<OwnedFd>) {
+    fn answer_over_channel(&mut self, applicant: Applicant, reply: Reply, descriptor: Option<BorrowedFd<'_>>) {
         let Applicant { container, channel, id } = applicant;
         if self.containers.get(container).is_some_and(|container| container.channels == channel) {
-            let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+            let descriptors: Vec<_> = descriptor.into_iter().collect();
             self.send(container, FromInit::Reply { id, reply }, &descriptors);
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::applicant::Applicant;
 use super::container::{Container, Definition, Goal, State};
-use super::requests::unknown;
+use super::requests::{Outcome, unknown};
 
 /// So many containers there may be, declared ones among them, for one more to be made by hand: each costs PID 1 memory and
 /// descriptors.
@@ -52,6 +52,22 @@ impl Supervisor {
         }
         self.facts.made_changed |= !remove;
         session
+    }
+
+    /// The same for somebody, who is answered when the next boot has it too.
+    pub(super) fn create_for(
+        &mut self,
+        applicant: Applicant,
+        creation: Creation,
+        session: Option<Interest>,
+    ) -> Option<Outcome> {
+        match self.create(creation, session) {
+            Ok(descriptor) if self.facts.made_changed => Some(Outcome::Kept { applicant, descriptor }),
+            created => {
+                self.hand_over(applicant, created);
+                None
+            }
+        }
     }
 
     /// Whether there may be one more.

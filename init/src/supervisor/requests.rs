@@ -55,6 +55,13 @@ pub enum Outcome {
     },
     /// See [`Request::Confirm`].
     Confirm(Applicant),
+    /// It is done. Answer when the next boot knows of it.
+    Kept {
+        /// Who asks.
+        applicant: Applicant,
+        /// What goes with the answer.
+        descriptor: Option<OwnedFd>,
+    },
     /// Leave this boot.
     Power {
         /// Who is told whether it is done.
@@ -125,6 +132,7 @@ impl Supervisor {
                 self.reply_to(applicant, Reply::Done);
                 return Some(Outcome::Alive);
             }
+            Request::Create { creation, session } => return self.create_for(applicant, *creation, session),
             Request::Statistics { after } => {
                 let some = self.some_after(&after);
                 let more = some.len() == CONTAINERS_AT_ONCE;
@@ -165,7 +173,14 @@ impl Supervisor {
                     }
                     return Some(outcome);
                 }
-                Err(request) => done(self.carry_out(from, request)),
+                Err(request) => {
+                    let lasts = is_for_the_next_boot(&request);
+                    let result = self.carry_out(from, request);
+                    if lasts && result.is_ok() && (self.facts.made_changed || self.facts.stopped_changed) {
+                        return Some(Outcome::Kept { applicant, descriptor: None });
+                    }
+                    done(result)
+                }
             },
         };
         self.reply_to(applicant, reply);
@@ -186,10 +201,6 @@ impl Supervisor {
             Request::Definition { name } => {
                 let definition = self.definition(&name);
                 self.answer_with(applicant, definition);
-            }
-            Request::Create { creation, session } => {
-                let created = self.create(*creation, session);
-                self.hand_over(applicant, created);
             }
             Request::Attach { name, start } => {
                 let attached = if start { self.start_attached(&name) } else { self.attach_client(&name) }.map(Some);
@@ -307,6 +318,11 @@ impl Supervisor {
 }
 
 /// What a request wants of the machine; the request itself if it wants nothing of it.
+/// Whether it may change which containers the next boot has, or which of them stay stopped.
+fn is_for_the_next_boot(request: &Request) -> bool {
+    matches!(request, Request::Start { .. } | Request::Stop { .. } | Request::Restart { .. })
+}
+
 fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<OwnedFd>) -> Result<Outcome, Request> {
     let mut descriptors = descriptors.into_iter();
     Ok(match (request, descriptors.next()) {

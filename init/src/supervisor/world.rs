@@ -56,12 +56,21 @@ pub fn ask(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request)
 /// The answer to a request, and the descriptors that came with it.
 pub fn ask_for(supervisor: &mut Supervisor, from: &(u32, Channel), request: Request) -> (Reply, Vec<OwnedFd>) {
     from.1.send(&ToInit { id: 7, request }, &[]).unwrap();
-    supervisor.message(from.0);
+    receive(supervisor, from.0);
     loop {
         match from.1.receive().unwrap() {
             (FromInit::Reply { id: 7, reply }, descriptors) => return (reply, descriptors),
             (FromInit::Reply { id, .. }, _) => panic!("an answer to request {id}, which nobody made"),
             (FromInit::Notice(_), _) => {}
+        }
+    }
+}
+
+/// What a system container asks; what is for the next boot is written at once.
+fn receive(supervisor: &mut Supervisor, from: u32) {
+    for outcome in supervisor.message(from) {
+        if let Outcome::Kept { applicant, descriptor } = outcome {
+            supervisor.hand_over(applicant, Ok(descriptor));
         }
     }
 }
@@ -133,7 +142,7 @@ impl World {
     /// Somebody asks for something, and does not wait for the answer.
     pub fn send(&mut self, request: Request) {
         self.services[1].1.send(&ToInit { id: 7, request }, &[]).unwrap();
-        self.supervisor.message(self.services[1].0);
+        receive(&mut self.supervisor, self.services[1].0);
         self.supervisor.settle();
     }
 

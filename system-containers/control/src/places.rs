@@ -4,6 +4,8 @@
 //! got what it asked for and only stays, after [`IDLE`]; if there is none of these, also one that waits for an answer, for
 //! signals, or for what it was given a descriptor of, after [`ENGAGED`]. And whoever has waited for [`BUSY`] is let in for one
 //! that does nothing but call, however often. So nobody locks the others out.
+//!
+//! The sockets of containers have few places each, and few more in all: whoever comes over one needs a place of both.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Places {
     free: Arc<Semaphore>,
     taken: Mutex<Vec<Weak<Activity>>>,
+    /// Of all sockets of its kind.
+    shared: Option<Arc<Places>>,
 }
 
 /// A client's place, free again when this is dropped.
@@ -34,7 +38,8 @@ pub struct Places {
 pub struct Place {
     /// What its client does.
     pub activity: Arc<Activity>,
-    _permit: OwnedSemaphorePermit,
+    /// Of the socket, and of all of its kind.
+    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// What a client does, as its connection shows it.
@@ -57,20 +62,41 @@ struct Now {
 impl Places {
     /// So many.
     pub fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), taken: Mutex::new(Vec::new()) }
+        Self { free: Arc::new(Semaphore::new(count)), taken: Mutex::new(Vec::new()), shared: None }
+    }
+
+    /// So many of these.
+    pub fn of(shared: &Arc<Self>, count: usize) -> Self {
+        Self { shared: Some(Arc::clone(shared)), ..Self::new(count) }
     }
 
     /// Waits for a place.
     pub async fn take(&self) -> Place {
+        let own = self.permit().await;
+        let shared = match &self.shared {
+            Some(shared) => Some(shared.permit().await),
+            None => None,
+        };
+        let activity = Arc::new(Activity::begin());
+        for places in [Some(self), self.shared.as_deref()].into_iter().flatten() {
+            let mut taken = lock(&places.taken);
+            taken.retain(|activity| activity.strong_count() > 0);
+            taken.push(Arc::downgrade(&activity));
+        }
+        Place { activity, _permits: (own, shared) }
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
         let begun = Instant::now();
+        // One for all looks: who has waited longest is the next, whoever else comes.
+        let mut free = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         loop {
-            let free = tokio::time::timeout(LOOK, Arc::clone(&self.free).acquire_owned()).await;
-            if let Ok(Ok(permit)) = free {
-                let activity = Arc::new(Activity::begin());
-                lock(&self.taken).push(Arc::downgrade(&activity));
-                return Place { activity, _permit: permit };
+            match tokio::time::timeout(LOOK, &mut free).await {
+                Ok(Ok(permit)) => return permit,
+                // It is never closed.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => self.send_away(Instant::now(), begun.elapsed()),
             }
-            self.send_away(Instant::now(), begun.elapsed());
         }
     }
 
@@ -184,6 +210,28 @@ mod tests {
         assert!(!is_sent_away(&listens).await);
         places.send_away(Instant::now(), ENGAGED);
         assert!(is_sent_away(&listens).await);
+    }
+
+    #[tokio::test]
+    async fn sockets_with_places_of_their_own_share_those_of_all() {
+        let all = Arc::new(Places::new(3));
+        let (first, second) = (Places::of(&all, 2), Places::of(&all, 2));
+        let (stays, listens) = (first.take().await, first.take().await);
+        listens.activity.subscribes();
+        let other = second.take().await;
+        other.activity.subscribes();
+        let waits = second.take();
+        tokio::pin!(waits);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut waits).await.is_err(), "there are two, but three in all");
+        all.send_away(Instant::now() + IDLE, LOOK);
+        assert!(is_sent_away(&stays).await && !is_sent_away(&listens).await && !is_sent_away(&other).await);
+        drop(stays);
+        let last = waits.await;
+        drop((listens, other));
+        let again = (first.take().await, first.take().await);
+        assert_eq!(all.free.available_permits(), 0);
+        drop((last, again));
+        assert_eq!([&all.free, &first.free, &second.free].map(|free| free.available_permits()), [3, 2, 2]);
     }
 
     #[tokio::test]

@@ -33,8 +33,12 @@ use crate::places::{Activity, Place, Places};
 use crate::transport::Transport;
 use crate::volumes::Volumes1;
 
-/// The most clients at once; a further one waits for the place of another. Each can make us hold about 2 MiB by flooding.
+/// The most clients at once; a further one waits for the place of another. Each can make us hold about 2 MiB by flooding, and
+/// the memory that `container.toml` allows is for these and for those of all containers.
 const MAXIMUM_CLIENTS: usize = 32;
+
+/// The most clients at once of all containers.
+const CLIENTS_OF_CONTAINERS: usize = 24;
 
 /// The most clients at once of one container, so that it takes no place from others.
 const CLIENTS_OF_A_CONTAINER: usize = 4;
@@ -78,8 +82,9 @@ impl Server {
         let Self { path, listener, guid, init, logs, engine_socket } = self;
         let server = Arc::new(Inner { guid, init, logs, engine_socket, door: Door::default() });
         let granted = server.init.grants();
+        let places = Places::new(MAXIMUM_CLIENTS);
         tokio::select! {
-            () = Arc::clone(&server).accept(listener, Arc::new(Access::Everything), 0, MAXIMUM_CLIENTS) => {}
+            () = Arc::clone(&server).accept(listener, Arc::new(Access::Everything), 0, places) => {}
             () = Arc::clone(&server).serve_containers(granted) => {}
             () = server.give_signs(&path) => {}
         }
@@ -91,6 +96,7 @@ impl Inner {
     async fn serve_containers(self: Arc<Self>, granted: Option<mpsc::UnboundedReceiver<Grant>>) {
         // A container's clients go with its entry.
         let mut served: HashMap<String, (u64, JoinSet<()>)> = HashMap::new();
+        let all = Arc::new(Places::new(CLIENTS_OF_CONTAINERS));
         let Some(mut granted) = granted else { return std::future::pending().await };
         while let Some(grant) = granted.recv().await {
             let (container, parts, uid_base, listener) = match grant {
@@ -108,7 +114,8 @@ impl Inner {
                 Ok(listener) => {
                     let access = Arc::new(Access::Parts { container: container.clone(), parts });
                     let mut task = JoinSet::new();
-                    task.spawn(Arc::clone(&self).accept(listener, access, uid_base, CLIENTS_OF_A_CONTAINER));
+                    let places = Places::of(&all, CLIENTS_OF_A_CONTAINER);
+                    task.spawn(Arc::clone(&self).accept(listener, access, uid_base, places));
                     served.insert(container, (number, task));
                 }
                 Err(error) => eprintln!("berth-control: serve container {container}: {error}"),
@@ -127,9 +134,8 @@ impl Inner {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: UnixListener, access: Arc<Access>, uid_base: u32, places: usize) {
+    async fn accept(self: Arc<Self>, listener: UnixListener, access: Arc<Access>, uid_base: u32, places: Places) {
         let is_of_machine = matches!(*access, Access::Everything);
-        let places = Places::new(places);
         let mut clients = JoinSet::new();
         loop {
             while clients.try_join_next().is_some() {}
