@@ -3,16 +3,19 @@
 
 use std::net::IpAddr;
 
-use berth_config::{Rule, RuleAction as Wanted};
+use berth_config::{LinkSettings, Made, Network, Rule, RuleAction as Wanted};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
-use crate::netlink::{Netlink, OWN_PROTOCOL};
+use crate::netlink::{MAIN_TABLE, Netlink, OWN_PROTOCOL};
+use crate::nftables::apart;
 use crate::report;
 
 /// The priority of the first rule without one, between the local table's rule (0) and the main table's (32766).
 const FIRST_PRIORITY: u32 = 20_000;
+/// Before the kernel's own for VRFs, which it makes with the first of them (l3mdev, 1000).
+const VRF_PRIORITY: u32 = 999;
 /// RT_TABLE_COMPAT: the number stands in an attribute.
 const IN_ATTRIBUTE: u8 = 252;
 
@@ -114,14 +117,31 @@ impl Key {
     }
 }
 
+/// Those by which ports that are published on a VRF's addresses are reached.
+fn of_vrfs(network: &Network) -> Vec<Rule> {
+    let tables = network.links.values().filter_map(|settings| match LinkSettings::made(settings)? {
+        Made::Vrf(vrf) => Some((apart::mark(vrf.table), vrf.table)),
+        _ => None,
+    });
+    let mut rules: Vec<(u32, u32)> = tables.collect();
+    if !rules.is_empty() {
+        rules.push((apart::TO_MAIN, MAIN_TABLE));
+    }
+    let rule =
+        |(mark, table)| Rule { mark: Some(mark), table: Some(table), priority: Some(VRF_PRIORITY), ..Rule::default() };
+    rules.into_iter().map(rule).collect()
+}
+
 /// Makes the rules that are missing and removes those of ours that are too many.
-pub async fn arrange(netlink: &Netlink, rules: &[Rule]) {
+pub async fn arrange(netlink: &Netlink, network: &Network) {
     let present = match netlink.rules().await {
         Ok(present) => present,
         Err(error) => return report::failure(&error),
     };
     let mut wanted: Vec<Key> = Vec::new();
-    for key in rules.iter().enumerate().flat_map(|(index, rule)| Key::wanted(rule, index)).map(Key::plain) {
+    let further = of_vrfs(network);
+    let rules = network.rules.iter().chain(&further).enumerate();
+    for key in rules.flat_map(|(index, rule)| Key::wanted(rule, index)).map(Key::plain) {
         if !wanted.contains(&key) {
             wanted.push(key);
         }

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_config::{LinkName, LinkSettings, Network, Networking};
+use berth_config::{LinkName, LinkSettings, Made, Network, Networking};
 use berth_control::channel::{Channel, ChannelError};
 use berth_control::message::{self, Notice, Request};
 use rtnetlink::new_connection;
@@ -29,7 +29,7 @@ use crate::dhcp::client::Event;
 use crate::host_link::{HostLink, Means};
 use crate::init::{Init, Message};
 use crate::leases::LeaseStore;
-use crate::link::LinkTable;
+use crate::link::{Link, LinkTable};
 use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
 use crate::made::{self, Misnamed, Missing};
@@ -253,7 +253,7 @@ impl Service {
 
     async fn configure(&mut self, networking: Networking) {
         self.containers.configure(&networking).await;
-        rules::arrange(&self.means.netlink, &networking.host.rules).await;
+        rules::arrange(&self.means.netlink, &networking.host).await;
         self.network = Some(networking.host);
         self.arrange().await;
         self.adopt_all().await;
@@ -273,6 +273,14 @@ impl Service {
             report::say(format_args!("{name}: not made yet: {reason}"));
         }
         self.missing = missing;
+        let vrf_of = |link: &Link| {
+            let controller = self.table.find(link.controller?)?;
+            match network.links.get(controller.name.as_str())?.made()? {
+                Made::Vrf(vrf) => Some((link.name.clone(), vrf.table)),
+                _ => None,
+            }
+        };
+        self.containers.follow_apart(self.table.iter().filter_map(vrf_of).collect());
         self.watch_made();
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());

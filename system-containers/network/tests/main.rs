@@ -32,4 +32,5 @@ mod support;
 mod taken_back;
 mod time;
 mod troubles;
+mod vrf;
 mod why;

@@ -7,6 +7,7 @@ use berth_config::Bandwidth;
 
 use super::Containers;
 use super::guard::{self, Sources};
+use crate::nftables::apart::Apart;
 use crate::nftables::guard::Guard;
 use crate::nftables::ruleset::Table;
 use crate::{report, sysctl};
@@ -16,6 +17,14 @@ impl Containers {
     pub fn set_up_filter(&mut self) {
         if let Err(error) = self.refill() {
             report::say(format_args!("set up the packet filter: {error}"));
+        }
+    }
+
+    /// Which links are ports of VRFs now.
+    pub fn follow_apart(&mut self, apart: Vec<Apart>) {
+        if self.apart != apart {
+            self.apart = apart;
+            self.set_up_filter();
         }
     }
 
@@ -78,6 +87,7 @@ impl Containers {
             open: open.map(|(_, network)| network.bridge_name()).collect(),
             elements: Vec::new(),
             limits: self.limits(),
+            apart: self.apart.clone(),
             inbound: self.inbound.clone().unwrap_or_default(),
             guard: self.guard(),
         };

@@ -47,6 +47,7 @@ use crate::dns::server::Resolvers;
 use crate::dns::upstream::Upstream;
 use crate::link::{Link, LinkTable};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::nftables::apart::Apart;
 use crate::report;
 use crate::service::Paths;
 
@@ -116,6 +117,8 @@ pub struct Containers {
     published: Published,
     /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
     inbound: Option<Vec<OpenPorts>>,
+    /// Ports of VRFs.
+    apart: Vec<Apart>,
     /// Tunnels of the machine, by their ports.
     tunnels: BTreeMap<u16, LinkName>,
     resolvers: Resolvers,
@@ -142,6 +145,7 @@ impl Containers {
             unnamed: BTreeSet::new(),
             published,
             inbound: None,
+            apart: Vec::new(),
             tunnels: BTreeMap::new(),
             resolvers,
             lookouts,

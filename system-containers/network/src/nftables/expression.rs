@@ -22,6 +22,8 @@ impl Register {
 pub enum Meta {
     /// The number that Ethernet has for what the frame carries, in network byte order.
     EtherType = 1,
+    /// What policy rules are told by.
+    Mark = 3,
     /// The name of the link the packet came in on.
     InputName = 6,
     /// The name of the link it leaves on.
@@ -48,14 +50,20 @@ pub enum Header {
 pub enum Conntrack {
     /// Established, related and so on, as bits.
     State = 0,
+    /// Which of the two ways the packet goes: [`REPLY`] for answers.
+    Direction = 1,
     /// What was done to the connection, as bits.
     Status = 2,
+    /// What all of its packets share.
+    Mark = 3,
 }
 
 /// Established or related: bits 1 and 2 of [`Conntrack::State`].
 pub const STATE_KNOWN: u32 = 0b110;
 /// The destination was changed: bit 5 of [`Conntrack::Status`] (IPS_DST_NAT).
 pub const STATUS_DNAT: u32 = 1 << 5;
+/// IP_CT_DIR_REPLY
+pub const REPLY: u8 = 1;
 /// RTN_LOCAL: an address of this machine.
 const ADDRESS_LOCAL: u32 = 2;
 
@@ -175,11 +183,30 @@ impl Expressions {
         })
     }
 
+    /// Loads a fact about the connection.
+    pub fn of_connection(self, key: Conntrack, to: Register) -> Self {
+        self.expression("ct", |data| {
+            data.number(2, key as u32).number(1, to.0);
+        })
+    }
+
+    /// Gives the connection the mark that a register holds.
+    pub fn mark_connection(self, from: Register) -> Self {
+        self.expression("ct", |data| {
+            data.number(2, Conntrack::Mark as u32).number(4, from.0);
+        })
+    }
+
+    /// Gives the packet the mark that a register holds.
+    pub fn mark_packet(self, from: Register) -> Self {
+        self.expression("meta", |data| {
+            data.number(2, Meta::Mark as u32).number(3, from.0);
+        })
+    }
+
     /// Goes on if the connection has any of the bits.
     pub fn conntrack(self, key: Conntrack, bits: u32) -> Self {
-        let loaded = self.expression("ct", |data| {
-            data.number(2, key as u32).number(1, FIRST.0);
-        });
+        let loaded = self.of_connection(key, FIRST);
         loaded.mask(FIRST, &bits.to_ne_bytes()).compare(FIRST, 1, &[0; 4])
     }
 

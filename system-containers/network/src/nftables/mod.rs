@@ -2,6 +2,7 @@
 //! [`element`] what sets hold, [`ruleset`] our table, [`quiet`] the one for all bridges, [`conntrack`] what becomes of
 //! connections.
 
+pub mod apart;
 pub mod conntrack;
 pub mod element;
 pub mod expression;

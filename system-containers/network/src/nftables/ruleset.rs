@@ -20,7 +20,9 @@
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
 //! output       to 127.0.0.53: accept, that is the resolver too
 //! prerouting, output   for this machine: jump publish
+//! prerouting   before all that: for an address of a VRF's port, there: jump publish, with a mark (see `apart`)
 //! publish      look up address and port, else the port, and redirect
+//! apart        prerouting, behind it: redirected from a VRF's port, or an answer to that: mark for the policy rules
 //! input        policy drop; known connections, the loopback, ICMP, answers of DHCP servers: accept; from a container with
 //!              rules: its chain (see `guard`); containers' questions to the resolver, and what the configuration opens: accept
 //! forward      policy drop; from or to a network with a limit, and beyond that: drop; known connections: accept; from and to a container with rules: its chains; from an open bridge to where no bridge is, redirected to a bridge, redirected
@@ -33,6 +35,7 @@ use std::io;
 
 use berth_config::{Bandwidth, BitRate, OpenPorts};
 
+use super::apart::{self, Apart};
 use super::element::{Bytes, Element, LINK_NAME_LENGTH, Part, SLOTS, Set};
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
 use super::guard::{self, Direction, Guard};
@@ -40,9 +43,11 @@ use super::wire::{Batch, Connection, Kind};
 
 /// The table's name.
 pub const TABLE: &str = "berth";
-const NETWORKS: &str = "networks";
+pub(super) const NETWORKS: &str = "networks";
 const OPEN: &str = "open";
 const WITHIN: &str = "within";
+/// The chain of published ports.
+pub(super) const PUBLISH: &str = "publish";
 /// Above those of all other sets.
 const GUARD_ID: u32 = 100;
 /// Numbers of protocols. Without ICMP neither neighbours nor the size of packets would be known.
@@ -125,9 +130,10 @@ fn of_family(family: u32) -> Expressions {
 }
 
 /// Base chains: name, type, hook, priority, whether the policy is to drop.
-const CHAINS: [(&str, &str, u32, i32, bool); 6] = [
+const CHAINS: [(&str, &str, u32, i32, bool); 7] = [
     ("guard", "filter", 0, -300, false),
     ("prerouting", "nat", 0, -100, false),
+    (apart::CHAIN, "filter", 0, -90, false),
     ("output", "nat", 3, -100, false),
     ("input", "filter", 1, 0, true),
     ("forward", "filter", 2, 0, true),
@@ -145,6 +151,8 @@ pub struct Table {
     pub elements: Vec<Element>,
     /// How much passes between networks, by the names of their bridges, and what is beyond.
     pub limits: Vec<(String, Bandwidth)>,
+    /// Ports of VRFs.
+    pub apart: Vec<Apart>,
     /// Ports of the machine itself that are open.
     pub inbound: Vec<OpenPorts>,
     /// Who may connect to which containers.
@@ -163,7 +171,9 @@ pub fn replace(connection: &Connection, wanted: &Table) -> io::Result<()> {
     sets(&mut batch);
     chains(&mut batch);
     limits(&mut batch, &wanted.limits);
+    apart::publish(&mut batch, &wanted.apart);
     rules(&mut batch);
+    apart::route(&mut batch, &wanted.apart);
     input(&mut batch, &wanted.inbound);
     for (set, names) in [(NETWORKS, &wanted.networks), (OPEN, &wanted.open)] {
         for name in names {
@@ -209,7 +219,7 @@ fn chains(batch: &mut Batch) {
         });
     }
     batch.message(Kind::NewChain, |chain| {
-        chain.text(1, TABLE).text(3, "publish");
+        chain.text(1, TABLE).text(3, PUBLISH);
     });
 }
 
@@ -253,10 +263,10 @@ fn rules(batch: &mut Batch) {
     let to_own = of_family(IPV4).payload(Header::Network, 16, 4, FIRST).equal(FIRST, &crate::resolver::LOCAL.octets());
     add(batch, "output", to_own.verdict(Verdict::Accept));
     for chain in ["prerouting", "output"] {
-        add(batch, chain, rule().for_this_machine().verdict(Verdict::Jump("publish")));
+        add(batch, chain, rule().for_this_machine().verdict(Verdict::Jump(PUBLISH)));
     }
     for map in MAPS {
-        add(batch, "publish", published(map));
+        add(batch, PUBLISH, published(map));
     }
 
     add(batch, "forward", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
