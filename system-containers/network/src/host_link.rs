@@ -28,6 +28,9 @@ use crate::{arp, report, router_advertisement, sysctl};
 
 /// Without carrier on a link, packets take another one that leads to the same place.
 const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
+/// A link answers for its own addresses: not for those of another one on the same switch, whose place it would take in
+/// neighbours' tables.
+const OWN_ADDRESSES: (&str, &str) = ("arp_ignore", "1");
 
 /// What every link works with.
 #[derive(Debug)]
@@ -163,7 +166,8 @@ impl HostLink {
             Ipv6::Off => &[("disable_ipv6", "1")],
         };
         let of_ipv6 = switches.iter().map(|switch| ("ipv6", switch));
-        for (family, (key, value)) in std::iter::once(("ipv4", &WAY_ROUND)).chain(of_ipv6) {
+        let of_ipv4 = [WAY_ROUND, OWN_ADDRESSES];
+        for (family, (key, value)) in of_ipv4.iter().map(|switch| ("ipv4", switch)).chain(of_ipv6) {
             if let Err(error) = sysctl::set_link(family, &self.name, key, value) {
                 report::failure(&error);
             }
