@@ -17,6 +17,7 @@
 //!
 //! guard        prerouting raw   from any link but lo to 127.0.0.0/8: drop (from a bridge route_localnet would let it in, and
 //!              what is published there is led elsewhere before the kernel looks at where it came from)
+//! prerouting   from a bridge with a source that is elsewhere, and from elsewhere with one that is at a bridge: drop
 //! prerouting, output   at a door: to the container that has the slot
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
 //! output       to 127.0.0.53: accept, that is the resolver too
@@ -244,6 +245,10 @@ fn rules(batch: &mut Batch) {
     let to_loopback = to_loopback.prefix(FIRST, &[255, 0, 0, 0], &[127, 0, 0, 0]);
     add(batch, "guard", to_loopback.meta(Meta::InputName, FIRST).differ(FIRST, &loopback()).verdict(Verdict::Drop));
 
+    // Rules about who may connect go by the source. Only the first packet of a connection passes here.
+    add(batch, "prerouting", from_network().has_no_way_back().verdict(Verdict::Drop));
+    let from_elsewhere = rule().link_in(Meta::InputName, NETWORKS, true);
+    add(batch, "prerouting", from_elsewhere.way_back_in(NETWORKS).verdict(Verdict::Drop));
     for family in FAMILIES {
         add(batch, "prerouting", service(Meta::InputName, family));
         add(batch, "output", service(Meta::OutputName, family));
