@@ -123,7 +123,7 @@ impl Service {
             }
             return;
         }
-        let (entry, settings) = settings(self.network.as_ref(), link);
+        let (entry, settings) = settings(self.network.as_ref(), &self.table, link);
         match entry {
             Some(entry) => drop(self.entries.insert(index, entry)),
             None => drop(self.entries.remove(&index)),
@@ -169,7 +169,7 @@ pub(super) async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Resu
 }
 
 /// The entry that is for a link, and what is to be done with it; `None` if nothing.
-fn settings(network: Option<&Network>, link: &Link) -> (Option<LinkName>, Option<LinkSettings>) {
+fn settings(network: Option<&Network>, table: &LinkTable, link: &Link) -> (Option<LinkName>, Option<LinkSettings>) {
     if link.loopback || link.is_own() {
         return (None, None);
     }
@@ -187,7 +187,7 @@ fn settings(network: Option<&Network>, link: &Link) -> (Option<LinkName>, Option
                 let (mtu, mac) = configured.map_or((None, None), |settings| (settings.mtu, settings.mac));
                 Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
             }
-            None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
+            None => configured.or_else(|| table.is_card(link).then(LinkSettings::default)),
         };
         (entry, settings)
     })

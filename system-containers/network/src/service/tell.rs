@@ -109,8 +109,7 @@ impl Service {
             let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
             format!("{} ({})", link.name, facts.join(", "))
         };
-        let cards: Vec<String> =
-            self.table.iter().filter(|link| link.is_card() && !link.is_own()).map(described).collect();
+        let cards: Vec<String> = self.table.iter().filter(|link| self.table.is_card(link)).map(described).collect();
         let cards =
             if cards.is_empty() { "there is none".to_owned() } else { format!("there are {}", cards.join("; ")) };
         lost.into_iter().map(|name| (name, format!("no card fits [network.links.{name}]: {cards}"))).collect()
