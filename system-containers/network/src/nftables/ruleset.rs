@@ -138,13 +138,13 @@ const CHAINS: [(&str, &str, u32, i32, bool); 6] = [
 
 /// What the table is to hold.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct Table<'a> {
     /// The names of all bridges.
     pub networks: Vec<String>,
     /// Of those with a way out.
     pub open: Vec<String>,
     /// Published ports, and all else that differs from container to container.
-    pub elements: Vec<Element>,
+    pub elements: Vec<&'a Element>,
     /// How much passes between networks, by the names of their bridges, and what is beyond.
     pub limits: Vec<(String, Bandwidth)>,
     /// Ports of the machine itself that are open.
