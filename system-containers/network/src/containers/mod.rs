@@ -217,8 +217,9 @@ impl Containers {
             let serving = present.wanted.serving;
             let access = present.wanted.access.clone();
             let as_before = message::Attachment { serving, access, ..wanted.clone() };
-            if present.namespace == inode && present.wanted == as_before {
-                let present = present.clone();
+            let is_as_before = present.namespace == inode && present.wanted == as_before;
+            let present = present.clone();
+            if is_as_before && has_links(&present, &namespace).await? {
                 let looks_within = namespace.try_clone().map_err(AttachError::Keep)?;
                 self.answer_within(&present, namespace).await;
                 self.look_out(&present, looks_within).await;
@@ -373,6 +374,17 @@ impl Containers {
     pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
         self.attachments.iter().map(|attachment| (&attachment.wanted.name, self.attached(attachment)))
     }
+}
+
+/// Whether a container has its links on networks of the machine's neighbours. Others are seen by their other ends, and the namespace
+/// alone does not say it: a new one may have the inode of one that has ended.
+async fn has_links(attachment: &Attachment, namespace: &OwnedFd) -> Result<bool, AttachError> {
+    let names = (0..).zip(&attachment.cables).filter(|(_, cable)| !cable.bridged);
+    let names: Vec<String> = names.map(|(index, _)| namespace::link_name(index)).collect();
+    if names.is_empty() {
+        return Ok(true);
+    }
+    Ok(namespace::has(namespace.try_clone().map_err(AttachError::Keep)?, names).await?)
 }
 
 /// Which namespace a descriptor is of: the same inode is the same namespace as long as anything holds it.
