@@ -14,6 +14,7 @@ mod guard;
 mod left;
 mod listeners;
 mod lookout;
+mod lost;
 mod namespace;
 mod networks;
 mod outside;

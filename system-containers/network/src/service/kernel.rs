@@ -32,7 +32,11 @@ impl Service {
                 before.is_some() || self.is_of_machine(index)
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                let gone = self.table.remove(&link).filter(|link| !link.is_own());
+                let gone = self.table.remove(&link);
+                if let Some(link) = gone.as_ref().filter(|link| link.is_own()) {
+                    self.containers.lose_bridge(link.index, &self.table).await;
+                }
+                let gone = gone.filter(|link| !link.is_own());
                 if let Some(link) = &gone {
                     self.entries.remove(&link.index);
                     if self.links.remove(&link.index).is_some() {
@@ -87,6 +91,7 @@ impl Service {
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
         self.entries.retain(|index, _| table.find(*index).is_some());
+        self.containers.lose_missed(&self.table).await;
         self.arrange().await;
         self.adopt_all().await;
         // Each may have been down, or another machine may have an address of it.
