@@ -248,6 +248,7 @@ impl Service {
                 }
                 self.look_at_made(now).await;
                 self.endpoints.tick(now);
+                self.containers.tick(now);
             }
         }
         Ok(true)

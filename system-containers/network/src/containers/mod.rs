@@ -37,6 +37,7 @@ use berth_control::message::{self, NETWORKS_AT_MOST};
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
 use self::conflicts::{PortError, check_ports};
+use self::filter::Unfiltered;
 pub use self::listeners::Awaited;
 pub use self::lookout::{Lookouts, Taken};
 use self::namespace::{Inside, NamespaceError};
@@ -115,6 +116,8 @@ pub struct Containers {
     /// Of these, those that an earlier run of this program left and PID 1 has not named since.
     unnamed: BTreeSet<String>,
     published: Published,
+    /// What is wrong with the packet filter, if anything is.
+    unfiltered: Option<Unfiltered>,
     /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
     inbound: Option<Vec<OpenPorts>>,
     /// Tunnels of the machine, by their ports.
@@ -142,6 +145,7 @@ impl Containers {
             attachments,
             unnamed: BTreeSet::new(),
             published,
+            unfiltered: None,
             inbound: None,
             tunnels: BTreeMap::new(),
             resolvers,
@@ -181,7 +185,7 @@ impl Containers {
             |(name, link): (&LinkName, &LinkSettings)| Some((link.wireguard.as_ref()?.listen_port?, name.clone()));
         self.tunnels = links.filter_map(tunnel).collect();
         let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
-        if changed.is_empty() && !inbound_changed && self.limits() == limits {
+        if changed.is_empty() && !inbound_changed && self.limits() == limits && self.unfiltered.is_none() {
             return self.watch_over();
         }
         let on_changed =

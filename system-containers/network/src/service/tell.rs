@@ -81,6 +81,7 @@ impl Service {
         let host_link = self.links.get(&link.index);
         let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
         missing.extend(self.misnamed.get(&link.index).cloned());
+        missing.extend(self.containers.unfiltered());
         missing.extend(self.containers.overlaps(link));
         missing.extend(self.containers.taken(link));
         missing.extend(self.endpoints.missing(link.index));
