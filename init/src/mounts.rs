@@ -89,6 +89,14 @@ pub const KERNEL_SETTINGS: &[(&str, &str)] = &[
     ("net/ipv4/conf/all/accept_source_route", "0"),
     ("net/ipv4/conf/default/accept_source_route", "0"),
     ("net/ipv4/icmp_echo_ignore_broadcasts", "1"),
+    // All namespaces of the machine share the tables of neighbours. Five hundred containers that talk to the machine are a
+    // thousand entries, of each family, and the kernel's own bound is 1024: beyond it nobody new is reached.
+    ("net/ipv4/neigh/default/gc_thresh1", "4096"),
+    ("net/ipv4/neigh/default/gc_thresh2", "8192"),
+    ("net/ipv4/neigh/default/gc_thresh3", "16384"),
+    ("net/ipv6/neigh/default/gc_thresh1", "4096"),
+    ("net/ipv6/neigh/default/gc_thresh2", "8192"),
+    ("net/ipv6/neigh/default/gc_thresh3", "16384"),
     ("net/ipv6/conf/all/accept_redirects", "0"),
     ("net/ipv6/conf/default/accept_redirects", "0"),
     ("net/ipv6/conf/all/accept_source_route", "0"),
@@ -160,6 +168,18 @@ mod tests {
             let later = &EARLY_MOUNTS[index + 1..];
             let below = later.iter().find(|other| entry.target.starts_with(&format!("{}/", other.target)));
             assert!(below.is_none(), "{} is mounted before {below:?}", entry.target);
+        }
+    }
+
+    #[test]
+    fn the_tables_of_neighbours_have_room_for_what_a_thousand_containers_know() {
+        for family in ["ipv4", "ipv6"] {
+            let bounds = [1, 2, 3].map(|number| {
+                let name = format!("net/{family}/neigh/default/gc_thresh{number}");
+                let found = KERNEL_SETTINGS.iter().find(|(key, _)| *key == name);
+                found.map_or(0, |(_, value)| value.parse::<u32>().unwrap())
+            });
+            assert!(bounds.is_sorted() && bounds[0] >= 2 * 1000, "{family}: {bounds:?}");
         }
     }
 

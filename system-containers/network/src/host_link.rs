@@ -28,6 +28,9 @@ use crate::{arp, report, router_advertisement, sysctl};
 
 /// Without carrier on a link, packets take another one that leads to the same place.
 const WAY_ROUND: (&str, &str) = ("ignore_routes_with_linkdown", "1");
+/// A link answers for its own addresses: not for those of another one on the same switch, whose place it would take in
+/// neighbours' tables.
+const OWN_ADDRESSES: (&str, &str) = ("arp_ignore", "1");
 
 /// What every link works with.
 #[derive(Debug)]
@@ -155,15 +158,25 @@ impl HostLink {
     }
 
     async fn apply(&mut self, link: &Link, means: &Means) {
+        if self.settings.ipv6 == Ipv6::Off
+            && let Err(error) = sysctl::disable_ipv6(&self.name)
+        {
+            report::failure(&error);
+        }
+        // What a lease of before has brought holds until its server has been asked.
+        if self.dhcp.is_some() || !self.settings.uses_dhcp() || self.settings.mtu.is_some() {
+            self.arrange_mtu(means).await;
+        }
         let temporary = if self.settings.privacy { "2" } else { "0" };
         let switches: &[(&str, &str)] = match self.settings.ipv6 {
             // 2: also on a machine that forwards, which one with containers does.
             Ipv6::Auto => &[WAY_ROUND, ("disable_ipv6", "0"), ("accept_ra", "2"), ("use_tempaddr", temporary)],
             Ipv6::Static => &[WAY_ROUND, ("disable_ipv6", "0"), ("accept_ra", "0")],
-            Ipv6::Off => &[("disable_ipv6", "1")],
+            Ipv6::Off => &[],
         };
         let of_ipv6 = switches.iter().map(|switch| ("ipv6", switch));
-        for (family, (key, value)) in std::iter::once(("ipv4", &WAY_ROUND)).chain(of_ipv6) {
+        let of_ipv4 = [WAY_ROUND, OWN_ADDRESSES];
+        for (family, (key, value)) in of_ipv4.iter().map(|switch| ("ipv4", switch)).chain(of_ipv6) {
             if let Err(error) = sysctl::set_link(family, &self.name, key, value) {
                 report::failure(&error);
             }
@@ -179,10 +192,6 @@ impl HostLink {
         }
         if let Some(mac) = self.settings.mac.map(|mac| mac.bytes()).filter(|mac| link.mac != Some(*mac)) {
             self.say(means.netlink.set_mac(self.index, &self.name, mac).await);
-        }
-        // What a lease of before has brought holds until its server has been asked.
-        if self.dhcp.is_some() || !self.settings.uses_dhcp() || self.settings.mtu.is_some() {
-            self.arrange_mtu(means).await;
         }
         // Although it was up a moment ago: a bond that is removed sets its ports down when it has let them go.
         self.say(means.netlink.set_up(self.index, &self.name).await);

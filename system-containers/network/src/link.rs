@@ -119,11 +119,9 @@ impl Link {
         self.name.starts_with(OWN_PREFIX)
     }
 
-    /// Whether it is set up without being named in the configuration: Ethernet cards, and what stands for one where
-    /// Berth itself runs in a container.
-    pub fn is_card(&self) -> bool {
-        let kind = self.kind.as_deref();
-        self.ethernet && self.controller.is_none() && matches!(kind, None | Some("veth" | "macvlan" | "ipvlan"))
+    /// Whether it is a piece of hardware.
+    fn is_hardware(&self) -> bool {
+        self.ethernet && !self.loopback && self.kind.is_none()
     }
 
     /// Its hardware address in the usual notation; empty if it has none.
@@ -157,6 +155,8 @@ pub struct LinkTable {
     links: BTreeMap<u32, Link>,
     /// Of these, the machine's: few, whereas those of containers are many.
     told: BTreeSet<u32>,
+    /// Whether there is or was a card that is hardware.
+    has_hardware: bool,
 }
 
 impl LinkTable {
@@ -182,6 +182,15 @@ impl LinkTable {
         self.told.remove(&index);
     }
 
+    /// Whether a link is set up without being named in the configuration: Ethernet cards, and what stands for one where
+    /// Berth itself runs in a container. On a machine with cards such a link belongs to a program or a container on the
+    /// machine's own network, and who is at its other end has no say in where the machine's packets and questions go.
+    pub fn is_card(&self, link: &Link) -> bool {
+        let kind = link.kind.as_deref();
+        let stands_for_one = !self.has_hardware && matches!(kind, Some("veth" | "macvlan" | "ipvlan"));
+        !link.is_own() && link.controller.is_none() && link.ethernet && (link.is_hardware() || stands_for_one)
+    }
+
     /// All of them, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
@@ -201,6 +210,7 @@ impl LinkTable {
                 link.forget_missed();
             }
         }
+        self.has_hardware |= link.is_hardware();
         if link.loopback || link.is_own() {
             self.told.remove(&link.index);
         } else {
@@ -345,6 +355,26 @@ mod tests {
         assert_eq!(summary[0].addresses, ["10.0.0.9/24"]);
         table.remove_address(&address_message(2, "10.0.0.9", AddressScope::Universe));
         assert!(table.summary(|_| Vec::new())[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn a_pair_of_ends_is_a_card_only_where_there_is_no_hardware() {
+        let mut end = link_message(3, "veth9", LinkFlags::Up);
+        end.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
+        let mut table = LinkTable::default();
+        table.update(&end);
+        let is_card = |table: &LinkTable, index| table.is_card(table.find(index).unwrap());
+        assert!(is_card(&table, 3), "Berth runs in a container");
+        let card = link_message(2, "eth0", LinkFlags::Up);
+        table.update(&card);
+        assert!(is_card(&table, 2) && !is_card(&table, 3));
+        // One that is plugged out makes no card of what a container has.
+        table.remove(&card);
+        assert!(!is_card(&table, 3));
+        let mut again = LinkTable::default();
+        again.update(&end);
+        again.remember_missed(&table);
+        assert!(!is_card(&again, 3));
     }
 
     #[test]

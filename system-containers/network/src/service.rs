@@ -214,7 +214,9 @@ impl Service {
                 }
             }
             Happening::HeardArp((index, packet)) => {
-                if let Some(link) = self.links.get_mut(&index) {
+                // Two cards of this machine on one switch hear each other.
+                let is_own = self.table.iter().any(|link| link.mac == Some(packet.sender_mac));
+                if let Some(link) = self.links.get_mut(&index).filter(|_| !is_own) {
                     link.hear_arp(packet, &self.means, now).await;
                 }
             }
@@ -246,6 +248,7 @@ impl Service {
                 }
                 self.look_at_made(now).await;
                 self.endpoints.tick(now);
+                self.containers.tick(now);
             }
         }
         Ok(true)

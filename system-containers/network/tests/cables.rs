@@ -1,4 +1,4 @@
-//! What becomes of addresses when a cable is taken out and another one put in.
+//! What becomes of addresses when a cable is taken out and another one put in, or where two lead to one switch.
 
 use crate::support;
 use crate::support::lan::Lan;
@@ -164,4 +164,34 @@ fn what_routers_brought_goes_when_others_answer_behind_another_cable() {
     assert!(has_only(&site, &service, 77));
     let _advertising = advertise(&second, 78);
     has(&service, 78);
+}
+
+#[test]
+fn two_cards_of_a_machine_on_one_switch_do_not_take_each_other_for_another_machine() {
+    if !possible(SERVER) {
+        return;
+    }
+    let machine = Machine::new("");
+    let switch = Namespace::new();
+    switch.ip("link add switch type bridge forward_delay 0");
+    switch.ip("link set switch up");
+    for number in 0..2 {
+        machine.namespace.connect(&format!("eth{number}"), &switch, &format!("machine{number}"));
+        switch.ip(&format!("link set machine{number} master switch up"));
+    }
+    let lan = Lan::behind(&switch);
+    let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &[]);
+    let mut service = machine.start();
+    let addresses = ["eth0", "eth1"].map(|link| service.wait_address(link, "10.77.0."));
+    eventually("it has been asked who has them", || {
+        let sockets = machine.namespace.run("cat /proc/net/packet");
+        let is_declined = lan.log_text().contains("DHCPDECLINE");
+        (sockets.lines().count() == 1 || is_declined).then_some(())
+    });
+    assert!(!lan.log_text().contains("DHCPDECLINE"), "{}", lan.log_text());
+    for (link, address) in ["eth0", "eth1"].into_iter().zip(addresses) {
+        assert!(machine.namespace.ip(&format!("address show dev {link}")).contains(&address), "{link}");
+        let answers = machine.namespace.run(&format!("cat /proc/sys/net/ipv4/conf/{link}/arp_ignore"));
+        assert_eq!(answers, "1\n", "who asks for the other card's address is not answered by this one");
+    }
 }

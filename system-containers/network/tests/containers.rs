@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_control::message::Notice;
 
 use crate::support;
-use crate::support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, serve};
+use crate::support::site::{HOST, OUTSIDE, Site, ask, container, is_shut, port, range, serve};
 use crate::support::{Machine, Namespace, eventually, on, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
@@ -134,6 +134,30 @@ fn nobody_outside_reaches_a_container_or_the_hosts_loopback_directly() {
     eventually("the ports are open", || (ask(&web, "TCP", "172.30.0.1", 9001) == "host").then_some(()));
     assert!(ask(&site.machine.namespace, "TCP", "127.0.0.1", 9090).starts_with("other sees"));
     let open: Vec<u16> = [9000, 9001, 9090].into_iter().filter(|port| !is_shut(&web, "127.0.0.1", *port)).collect();
+    assert_eq!(open, [0; 0]);
+}
+
+#[test]
+fn what_is_published_at_127_0_0_1_is_not_for_a_neighbour_of_the_machine() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let (web, other) = (container(), container());
+    service.attach("web", &web, &[port("127.0.0.1", 8080, 80, "tcp"), port("", 8081, 80, "tcp")]).unwrap();
+    service.attach("other", &other, &[range("127.0.0.1", (9000, 2000), 99, "tcp")]).unwrap();
+    let _servers = [serve(&web, "TCP", 80, "web"), serve(&other, "TCP", 2001, "other")];
+    for port in [8080, 9001] {
+        assert!(ask(&site.machine.namespace, "TCP", "127.0.0.1", port).contains(" sees"), "{port}");
+    }
+    // A neighbour that says of 127.0.0.1 that the machine has it.
+    let outside = &site.outside;
+    outside.ip("address del 127.0.0.1/8 dev lo");
+    outside.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    outside.ip(&format!("route add 127.0.0.1/32 via {} dev up0", HOST[0]));
+    assert!(ask(outside, "TCP", HOST[0], 8081).starts_with("web sees"), "the way there");
+    let open: Vec<u16> = [8080, 8081, 9001].into_iter().filter(|port| !is_shut(outside, "127.0.0.1", *port)).collect();
     assert_eq!(open, [0; 0]);
 }
 

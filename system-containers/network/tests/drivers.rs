@@ -93,6 +93,27 @@ fn containers_are_machines_of_their_parents_network(driver: &str, mode: &str, ap
 }
 
 #[test]
+fn a_container_without_the_link_that_it_had_gets_another_whichever_namespace_it_has_now() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let Some(site) = lan("macvlan", "bridge") else { return };
+    let (web, mut service) = (container(), site.start());
+    let web_wanted = || on(wanted("web", &[]), &[("lan", "ipv4_address = '192.0.2.77'")]);
+    service.attach_as(web_wanted(), &web).unwrap();
+    drop(service);
+    // A new namespace may have the number of the one that ended.
+    web.ip("link del eth0");
+    let mut service = site.start();
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap()[0], "192.0.2.77");
+    let _server = serve(&web, "TCP", 80, "web");
+    assert!(ask(&site.outside, "TCP", "192.0.2.77", 80).starts_with("web sees"), "{}", web.ip("address"));
+    let before = web.ip("-o link show eth0");
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap()[0], "192.0.2.77");
+    assert_eq!(web.ip("-o link show eth0"), before, "it has what it had");
+}
+
+#[test]
 fn macvlan_containers_are_machines_of_their_parents_network() {
     containers_are_machines_of_their_parents_network("macvlan", "bridge", false);
 }

@@ -1,9 +1,38 @@
 //! What of the machine itself can be reached: nothing but what the configuration opens.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use berth_control::message::Request;
+
 use crate::support::site::{HOST, Site, ask, container, is_shut, serve};
-use crate::support::{Machine, Namespace, eventually, possible};
+use crate::support::{Machine, Namespace, Program, eventually, possible};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat", "ping"];
+
+#[test]
+fn a_packet_filter_that_cannot_be_set_up_is_said_and_tried_again() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::new();
+    let host = &site.machine.namespace;
+    // A table that belongs to another program, which nobody else may change as long as it runs.
+    let owner = Command::new("ip").args(["netns", "exec", &host.name, "nft", "-i"]).stdin(Stdio::piped()).spawn();
+    let mut owner = Program { child: owner.unwrap() };
+    let mut says = owner.child.stdin.take().unwrap();
+    says.write_all(b"add table inet berth { flags owner; }\n").unwrap();
+    eventually("the table of another", || host.run("nft list tables").contains("berth").then_some(()));
+    let mut service = site.machine.start();
+    service.wait_ready();
+    service.wait_lack("eth0", &["the packet filter is not set up"]);
+    drop((says, owner));
+    service.wait("that nothing is lacking", |request| match request {
+        Request::Links { links } => links.iter().all(|link| link.missing.is_empty()).then_some(()),
+        _ => None,
+    });
+    assert!(host.run("nft list chain inet berth input").contains("policy drop"));
+}
 
 #[test]
 fn a_port_of_the_machine_is_shut_until_the_configuration_opens_it() {

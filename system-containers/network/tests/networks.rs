@@ -19,6 +19,33 @@ internal = true
 mtu = 1400
 ";
 
+#[test]
+fn a_bridge_that_somebody_removes_is_made_again_for_those_on_it() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n");
+    let mut service = site.start();
+    let (web, other) = (container(), container());
+    let web_wanted = || on(wanted("web", &[port("", 8080, 80, "tcp")]), &[("front", "")]);
+    let addresses = service.attach_as(web_wanted(), &web).unwrap();
+    let _server = serve(&web, "TCP", 80, "web");
+    assert!(ask(&site.outside, "TCP", HOST[0], 8080).starts_with("web sees"));
+    site.machine.namespace.ip("link del berth1");
+    eventually("the bridge", || {
+        let ports = site.machine.namespace.try_run("ip -o link show master berth1");
+        String::from_utf8_lossy(&ports.stdout).contains("berth1-").then_some(())
+    });
+    for host in HOST {
+        assert!(ask(&site.outside, "TCP", host, 8080).starts_with("web sees"), "{host}");
+    }
+    service.attach_as(on(wanted("other", &[]), &[("front", "")]), &other).unwrap();
+    assert_eq!(service.attach_as(web_wanted(), &web).unwrap(), addresses);
+    for address in &addresses {
+        assert!(ask(&other, "TCP", address, 80).starts_with("web sees"), "{address}");
+    }
+}
+
 /// Attaches to networks: names with the keys of a membership each, or none.
 fn attach(service: &mut Running, name: &str, namespace: &Namespace, networks: &[(&str, &str)]) -> Vec<String> {
     try_attach(service, name, namespace, networks).unwrap()

@@ -1,7 +1,8 @@
-//! The largest packets of links that stand on others.
+//! The largest packets of links that stand on others, and of those whose server says less than IPv6 needs.
 
 use berth_control::message::{Link, Request};
 
+use crate::support::lan::Lan;
 use crate::support::{Machine, Namespace, eventually, possible, skip, try_run};
 
 /// A link on `eth0`, whose largest packet the test changes.
@@ -51,4 +52,27 @@ fn a_vlan_gets_its_mtu_as_soon_as_the_link_below_has_room() {
     if possible(&["ip"]) {
         stands_on("type vlan id 7");
     }
+}
+
+#[test]
+fn a_servers_packets_are_never_too_small_for_ipv6_unless_that_is_off() {
+    if !possible(&["ip", "dnsmasq"]) {
+        return;
+    }
+    let machine = Machine::new("");
+    let lan = Lan::new(&machine);
+    let _server = lan.serve("10.77.0.50,10.77.0.99,1h", &["--dhcp-option=option:mtu,1000"]);
+    let mut service = machine.start();
+    service.wait_address("eth0", "10.77.0.");
+    let is_so = |mtu: &str, ipv6: bool| {
+        eventually(&format!("{mtu}, IPv6: {ipv6}"), || {
+            let link = machine.namespace.ip("address show dev eth0");
+            (link.contains(mtu) && link.contains("inet6 fe80") == ipv6).then_some(())
+        });
+    };
+    is_so("mtu 1280", true);
+    service.apply("[network.links.eth0]\nipv6 = 'off'\n");
+    is_so("mtu 1000", false);
+    service.apply("");
+    is_so("mtu 1280", true);
 }

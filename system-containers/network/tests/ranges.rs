@@ -4,10 +4,15 @@ use std::net::UdpSocket;
 
 use berth_control::message::{Notice, Port};
 
+use crate::support::memory::MemoryGroup;
 use crate::support::site::{HOST, Site, ask, container, is_silent, range, serve};
 use crate::support::{Namespace, Running, eventually, possible, wanted};
 
 const TOOLS: &[&str] = &["ip", "nft", "socat"];
+/// As its container.toml says, in bytes.
+const MEMORY: u64 = 64 << 20;
+/// Half of what the configuration allows, once over TCP and once over UDP.
+const MOST_OF_EACH: u16 = 16_384;
 
 /// Ten thousand and one.
 fn voice() -> Port {
@@ -70,6 +75,52 @@ fn ten_thousand_ports_may_lead_to_others() {
     for address in HOST {
         assert!(ask(&site.outside, "TCP", address, 30_000).starts_with("sip sees"), "{address}");
     }
+}
+
+#[test]
+fn the_most_ports_that_may_be_published_fit_into_the_memory_that_it_has() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let configured = |count: u16| {
+        let (last, last_inside) = (1023 + count, 2023 + count);
+        let ports = format!("1024-{last}:2024-{last_inside}");
+        let text = format!("[containers.sip]\nimage = 'sip:1'\nports = ['{ports}', '{ports}/udp']\n");
+        berth_config::load(&[berth_config::Source::new("test.toml", text)]).is_ok()
+    };
+    assert!(configured(MOST_OF_EACH) && !configured(MOST_OF_EACH + 1), "what is allowed is what is tried here");
+    let site = Site::new();
+    let Some(memory) = MemoryGroup::new(MEMORY) else { return };
+    let start = || {
+        let mut service = site.machine.start();
+        memory.take(&service.program);
+        service.wait_ready();
+        service.wait_address("eth0", HOST[0]);
+        service
+    };
+    let (sip, mut service) = (container(), start());
+    let ports = ["tcp", "udp"].map(|protocol| range("", (1024, 2024), MOST_OF_EACH - 1, protocol));
+    let begun = std::time::Instant::now();
+    attach(&mut service, "sip", &sip, &ports);
+    eprintln!("{MOST_OF_EACH} ports of each protocol after {:?}, {} KiB at most", begun.elapsed(), memory.most() >> 10);
+    let _server = serve(&sip, "TCP", 2023 + MOST_OF_EACH, "sip");
+    let is_there = || {
+        for address in HOST {
+            assert!(ask(&site.outside, "TCP", address, 1023 + MOST_OF_EACH).starts_with("sip sees"), "{address}");
+        }
+    };
+    is_there();
+    // The whole table is made anew, by the same service and by the next one.
+    service.apply(&site.configuration("[network]\ninbound = [22]\n"));
+    eventually("another table", || {
+        site.machine.namespace.run("nft list chain inet berth input").contains("22").then_some(())
+    });
+    eprintln!("made anew: {} KiB at most", memory.most() >> 10);
+    drop(service);
+    let mut service = start();
+    attach(&mut service, "sip", &sip, &ports);
+    is_there();
+    eprintln!("taken up by the next service: {} KiB at most", memory.most() >> 10);
 }
 
 #[test]

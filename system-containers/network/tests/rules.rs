@@ -1,8 +1,10 @@
 //! `allow` and `deny` of containers and networks, and limits of what they send and receive.
 
 use std::net::{SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
 
 use berth_control::message::{Attachment, Notice};
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn6, sockopt};
 
 use crate::support::site::{HOST, Site, ask, container, is_shut, is_silent, joined, link_local, port, ruled, serve};
 use crate::support::{Namespace, PATIENCE, Program, Running, eventually, on, possible, wanted};
@@ -116,6 +118,53 @@ fn rules_hold_for_addresses_of_the_link_and_for_what_is_sent_to_many() {
     service.attach_as(db_wanted("allow = [{ network = 'side' }, { container = 'other' }]\n"), &db.namespace).unwrap();
     assert!(is_shut(&web, &of_db, 5432));
     assert!(ask(&other, "TCP", &of_db, 5432).starts_with("db sees"));
+}
+
+/// Sends a datagram as if it came from an address that the namespace does not have, for which no capability is needed.
+fn send_as(namespace: &Namespace, address: &str, (to, port): (&str, u16), text: &str) {
+    let with_port = |address: &str, port| SockaddrIn6::from(SocketAddrV6::new(address.parse().unwrap(), port, 0, 0));
+    namespace.within(|| {
+        let socket = socket::socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::empty(), None).unwrap();
+        socket::setsockopt(&socket, sockopt::IpFreebind, &true).unwrap();
+        socket::bind(socket.as_raw_fd(), &with_port(address, 0)).unwrap();
+        socket::sendto(socket.as_raw_fd(), text.as_bytes(), &with_port(to, port), MsgFlags::empty()).unwrap();
+    });
+}
+
+#[test]
+fn who_sends_with_the_address_of_another_is_not_taken_for_that_one() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with("[networks.front]\n[networks.side]\n");
+    let mut service = site.start();
+    let (db, web, near) = (container(), container(), joined(&mut service, "near", "front"));
+    let far = joined(&mut service, "far", "side");
+    let db_wanted = |rules| ruled(on(wanted("db", &[port("", 9001, 7001, "udp")]), &[("front", "")]), rules);
+    let of_db = service.attach_as(db_wanted(""), &db).unwrap().remove(1);
+    let of_web = service.attach_as(on(wanted("web", &[]), &[("front", "")]), &web).unwrap().remove(1);
+    let heard = db.within(|| UdpSocket::bind("[::]:7001").unwrap());
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut bytes = [0; 16];
+        let length = heard.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let (directly, published) = ((of_db.as_str(), 7001), (HOST[1], 9001));
+    let ways = [(&near, directly), (&near, published), (&far, published), (&site.outside, published)];
+    // Neighbours that are known are sent to at once, so that the order stays.
+    for (namespace, to) in ways.into_iter().chain([(&web, directly)]) {
+        namespace.within(|| UdpSocket::bind("[::]:0").unwrap().send_to(b"free", to).unwrap());
+        assert_eq!(next(), "free");
+    }
+    service.attach_as(db_wanted("allow = [{ container = 'web' }]\n"), &db).unwrap();
+    for (number, (namespace, to)) in (0..).zip(ways) {
+        send_as(namespace, &of_web, to, &format!("forged {number}"));
+    }
+    web.within(|| UdpSocket::bind("[::]:0").unwrap().send_to(b"its own", directly).unwrap());
+    assert_eq!(next(), "its own");
+    web.within(|| UdpSocket::bind("[::]:0").unwrap().send_to(b"and published", published).unwrap());
+    assert_eq!(next(), "and published");
 }
 
 /// Of `eth0` in the namespace of the calling thread.

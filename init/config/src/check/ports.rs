@@ -12,9 +12,9 @@ use crate::tree::{Node, Path};
 /// The most entries of one container's `ports`: `network` is told of them in one message.
 const MOST_ENTRIES: usize = 1000;
 
-/// The most places of the packet filter that a machine's published ports take. They change at one moment, which the kernel
-/// has room for up to some 500,000 of either family.
-const MOST_PLACES: u32 = 131_072;
+/// The most places of the packet filter that a machine's published ports take, each once for either family. They change at
+/// one moment, for which `network` has room in its memory.
+const MOST_PLACES: u32 = 32_768;
 
 /// An entry of some container's `ports`.
 #[derive(Clone, Copy)]

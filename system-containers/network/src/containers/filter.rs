@@ -2,6 +2,7 @@
 //! enough, and made anew where it is not.
 
 use std::io;
+use std::time::Duration;
 
 use berth_config::Bandwidth;
 
@@ -10,9 +11,39 @@ use super::guard::{self, Sources};
 use crate::nftables::apart::Apart;
 use crate::nftables::guard::Guard;
 use crate::nftables::ruleset::Table;
-use crate::{report, sysctl};
+use crate::{clock, report, sysctl};
+
+/// Until a packet filter that could not be set up is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why the packet filter is not as it should be, and when it is tried again.
+#[derive(Debug)]
+pub(super) struct Unfiltered {
+    reason: String,
+    retry: Duration,
+}
 
 impl Containers {
+    /// What every link lacks without the packet filter, for people.
+    pub fn unfiltered(&self) -> Option<String> {
+        let reason = &self.unfiltered.as_ref()?.reason;
+        Some(format!(
+            "the packet filter is not set up: {reason}; it is tried again, and until then nothing is kept out"
+        ))
+    }
+
+    /// When [`Self::tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.unfiltered.as_ref().map(|unfiltered| unfiltered.retry)
+    }
+
+    /// Tries again what has failed.
+    pub fn tick(&mut self, now: Duration) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.set_up_filter();
+        }
+    }
+
     /// Makes the packet filter's table as everything is now.
     pub fn set_up_filter(&mut self) {
         if let Err(error) = self.refill() {
@@ -37,6 +68,9 @@ impl Containers {
 
     /// The same; an error is that of making the whole table anew.
     pub(super) fn guard_or_refill(&mut self) -> io::Result<()> {
+        if self.unfiltered.is_some() {
+            return self.refill();
+        }
         self.published.guard(self.guard()).or_else(|error| {
             // What there is is not known.
             report::say(format_args!("change the rules of containers: {error}"));
@@ -60,6 +94,9 @@ impl Containers {
 
     /// Makes a service's ports lead to the containers that it has now; an error is that of making the whole table anew.
     pub(super) fn publish_or_refill(&mut self, service: &str) -> io::Result<()> {
+        if self.unfiltered.is_some() {
+            return self.refill();
+        }
         self.published.update(service, &self.attachments).or_else(|error| {
             // One element was not there, so nothing was done.
             report::say(format_args!("change the ports of {service}: {error}"));
@@ -91,6 +128,9 @@ impl Containers {
             inbound: self.inbound.clone().unwrap_or_default(),
             guard: self.guard(),
         };
-        self.published.replace(table, &self.attachments)
+        let done = self.published.replace(table, &self.attachments);
+        let failed = |error: &io::Error| Unfiltered { reason: error.to_string(), retry: clock::now() + RETRY };
+        self.unfiltered = done.as_ref().err().map(failed);
+        done
     }
 }

@@ -38,6 +38,13 @@ impl Sources<'_> {
                 }
             }
         }
+        if !guard.is_empty() {
+            let cables = self.attachments.iter().flat_map(|attachment| &attachment.cables);
+            let with_addresses = cables.filter(|cable| cable.bridged).flat_map(|cable| {
+                [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)].map(|address| (cable.link_name(), address))
+            });
+            guard.own = with_addresses.collect();
+        }
         guard
     }
 
@@ -69,9 +76,6 @@ impl Sources<'_> {
         });
         for address in [IpAddr::V4(cable.ipv4), IpAddr::V6(cable.ipv6)] {
             guard.addresses.insert((direction, address), chain.clone());
-            if direction == Direction::Out {
-                guard.own.insert((cable.link_name(), address));
-            }
         }
         guard.links.insert((direction, cable.link_name()), chain);
     }
@@ -102,10 +106,26 @@ impl Sources<'_> {
         let anybody = peers.container.is_none() && peers.network.is_none() && peers.address.is_none();
         let named =
             if anybody { [Peer::Any].into() } else { self.peers(peers, here, spares_machine(direction, accept)) };
+        let named = named.into_iter().map(|peer| self.only_routed(peer, (direction, here), accept));
         let ports: Vec<_> =
             if peers.ports.is_empty() { vec![None] } else { peers.ports.iter().copied().map(Some).collect() };
         let with_ports = |peer: Peer| ports.iter().map(move |ports| Rule { peer: peer.clone(), ports: *ports, accept });
-        named.into_iter().flat_map(with_ports).collect()
+        named.flat_map(with_ports).collect()
+    }
+
+    /// Who is let in by an address that is not one of the network comes from elsewhere.
+    fn only_routed(&self, peer: Peer, (direction, here): (Direction, &str), accept: bool) -> Peer {
+        let subnets = self.networks.get(here).map(|network| [network.subnets.ipv4, network.subnets.ipv6]);
+        match peer {
+            Peer::Address(prefix)
+                if direction == Direction::In
+                    && accept
+                    && !subnets.into_iter().flatten().any(|subnet| subnet.overlaps(prefix)) =>
+            {
+                Peer::Routed(prefix)
+            }
+            peer => peer,
+        }
     }
 
     fn peers(&self, peers: &Peers, here: &str, without_machine: bool) -> BTreeSet<Peer> {

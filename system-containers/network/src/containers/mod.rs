@@ -14,6 +14,7 @@ mod guard;
 mod left;
 mod listeners;
 mod lookout;
+mod lost;
 mod namespace;
 mod networks;
 mod outside;
@@ -36,6 +37,7 @@ use berth_control::message::{self, NETWORKS_AT_MOST};
 pub use self::answer::Attached;
 use self::attachment::{Attachment, AttachmentStore, Cable};
 use self::conflicts::{PortError, check_ports};
+use self::filter::Unfiltered;
 pub use self::listeners::Awaited;
 pub use self::lookout::{Lookouts, Taken};
 use self::namespace::{Inside, NamespaceError};
@@ -115,6 +117,8 @@ pub struct Containers {
     /// Of these, those that an earlier run of this program left and PID 1 has not named since.
     unnamed: BTreeSet<String>,
     published: Published,
+    /// What is wrong with the packet filter, if anything is.
+    unfiltered: Option<Unfiltered>,
     /// Open ports of the machine; `None` until the configuration is known, and the packet filter is set up with it.
     inbound: Option<Vec<OpenPorts>>,
     /// Ports of VRFs.
@@ -144,6 +148,7 @@ impl Containers {
             attachments,
             unnamed: BTreeSet::new(),
             published,
+            unfiltered: None,
             inbound: None,
             apart: Vec::new(),
             tunnels: BTreeMap::new(),
@@ -184,7 +189,7 @@ impl Containers {
             |(name, link): (&LinkName, &LinkSettings)| Some((link.wireguard.as_ref()?.listen_port?, name.clone()));
         self.tunnels = links.filter_map(tunnel).collect();
         let inbound_changed = self.inbound.replace(networking.host.inbound.clone()) != self.inbound;
-        if changed.is_empty() && !inbound_changed && self.limits() == limits {
+        if changed.is_empty() && !inbound_changed && self.limits() == limits && self.unfiltered.is_none() {
             return self.watch_over();
         }
         let on_changed =
@@ -221,8 +226,9 @@ impl Containers {
             let serving = present.wanted.serving;
             let access = present.wanted.access.clone();
             let as_before = message::Attachment { serving, access, ..wanted.clone() };
-            if present.namespace == inode && present.wanted == as_before {
-                let present = present.clone();
+            let is_as_before = present.namespace == inode && present.wanted == as_before;
+            let present = present.clone();
+            if is_as_before && has_links(&present, &namespace).await? {
                 let looks_within = namespace.try_clone().map_err(AttachError::Keep)?;
                 self.answer_within(&present, namespace).await;
                 self.look_out(&present, looks_within).await;
@@ -377,6 +383,17 @@ impl Containers {
     pub fn all(&self) -> impl Iterator<Item = (&String, Attached)> {
         self.attachments.iter().map(|attachment| (&attachment.wanted.name, self.attached(attachment)))
     }
+}
+
+/// Whether a container has its links on networks of the machine's neighbours. Others are seen by their other ends, and the namespace
+/// alone does not say it: a new one may have the inode of one that has ended.
+async fn has_links(attachment: &Attachment, namespace: &OwnedFd) -> Result<bool, AttachError> {
+    let names = (0..).zip(&attachment.cables).filter(|(_, cable)| !cable.bridged);
+    let names: Vec<String> = names.map(|(index, _)| namespace::link_name(index)).collect();
+    if names.is_empty() {
+        return Ok(true);
+    }
+    Ok(namespace::has(namespace.try_clone().map_err(AttachError::Keep)?, names).await?)
 }
 
 /// Which namespace a descriptor is of: the same inode is the same namespace as long as anything holds it.

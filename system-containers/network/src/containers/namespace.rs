@@ -86,6 +86,18 @@ pub async fn clear(namespace: OwnedFd) -> Result<(), NamespaceError> {
     .await
 }
 
+/// Whether links of these names are there, which have no end on the machine's side to be seen by.
+pub async fn has(namespace: OwnedFd, names: Vec<String>) -> Result<bool, NamespaceError> {
+    within(namespace, async move |netlink| {
+        let mut table = LinkTable::default();
+        for link in netlink.links().await? {
+            table.update(&link);
+        }
+        Ok(names.iter().all(|name| table.by_name(name).is_some()))
+    })
+    .await
+}
+
 /// Does something in the namespace.
 pub async fn within<T, W>(namespace: OwnedFd, work: W) -> Result<T, NamespaceError>
 where

@@ -245,6 +245,13 @@ impl Networks {
         Ok(bridged)
     }
 
+    /// A bridge is gone that nobody here has removed: says of which network.
+    pub fn lose(&mut self, bridge: u32) -> Option<String> {
+        let (name, network) = self.kept.networks.iter_mut().find(|(_, network)| network.bridge == Some(bridge))?;
+        network.bridge = None;
+        Some(name.clone())
+    }
+
     fn free_number(&self, name: &str) -> Option<u16> {
         if name == ContainerNetwork::DEFAULT {
             return Some(0);

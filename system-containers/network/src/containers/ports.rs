@@ -71,11 +71,15 @@ impl Published {
     }
 
     /// Makes the whole table anew.
-    pub fn replace(&mut self, mut table: Table, attachments: &Register) -> io::Result<()> {
+    pub fn replace(&mut self, table: Table<'_>, attachments: &Register) -> io::Result<()> {
         let services: BTreeSet<&String> = attachments.iter().map(|attachment| &attachment.wanted.service).collect();
         let wanted = |service: &String| (service.clone(), Led::of(service, attachments));
-        let before = std::mem::replace(&mut self.present, services.into_iter().map(wanted).collect());
-        table.elements = self.present.values().flat_map(|led| &led.elements).cloned().collect();
+        // With the greatest number of ports there is not room in memory for these twice.
+        let mut before = std::mem::take(&mut self.present);
+        before.values_mut().for_each(|led| led.elements.clear());
+        self.present = services.into_iter().map(wanted).collect();
+        let elements = self.present.values().flat_map(|led| &led.elements).collect();
+        let table = Table { elements, ..table };
         self.guard = table.guard.clone();
         ruleset::replace(&self.filter, &table)?;
         let nothing = Led::default();

@@ -1,6 +1,6 @@
 //! The largest packet of a link, which a link on another one can have only when that has it too.
 
-use berth_config::{LinkSettings, Mtu};
+use berth_config::{Ipv6, LinkSettings, Mtu};
 
 use super::{HostLink, Means, owner};
 use crate::dhcp::lease::Lease;
@@ -9,6 +9,9 @@ use crate::report;
 
 /// IEEE 802.3, in bytes.
 const ETHERNET_MTU: u32 = 1500;
+/// The smallest MTU that a link with IPv6 has (RFC 8200, section 5), in bytes. With less the kernel takes IPv6 off it, with all
+/// its switches.
+const IPV6_LEAST_MTU: u32 = 1280;
 
 /// The largest packets of a link and of the one below, in bytes.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Packets {
 impl HostLink {
     /// The MTU of the configuration, else that of the lease.
     fn wanted_mtu(&self) -> Option<u32> {
-        let of_lease = || self.lease().and_then(|lease| lease.mtu).map(u32::from);
+        let of_lease = || mtu_of(self.lease()?, &self.settings);
         self.settings.mtu.map(Mtu::bytes).or_else(of_lease)
     }
 
@@ -83,11 +86,17 @@ impl HostLink {
     }
 }
 
+/// What a lease says of it, as far as the link can have that.
+fn mtu_of(lease: &Lease, settings: &LinkSettings) -> Option<u32> {
+    let least = if settings.ipv6 == Ipv6::Off { 0 } else { IPV6_LEAST_MTU };
+    lease.mtu.map(|mtu| u32::from(mtu).max(least))
+}
+
 /// What a link had before the configuration or a lease of an earlier run of this program: that of Ethernet, as nobody has
 /// noted it.
 pub(super) fn mtu_before(link: &Link, settings: &LinkSettings, means: &Means) -> Option<u32> {
     let kept = link.mac.and_then(|mac| means.leases.load::<Lease>(owner(mac, &link.name, settings)));
-    let kept = kept.and_then(|lease| lease.mtu).map(u32::from);
+    let kept = kept.and_then(|lease| mtu_of(&lease, settings));
     let is_given = [settings.mtu.map(Mtu::bytes), kept].contains(&Some(link.mtu));
     (is_given && link.ethernet).then_some(ETHERNET_MTU)
 }

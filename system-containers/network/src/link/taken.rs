@@ -31,6 +31,7 @@ pub fn note(taken: &mut BTreeSet<Ipv6Addr>, message: &AddressMessage, there: boo
 impl LinkTable {
     /// After everything was asked for again: of what the kernel has taken away it says nothing then.
     pub fn remember_missed(&mut self, before: &Self) {
+        self.has_hardware |= before.has_hardware;
         for (index, link) in self.links.iter_mut().filter(|(_, link)| link.carrier) {
             let missed = before.find(*index).into_iter().flat_map(|before| &before.taken);
             let missed: Vec<Ipv6Addr> =

@@ -226,6 +226,24 @@ impl Expressions {
         loaded.equal(FIRST, &ADDRESS_LOCAL.to_ne_bytes())
     }
 
+    /// Goes on if no route leads back to the packet's source by the link that it came in on.
+    pub fn has_no_way_back(self) -> Self {
+        // NFT_FIB_RESULT_OIF; NFTA_FIB_F_SADDR, NFTA_FIB_F_IIF and NFTA_FIB_F_PRESENT.
+        let loaded = self.expression("fib", |data| {
+            data.number(1, FIRST.0).number(2, 1).number(3, 1 | 8 | 32);
+        });
+        loaded.equal(FIRST, &[0])
+    }
+
+    /// Goes on if the route to the packet's source leads to a link whose name is in the set.
+    pub fn way_back_in(self, set: &str) -> Self {
+        // NFT_FIB_RESULT_OIFNAME; NFTA_FIB_F_SADDR.
+        let loaded = self.expression("fib", |data| {
+            data.number(1, FIRST.0).number(2, 2).number(3, 1);
+        });
+        loaded.in_set(set, false)
+    }
+
     /// Goes on if the name of a link is in the set; with `not`, if it is not.
     pub fn link_in(self, key: Meta, set: &str, not: bool) -> Self {
         self.meta(key, FIRST).in_set(set, not)

@@ -12,7 +12,8 @@
 //! map from_links     of the bridge's table: the same, for what comes in there
 //! set guarded        of the bridge's table: the links with a chain of what is sent there
 //! set bounded        of the bridge's table: the links with a chain of what comes in there
-//! set own4, own6     of the bridge's table: link . address of those with such a chain
+//! set own4, own6     of the bridge's table: link . address of all containers
+//! set known4, known6 of the bridge's table: the same addresses alone
 //! chain to/…         what a container may be sent, in order
 //! chain from/…       what it may send: dropped, or back to where other rules decide
 //! set flows4, flows6 of the bridge's table: what containers with rules have sent over UDP and the like, for its answers; not
@@ -20,7 +21,8 @@
 //! set asked4, asked6 of the bridge's table: the same of what those that may not send everything were sent: where a neighbour
 //!                    fills it, only their answers get lost
 //!
-//! forward (bridge)   later fragments, ICMP, all of TCP but the first packet of a connection, what answers a flow: accept;
+//! forward (bridge)   later fragments, ICMP, all of TCP but the first packet of a connection: accept; with the address of a
+//!                    container that is at another link: drop; what answers a flow: accept;
 //!                    look up the link it comes from; note what containers with rules send and are sent; look up the link
 //!                    it goes to
 //! input (bridge)     to the machine, or through it: the same, but accept what has the container's own address, about which
@@ -41,8 +43,10 @@ use super::expression::{Expressions, FIRST, Header, Meta, Verdict};
 use super::ruleset::TABLE;
 use super::wire::{Batch, Connection, Family, Kind};
 
-/// The bridge's table: the addresses of links with a chain of what comes in there.
+/// The bridge's table: the addresses of containers with their links.
 const OWN: [&str; 2] = ["own4", "own6"];
+/// The same without: who sends with one of these by another link is not the one it says.
+const KNOWN: [&str; 2] = ["known4", "known6"];
 
 /// The set of one family.
 const fn of(names: [&'static str; 2], ipv4: bool) -> &'static str {
@@ -110,6 +114,8 @@ pub enum Peer {
     Any,
     /// An address.
     Address(Prefix),
+    /// An address that is on no bridge: who has it there has given it to itself. Only who is let in.
+    Routed(Prefix),
     /// An address to which packets go out by a link: not the machine itself, whichever of its addresses is one of these. Only
     /// where to a container may connect.
     Beyond(Prefix),
@@ -148,7 +154,7 @@ pub struct Guard {
     pub addresses: BTreeMap<(Direction, IpAddr), String>,
     /// The chain of each bridge's link that has one.
     pub links: BTreeMap<(Direction, String), String>,
-    /// The addresses of links with a chain of what comes in there.
+    /// The addresses of all containers with their links, if there is any chain.
     pub own: BTreeSet<(String, IpAddr)>,
 }
 
@@ -282,11 +288,13 @@ fn elements(family: Family, guard: &Guard) -> Vec<Element> {
         [Element::new(direction.watched(), key.clone()), Element::jump(direction.links(), key, chain)]
     };
     let own = |(link, address): &(String, IpAddr)| {
-        Element::new(of(OWN, address.is_ipv4()), Bytes::new().link(link).address(*address).end())
+        let (own, known) = (of(OWN, address.is_ipv4()), of(KNOWN, address.is_ipv4()));
+        let key = Bytes::new().link(link).address(*address).end();
+        [Element::new(own, key), Element::new(known, Bytes::new().address(*address).end())]
     };
     match family {
         Family::Inet | Family::Ipv4 => guard.addresses.iter().map(of_address).collect(),
-        Family::Bridge => guard.links.iter().flat_map(of_link).chain(guard.own.iter().map(own)).collect(),
+        Family::Bridge => guard.links.iter().flat_map(of_link).chain(guard.own.iter().flat_map(own)).collect(),
     }
 }
 
@@ -299,7 +307,8 @@ fn expressions(family: Family, direction: Direction, rule: &Rule) -> Option<Expr
     };
     match &rule.peer {
         Peer::Any => {}
-        Peer::Address(prefix) | Peer::Beyond(prefix) => {
+        Peer::Routed(_) if family == Family::Bridge => return None,
+        Peer::Address(prefix) | Peer::Routed(prefix) | Peer::Beyond(prefix) => {
             let (offset, length) = direction.reverse().own(prefix.address().is_ipv4());
             let mask = mask(prefix.length(), length);
             let loaded = of_family(family, prefix.address().is_ipv4()).payload(Header::Network, offset, length, FIRST);

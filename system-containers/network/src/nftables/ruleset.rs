@@ -15,7 +15,9 @@
 //! map ranges4_at          address . protocol . ports . slots → address
 //! map published6 …                                                             the same for IPv6
 //!
-//! guard        prerouting raw   from a bridge to 127.0.0.0/8: drop (route_localnet would let it in)
+//! guard        prerouting raw   from any link but lo to 127.0.0.0/8: drop (from a bridge route_localnet would let it in, and
+//!              what is published there is led elsewhere before the kernel looks at where it came from)
+//! prerouting   from a bridge with a source that is elsewhere, and from elsewhere with one that is at a bridge: drop
 //! prerouting, output   at a door: to the container that has the slot
 //! prerouting   from a bridge for port 53 of its own address: accept, that is the resolver
 //! output       to 127.0.0.53: accept, that is the resolver too
@@ -36,7 +38,7 @@ use std::io;
 use berth_config::{Bandwidth, BitRate, OpenPorts};
 
 use super::apart::{self, Apart};
-use super::element::{Bytes, Element, LINK_NAME_LENGTH, Part, SLOTS, Set};
+use super::element::{Bytes, Element, Part, SLOTS, Set};
 use super::expression::{Conntrack, Expressions, FIRST, Header, Meta, STATE_KNOWN, STATUS_DNAT, Verdict};
 use super::guard::{self, Direction, Guard};
 use super::wire::{Batch, Connection, Kind};
@@ -142,13 +144,13 @@ const CHAINS: [(&str, &str, u32, i32, bool); 7] = [
 
 /// What the table is to hold.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct Table<'a> {
     /// The names of all bridges.
     pub networks: Vec<String>,
     /// Of those with a way out.
     pub open: Vec<String>,
     /// Published ports, and all else that differs from container to container.
-    pub elements: Vec<Element>,
+    pub elements: Vec<&'a Element>,
     /// How much passes between networks, by the names of their bridges, and what is beyond.
     pub limits: Vec<(String, Bandwidth)>,
     /// Ports of VRFs.
@@ -251,8 +253,12 @@ fn rules(batch: &mut Batch) {
     // Every packet passes this rule: a look at its address is less work than one into a set.
     let to_loopback = of_family(IPV4).payload(Header::Network, 16, 4, FIRST);
     let to_loopback = to_loopback.prefix(FIRST, &[255, 0, 0, 0], &[127, 0, 0, 0]);
-    add(batch, "guard", to_loopback.link_in(Meta::InputName, NETWORKS, false).verdict(Verdict::Drop));
+    add(batch, "guard", to_loopback.meta(Meta::InputName, FIRST).differ(FIRST, &loopback()).verdict(Verdict::Drop));
 
+    // Rules about who may connect go by the source. Only the first packet of a connection passes here.
+    add(batch, "prerouting", from_network().has_no_way_back().verdict(Verdict::Drop));
+    let from_elsewhere = rule().link_in(Meta::InputName, NETWORKS, true);
+    add(batch, "prerouting", from_elsewhere.way_back_in(NETWORKS).verdict(Verdict::Drop));
     for family in FAMILIES {
         add(batch, "prerouting", service(Meta::InputName, family));
         add(batch, "output", service(Meta::OutputName, family));
@@ -290,15 +296,18 @@ fn rules(batch: &mut Batch) {
     add(batch, "postrouting", own.masquerade());
 }
 
+/// Its name, as rules compare it.
+fn loopback() -> Vec<u8> {
+    Bytes::new().link("lo").end()
+}
+
 /// Who may reach the machine itself.
 fn input(batch: &mut Batch, open: &[OpenPorts]) {
     let rule = Expressions::new;
     let protocol = |number: u8| rule().meta(Meta::Protocol, FIRST).equal(FIRST, &[number]);
     let port = |rule: Expressions| rule.payload(Header::Transport, 2, 2, FIRST);
-    let mut loopback = b"lo".to_vec();
-    loopback.resize(LINK_NAME_LENGTH, 0);
     add(batch, "input", rule().conntrack(Conntrack::State, STATE_KNOWN).verdict(Verdict::Accept));
-    let from_itself = rule().meta(Meta::InputName, FIRST).equal(FIRST, &loopback);
+    let from_itself = rule().meta(Meta::InputName, FIRST).equal(FIRST, &loopback());
     add(batch, "input", from_itself.verdict(Verdict::Accept));
     for number in [ICMP, ICMPV6] {
         add(batch, "input", protocol(number).verdict(Verdict::Accept));

@@ -32,7 +32,11 @@ impl Service {
                 before.is_some() || self.is_of_machine(index)
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                let gone = self.table.remove(&link).filter(|link| !link.is_own());
+                let gone = self.table.remove(&link);
+                if let Some(link) = gone.as_ref().filter(|link| link.is_own()) {
+                    self.containers.lose_bridge(link.index, &self.table).await;
+                }
+                let gone = gone.filter(|link| !link.is_own());
                 if let Some(link) = &gone {
                     self.entries.remove(&link.index);
                     if self.links.remove(&link.index).is_some() {
@@ -87,6 +91,7 @@ impl Service {
         let table = &self.table;
         self.links.retain(|index, _| table.find(*index).is_some());
         self.entries.retain(|index, _| table.find(*index).is_some());
+        self.containers.lose_missed(&self.table).await;
         self.arrange().await;
         self.adopt_all().await;
         // Each may have been down, or another machine may have an address of it.
@@ -123,7 +128,7 @@ impl Service {
             }
             return;
         }
-        let (entry, settings) = settings(self.network.as_ref(), link);
+        let (entry, settings) = settings(self.network.as_ref(), &self.table, link);
         match entry {
             Some(entry) => drop(self.entries.insert(index, entry)),
             None => drop(self.entries.remove(&index)),
@@ -169,7 +174,7 @@ pub(super) async fn read_links(netlink: &Netlink, table: &mut LinkTable) -> Resu
 }
 
 /// The entry that is for a link, and what is to be done with it; `None` if nothing.
-fn settings(network: Option<&Network>, link: &Link) -> (Option<LinkName>, Option<LinkSettings>) {
+fn settings(network: Option<&Network>, table: &LinkTable, link: &Link) -> (Option<LinkName>, Option<LinkSettings>) {
     if link.loopback || link.is_own() {
         return (None, None);
     }
@@ -187,7 +192,7 @@ fn settings(network: Option<&Network>, link: &Link) -> (Option<LinkName>, Option
                 let (mtu, mac) = configured.map_or((None, None), |settings| (settings.mtu, settings.mac));
                 Some(LinkSettings { dhcp: Some(false), ipv6: Ipv6::Off, mtu, mac, ..LinkSettings::default() })
             }
-            None => configured.or_else(|| link.is_card().then(LinkSettings::default)),
+            None => configured.or_else(|| table.is_card(link).then(LinkSettings::default)),
         };
         (entry, settings)
     })

@@ -81,6 +81,7 @@ impl Service {
         let host_link = self.links.get(&link.index);
         let mut missing = host_link.map(|host_link| host_link.missing(link)).unwrap_or_default();
         missing.extend(self.misnamed.get(&link.index).cloned());
+        missing.extend(self.containers.unfiltered());
         missing.extend(self.containers.overlaps(link));
         missing.extend(self.containers.taken(link));
         missing.extend(self.endpoints.missing(link.index));
@@ -109,8 +110,7 @@ impl Service {
             let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
             format!("{} ({})", link.name, facts.join(", "))
         };
-        let cards: Vec<String> =
-            self.table.iter().filter(|link| link.is_card() && !link.is_own()).map(described).collect();
+        let cards: Vec<String> = self.table.iter().filter(|link| self.table.is_card(link)).map(described).collect();
         let cards =
             if cards.is_empty() { "there is none".to_owned() } else { format!("there are {}", cards.join("; ")) };
         lost.into_iter().map(|name| (name, format!("no card fits [network.links.{name}]: {cards}"))).collect()

@@ -13,7 +13,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 impl Service {
     /// When anything is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.links.values().filter_map(HostLink::deadline).chain(self.look_at).chain(self.endpoints.deadline()).min()
+        let of_links = self.links.values().filter_map(HostLink::deadline);
+        of_links.chain(self.look_at).chain(self.endpoints.deadline()).chain(self.containers.deadline()).min()
     }
 
     /// Begins to look, or ends: the links that are made are others now.

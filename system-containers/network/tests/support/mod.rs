@@ -5,6 +5,7 @@
 pub mod chrony;
 pub mod kea;
 pub mod lan;
+pub mod memory;
 pub mod name_server;
 pub mod router;
 pub mod sctp;

@@ -1,6 +1,6 @@
 //! The bridge family's table without what differs from container to container.
 
-use super::{Direction, OWN, of, of_family};
+use super::{Direction, KNOWN, OWN, of, of_family};
 use crate::nftables::element::{Part, Set};
 use crate::nftables::expression::{Expressions, FIRST, Header, Meta, Register, Verdict};
 use crate::nftables::ruleset::{TABLE, add};
@@ -49,14 +49,29 @@ pub(super) fn make(batch: &mut Batch) {
     let goes_to = |ipv4| of_family(ipv4).meta(Meta::OutputName, FIRST).decide(Direction::In.links());
     let sent = |ipv4| note(of_family(ipv4).link_in(Meta::InputName, Direction::In.watched(), false), FLOWS, ipv4);
     let asked = |ipv4| note(of_family(ipv4).link_in(Meta::OutputName, Direction::Out.watched(), false), ASKED, ipv4);
-    let is_own = |ipv4| {
+    let with_source = |rule: Expressions, ipv4, to: Register| {
         let (offset, length) = Direction::Out.own(ipv4);
-        let loaded = of_family(ipv4).meta(Meta::InputName, FIRST);
-        let loaded = loaded.payload(Header::Network, offset, length, FIRST.after(16));
-        loaded.in_set(of(OWN, ipv4), false).verdict(Verdict::Accept)
+        rule.payload(Header::Network, offset, length, to)
     };
-    let forward = [both(&answers), both(&answers_asked), both(&comes_from), both(&sent), both(&asked), both(&goes_to)];
-    let input = [both(&answers_asked), both(&is_own), both(&comes_from)];
+    let at_link = |rule: Expressions, ipv4, not| {
+        let loaded = with_source(rule.meta(Meta::InputName, FIRST), ipv4, FIRST.after(16));
+        loaded.in_set(of(OWN, ipv4), not)
+    };
+    let is_own = |ipv4| at_link(of_family(ipv4), ipv4, false).verdict(Verdict::Accept);
+    let is_anothers = |ipv4| {
+        let known = with_source(of_family(ipv4), ipv4, FIRST).in_set(of(KNOWN, ipv4), false);
+        at_link(known, ipv4, true).verdict(Verdict::Drop)
+    };
+    let forward = [
+        both(&is_anothers),
+        both(&answers),
+        both(&answers_asked),
+        both(&comes_from),
+        both(&sent),
+        both(&asked),
+        both(&goes_to),
+    ];
+    let input = [both(&is_anothers), both(&answers_asked), both(&is_own), both(&comes_from)];
     for (chain, rules) in [("forward", &forward[..]), ("input", &input[..])] {
         for rule in later().into_iter().chain(rules.iter().flatten().cloned()) {
             add(batch, chain, rule);
@@ -84,6 +99,7 @@ fn sets(batch: &mut Batch) {
     }
     for (ipv4, address) in [(true, Part::Ipv4), (false, Part::Ipv6)] {
         Set::new(of(OWN, ipv4), &[Part::Link, address], &[]).declare(batch, TABLE, next());
+        Set::new(of(KNOWN, ipv4), &[address], &[]).declare(batch, TABLE, next());
         let key = [address, address, Part::Protocol, Part::Port, Part::Port];
         for sets in [FLOWS, ASKED] {
             Set::declare_dynamic(batch, (TABLE, of(sets, ipv4)), &key, next(), |set| {
