@@ -22,6 +22,7 @@ use super::cache::Cache;
 use super::directory::{Client, Directory};
 use super::forward;
 use super::message::{self, Code, Kind, Query, Record};
+use super::outbox;
 use super::upstream::Upstream;
 use crate::resolver::PORT;
 use crate::{clock, random, report};
@@ -55,6 +56,11 @@ impl Served {
     /// Who asks from an address.
     fn client(&self, from: IpAddr) -> IpAddr {
         self.client.unwrap_or(from)
+    }
+
+    /// Whether an address is that of a container, or the machine's own.
+    fn knows(&self, from: IpAddr, directory: &Directory) -> bool {
+        self.network.is_empty() || directory.container_at(self.client(from)).is_some()
     }
 }
 
@@ -168,6 +174,7 @@ impl Resolvers {
             let address = SocketAddr::new(*address, PORT);
             let common = || (self.common.clone(), shared.clone());
             let udp = bound(address, &network.bridge, SockType::Datagram)
+                .and_then(|socket| outbox::make_room(&socket).map(|()| socket))
                 .and_then(|socket| UdpSocket::from_std(socket.into()));
             let tcp = bound(address, &network.bridge, SockType::Stream)
                 .and_then(|socket| TcpListener::from_std(socket.into()));
@@ -221,34 +228,30 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
             Err(_) => continue,
         };
         let message = buffer.get(..length).unwrap_or_default();
+        let known = network.knows(from.ip(), &common.directory());
         match respond(&common, &network, network.client(from.ip()), message, false) {
-            Response::Here(answer) => send(&socket, &answer, from).await,
+            Response::Here(answer) => outbox::send(&socket, &answer, from, known),
             Response::Nothing => {}
             Response::Outside { query, key, servers } => {
                 let kept = common.cache().find(&key, clock::now());
                 if let Some(answer) = kept {
-                    send(&socket, &query.deliver(answer, false), from).await;
+                    outbox::send(&socket, &query.deliver(answer, false), from, known);
                     continue;
                 }
                 let container = common.directory().container_at(network.client(from.ip())).map(str::to_owned);
                 let Some(place) = allowance.take(container) else {
-                    send(&socket, &outside(&common, (&query, key), None, false), from).await;
+                    outbox::send(&socket, &outside(&common, (&query, key), None, false), from, known);
                     continue;
                 };
                 let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
                     let answer = forward::ask(&query.forwarded(), &servers, &common.silent, false).await;
                     drop(place);
-                    send(&socket, &outside(&common, (&query, key), answer, false), from).await;
+                    outbox::send(&socket, &outside(&common, (&query, key), answer, false), from, known);
                 });
             }
         }
     }
-}
-
-async fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
-    // Who does not get it asks again.
-    let _lost = socket.send_to(answer, to).await;
 }
 
 async fn connections((common, network): (Arc<Common>, Arc<Served>), listener: TcpListener) {
