@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::allowance::Allowance;
 use super::cache::Cache;
 use super::directory::{Client, Directory};
-use super::forward;
+use super::forward::{self, Answer};
 use super::message::{self, Code, Kind, Query, Record};
 use super::outbox;
 use super::upstream::Upstream;
@@ -307,11 +307,13 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
 }
 
 /// What another server has answered, for the client; it is kept for the next one.
-fn outside(common: &Common, (query, key): (&Query, Vec<u8>), answer: Option<Vec<u8>>, stream: bool) -> Vec<u8> {
+fn outside(common: &Common, (query, key): (&Query, Vec<u8>), answer: Option<Answer>, stream: bool) -> Vec<u8> {
     match answer {
-        Some(answer) => {
-            common.cache().keep(key, &answer, clock::now());
-            query.deliver(answer, stream)
+        Some(Answer { message, keep }) => {
+            if keep {
+                common.cache().keep(key, &message, clock::now());
+            }
+            query.deliver(message, stream)
         }
         None => query.answer(Code::Failed, &[], stream),
     }
