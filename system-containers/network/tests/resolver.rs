@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use crate::support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
+use crate::support::{Machine, Namespace, PATIENCE, Program, Running, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "dig", "dnsmasq"];
 
@@ -155,6 +155,42 @@ fn a_name_that_nobody_answers_for_says_nothing_against_the_server() {
         assert!(dig(&machine, "new.corp.test").contains("NXDOMAIN"));
     }
     assert_eq!(servers.asked("new.corp.test"), 2, "that there is nothing is for the first to say");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_servers_have_changed_is_not_kept() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let configuration = |server: &str| format!("[network]\ndns = ['{server}']\n{ADDRESSES}");
+    let machine = Machine::new(&configuration("192.0.2.3"));
+    let servers = Servers::new(&machine);
+    let late = servers.namespace.within(|| UdpSocket::bind("192.0.2.3:53").unwrap());
+    let records = ["--host-record=www.test,203.0.113.2,60", "--host-record=other.test,203.0.113.2,60"];
+    let _second = servers.start("192.0.2.2", &records);
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    std::thread::scope(|scope| {
+        let before = scope.spawn(|| machine.namespace.run("dig +noedns +time=20 +tries=1 @127.0.0.53 www.test"));
+        let mut question = [0; 512];
+        late.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut length, mut from) = late.recv_from(&mut question).unwrap();
+        service.apply(&configuration("192.0.2.2"));
+        eventually("another server is asked", || dig(&machine, "other.test").contains("203.0.113.2").then_some(()));
+        late.set_nonblocking(true).unwrap();
+        while let Ok(again) = late.recv_from(&mut question) {
+            (length, from) = again;
+        }
+        let mut answer = question[..length].to_vec();
+        (answer[2], answer[3], answer[7]) = (0x81, 0x80, 1);
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 2, 88, 0, 4, 203, 0, 113, 3]);
+        late.send_to(&answer, from).unwrap();
+        let answer = before.join().unwrap();
+        assert!(answer.contains("203.0.113.3"), "what was asked of the first is answered by it: {answer}");
+    });
+    let answer = dig(&machine, "+noedns www.test");
+    assert!(answer.contains("203.0.113.2"), "{answer}");
 }
 
 /// Whether a socket has got such a question.

@@ -233,7 +233,7 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
             Response::Here(answer) => outbox::send(&socket, &answer, from, known),
             Response::Nothing => {}
             Response::Outside { query, key, servers } => {
-                let kept = common.cache().find(&key, clock::now());
+                let kept = common.cache().find(&key.question, clock::now());
                 if let Some(answer) = kept {
                     outbox::send(&socket, &query.deliver(answer, false), from, known);
                     continue;
@@ -292,7 +292,7 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
             Response::Here(answer) => answer,
             Response::Nothing => return Ok(()),
             Response::Outside { query, key, servers } => {
-                let kept = common.cache().find(&key, clock::now());
+                let kept = common.cache().find(&key.question, clock::now());
                 match kept {
                     Some(answer) => query.deliver(answer, true),
                     None => {
@@ -307,26 +307,30 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
 }
 
 /// What another server has answered, for the client; it is kept for the next one.
-fn outside(common: &Common, (query, key): (&Query, Vec<u8>), answer: Option<Answer>, stream: bool) -> Vec<u8> {
+fn outside(common: &Common, (query, key): (&Query, Key), answer: Option<Answer>, stream: bool) -> Vec<u8> {
     match answer {
         Some(Answer { message, keep }) => {
-            if keep {
-                common.cache().keep(key, &message, clock::now());
+            let mut cache = common.cache();
+            if keep && cache.clearings() == key.clearings {
+                cache.keep(key.question, &message, clock::now());
             }
+            drop(cache);
             query.deliver(message, stream)
         }
         None => query.answer(Code::Failed, &[], stream),
     }
 }
 
+/// How an answer is kept.
+struct Key {
+    question: Vec<u8>,
+    /// Of the cache, when the servers were chosen: one that comes after the next is of servers that are asked no more.
+    clearings: u64,
+}
+
 enum Response {
     Here(Vec<u8>),
-    /// By the key the answer is kept.
-    Outside {
-        query: Query,
-        key: Vec<u8>,
-        servers: Vec<SocketAddr>,
-    },
+    Outside { query: Query, key: Key, servers: Vec<SocketAddr> },
     Nothing,
 }
 
@@ -348,11 +352,13 @@ fn respond(common: &Common, network: &Served, from: IpAddr, message: &[u8], stre
     if !directory.may_ask_outside(client) || (is_short && servers.is_empty()) {
         return Response::Here(query.answer(Code::NoSuchName, &[], stream));
     }
-    let mut key = query.key();
+    let mut question = query.key();
     if own {
         // What its servers say is for nobody who asks others.
-        servers.iter().for_each(|server| key.extend(server.to_string().bytes().chain([0])));
+        servers.iter().for_each(|server| question.extend(server.to_string().bytes().chain([0])));
     }
+    // With the directory in hand, whose servers are changed before the cache is cleared.
+    let key = Key { question, clearings: common.cache().clearings() };
     Response::Outside { query, key, servers: servers.to_vec() }
 }
 
