@@ -143,9 +143,7 @@ impl Service {
             (domain.to_string().to_ascii_lowercase(), servers.collect())
         };
         let domains = self.network.iter().flat_map(|network| &network.domains).map(of_domain);
-        // One that asks itself would ask for ever.
-        let servers = servers.filter(|server| server.ip() != IpAddr::V4(resolver::LOCAL));
-        Upstream { servers: servers.collect(), domains: domains.collect() }
+        Upstream::new(servers, domains)
     }
 
     /// Of a name server, as it stands in resolv.conf.
