@@ -82,6 +82,8 @@ pub struct Service {
     /// Of links that are made, and when they are looked at again.
     troubles: Troubles,
     look_at: Option<Duration>,
+    /// When it is tried again to answer names where that was not possible.
+    listen_at: Option<Duration>,
     endpoints: Endpoints,
     links: BTreeMap<u32, HostLink>,
     /// Which entry of the configuration is for which link.
@@ -183,6 +185,7 @@ impl Service {
             misnamed: Misnamed::new(),
             troubles: Troubles::new(),
             look_at: None,
+            listen_at: None,
             endpoints,
             links: BTreeMap::new(),
             entries: BTreeMap::new(),
@@ -245,6 +248,7 @@ impl Service {
                     link.tick(&self.means, now).await;
                 }
                 self.look_at_made(now).await;
+                self.listen_again(now);
                 self.endpoints.tick(now);
             }
         }

@@ -1,6 +1,6 @@
 //! The resolver of containers, asked by `dig`, with dnsmasq as the host's server.
 
-use std::net::{SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -348,4 +348,34 @@ fn names_are_answered_again_by_the_next_service() {
     for name in ["web", "shop"] {
         assert_eq!(dig(&web, FRONT, name), [addresses[0].clone()]);
     }
+}
+
+#[test]
+fn where_another_program_has_the_port_names_are_answered_once_it_has_gone() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let machine = &site.machine.namespace;
+    let taken = machine.within(|| (UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
+    let mut service = site.start();
+    let web = container();
+    let addresses = attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    service.wait_lack("lo", &["127.0.0.53", "port 53"]);
+    service.wait_lack("berth1", &[FRONT, "port 53"]);
+    drop(taken);
+    eventually("names are answered", || {
+        let answer = web.try_run(&format!("dig +short +time=1 +tries=1 @{FRONT} web"));
+        (String::from_utf8_lossy(&answer.stdout).trim() == addresses[0]).then_some(())
+    });
+    eventually("the machine is answered", || {
+        let answer = machine.try_run("dig +time=1 +tries=1 @127.0.0.53 web");
+        answer.status.success().then_some(())
+    });
+    service.wait("that nothing is lacking", |request| match request {
+        berth_control::message::Request::Links { links } => {
+            links.iter().all(|link| !link.name.starts_with("berth") && link.name != "lo").then_some(())
+        }
+        _ => None,
+    });
 }

@@ -22,6 +22,9 @@ const UNKNOWN: &str = "no entry of [network.links] is for it";
 impl Service {
     /// Tells PID 1 and writes files, where anything has changed.
     pub(super) async fn settle(&mut self) -> Result<(), ServiceError> {
+        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
+        self.containers.answer_host(is_local);
+        self.watch_resolvers();
         let links = self.summary();
         if self.told_links.as_ref() != Some(&links) {
             self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
@@ -42,8 +45,6 @@ impl Service {
         self.time_servers.send_if_modified(|before| std::mem::replace(before, servers) != *before);
         let sources = self.name_sources();
         let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
-        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
-        self.containers.answer_host(is_local);
         self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
         self.write("resolv.upstream.conf", direct, files::write_in_place);
         let search = resolver::search_domains(&sources);
@@ -61,9 +62,11 @@ impl Service {
     /// What PID 1 is told of links, those too that are not there.
     fn summary(&self) -> Vec<message::Link> {
         let mut links = self.table.summary(|link| self.missing_of(link));
-        let not_made = self.missing.iter().map(|(name, reason)| (name, format!("not made yet: {reason}")));
-        for (name, text) in not_made.chain(self.without_card()) {
-            match links.iter_mut().find(|link| link.name == name.as_str()) {
+        let not_made = self.missing.iter().map(|(name, reason)| (name.as_str(), format!("not made yet: {reason}")));
+        let without_card = self.without_card().into_iter().map(|(name, text)| (name.as_str(), text));
+        let unanswered = self.containers.unanswered().map(|(link, text)| (link, text.to_owned()));
+        for (name, text) in not_made.chain(without_card).chain(unanswered) {
+            match links.iter_mut().find(|link| link.name == name) {
                 Some(link) => link.missing.push(text),
                 None => links.push(message::Link {
                     name: name.to_string(),
