@@ -5,6 +5,7 @@
 
 mod asking;
 mod kernel;
+mod pace;
 mod sources;
 mod tell;
 mod watching;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use self::asking::{Asking, Pending};
 use self::kernel::read_links;
+use self::pace::Pace;
 use self::sources::Happening;
 use crate::containers::{Answers, AttachError, Attached, Awaited, Containers, Lookouts};
 use crate::dhcp::client::Event;
@@ -34,6 +36,7 @@ use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
 use crate::made::{self, Misnamed, Missing};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::resolver::Names;
 use crate::time::Correction;
 use crate::{clock, dhcp6, report, rules};
 
@@ -95,6 +98,9 @@ pub struct Service {
     told_links: Option<Vec<message::Link>>,
     told_networks: Vec<message::Network>,
     told_host_name: Option<String>,
+    /// What all sources say of names, as others were told of it, and how often they may be told.
+    told_names: Vec<Names>,
+    names_pace: Pace,
     written: BTreeMap<&'static str, String>,
 }
 
@@ -195,6 +201,8 @@ impl Service {
             told_links: None,
             told_networks: Vec::new(),
             told_host_name: None,
+            told_names: Vec::new(),
+            names_pace: Pace::new(),
             written: BTreeMap::new(),
         })
     }
@@ -259,6 +267,8 @@ impl Service {
         self.containers.configure(&networking).await;
         rules::arrange(&self.means.netlink, &networking.host.rules).await;
         self.network = Some(networking.host);
+        // What the configuration says is told at once.
+        self.names_pace = Pace::new();
         self.arrange().await;
         self.adopt_all().await;
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
+use std::time::Duration;
 
 use berth_config::LinkName;
 use berth_control::message::{self, Request};
@@ -14,7 +15,7 @@ use crate::host_link::HostLink;
 use crate::link::Link;
 use crate::made;
 use crate::resolver::{self, Names};
-use crate::{files, report};
+use crate::{clock, files, report};
 
 /// Of a link.
 const UNKNOWN: &str = "no entry of [network.links] is for it";
@@ -43,7 +44,7 @@ impl Service {
         }
         let servers = self.time_servers();
         self.time_servers.send_if_modified(|before| std::mem::replace(before, servers) != *before);
-        let sources = self.name_sources();
+        let sources = self.told_sources();
         let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
         self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
         self.write("resolv.upstream.conf", direct, files::write_in_place);
@@ -117,6 +118,21 @@ impl Service {
         let cards =
             if cards.is_empty() { "there is none".to_owned() } else { format!("there are {}", cards.join("; ")) };
         lost.into_iter().map(|name| (name, format!("no card fits [network.links.{name}]: {cards}"))).collect()
+    }
+
+    /// What others are told of names: what all sources say, or did a moment ago. A router that says something else each time has
+    /// containers' files written and kept answers forgotten only now and then.
+    fn told_sources(&mut self) -> Vec<Names> {
+        let sources = self.name_sources();
+        if sources != self.told_names && self.names_pace.take(clock::now()) {
+            self.told_names = sources;
+        }
+        self.told_names.clone()
+    }
+
+    /// When there is more to tell of names.
+    pub(super) fn names_at(&self) -> Option<Duration> {
+        self.names_pace.again_at().filter(|_| self.name_sources() != self.told_names)
     }
 
     /// What all sources say of names, in the order of their weight.

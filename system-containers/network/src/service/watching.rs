@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 impl Service {
     /// When anything is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let own = [self.look_at, self.listen_at, self.endpoints.deadline()].into_iter().flatten();
+        let own = [self.look_at, self.listen_at, self.endpoints.deadline(), self.names_at()].into_iter().flatten();
         self.links.values().filter_map(HostLink::deadline).chain(own).min()
     }
 
