@@ -41,7 +41,7 @@ bench: image
 	$(bench_runtime) || missed=1; \
 	$(bench_engine) || missed=1; \
 	cargo bench --quiet --package berth-logs || missed=1; \
-	cargo bench --quiet --package berth-network --bench attach --bench dhcp --bench traffic || missed=1; \
+	cargo bench --quiet --no-fail-fast --package berth-network --bench attach --bench dhcp --bench traffic || missed=1; \
 	exit $$missed
 
 clean:

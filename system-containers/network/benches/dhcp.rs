@@ -1,17 +1,19 @@
 //! How long after the DHCP server's answer has gone out the address is configured.
 //!
 //! `cargo bench -p berth-network --bench dhcp`, as root; dnsmasq is the server. The program is started anew each time; the
-//! answer is seen on the server's link, the address in the kernel's own report of it.
+//! answer is seen on the server's link, the address in the kernel's own report of it. The bench fails if the bar is missed.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use support::Machine;
+use support::bars::{self, Bar, judged};
 use support::lan::Lan;
 
 const RUNS: usize = 15;
@@ -24,14 +26,16 @@ const ACKNOWLEDGEMENT: [u8; 3] = [53, 1, 5];
 /// What the server's addresses begin with.
 const NETWORK: [u8; 3] = [10, 77, 0];
 
-fn main() {
+fn main() -> ExitCode {
     if !support::possible(&["ip", "dnsmasq"]) {
-        return;
+        return ExitCode::SUCCESS;
     }
     let mut times: Vec<f64> = (0..RUNS).map(|_| once().as_secs_f64() * 1000.0).collect();
     times.sort_by(f64::total_cmp);
     let (middle, last) = (times[RUNS / 2], times[RUNS - 1]);
-    println!("DHCP: address {middle:.1} ms after the server's answer, at most {last:.1} ms   bar: {BAR} ms");
+    let line = format!("DHCP: address {middle:.1} ms after the server's answer, at most {last:.1} ms");
+    judged(&line, middle, Bar::AtMost(BAR));
+    bars::verdict()
 }
 
 fn once() -> Duration {

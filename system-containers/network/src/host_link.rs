@@ -309,10 +309,8 @@ impl HostLink {
         }
         names.servers.extend(self.given6.dns_servers.iter().copied().map(IpAddr::V6).map(text));
         names.search.extend(self.given6.search.iter().cloned());
-        for advertised in self.advertised.iter() {
-            names.servers.extend(advertised.dns_servers.iter().copied().map(IpAddr::V6).map(text));
-            names.search.extend(advertised.search.iter().cloned());
-        }
+        names.servers.extend(self.advertised.servers().copied().map(IpAddr::V6).map(text));
+        names.search.extend(self.advertised.domains().cloned());
         names
     }
 

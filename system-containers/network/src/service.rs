@@ -5,6 +5,7 @@
 
 mod asking;
 mod kernel;
+mod pace;
 mod sources;
 mod tell;
 mod watching;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use self::asking::{Asking, Pending};
 use self::kernel::read_links;
+use self::pace::Pace;
 use self::sources::Happening;
 use crate::containers::{Answers, AttachError, Attached, Awaited, Containers, Lookouts};
 use crate::dhcp::client::Event;
@@ -34,6 +36,7 @@ use crate::made::endpoints::Endpoints;
 use crate::made::state::Troubles;
 use crate::made::{self, Misnamed, Missing};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::resolver::Names;
 use crate::time::Correction;
 use crate::{clock, dhcp6, report, rules};
 
@@ -82,6 +85,8 @@ pub struct Service {
     /// Of links that are made, and when they are looked at again.
     troubles: Troubles,
     look_at: Option<Duration>,
+    /// When it is tried again to answer names where that was not possible.
+    listen_at: Option<Duration>,
     endpoints: Endpoints,
     links: BTreeMap<u32, HostLink>,
     /// Which entry of the configuration is for which link.
@@ -93,6 +98,9 @@ pub struct Service {
     told_links: Option<Vec<message::Link>>,
     told_networks: Vec<message::Network>,
     told_host_name: Option<String>,
+    /// What all sources say of names, as others were told of it, and how often they may be told.
+    told_names: Vec<Names>,
+    names_pace: Pace,
     written: BTreeMap<&'static str, String>,
 }
 
@@ -183,6 +191,7 @@ impl Service {
             misnamed: Misnamed::new(),
             troubles: Troubles::new(),
             look_at: None,
+            listen_at: None,
             endpoints,
             links: BTreeMap::new(),
             entries: BTreeMap::new(),
@@ -192,6 +201,8 @@ impl Service {
             told_links: None,
             told_networks: Vec::new(),
             told_host_name: None,
+            told_names: Vec::new(),
+            names_pace: Pace::new(),
             written: BTreeMap::new(),
         })
     }
@@ -247,6 +258,7 @@ impl Service {
                     link.tick(&self.means, now).await;
                 }
                 self.look_at_made(now).await;
+                self.listen_again(now);
                 self.endpoints.tick(now);
                 self.containers.tick(now);
             }
@@ -258,6 +270,8 @@ impl Service {
         self.containers.configure(&networking).await;
         rules::arrange(&self.means.netlink, &networking.host).await;
         self.network = Some(networking.host);
+        // What the configuration says is told at once.
+        self.names_pace = Pace::new();
         self.arrange().await;
         self.adopt_all().await;
     }

@@ -1,4 +1,4 @@
-//! The system calls that nix does not have: packet sockets. And what tokio asks a promise for.
+//! The system calls that nix does not have: packet sockets, and what waits in a socket. And what tokio asks a promise for.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -85,6 +85,14 @@ pub fn send_packet(socket: BorrowedFd<'_>, (link, protocol): (u32, u16), to: [u8
         )
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How many bytes of memory wait in a UDP socket to be sent.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ of a socket, writes one int to where the pointer leads, which is live (udp(7)).
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting) })?;
+    Ok(usize::try_from(waiting).unwrap_or(0))
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -1,10 +1,14 @@
 //! DHCPv6 and router advertisements, from kea and radvd.
 
 use std::fs;
+use std::net::SocketAddrV6;
+use std::os::fd::AsRawFd;
 
 use berth_control::message::Request;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sockopt};
 
 use crate::support::router::Router;
+use crate::support::site::{Site, container};
 use crate::support::{Machine, Namespace, Program, chrony, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "radvd", "kea-dhcp6"];
@@ -232,4 +236,50 @@ fn without_ipv4_names_are_asked_of_a_router_by_its_address_on_the_link() {
     });
     assert_eq!(answer.trim(), "fd77::99");
     assert_eq!(machine.namespace.ip("-4 address show dev eth0"), "", "it has an address of IPv4");
+}
+
+/// An advertisement of a domain to search, by a router that is no way out (RFC 4861, 4.2; RFC 8106, 5.2).
+fn of_domain(name: &str) -> Vec<u8> {
+    let mut value = vec![u8::try_from(name.len()).unwrap()];
+    value.extend(name.as_bytes());
+    value.extend(b"\x04test\x00");
+    value.resize(value.len().next_multiple_of(8), 0);
+    let units = u8::try_from(1 + value.len() / 8).unwrap();
+    [&[134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, units, 0, 0, 0, 0, 2, 88][..], &value].concat()
+}
+
+#[test]
+fn a_router_that_names_ever_other_domains_has_containers_told_now_and_then() {
+    if !possible(&["ip", "nft"]) {
+        return;
+    }
+    let site = Site::new();
+    let mut service = site.start();
+    let web = container();
+    service.attach("web", &web, &[]).unwrap();
+    let socket = site.outside.within(|| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket::socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6).unwrap();
+        socket::setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).unwrap();
+        let link = nix::net::if_::if_nametoindex("up0").unwrap();
+        let all = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, link);
+        socket::connect(socket.as_raw_fd(), &SockaddrIn6::from(all)).unwrap();
+        socket
+    });
+    eventually("a link-local address to send from", || {
+        let shown = site.outside.ip("-6 address show dev up0 scope link");
+        (shown.contains("fe80") && !shown.contains("tentative")).then_some(())
+    });
+    for number in 100..200 {
+        socket::send(socket.as_raw_fd(), &of_domain(&format!("d{number}")), MsgFlags::empty()).unwrap();
+    }
+    let mut told = 0;
+    service.wait("one of the last domains", |request| match request {
+        Request::NetworkAttached { resolv_conf, .. } => {
+            told += 1;
+            resolv_conf.contains(" d18").then_some(()).or(resolv_conf.contains(" d19").then_some(()))
+        }
+        _ => None,
+    });
+    assert!(told < 30, "{told} times");
 }

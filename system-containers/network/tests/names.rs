@@ -1,10 +1,12 @@
 //! The resolver of containers, asked by `dig`, with dnsmasq as the host's server.
 
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_control::message::Notice;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage};
 
 use crate::support::site::{Site, container, port};
 use crate::support::{Namespace, Running, eventually, name_server, on, possible, wanted};
@@ -205,6 +207,54 @@ fn who_opens_connections_without_end_shuts_out_nobody() {
     assert_eq!(dig(&greedy, FRONT, "+tcp web"), [addresses[0].clone()], "itself");
 }
 
+/// Sends questions for a name as if they came from all addresses of the network `front`, until it is told to end.
+fn forge_without_end(name: &str, ended: &AtomicBool) {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw).unwrap();
+    let mut question = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, u8::try_from(name.len()).unwrap()];
+    question.extend(name.as_bytes());
+    question.extend([0, 0, 1, 0, 1]);
+    let length = u16::try_from(8 + question.len()).unwrap().to_be_bytes();
+    // The kernel writes the length and the sum of the header.
+    let header = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    let server = SocketAddrV4::new(FRONT.parse().unwrap(), 53);
+    for last in (100..=250).cycle() {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let addresses = [10, 88, 0, last, 10, 88, 0, 1];
+        let packet = [&header[..], &addresses, &[0x30, 0x39, 0, 53], &length, &[0, 0], &question].concat();
+        let to = SockaddrStorage::from(SocketAddr::from(server));
+        let _full = socket::sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty());
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+#[test]
+fn who_forges_the_addresses_of_its_questions_takes_no_answer_from_others() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let mut service = site.start();
+    let (greedy, web) = (container(), container());
+    attach(&mut service, ("greedy", "greedy"), &greedy, &[("front", "")]);
+    let addresses = attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| greedy.within(|| forge_without_end("web", &ended)));
+        let end = EndOnDrop(&ended);
+        eventually("neighbours are looked for that are not there", || {
+            (site.machine.namespace.ip("neighbour show").matches("INCOMPLETE").count() > 100).then_some(())
+        });
+        for _ in 0..200 {
+            // Asked once: an answer that is lost does not come.
+            let answer = web.try_run(&format!("dig +short +time=2 +tries=1 @{FRONT} web"));
+            assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), addresses[0]);
+        }
+        drop(end);
+    });
+}
+
 /// Lets the thread end, whatever becomes of the test.
 struct EndOnDrop<'a>(&'a AtomicBool);
 
@@ -298,4 +348,34 @@ fn names_are_answered_again_by_the_next_service() {
     for name in ["web", "shop"] {
         assert_eq!(dig(&web, FRONT, name), [addresses[0].clone()]);
     }
+}
+
+#[test]
+fn where_another_program_has_the_port_names_are_answered_once_it_has_gone() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let site = Site::with(NETWORKS);
+    let machine = &site.machine.namespace;
+    let taken = machine.within(|| (UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
+    let mut service = site.start();
+    let web = container();
+    let addresses = attach(&mut service, ("web", "web"), &web, &[("front", "")]);
+    service.wait_lack("lo", &["127.0.0.53", "port 53"]);
+    service.wait_lack("berth1", &[FRONT, "port 53"]);
+    drop(taken);
+    eventually("names are answered", || {
+        let answer = web.try_run(&format!("dig +short +time=1 +tries=1 @{FRONT} web"));
+        (String::from_utf8_lossy(&answer.stdout).trim() == addresses[0]).then_some(())
+    });
+    eventually("the machine is answered", || {
+        let answer = machine.try_run("dig +time=1 +tries=1 @127.0.0.53 web");
+        answer.status.success().then_some(())
+    });
+    service.wait("that nothing is lacking", |request| match request {
+        berth_control::message::Request::Links { links } => {
+            links.iter().all(|link| !link.name.starts_with("berth") && link.name != "lo").then_some(())
+        }
+        _ => None,
+    });
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use crate::support::{Machine, Namespace, Program, Running, eventually, name_server, possible};
+use crate::support::{Machine, Namespace, PATIENCE, Program, Running, eventually, name_server, possible};
 
 const TOOLS: &[&str] = &["ip", "dig", "dnsmasq"];
 
@@ -98,11 +98,12 @@ fn another_server_is_asked_where_the_first_refuses_or_is_silent() {
     let configuration = |first: &str| format!("[network]\ndns = ['{first}', '192.0.2.2']\n{ADDRESSES}");
     let machine = Machine::new(&configuration("192.0.2.1"));
     let servers = Servers::new(&machine);
-    let names = ["one", "two", "three", "four"];
-    let records = names.map(|name| format!("--host-record={name}.test,203.0.113.1"));
+    let names = ["one", "two", "three"];
+    let mut records: Vec<String> = names.map(|name| format!("--host-record={name}.test,203.0.113.1")).into();
+    records.push("--address=/many.test/203.0.113.1".into());
     // It knows of nothing, and refuses.
     let _first = servers.start("192.0.2.1", &[]);
-    let _second = servers.start("192.0.2.2", &records.each_ref().map(String::as_str));
+    let _second = servers.start("192.0.2.2", &records.iter().map(String::as_str).collect::<Vec<_>>());
     let silent = servers.namespace.within(|| UdpSocket::bind("192.0.2.3:53").unwrap());
     silent.set_nonblocking(true).unwrap();
     let mut service = machine.start();
@@ -121,8 +122,75 @@ fn another_server_is_asked_where_the_first_refuses_or_is_silent() {
         assert!(dig(&machine, "three.test").contains("203.0.113.1"));
         asked(&silent, b"\x05three").then_some(())
     });
-    assert!(dig(&machine, "four.test").contains("203.0.113.1"));
-    assert!(!asked(&silent, b"\x04four"), "it was asked before one that answers");
+    let mut number = 0;
+    eventually("it is asked after one that answers", || {
+        number += 1;
+        assert!(dig(&machine, &format!("n{number}.many.test")).contains("203.0.113.1"));
+        (!asked(&silent, b"\x04many")).then_some(())
+    });
+}
+
+#[test]
+fn a_name_that_nobody_answers_for_says_nothing_against_the_server() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let machine = Machine::new(&format!("[network]\ndns = ['192.0.2.1', '192.0.2.2']\n{ADDRESSES}"));
+    let servers = Servers::new(&machine);
+    let _deaf = servers.namespace.within(|| UdpSocket::bind("192.0.2.3:53").unwrap());
+    let own = ["--host-record=git.corp.test,203.0.113.1,60", "--server=/dead.test/192.0.2.3"];
+    let first = servers.start("192.0.2.1", &own);
+    // It knows of no such names, and for how long there are none.
+    let _second = servers.start("192.0.2.2", &["--auth-server=ns.test,192.0.2.2", "--auth-zone=corp.test"]);
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    for name in ["one", "two", "three"] {
+        let answer = machine.namespace.run(&format!("dig +time=20 +tries=1 @127.0.0.53 {name}.dead.test"));
+        assert!(answer.contains("REFUSED") || answer.contains("SERVFAIL"), "{answer}");
+        assert!(dig(&machine, "git.corp.test").contains("203.0.113.1"), "after {name}");
+    }
+    drop(first);
+    for _ in 0..2 {
+        assert!(dig(&machine, "new.corp.test").contains("NXDOMAIN"));
+    }
+    assert_eq!(servers.asked("new.corp.test"), 2, "that there is nothing is for the first to say");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_servers_have_changed_is_not_kept() {
+    if !possible(TOOLS) {
+        return;
+    }
+    let configuration = |server: &str| format!("[network]\ndns = ['{server}']\n{ADDRESSES}");
+    let machine = Machine::new(&configuration("192.0.2.3"));
+    let servers = Servers::new(&machine);
+    let late = servers.namespace.within(|| UdpSocket::bind("192.0.2.3:53").unwrap());
+    let records = ["--host-record=www.test,203.0.113.2,60", "--host-record=other.test,203.0.113.2,60"];
+    let _second = servers.start("192.0.2.2", &records);
+    let mut service = machine.start();
+    service.wait_ready();
+    service.wait_address("eth0", "192.0.2.7/24");
+    std::thread::scope(|scope| {
+        let before = scope.spawn(|| machine.namespace.run("dig +noedns +time=20 +tries=1 @127.0.0.53 www.test"));
+        let mut question = [0; 512];
+        late.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut length, mut from) = late.recv_from(&mut question).unwrap();
+        service.apply(&configuration("192.0.2.2"));
+        eventually("another server is asked", || dig(&machine, "other.test").contains("203.0.113.2").then_some(()));
+        late.set_nonblocking(true).unwrap();
+        while let Ok(again) = late.recv_from(&mut question) {
+            (length, from) = again;
+        }
+        let mut answer = question[..length].to_vec();
+        (answer[2], answer[3], answer[7]) = (0x81, 0x80, 1);
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 2, 88, 0, 4, 203, 0, 113, 3]);
+        late.send_to(&answer, from).unwrap();
+        let answer = before.join().unwrap();
+        assert!(answer.contains("203.0.113.3"), "what was asked of the first is answered by it: {answer}");
+    });
+    let answer = dig(&machine, "+noedns www.test");
+    assert!(answer.contains("203.0.113.2"), "{answer}");
 }
 
 /// Whether a socket has got such a question.

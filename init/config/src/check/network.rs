@@ -1,7 +1,7 @@
 //! Links: addresses, gateways and routes that fit each other.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::load::Report;
 use crate::network::{Ipv6, LinkMatch, LinkName, LinkSettings, Network};
@@ -9,13 +9,31 @@ use crate::tree::{Node, Path};
 
 /// RFC 8200: every link that carries IPv6 takes packets of this size.
 const LEAST_IPV6_MTU: u32 = 1280;
+/// Where the machine's own resolver listens.
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
 pub(super) fn check(network: &Network, root: &Node, report: &mut Report) {
     for (name, settings) in &network.links {
         LinkCheck { name, settings, root }.run(report);
     }
+    resolver(network, root, report);
     super::made::check(network, root, report);
     super::rules::check(network, root, report);
+}
+
+/// Domains are for the machine's own resolver alone; the other servers are whom programs ask if they do not ask it.
+fn resolver(network: &Network, root: &Node, report: &mut Report) {
+    let top = |key: &str| Path::default().key("network").key(key);
+    let of_domains = network.domains.iter().map(|(name, servers)| (top("domains").key(name.as_str()), servers));
+    let of_links = network.links.iter().map(|(name, it)| (top("links").key(name.as_str()).key("dns"), &it.dns));
+    let others = of_links.chain([(top("dns"), &network.dns)]).filter(|_| network.resolver);
+    for (path, servers) in of_domains.chain(others) {
+        for (index, server) in servers.iter().enumerate().filter(|(_, server)| server.to_canonical() == RESOLVER) {
+            let message = format!("{server} is the machine's own resolver, which would ask itself");
+            report
+                .add(report.about(root, &path.clone().index(index), message).help("name the server that it is to ask"));
+        }
+    }
 }
 
 struct LinkCheck<'a> {

@@ -6,7 +6,7 @@
 //! The one by hand is there twice, and what it is of itself is stated too.
 //!
 //! Everything has one processor, where cables and rules are work of whoever sends. So a rate is told twice: by the clock, and in a
-//! second of the processor's time, which is free of what others on the machine had of it. The bar is for the latter.
+//! second of the processor's time, which is free of what others on the machine had of it. The bar is for the latter, and the bench fails if it is missed.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -15,12 +15,14 @@ mod requests;
 mod throughput;
 mod topology;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
+use support::bars::{self, Bar, judged};
 use topology::{PATHS, Path, Topology};
 
 /// Of issue 6: both rates, of those by hand.
@@ -67,9 +69,9 @@ const MEASURES: [Measure; 2] = [
     Measure { name: "requests", unit: "connections/s", rate: requests::rate },
 ];
 
-fn main() {
+fn main() -> ExitCode {
     if !support::possible(&["ip", "nft", "iperf3"]) {
-        return;
+        return ExitCode::SUCCESS;
     }
     let given = |name: &str| std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned));
     let turns = given("--turns=").and_then(|turns| turns.parse().ok()).unwrap_or(TURNS);
@@ -81,6 +83,7 @@ fn main() {
             compare(&topologies, path, &measure, turns);
         }
     }
+    bars::verdict()
 }
 
 /// Ours, by hand, and by hand again: what the last two differ by is what the measurement is worth.
@@ -105,7 +108,8 @@ fn compare(topologies: &[Topology; 3], path: Path, measure: &Measure, turns: usi
     let ratio = middle(|[mine, theirs, _]| mine.of_processor / theirs.of_processor);
     let by_clock = middle(|[mine, theirs, _]| mine.by_clock / theirs.by_clock);
     let same = middle(|[_, theirs, again]| again.of_processor / theirs.of_processor);
-    println!("{line:<76} {ratio:.3} (by the clock {by_clock:.2}; by hand again {same:.3})   bar: {BAR}");
+    let line = format!("{line:<76} {ratio:.3} (by the clock {by_clock:.2}; by hand again {same:.3})");
+    judged(&line, ratio, Bar::AtLeast(BAR));
 }
 
 fn stay_on_one_processor() {

@@ -73,6 +73,21 @@ impl Containers {
         });
         self.resolvers.serve(served.chain(host).collect());
     }
+
+    /// Tries again where names could not be answered.
+    pub fn listen_again(&mut self) {
+        self.resolvers.listen_again();
+    }
+
+    /// Whether there is anything to be tried again.
+    pub fn is_deaf(&self) -> bool {
+        self.resolvers.is_deaf()
+    }
+
+    /// The links on which names are not answered everywhere, and why, for people.
+    pub fn unanswered(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.resolvers.unanswered()
+    }
 }
 
 #[cfg(test)]

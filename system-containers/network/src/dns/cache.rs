@@ -30,6 +30,7 @@ pub struct Cache {
     entries: BTreeMap<Vec<u8>, Entry>,
     by_end: BTreeSet<(Duration, Vec<u8>)>,
     bytes: usize,
+    clearings: u64,
 }
 
 impl Cache {
@@ -60,7 +61,12 @@ impl Cache {
 
     /// Forgets everything: the servers are others now.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { clearings: self.clearings + 1, ..Self::default() };
+    }
+
+    /// How often everything was forgotten: what was asked before the last time came from servers of before.
+    pub fn clearings(&self) -> u64 {
+        self.clearings
     }
 
     fn forget(&mut self, question: &[u8]) {
@@ -118,6 +124,6 @@ mod tests {
         cache.keep(b"one".to_vec(), &answer(&[70]), SECOND);
         assert_eq!(cache.entries.len(), cache.by_end.len());
         cache.clear();
-        assert_eq!((cache.entries.len(), cache.bytes), (0, 0));
+        assert_eq!((cache.entries.len(), cache.bytes, cache.clearings()), (0, 0, 1));
     }
 }

@@ -241,6 +241,11 @@ pub fn is_refusal(answer: &[u8]) -> bool {
     answer.get(3).is_some_and(|flags| matches!(flags & CODE, 2 | 5))
 }
 
+/// Whether an answer says that there is nothing: no such name, or nothing of the kind.
+pub fn is_negative(answer: &[u8]) -> bool {
+    answer.get(3).is_some_and(|flags| flags & CODE != 0) || number(answer, 6) == Some(0)
+}
+
 /// Puts an id in the place of the one that is there.
 pub fn set_id(message: &mut [u8], id: [u8; 2]) {
     if let Some(place) = message.get_mut(..2) {

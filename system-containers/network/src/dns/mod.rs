@@ -1,15 +1,17 @@
-//! The resolver of containers and of the machine: [`server`] listens on every bridge and on the loopback, and answers names
+//! The resolver of containers and of the machine: [`server`] listens by its [`sockets`] on every bridge and on the loopback, and answers names
 //! of containers from the [`directory`]; other questions go by [`forward`] to the host's servers, which [`upstream`] chooses,
 //! as many at a time as an [`allowance`] has places, and their answers are kept in the [`cache`] as long as their [`records`]
-//! hold. [`message`] is the encoding.
+//! hold. Answers leave by the [`outbox`]. [`message`] is the encoding.
 
 mod allowance;
 mod cache;
 pub mod directory;
 mod forward;
 mod message;
+mod outbox;
 mod records;
 pub mod server;
+mod sockets;
 pub mod upstream;
 
 /// A message as a query and as an answer, for the fuzz targets.

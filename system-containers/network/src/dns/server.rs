@@ -5,14 +5,11 @@
 //! without end: too many of one client, or at one address, take the place of that client's or that address's oldest.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
-use std::os::fd::{AsRawFd, OwnedFd};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -20,9 +17,10 @@ use tokio::time::timeout;
 use super::allowance::Allowance;
 use super::cache::Cache;
 use super::directory::{Client, Directory};
-use super::forward;
+use super::forward::{self, Answer};
 use super::message::{self, Code, Kind, Query, Record};
 use super::upstream::Upstream;
+use super::{outbox, sockets};
 use crate::resolver::PORT;
 use crate::{clock, random, report};
 
@@ -33,8 +31,6 @@ const MOST_CONNECTIONS: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 /// More than any query.
 const LARGEST_QUERY: usize = 4096;
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
 
 /// A network that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +51,11 @@ impl Served {
     /// Who asks from an address.
     fn client(&self, from: IpAddr) -> IpAddr {
         self.client.unwrap_or(from)
+    }
+
+    /// Whether an address is that of a container, or the machine's own.
+    fn knows(&self, from: IpAddr, directory: &Directory) -> bool {
+        self.network.is_empty() || directory.container_at(self.client(from)).is_some()
     }
 }
 
@@ -83,11 +84,21 @@ impl Common {
     }
 }
 
+/// That of a network.
+#[derive(Debug)]
+struct Running {
+    served: Arc<Served>,
+    allowance: Arc<Allowance>,
+    tasks: Vec<AbortHandle>,
+    /// Where it could not listen, and why; nothing where that is as it should be.
+    deaf: Vec<(SocketAddr, Option<String>)>,
+}
+
 /// All resolvers.
 #[derive(Debug)]
 pub struct Resolvers {
     common: Arc<Common>,
-    running: BTreeMap<String, (Served, Vec<AbortHandle>)>,
+    running: BTreeMap<String, Running>,
     /// By container.
     within: BTreeMap<String, Vec<AbortHandle>>,
 }
@@ -118,17 +129,18 @@ impl Resolvers {
     pub fn serve(&mut self, networks: Vec<Served>) {
         let wanted: BTreeMap<String, Served> =
             networks.into_iter().map(|network| (network.network.clone(), network)).collect();
-        self.running.retain(|name, (served, tasks)| {
-            let stays = wanted.get(name) == Some(served);
+        self.running.retain(|name, running| {
+            let stays = wanted.get(name) == Some(&*running.served);
             if !stays {
-                tasks.iter().for_each(AbortHandle::abort);
+                running.tasks.iter().for_each(AbortHandle::abort);
             }
             stays
         });
         for (name, network) in wanted {
             if !self.running.contains_key(&name) {
-                let tasks = self.listen(&network);
-                self.running.insert(name, (network, tasks));
+                let mut running = Running::new(network);
+                running.listen(&self.common);
+                self.running.insert(name, running);
             }
         }
     }
@@ -160,30 +172,54 @@ impl Resolvers {
         self.within.remove(container).into_iter().flatten().for_each(|task| task.abort());
     }
 
-    fn listen(&self, network: &Served) -> Vec<AbortHandle> {
-        let mut tasks = Vec::new();
-        let shared = Arc::new(network.clone());
-        let allowance = if network.network.is_empty() { Allowance::of_machine() } else { Allowance::of_network() };
-        for address in &network.addresses {
-            let address = SocketAddr::new(*address, PORT);
-            let common = || (self.common.clone(), shared.clone());
-            let udp = bound(address, &network.bridge, SockType::Datagram)
-                .and_then(|socket| UdpSocket::from_std(socket.into()));
-            let tcp = bound(address, &network.bridge, SockType::Stream)
-                .and_then(|socket| TcpListener::from_std(socket.into()));
-            match (udp, tcp) {
-                (Ok(udp), Ok(tcp)) => {
-                    tasks.push(tokio::spawn(datagrams(common(), allowance.clone(), udp)).abort_handle());
-                    tasks.push(tokio::spawn(connections(common(), tcp)).abort_handle());
+    /// Tries again where it could not listen.
+    pub fn listen_again(&mut self) {
+        for running in self.running.values_mut() {
+            running.listen(&self.common);
+        }
+    }
+
+    /// Whether there is any such place.
+    pub fn is_deaf(&self) -> bool {
+        self.running.values().any(|running| !running.deaf.is_empty())
+    }
+
+    /// The links on which names are not answered everywhere, and why, for people.
+    pub fn unanswered(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.running.values().flat_map(|running| {
+            let link = running.served.bridge.as_str();
+            running.deaf.iter().filter_map(move |(_, reason)| Some((link, reason.as_deref()?)))
+        })
+    }
+}
+
+impl Running {
+    fn new(served: Served) -> Self {
+        let allowance = if served.network.is_empty() { Allowance::of_machine() } else { Allowance::of_network() };
+        let deaf = served.addresses.iter().map(|address| (SocketAddr::new(*address, PORT), None)).collect();
+        Self { served: Arc::new(served), allowance, tasks: Vec::new(), deaf }
+    }
+
+    /// Listens where it does not yet.
+    fn listen(&mut self, common: &Arc<Common>) {
+        for (address, before) in std::mem::take(&mut self.deaf) {
+            let shared = || (common.clone(), self.served.clone());
+            match sockets::open(address, &self.served.bridge) {
+                Ok((udp, tcp)) => {
+                    self.tasks.push(tokio::spawn(datagrams(shared(), self.allowance.clone(), udp)).abort_handle());
+                    self.tasks.push(tokio::spawn(connections(shared(), tcp)).abort_handle());
                 }
                 // IPv6 is switched off.
-                (Err(error), _) | (_, Err(error)) if address.is_ipv6() && is_no_address(&error) => {}
-                (Err(error), _) | (_, Err(error)) => {
-                    report::say(format_args!("answer names on {address} of network {}: {error}", network.network));
+                Err(error) if address.is_ipv6() && sockets::is_no_address(&error) => self.deaf.push((address, None)),
+                Err(error) => {
+                    let reason = sockets::reason(address, &error);
+                    if before.as_ref() != Some(&reason) {
+                        report::say(format_args!("{}: {reason}", self.served.bridge));
+                    }
+                    self.deaf.push((address, Some(reason)));
                 }
             }
         }
-        tasks
     }
 }
 
@@ -192,23 +228,6 @@ impl Drop for Resolvers {
         self.serve(Vec::new());
         self.within.values().flatten().for_each(AbortHandle::abort);
     }
-}
-
-fn is_no_address(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
-}
-
-/// A socket that hears only what comes in on one link: an address of the machine could be reached on any.
-fn bound(address: SocketAddr, link: &str, kind: SockType) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    socket::setsockopt(&socket, sockopt::BindToDevice, &OsString::from(link))?;
-    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    if kind == SockType::Stream {
-        socket::listen(&socket, socket::Backlog::new(BACKLOG)?)?;
-    }
-    Ok(socket)
 }
 
 async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc<Allowance>, socket: UdpSocket) {
@@ -221,34 +240,30 @@ async fn datagrams((common, network): (Arc<Common>, Arc<Served>), allowance: Arc
             Err(_) => continue,
         };
         let message = buffer.get(..length).unwrap_or_default();
+        let known = network.knows(from.ip(), &common.directory());
         match respond(&common, &network, network.client(from.ip()), message, false) {
-            Response::Here(answer) => send(&socket, &answer, from).await,
+            Response::Here(answer) => outbox::send(&socket, &answer, from, known),
             Response::Nothing => {}
             Response::Outside { query, key, servers } => {
-                let kept = common.cache().find(&key, clock::now());
+                let kept = common.cache().find(&key.question, clock::now());
                 if let Some(answer) = kept {
-                    send(&socket, &query.deliver(answer, false), from).await;
+                    outbox::send(&socket, &query.deliver(answer, false), from, known);
                     continue;
                 }
                 let container = common.directory().container_at(network.client(from.ip())).map(str::to_owned);
                 let Some(place) = allowance.take(container) else {
-                    send(&socket, &outside(&common, (&query, key), None, false), from).await;
+                    outbox::send(&socket, &outside(&common, (&query, key), None, false), from, known);
                     continue;
                 };
                 let (common, socket) = (common.clone(), socket.clone());
                 tokio::spawn(async move {
                     let answer = forward::ask(&query.forwarded(), &servers, &common.silent, false).await;
                     drop(place);
-                    send(&socket, &outside(&common, (&query, key), answer, false), from).await;
+                    outbox::send(&socket, &outside(&common, (&query, key), answer, false), from, known);
                 });
             }
         }
     }
-}
-
-async fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
-    // Who does not get it asks again.
-    let _lost = socket.send_to(answer, to).await;
 }
 
 async fn connections((common, network): (Arc<Common>, Arc<Served>), listener: TcpListener) {
@@ -289,7 +304,7 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
             Response::Here(answer) => answer,
             Response::Nothing => return Ok(()),
             Response::Outside { query, key, servers } => {
-                let kept = common.cache().find(&key, clock::now());
+                let kept = common.cache().find(&key.question, clock::now());
                 match kept {
                     Some(answer) => query.deliver(answer, true),
                     None => {
@@ -304,24 +319,30 @@ async fn conversation(common: &Common, network: &Served, from: IpAddr, mut strea
 }
 
 /// What another server has answered, for the client; it is kept for the next one.
-fn outside(common: &Common, (query, key): (&Query, Vec<u8>), answer: Option<Vec<u8>>, stream: bool) -> Vec<u8> {
+fn outside(common: &Common, (query, key): (&Query, Key), answer: Option<Answer>, stream: bool) -> Vec<u8> {
     match answer {
-        Some(answer) => {
-            common.cache().keep(key, &answer, clock::now());
-            query.deliver(answer, stream)
+        Some(Answer { message, keep }) => {
+            let mut cache = common.cache();
+            if keep && cache.clearings() == key.clearings {
+                cache.keep(key.question, &message, clock::now());
+            }
+            drop(cache);
+            query.deliver(message, stream)
         }
         None => query.answer(Code::Failed, &[], stream),
     }
 }
 
+/// How an answer is kept.
+struct Key {
+    question: Vec<u8>,
+    /// Of the cache, when the servers were chosen: one that comes after the next is of servers that are asked no more.
+    clearings: u64,
+}
+
 enum Response {
     Here(Vec<u8>),
-    /// By the key the answer is kept.
-    Outside {
-        query: Query,
-        key: Vec<u8>,
-        servers: Vec<SocketAddr>,
-    },
+    Outside { query: Query, key: Key, servers: Vec<SocketAddr> },
     Nothing,
 }
 
@@ -343,11 +364,13 @@ fn respond(common: &Common, network: &Served, from: IpAddr, message: &[u8], stre
     if !directory.may_ask_outside(client) || (is_short && servers.is_empty()) {
         return Response::Here(query.answer(Code::NoSuchName, &[], stream));
     }
-    let mut key = query.key();
+    let mut question = query.key();
     if own {
         // What its servers say is for nobody who asks others.
-        servers.iter().for_each(|server| key.extend(server.to_string().bytes().chain([0])));
+        servers.iter().for_each(|server| question.extend(server.to_string().bytes().chain([0])));
     }
+    // With the directory in hand, whose servers are changed before the cache is cleared.
+    let key = Key { question, clearings: common.cache().clearings() };
     Response::Outside { query, key, servers: servers.to_vec() }
 }
 

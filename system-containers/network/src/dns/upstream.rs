@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::resolver::LOCAL;
+
 /// Where questions go on to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstream {
@@ -12,6 +14,17 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// With these servers, but for the machine's own resolver: one that asks itself would ask for ever.
+    pub fn new(
+        servers: impl Iterator<Item = SocketAddr>,
+        domains: impl Iterator<Item = (String, Vec<SocketAddr>)>,
+    ) -> Self {
+        let is_other = |server: &SocketAddr| server.ip().to_canonical() != LOCAL;
+        let others =
+            |(domain, servers): (String, Vec<SocketAddr>)| (domain, servers.into_iter().filter(is_other).collect());
+        Self { servers: servers.filter(is_other).collect(), domains: domains.map(others).collect() }
+    }
+
     /// Who knows the name, which is in small letters: of several domains the longest counts.
     pub fn servers_of(&self, name: &str) -> &[SocketAddr] {
         let has = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
@@ -23,6 +36,14 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machines_own_resolver_is_asked_for_nothing() {
+        let servers = ["127.0.0.53:53", "[::ffff:127.0.0.53]:53", "127.0.0.1:53"].map(|text| text.parse().unwrap());
+        let upstream = Upstream::new(servers.into_iter(), [("lab.example".to_owned(), servers.to_vec())].into_iter());
+        assert_eq!(upstream.servers, servers[2..]);
+        assert_eq!(upstream.servers_of("x.lab.example"), &servers[2..]);
+    }
 
     #[test]
     fn the_longest_domain_decides() {

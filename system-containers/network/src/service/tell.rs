@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
+use std::time::Duration;
 
 use berth_config::LinkName;
 use berth_control::message::{self, Request};
@@ -14,7 +15,7 @@ use crate::host_link::HostLink;
 use crate::link::Link;
 use crate::made;
 use crate::resolver::{self, Names};
-use crate::{files, report};
+use crate::{clock, files, report};
 
 /// Of a link.
 const UNKNOWN: &str = "no entry of [network.links] is for it";
@@ -22,6 +23,9 @@ const UNKNOWN: &str = "no entry of [network.links] is for it";
 impl Service {
     /// Tells PID 1 and writes files, where anything has changed.
     pub(super) async fn settle(&mut self) -> Result<(), ServiceError> {
+        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
+        self.containers.answer_host(is_local);
+        self.watch_resolvers();
         let links = self.summary();
         if self.told_links.as_ref() != Some(&links) {
             self.init.send(Request::Links { links: links.clone() }, "to take the links").await?;
@@ -40,10 +44,8 @@ impl Service {
         }
         let servers = self.time_servers();
         self.time_servers.send_if_modified(|before| std::mem::replace(before, servers) != *before);
-        let sources = self.name_sources();
+        let sources = self.told_sources();
         let (direct, local) = (resolver::resolv_conf(&sources), resolver::local_resolv_conf(&sources));
-        let is_local = self.network.as_ref().is_none_or(|network| network.resolver);
-        self.containers.answer_host(is_local);
         self.write("resolv.conf", if is_local { local } else { direct.clone() }, files::write_in_place);
         self.write("resolv.upstream.conf", direct, files::write_in_place);
         let search = resolver::search_domains(&sources);
@@ -61,9 +63,11 @@ impl Service {
     /// What PID 1 is told of links, those too that are not there.
     fn summary(&self) -> Vec<message::Link> {
         let mut links = self.table.summary(|link| self.missing_of(link));
-        let not_made = self.missing.iter().map(|(name, reason)| (name, format!("not made yet: {reason}")));
-        for (name, text) in not_made.chain(self.without_card()) {
-            match links.iter_mut().find(|link| link.name == name.as_str()) {
+        let not_made = self.missing.iter().map(|(name, reason)| (name.as_str(), format!("not made yet: {reason}")));
+        let without_card = self.without_card().into_iter().map(|(name, text)| (name.as_str(), text));
+        let unanswered = self.containers.unanswered().map(|(link, text)| (link, text.to_owned()));
+        for (name, text) in not_made.chain(without_card).chain(unanswered) {
+            match links.iter_mut().find(|link| link.name == name) {
                 Some(link) => link.missing.push(text),
                 None => links.push(message::Link {
                     name: name.to_string(),
@@ -116,6 +120,21 @@ impl Service {
         lost.into_iter().map(|name| (name, format!("no card fits [network.links.{name}]: {cards}"))).collect()
     }
 
+    /// What others are told of names: what all sources say, or did a moment ago. A router that says something else each time has
+    /// containers' files written and kept answers forgotten only now and then.
+    fn told_sources(&mut self) -> Vec<Names> {
+        let sources = self.name_sources();
+        if sources != self.told_names && self.names_pace.take(clock::now()) {
+            self.told_names = sources;
+        }
+        self.told_names.clone()
+    }
+
+    /// When there is more to tell of names.
+    pub(super) fn names_at(&self) -> Option<Duration> {
+        self.names_pace.again_at().filter(|_| self.name_sources() != self.told_names)
+    }
+
     /// What all sources say of names, in the order of their weight.
     fn name_sources(&self) -> Vec<Names> {
         let configured = self.network.as_ref().map_or_else(Names::default, |network| Names {
@@ -143,9 +162,7 @@ impl Service {
             (domain.to_string().to_ascii_lowercase(), servers.collect())
         };
         let domains = self.network.iter().flat_map(|network| &network.domains).map(of_domain);
-        // One that asks itself would ask for ever.
-        let servers = servers.filter(|server| server.ip() != IpAddr::V4(resolver::LOCAL));
-        Upstream { servers: servers.collect(), domains: domains.collect() }
+        Upstream::new(servers, domains)
     }
 
     /// Of a name server, as it stands in resolv.conf.

@@ -1,4 +1,5 @@
-//! Links of which the kernel does not say by itself what they lack: it is asked from time to time, if there are any.
+//! What the kernel does not say by itself, which is looked at from time to time: what links that are made lack, and whether a
+//! port that names are to be answered at is free.
 
 use std::time::Duration;
 
@@ -13,8 +14,23 @@ const INTERVAL: Duration = Duration::from_secs(10);
 impl Service {
     /// When anything is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let of_links = self.links.values().filter_map(HostLink::deadline);
-        of_links.chain(self.look_at).chain(self.endpoints.deadline()).chain(self.containers.deadline()).min()
+        let own =
+            [self.look_at, self.listen_at, self.endpoints.deadline(), self.containers.deadline(), self.names_at()];
+        let own = own.into_iter().flatten();
+        self.links.values().filter_map(HostLink::deadline).chain(own).min()
+    }
+
+    /// Begins to try again where names could not be answered, or ends.
+    pub(super) fn watch_resolvers(&mut self) {
+        let soon = || clock::now() + INTERVAL;
+        self.listen_at = self.containers.is_deaf().then(|| self.listen_at.unwrap_or_else(soon));
+    }
+
+    /// Tries, if it is time.
+    pub(super) fn listen_again(&mut self, now: Duration) {
+        if self.listen_at.take_if(|at| *at <= now).is_some() {
+            self.containers.listen_again();
+        }
     }
 
     /// Begins to look, or ends: the links that are made are others now.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod bars;
 pub mod chrony;
 pub mod kea;
 pub mod lan;

@@ -36,6 +36,23 @@ fn links_that_cannot_work_are_found() {
 }
 
 #[test]
+fn the_machines_resolver_is_not_to_ask_itself() {
+    for text in [
+        "[network]\ndns = ['127.0.0.53']\n",
+        "[network]\ndomains = { 'corp.test' = ['192.0.2.53', '127.0.0.53'] }\n",
+        "[network]\nresolver = false\ndomains = { 'corp.test' = ['::ffff:127.0.0.53'] }\n",
+        "[network.links.eth0]\ndns = ['127.0.0.53']\n",
+    ] {
+        let shown = mistake(text);
+        assert!(shown.contains("the machine's own resolver, which would ask itself"), "{shown}");
+    }
+    // Whom programs ask where they do not ask it, and another program on the loopback.
+    for text in ["[network]\nresolver = false\ndns = ['127.0.0.53']\n", "[network]\ndns = ['127.0.0.1']\n"] {
+        assert!(load_text(text).is_ok(), "{text}: {:?}", load_text(text));
+    }
+}
+
+#[test]
 fn a_network_on_a_parent_link_has_what_it_needs_and_no_more() {
     let lan = |keys: &str| format!("[networks.lan]\ndriver = 'macvlan'\nparent = 'eth1'\n{keys}\n");
     let subnet = "subnets = ['192.0.2.0/24']";
