@@ -15,6 +15,9 @@ use crate::{clock, files};
 /// Where the list is.
 pub const PATH: &str = "/var/lib/berth/boots.json";
 
+/// Its name there, beside [`crate::configuration::FOLDER`].
+pub const NAME: &str = "boots.json";
+
 /// So many are kept: a year of a machine that is updated each week, or a night of one that resets itself.
 const KEPT: usize = 64;
 

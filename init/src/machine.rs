@@ -30,6 +30,7 @@ pub(crate) use self::keep::watched;
 use self::kept::{Held, Unkept};
 use self::recording::ToRecord;
 use self::rest::Rest;
+use self::watchdog::ToNote;
 use self::work::Work;
 use crate::clock;
 use crate::command_line::CommandLine;
@@ -114,6 +115,9 @@ pub struct Facts {
     /// Whether this boot is in the list of boots, or on its way there.
     #[serde(default)]
     boot_recorded: bool,
+    /// What is written into that list next.
+    #[serde(default)]
+    to_note: ToNote,
     /// Whether the state partition was full when that was last looked at.
     #[serde(default)]
     state_full: bool,
@@ -178,6 +182,7 @@ impl Machine {
                 links: Vec::new(),
                 no_card: false,
                 boot_recorded: false,
+                to_note: ToNote::default(),
                 state_full: false,
                 networks: Vec::new(),
                 dhcp_hostname: None,

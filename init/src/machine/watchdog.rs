@@ -4,6 +4,7 @@ use std::path::Path;
 
 use berth_config::Watchdog as Settings;
 use berth_control::message::{Boot, MachineState, PowerAction, Reply};
+use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::work::Work;
@@ -11,6 +12,24 @@ use crate::supervisor::Applicant;
 use crate::task::Task;
 use crate::watchdog::{Care, Watchdog};
 use crate::{boots, clock};
+
+/// What is to be written into the list of boots next: by one task at a time, for each reads all of it and replaces it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct ToNote {
+    /// That this boot is there.
+    begin: bool,
+    /// What it is going to end by.
+    end: Option<String>,
+}
+
+impl ToNote {
+    /// Runs in a task; the reason if that fails.
+    fn write(&self, path: &Path, slot: &str, reset: bool) -> Option<String> {
+        let begun = if self.begin { boots::begin(path, slot, reset) } else { Ok(()) };
+        let foreseen = self.end.as_ref().map_or(Ok(()), |reason| boots::foresee(path, slot, reason));
+        begun.and(foreseen).err()
+    }
+}
 
 impl Machine {
     /// Starts the timer that the configuration wants, which is the machine's own as long as there is none; what it is,
@@ -59,11 +78,25 @@ impl Machine {
     }
 
     /// Writes down what this boot is going to end by, while there is somebody to do so.
-    fn foresee_end(&mut self, reason: &'static str) {
+    fn foresee_end(&mut self, reason: &str) {
+        self.facts.to_note.end = Some(reason.to_owned());
+        self.note_next();
+    }
+
+    /// Writes into the list of boots what is to be written, if nobody is writing.
+    pub(super) fn note_next(&mut self) {
+        let notes = self.tasks.values().any(|work| matches!(work, Work::Note(_)));
+        let is_nothing = !self.facts.to_note.begin && self.facts.to_note.end.is_none();
+        if notes || is_nothing {
+            return;
+        }
+        let note = std::mem::take(&mut self.facts.to_note);
         let slot = self.command_line.slot.clone();
-        let foresee = move || boots::foresee(Path::new(boots::PATH), &slot, reason).err();
-        if let Err(error) = self.start_task(|| Task::start(foresee).map(Work::Note)) {
-            log::warn!("write down why the machine is reset: {}", crate::chain(&error));
+        let reset = self.facts.watchdog.as_ref().is_some_and(|watchdog| watchdog.has_reset);
+        let path = self.folder.with_file_name(boots::NAME);
+        let write = move || note.write(&path, &slot, reset);
+        if let Err(error) = self.start_task(|| Task::start(write).map(Work::Note)) {
+            log::warn!("write into the list of boots: {}", crate::chain(&error));
         }
     }
 
@@ -79,12 +112,8 @@ impl Machine {
     /// Adds this boot to the list.
     pub fn record_boot(&mut self) {
         self.facts.boot_recorded = true;
-        let slot = self.command_line.slot.clone();
-        let reset = self.facts.watchdog.as_ref().is_some_and(|watchdog| watchdog.has_reset);
-        let begin = move || boots::begin(Path::new(boots::PATH), &slot, reset).err();
-        if let Err(error) = self.start_task(|| Task::start(begin).map(Work::Note)) {
-            log::warn!("add this boot to the list: {}", crate::chain(&error));
-        }
+        self.facts.to_note.begin = true;
+        self.note_next();
     }
 
     /// Somebody has set the clock: the list says when this boot began by the one that is right now. Before the storage is there
@@ -108,5 +137,42 @@ impl Machine {
     pub(super) fn boots_read(&mut self, applicant: Applicant, boots: Result<Vec<Boot>, String>) {
         let reply = boots.map_or_else(|reason| Reply::Refused { reason }, Reply::Boots);
         self.supervisor.reply_to(applicant, reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::reactor::Token;
+
+    #[test]
+    fn what_the_list_of_boots_is_told_is_written_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = Machine::new().unwrap();
+        machine.folder = folder.path().join("configuration");
+        // One whose disk does not answer.
+        let (disk, theirs) = UnixStream::pair().unwrap();
+        let work = move || (&theirs).read_to_end(&mut Vec::new()).err().map(|error| error.to_string());
+        machine.start_task(|| Task::start(work).map(Work::Note)).unwrap();
+        machine.record_boot();
+        machine.foresee_end(boots::GIVEN_UP);
+        machine.record_boot();
+        let under_way = |machine: &Machine| machine.tasks.values().filter(|work| matches!(work, Work::Note(_))).count();
+        let at_once = under_way(&machine);
+        disk.shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!(at_once, 1);
+        while under_way(&machine) > 0 {
+            for token in machine.reactor.wait(Some(Duration::from_secs(60))).unwrap() {
+                if let Token::Task(number) = token {
+                    machine.handle_task(number);
+                }
+            }
+        }
+        let boots = boots::read(&folder.path().join(boots::NAME)).unwrap();
+        assert_eq!((boots.len(), boots[0].reason.as_str()), (1, boots::GIVEN_UP));
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Work {
     Configuration(Task<configuration::Report>),
     /// Writing which containers stay stopped, and which were made by hand.
     Kept(Task<Option<String>>),
-    /// Writing something else that nobody waits for; the reason if that fails.
+    /// Writing into the list of boots, for which nobody waits; the reason if that fails.
     Note(Task<Option<String>>),
     /// Reading the list of boots.
     Boots { task: Task<Result<Vec<Boot>, String>>, applicant: Applicant },
@@ -153,7 +153,10 @@ impl Work {
             }
             Self::Note(task) => {
                 let problem = task.advance()?.unwrap_or_else(|error| Some(not_written(&error)));
-                Box::new(move |_| problem.iter().for_each(|problem| log::warn!("{problem}")))
+                Box::new(move |machine| {
+                    problem.iter().for_each(|problem| log::warn!("{problem}"));
+                    machine.note_next();
+                })
             }
             Self::Plan { task, applicant, purpose } => {
                 let (applicant, purpose) = (*applicant, *purpose);
