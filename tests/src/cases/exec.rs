@@ -46,7 +46,7 @@ fn program(bench: &Bench) -> Result<()> {
         ("berth exec a hostname", 0, "a\n"),
         // A file does not go over itself, and yet all of it arrives, whoever else keeps the pipe.
         ("berth exec a readlink /proc/self/fd/1 > /tmp/o; cut -c 1-5 /tmp/o", 0, "pipe:\n"),
-        ("berth exec a sh -c 'sleep 1000 & echo ended' > /tmp/o; cat /tmp/o", 0, "ended\n"),
+        ("berth exec a sh -c 'sleep 1000 & echo ended' > /tmp/o 2>&1; cat /tmp/o", 0, "ended\n"),
         ("head -c 3000000 /dev/urandom > /tmp/i; berth exec -i a cat < /tmp/i > /tmp/o; cmp /tmp/i /tmp/o", 0, ""),
         ("berth exec a cat /etc/passwd 2>&1 > /dev/full | grep -o 'write the output'", 0, "write the output\n"),
         ("berth exec a /no/such/program 2>/dev/null", 127, ""),
