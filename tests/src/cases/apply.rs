@@ -118,7 +118,7 @@ fn trial(bench: &Bench) -> Result<()> {
     machine.guest.shell("berth exec a sh -c 'echo precious > /data; sync'")?;
     let other = configuration(&[("a", "environment = { TRIED = \"1\" }\n")]);
     let is_tried =
-        "until berth exec a sh -c '[ \"$TRIED\" = 1 ]' 2> /dev/null; do :; done; berth exec a test ! -e /data";
+        "until berth exec a sh -c '[ \"$TRIED\" = 1 ]' 2> /dev/null; do :; done; berth exec a sh -c '[ ! -e /data ]'";
     apply(&mut machine, &other, "apply --confirm 600s")?;
     machine.guest.shell(is_tried)?;
     // Everything is prepared again for the next program of PID 1, and once more for another container.
