@@ -28,6 +28,9 @@ pub const ARCHIVE_ENTRIES: u64 = 20_000;
 /// The most images of one archive file.
 pub const ARCHIVE_IMAGES: usize = 1_000;
 
+/// The most volumes that an image may ask for: each is a directory and a mount of every container made of it.
+pub const IMAGE_VOLUMES: usize = 1_000;
+
 /// How deep indexes may nest. Docker and buildkit write two levels.
 pub const INDEX_DEPTH: u32 = 4;
 

@@ -8,7 +8,7 @@
 mod kept;
 mod users;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ pub use self::users::{Leaving, Users};
 use crate::copy::Check;
 use crate::digest::Digest;
 use crate::layer::{self, EntryPath, LayerError, failed};
+use crate::limits;
 use crate::merged::{Found, Merged};
 use crate::oci;
 use crate::room::Room;
@@ -54,6 +55,12 @@ pub enum VolumeError {
     Destination {
         /// As the image has it.
         path: String,
+    },
+    /// The image wants too many.
+    #[error("the image asks for {count} volumes; at most {} are made", limits::IMAGE_VOLUMES)]
+    Many {
+        /// How many.
+        count: usize,
     },
     /// Removing it failed.
     #[error("remove the volume {name}")]
@@ -105,6 +112,10 @@ pub fn prepare(
         };
         taken.insert(destination.clone());
         mounts.push(PreparedMount { source, destination, read_only: volume.read_only(), owned });
+    }
+    let count = wishes.volumes.as_ref().map_or(0, BTreeMap::len);
+    if count > limits::IMAGE_VOLUMES {
+        return Err(VolumeError::Many { count });
     }
     for wanted in wishes.volumes.iter().flatten().map(|(destination, _)| destination) {
         let destination = plain(wanted);

@@ -11,6 +11,7 @@ use berth_control::images::{Query, StoredVolume, VolumeEvent, VolumeQuery};
 use berth_control::message::{Declaration, Notice, Request};
 use berth_engine::layer::LayerError;
 use berth_engine::merged::{Found, Merged};
+use berth_engine::oci::Process;
 use berth_engine::room::Room;
 use berth_engine::volumes::{self, Leaving, Places, Users, VolumeError, answer};
 use support::init::{Init, ask, layer};
@@ -188,6 +189,23 @@ fn a_hole_is_not_copied_however_large_it_is() {
         Ok(volume) => assert_eq!(volume.join("x").metadata().unwrap().len(), 1 << 56),
         Err(error) => assert!(matches!(error, VolumeError::Make { source: LayerError::System { .. }, .. }), "{error}"),
     }
+}
+
+#[test]
+fn an_image_has_no_more_volumes_than_anybody_needs() {
+    let Some(machine) = Machine::new() else { return };
+    let places = places(&machine);
+    std::fs::create_dir_all(&places.volumes).unwrap();
+    let image = support::merged(&machine.path("image"), &Tar::default().finish());
+    let container: Container = serde_json::from_str(r#"{"image":"x"}"#).unwrap();
+    let prepare = |count: u32| {
+        let volumes = (0..count).map(|number| (format!("/v/{number}"), serde_json::Value::Null)).collect();
+        let wishes = Process { volumes: Some(volumes), ..Process::default() };
+        volumes::prepare(&places, "web", &container, &wishes, &image, Room::new(Some(0)))
+    };
+    assert!(matches!(prepare(1001), Err(VolumeError::Many { count: 1001 })));
+    assert_eq!(std::fs::read_dir(&places.volumes).unwrap().count(), 0, "nothing was made");
+    assert_eq!(prepare(1000).unwrap().len(), 1000);
 }
 
 #[test]
