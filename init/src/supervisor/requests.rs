@@ -317,12 +317,12 @@ impl Supervisor {
     }
 }
 
-/// What a request wants of the machine; the request itself if it wants nothing of it.
 /// Whether it may change which containers the next boot has, or which of them stay stopped.
 fn is_for_the_next_boot(request: &Request) -> bool {
     matches!(request, Request::Start { .. } | Request::Stop { .. } | Request::Restart { .. })
 }
 
+/// What a request wants of the machine; the request itself if it wants nothing of it.
 fn for_the_machine(applicant: Applicant, request: Request, descriptors: Vec<OwnedFd>) -> Result<Outcome, Request> {
     let mut descriptors = descriptors.into_iter();
     Ok(match (request, descriptors.next()) {
